@@ -1,0 +1,141 @@
+"""Checkpoints: edited sites, editor state, position and templates, published whole or not at all.
+
+A checkpoint is a folder named by its edit count: `weights.safetensors` (each edited weight under the model's
+own parameter name and in stored orientation, fp32), `state.safetensors` (what the editor and its regularizers
+carry), and `manifest.json`, written last, with the digest of both. A folder without a valid manifest
+is not a checkpoint. The bytes depend on the trajectory alone, never on the attempt or the machine.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from safetensors.torch import load, save
+
+from sphere_core.errors import InputError
+from sphere_core.storage import Storage
+
+__all__ = [
+    "Checkpoint",
+    "EditorState",
+    "checkpoint_folder",
+    "checkpoints_in",
+    "latest_checkpoint",
+    "read_checkpoint",
+    "read_manifest",
+    "write_checkpoint",
+]
+
+FORMAT = 1
+_WEIGHTS, _STATE, _MANIFEST = "weights.safetensors", "state.safetensors", "manifest.json"
+
+
+@dataclass(frozen=True)
+class EditorState:
+    """What an editor carries from batch to batch: named tensors and scalars, nothing else."""
+
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    scalars: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trajectory after `edits` edits.
+
+    `weights` are fp32, by parameter name, in stored orientation. `contexts` are the template groups in use.
+    `collapsed` tells that an edited weight is no longer finite: a result, not a failure.
+    """
+
+    trajectory_id: str
+    edits: int
+    weights: Mapping[str, torch.Tensor]
+    state: EditorState
+    contexts: tuple[tuple[str, ...], ...]
+    collapsed: bool
+
+
+def checkpoint_folder(edits: int) -> str:
+    """Return the folder name of the checkpoint after `edits` edits."""
+    return f"{edits:06d}"
+
+
+def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> dict[str, object]:
+    """Publish a checkpoint below `storage` and return its manifest; the manifest is written last."""
+    folder = checkpoint_folder(checkpoint.edits)
+    files = {_WEIGHTS: _encode(checkpoint.weights), _STATE: _encode(checkpoint.state.tensors)}
+    manifest: dict[str, object] = {
+        "format": FORMAT,
+        "trajectory_id": checkpoint.trajectory_id,
+        "edits": checkpoint.edits,
+        "collapsed": checkpoint.collapsed,
+        "contexts": [list(group) for group in checkpoint.contexts],
+        "scalars": dict(checkpoint.state.scalars),
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    for name, data in files.items():
+        storage.write_bytes(f"{folder}/{name}", data)
+    text = json.dumps(manifest, indent=1, sort_keys=True)
+    storage.write_bytes(f"{folder}/{_MANIFEST}", text.encode())
+    return manifest
+
+
+def read_manifest(storage: Storage, edits: int) -> dict[str, object]:
+    """Return the manifest of one checkpoint; raises FileNotFoundError where there is none."""
+    manifest = json.loads(storage.read_bytes(f"{checkpoint_folder(edits)}/{_MANIFEST}"))
+    if not isinstance(manifest, dict):
+        raise InputError("the manifest is not an object", where=f"{storage.uri}/{checkpoint_folder(edits)}")
+    return manifest
+
+
+def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
+    """Read one checkpoint and check both digests; raises InputError where a file is not what the manifest says."""
+    manifest = read_manifest(storage, edits)
+    folder = checkpoint_folder(edits)
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, expected in dict(manifest["files"]).items():  # type: ignore[call-overload]
+        data = storage.read_bytes(f"{folder}/{name}")
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise InputError(
+                f"{name} does not match the digest in its manifest",
+                where=f"{storage.uri}/{folder}",
+                remedy="delete this checkpoint's folder and run again: the trajectory goes on from the one before",
+            )
+        parts[name] = load(data)
+    return Checkpoint(
+        trajectory_id=str(manifest["trajectory_id"]),
+        edits=edits,
+        weights=parts[_WEIGHTS],
+        state=EditorState(parts[_STATE], dict(manifest["scalars"])),  # type: ignore[call-overload]
+        contexts=tuple(tuple(group) for group in manifest["contexts"]),  # type: ignore[attr-defined]
+        collapsed=bool(manifest["collapsed"]),
+    )
+
+
+def checkpoints_in(storage: Storage) -> list[int]:
+    """Return the edit counts of all published checkpoints below `storage`, in order."""
+    found = []
+    for path in storage.list():
+        folder, _, name = path.partition("/")
+        if name == _MANIFEST and folder.isdigit():
+            found.append(int(folder))
+    return sorted(found)
+
+
+def latest_checkpoint(storage: Storage) -> Checkpoint | None:
+    """Return the furthest checkpoint whose files match their digests, or None.
+
+    A damaged checkpoint is passed over for the one before it; the trajectory redoes that interval and
+    publishes it again.
+    """
+    for edits in reversed(checkpoints_in(storage)):
+        try:
+            return read_checkpoint(storage, edits)
+        except (InputError, FileNotFoundError, json.JSONDecodeError):
+            continue
+    return None
+
+
+def _encode(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())})

@@ -1,0 +1,47 @@
+"""CounterFact and MultiCounterFact records (Meng et al., arXiv 2202.05262 and 2210.07229) as edit requests."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from sphere_core.datasets.records import read_records, required_text, text_list
+from sphere_core.requests import EditRequest, Probe
+
+__all__ = ["counterfact_requests", "load_counterfact"]
+
+
+def load_counterfact(path: Path) -> list[EditRequest]:
+    """Read a CounterFact-shaped JSON file; raises InputError naming file, record and field."""
+    return counterfact_requests(read_records(path), source=str(path))
+
+
+def counterfact_requests(records: Iterable[Mapping[str, object]], *, source: str) -> list[EditRequest]:
+    """Turn CounterFact-shaped records into edit requests, in file order.
+
+    Needed fields: `requested_rewrite.{prompt, subject, target_new.str}`. `requested_rewrite.target_true.str`,
+    `paraphrase_prompts` and `neighborhood_prompts` are used where present; without a true target there is
+    nothing to contrast with, and no neighborhood probe.
+    """
+    requests = []
+    for index, record in enumerate(records):
+        case_id = str(record.get("case_id", index))
+        where = f"{source}, record {index} (case {case_id})"
+        requests.append(_request(record, case_id, where))
+    return requests
+
+
+def _request(record: Mapping[str, object], case_id: str, where: str) -> EditRequest:
+    prompt = required_text(record, "requested_rewrite.prompt", where=where)
+    subject = required_text(record, "requested_rewrite.subject", where=where)
+    target_new = required_text(record, "requested_rewrite.target_new.str", where=where).strip()
+    rewrite = record["requested_rewrite"]
+    has_true = isinstance(rewrite, Mapping) and rewrite.get("target_true") is not None
+    target_true = (
+        required_text(record, "requested_rewrite.target_true.str", where=where).strip() if has_true else None
+    )
+    probes = [Probe("rewrite", prompt.replace("{}", subject), target_new, target_true)]
+    for text in text_list(record, "paraphrase_prompts", where=where):
+        probes.append(Probe("paraphrase", text, target_new, target_true))
+    for text in text_list(record, "neighborhood_prompts", where=where):
+        if target_true is not None:
+            probes.append(Probe("neighborhood", text, target_true, target_new))
+    return EditRequest(case_id, prompt, subject, target_new, target_true, tuple(probes))

@@ -1,0 +1,63 @@
+"""Reading JSON records with errors that name the file, the record and the field."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from sphere_core.errors import InputError
+
+__all__ = ["read_records", "required_text", "text_list"]
+
+
+def read_records(path: Path) -> list[Mapping[str, object]]:
+    """Read a JSON list (or JSON lines) of objects; raises InputError for a missing or malformed file."""
+    if not path.is_file():
+        raise InputError("requests file not found", where=str(path), remedy="check the path")
+    text = path.read_text(encoding="utf-8")
+    try:
+        if text.lstrip().startswith("["):
+            records = json.loads(text)
+        else:
+            records = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"not valid JSON: {error.msg}",
+            where=f"{path}, line {error.lineno}, column {error.colno}",
+            remedy="the file must be a JSON list of records, or one record a line",
+        ) from error
+    if not records:
+        raise InputError("the file holds no record", where=str(path), remedy="give at least one record")
+    for index, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise InputError(
+                f"record {index} is a {type(record).__name__}, not an object",
+                where=str(path),
+                remedy="every record must be a JSON object",
+            )
+    return records
+
+
+def required_text(record: Mapping[str, object], field: str, *, where: str) -> str:
+    """Return a non-empty text at a dotted field path; raises InputError naming the part that is missing."""
+    value: object = record
+    walked: list[str] = []
+    for part in field.split("."):
+        walked.append(part)
+        if not isinstance(value, Mapping) or part not in value:
+            raise InputError(
+                f"field '{'.'.join(walked)}' is missing",
+                where=where,
+                remedy=f"every record needs '{field}'",
+            )
+        value = value[part]
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"field '{field}' must be a non-empty text, not {value!r}", where=where)
+    return value
+
+
+def text_list(record: Mapping[str, object], field: str, *, where: str) -> list[str]:
+    """Return a list of texts, empty where the field is absent."""
+    value = record.get(field, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InputError(f"field '{field}' must be a list of texts", where=where)
+    return list(value)

@@ -1,0 +1,25 @@
+"""What an editor is: a batch of requests in, a changed model and the state to carry on out."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sphere_core.checkpoints import EditorState
+from sphere_core.locate.prompts import Contexts
+from sphere_core.models.editable import EditableModel
+from sphere_core.requests import EditRequest
+
+__all__ = ["Editor"]
+
+
+class Editor(Protocol):
+    """Writes a batch of edit requests into a model.
+
+    An editor keeps constants of the trajectory (factorisations, bases) on itself; whatever changes from batch to batch is
+    in the state it is given and returns, so that a checkpoint holds all of it.
+    """
+
+    def edit(
+        self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
+    ) -> EditorState:
+        """Edit the model in place and return the state for the next batch."""
+        ...

@@ -1,0 +1,69 @@
+"""Identity by content: canonical JSON for settings, digests for tensors and files."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+__all__ = ["canonical_json", "file_digest", "fingerprint", "tensors_digest"]
+
+_CHUNK_BYTES = 1 << 20
+
+
+def canonical_json(value: object) -> str:
+    """Encode a value so that equal settings give equal text.
+
+    Keys are sorted and there is no white space. Raises TypeError on anything without a stable
+    identity (objects, callables, sets) and ValueError on NaN or infinity: a permissive fallback
+    would silently split one experiment into two.
+    """
+    _require_stable(value, "$")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def fingerprint(value: object) -> str:
+    """Return the sha256 (64 hex digits) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the sha256 of named tensors: names, dtypes, shapes and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        if tensor.numel():
+            digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _require_stable(value: object, place: str) -> None:
+    if value is None or isinstance(value, str | bool | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{place} is {value}: not a stable identity")
+        return
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{place} has the key {key!r}: keys must be strings")
+            _require_stable(item, f"{place}.{key}")
+        return
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _require_stable(item, f"{place}[{index}]")
+        return
+    raise TypeError(f"{place} is a {type(value).__name__}: it has no stable identity")

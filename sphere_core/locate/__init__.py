@@ -1,0 +1,1 @@
+"""Where a fact sits: context templates, subject tokens, keys, targets, second moments."""

@@ -1,0 +1,18 @@
+"""Models: families as data, sites, loading, and the editable model."""
+
+from sphere_core.models.editable import EditableModel
+from sphere_core.models.family import Family, load_families, recognise_family
+from sphere_core.models.loading import load_model, model_digest, resolve_model
+from sphere_core.models.sites import Site, find_site
+
+__all__ = [
+    "EditableModel",
+    "Family",
+    "Site",
+    "find_site",
+    "load_families",
+    "load_model",
+    "model_digest",
+    "recognise_family",
+    "resolve_model",
+]

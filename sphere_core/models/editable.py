@@ -1,0 +1,153 @@
+"""A causal language model whose sites can be read, changed, checked and restored."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sphere_core.fingerprint import fingerprint, tensors_digest
+from sphere_core.linalg import Update
+from sphere_core.models.family import Family
+from sphere_core.models.sites import Site, find_site
+
+__all__ = ["EditableModel"]
+
+
+class EditableModel:
+    """A Hugging Face causal LM with fp32 master copies of its edited sites.
+
+    The network may be in any dtype; a site's master is fp32 `[d_out, d_in]`, and the network's own
+    parameter is that master rounded to the network's dtype. Masters are replaced, never written in
+    place, so a reference taken earlier stays what it was. `base_digest` names the unedited weights
+    and tokenizer by content.
+    """
+
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        family: Family,
+        *,
+        base_digest: str,
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.family = family
+        self.base_digest = base_digest
+        self._sites: dict[int, Site] = {}
+        self._base: dict[str, torch.Tensor] = {}
+        self._masters: dict[str, torch.Tensor] = {}
+        self._original: dict[str, torch.Tensor] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go: the device of the input embeddings."""
+        embeddings = self.network.get_input_embeddings()
+        return next(embeddings.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's own dtype."""
+        return self.network.dtype
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers."""
+        layers = self.network.get_submodule(self.family.layers)
+        if not isinstance(layers, nn.ModuleList):
+            raise TypeError(f"{self.family.layers} is a {type(layers).__name__}, not a list of layers")
+        return layers
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The module from token ids to final hidden states."""
+        return self.network.get_submodule(self.family.decoder)
+
+    def open_sites(self, layers: Sequence[int]) -> list[Site]:
+        """Return the sites of these layers, taking fp32 masters on first use.
+
+        Must see a site's unedited weight the first time; raises InputError for a layer out of range.
+        """
+        for layer in layers:
+            if layer not in self._sites:
+                site = find_site(self.network, self.family, layer)
+                parameter = self._parameter(site)
+                self._sites[layer] = site
+                self._original[site.name] = parameter.detach().clone()
+                self._base[site.name] = site.canonical(parameter.detach()).float().clone()
+                self._masters[site.name] = self._base[site.name]
+        return [self._sites[layer] for layer in layers]
+
+    def weight(self, site: Site) -> torch.Tensor:
+        """Return the fp32 master `[d_out, d_in]`; do not write to it."""
+        return self._masters[site.name]
+
+    def base_weight(self, site: Site) -> torch.Tensor:
+        """Return the unedited fp32 weight `[d_out, d_in]`; do not write to it."""
+        return self._base[site.name]
+
+    def set_weight(self, site: Site, canonical: torch.Tensor) -> None:
+        """Replace a site's master (fp32 `[d_out, d_in]`) and the network's parameter with it."""
+        parameter = self._parameter(site)
+        master = canonical.to(device=parameter.device, dtype=torch.float32)
+        self._masters[site.name] = master
+        with torch.no_grad():
+            parameter.copy_(site.stored(master))
+
+    def add(self, site: Site, update: Update) -> None:
+        """Add an update to a site: `W <- W + fp32(dW)`."""
+        master = self._masters[site.name]
+        self.set_weight(site, master + update.dense().to(master))
+
+    def edited_weights(self) -> dict[str, torch.Tensor]:
+        """Return every open site's fp32 master under its parameter name, in stored orientation."""
+        return {site.name: site.stored(self._masters[site.name]).contiguous() for site in self._ordered()}
+
+    def load_weights(self, stored: Mapping[str, torch.Tensor]) -> None:
+        """Install edited weights given by parameter name in stored orientation; other open sites return to base."""
+        by_name = {site.name: site for site in self._ordered()}
+        unknown = sorted(set(stored) - set(by_name))
+        if unknown:
+            raise KeyError(f"no open site is called {unknown[0]}: open its layer first")
+        for name, site in by_name.items():
+            if name in stored:
+                self.set_weight(site, site.canonical(stored[name]))
+            else:
+                self._restore(site)
+
+    def restore_base(self) -> None:
+        """Return every open site to its unedited weight, bit for bit."""
+        for site in self._ordered():
+            self._restore(site)
+
+    def weights_digest(self) -> str:
+        """Return the digest of what the network holds now: the base, and the live parameters that differ from it."""
+        live = {site.name: self._parameter(site).detach() for site in self._ordered()}
+        changed = {name: tensor for name, tensor in live.items() if not self._is_original(name, tensor)}
+        return fingerprint({"base": self.base_digest, "edited": tensors_digest(changed) if changed else None})
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map decoder-layer outputs `[..., d_out]` through the final norm and the head to fp32 logits."""
+        norm = self.network.get_submodule(self.family.final_norm)
+        head = self.network.get_submodule(self.family.head)
+        logits: torch.Tensor = head(norm(hidden)).float()
+        cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def _ordered(self) -> list[Site]:
+        return [self._sites[layer] for layer in sorted(self._sites)]
+
+    def _parameter(self, site: Site) -> nn.Parameter:
+        weight = self.network.get_submodule(site.module_path).weight
+        if not isinstance(weight, nn.Parameter):
+            raise TypeError(f"{site.name} is not a parameter")
+        return weight
+
+    def _restore(self, site: Site) -> None:
+        self._masters[site.name] = self._base[site.name]
+        with torch.no_grad():
+            self._parameter(site).copy_(self._original[site.name])
+
+    def _is_original(self, name: str, tensor: torch.Tensor) -> bool:
+        return torch.equal(tensor, self._original[name])

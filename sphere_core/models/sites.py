@@ -1,0 +1,63 @@
+"""Sites: one weight matrix that edits may change, always seen as `[d_out, d_in]`."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from sphere_core.errors import InputError
+from sphere_core.models.family import Family
+
+__all__ = ["Site", "find_site"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One edited weight: its layer, its module and how the module stores it.
+
+    `transposed` is decided once, by module type: `nn.Linear` stores `[d_out, d_in]`, GPT-2's `Conv1D`
+    stores `[d_in, d_out]`. Nothing else in the project looks at shapes or names to guess.
+    """
+
+    layer: int
+    module_path: str
+    d_out: int
+    d_in: int
+    transposed: bool
+
+    @property
+    def name(self) -> str:
+        """The parameter's own name in the model's state dict."""
+        return f"{self.module_path}.weight"
+
+    def canonical(self, stored: torch.Tensor) -> torch.Tensor:
+        """View a weight in stored orientation as `[d_out, d_in]`."""
+        return stored.T if self.transposed else stored
+
+    def stored(self, canonical: torch.Tensor) -> torch.Tensor:
+        """View a `[d_out, d_in]` weight in the module's own orientation."""
+        return canonical.T if self.transposed else canonical
+
+
+def find_site(network: nn.Module, family: Family, layer: int) -> Site:
+    """Return the site of one layer; raises InputError for a layer out of range or a module of unknown type."""
+    count = len(network.get_submodule(family.layers))  # type: ignore[arg-type]
+    if not 0 <= layer < count:
+        raise InputError(
+            f"layer {layer} is out of range",
+            where="hyperparameter 'layers'",
+            remedy=f"the model has {count} layers: 0 to {count - 1}",
+        )
+    path = family.site_path(layer)
+    module = network.get_submodule(path)
+    if isinstance(module, nn.Linear):
+        d_out, d_in = module.weight.shape
+        return Site(layer, path, d_out, d_in, transposed=False)
+    if isinstance(module, Conv1D):
+        d_in, d_out = module.weight.shape
+        return Site(layer, path, d_out, d_in, transposed=True)
+    raise InputError(
+        f"{path} is a {type(module).__name__}: its orientation is unknown",
+        remedy="sites must be nn.Linear or transformers' Conv1D; quantised modules are not editable",
+    )

@@ -1,0 +1,1 @@
+"""Presets: cited hyperparameters, one YAML file a model family."""

@@ -1,0 +1,119 @@
+"""The trajectory: a chain of edit batches on one model, as a generator of checkpoints. Runs without a cluster."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from sphere_core.checkpoints import Checkpoint, EditorState
+from sphere_core.editors.base import Editor
+from sphere_core.errors import InputError
+from sphere_core.fingerprint import fingerprint
+from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.locate.prompts import Contexts
+from sphere_core.models.editable import EditableModel
+from sphere_core.requests import EditRequest
+from sphere_core.streams import StreamSpec
+
+__all__ = ["TrajectorySpec", "check_against_model", "run_trajectory"]
+
+# Raised whenever a change of this code changes a trajectory's numbers.
+NUMERICS_VERSION = 1
+
+
+class TrajectorySpec(BaseModel):
+    """Everything that can change a trajectory's numbers, and the names that tables show.
+
+    Models and data enter the identity by content, never by name or path. Threads do, because they change the order of sums.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(description="Path, hub id or 'factworld'")
+    model_digest: str = Field(description="Digest of the model's config, weights and tokenizer files")
+    revision: str | None = Field(default=None, description="Revision of a hub id")
+    dtype: str = Field(description="The network's dtype; edited sites keep fp32 masters")
+    method: str = Field(description="Editor, with regularizers after plus signs")
+    hyperparameters: Hyperparameters
+    stream: StreamSpec
+    stream_digest: str = Field(description="Digest of the ordered requests")
+    batch_size: int = Field(ge=1, description="Requests edited together")
+    seed: int = Field(description="Seeds the order of edits and the context templates")
+    contexts: dict[str, Any] = Field(description="How templates are sampled, or the groups themselves")
+    moments: dict[str, Any] = Field(description="Digest of imported second moments, or the recipe they are built by")
+    threads: int = Field(ge=1, description="CPU threads of the replica")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the id is made of."""
+        return {
+            "numerics": NUMERICS_VERSION,
+            "model_digest": self.model_digest,
+            "dtype": self.dtype,
+            "method": self.method,
+            "hyperparameters": self.hyperparameters.identity(),
+            "stream_digest": self.stream_digest,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "contexts": self.contexts,
+            "moments": self.moments,
+            "threads": self.threads,
+        }
+
+    @property
+    def id(self) -> str:
+        """The trajectory's name on disk: 16 hex digits of its identity's digest."""
+        return fingerprint(self.identity())[:16]
+
+
+def check_against_model(hyperparameters: Hyperparameters, model: EditableModel, *, where: str) -> None:
+    """Raise InputError where hyperparameters name a layer, a module or a loss layer that the model does not have."""
+    last = len(model.layers) - 1
+    for site in model.open_sites(hyperparameters.layers):
+        template = hyperparameters.rewrite_module_tmp
+        if template is not None and template.format(site.layer) != site.module_path:
+            raise InputError(
+                f"rewrite_module_tmp is '{template}', the edited module here is '{site.module_path}'",
+                where=where,
+                remedy="leave the key out: the module is known from the model's family",
+            )
+    if hyperparameters.v_loss_layer not in (None, last):
+        raise InputError(
+            f"v_loss_layer is {hyperparameters.v_loss_layer}, the model's last layer is {last}",
+            where=where,
+            remedy=f"set it to {last} or leave it out: the loss is read from the last layer's output",
+        )
+
+
+def run_trajectory(
+    trajectory_id: str,
+    editor: Editor,
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    *,
+    batch_size: int,
+    contexts: Contexts,
+    resume: Checkpoint | None,
+) -> Iterator[Checkpoint]:
+    """Edit `requests` in order, `batch_size` at a time, and yield a checkpoint after every batch.
+
+    Starts from the unedited model, or from `resume`: weights, editor state and templates are then those of the checkpoint, and
+    what follows is bit for bit what an uninterrupted run gives. Tensors of a checkpoint are never written to afterwards.
+    A trajectory whose edited weights stop being finite ends with a checkpoint marked `collapsed`. The model is left edited.
+    """
+    model.restore_base()
+    state, done = EditorState(), 0
+    if resume is not None:
+        model.load_weights(resume.weights)
+        state, done, contexts = resume.state, resume.edits, resume.contexts
+        if resume.collapsed:
+            return
+    while done < len(requests):
+        batch = requests[done : done + batch_size]
+        state = editor.edit(model, batch, contexts, state)
+        done += len(batch)
+        weights = model.edited_weights()
+        collapsed = not all(bool(torch.isfinite(weight).all()) for weight in weights.values())
+        yield Checkpoint(trajectory_id, done, weights, state, contexts, collapsed)
+        if collapsed:
+            return
