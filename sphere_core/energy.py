@@ -77,7 +77,8 @@ def energy_gradient(weight: torch.Tensor) -> torch.Tensor:
         cubes[index, index + start] = 0
         radial = (cubes * cosines).sum(dim=1, keepdim=True)
         gradient[start : start + _BLOCK_ROWS] = cubes @ directions - radial * rows
-    return 2 * gradient / norms
+    scaled: torch.Tensor = 2 * gradient / norms
+    return scaled
 
 
 def _pair_sum(rows: torch.Tensor, others: torch.Tensor, *, strictly_upper: bool) -> tuple[float, int]:

@@ -18,8 +18,19 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 # Keys of MEMIT-style files that name what the model's family already says, or where statistics come from.
 RELEASED_ONLY = frozenset(
-    "model_name layer_selection layer_module_tmp mlp_module_tmp attn_module_tmp ln_f_module lm_head_module "
-    "mom2_adjustment mom2_dataset mom2_n_samples mom2_dtype".split()
+    [
+        "model_name",
+        "layer_selection",
+        "layer_module_tmp",
+        "mlp_module_tmp",
+        "attn_module_tmp",
+        "ln_f_module",
+        "lm_head_module",
+        "mom2_adjustment",
+        "mom2_dataset",
+        "mom2_n_samples",
+        "mom2_dtype",
+    ]
 )
 # Fields that state a fact about the model and are checked against it; they cannot change a number.
 CHECKED_ONLY = frozenset({"fact_token", "v_loss_layer", "rewrite_module_tmp"})
@@ -30,24 +41,32 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layers: tuple[int, ...] = Field(min_length=1, description="Edited layers, in ascending order; targets sit at the last")
+    layers: tuple[int, ...] = Field(
+        min_length=1, description="Edited layers, in ascending order; targets sit at the last"
+    )
     v_lr: Positive = Field(description="Adam's learning rate of the target optimisation")
     v_num_grad_steps: int = Field(ge=1, description="Forwards of the target optimisation; one more than its steps")
     v_weight_decay: float = Field(ge=0, description="Weight of |delta| / |h0|^2")
     clamp_norm_factor: Positive = Field(description="Largest |delta| in units of |h0|")
     kl_factor: float = Field(ge=0, description="Weight of the KL term at the subject's last token of '{} is a'")
-    v_stop_loss: float = Field(default=0.05, ge=0, description="A request stops below this loss (0.05 in released code)")
+    v_stop_loss: float = Field(
+        default=0.05, ge=0, description="A request stops below this loss (0.05 in released code)"
+    )
     requests_per_pass: int = Field(default=32, ge=1, description="Requests optimised at once; bounds memory")
     mom2_update_weight: Positive | None = Field(default=None, description="Lambda: weight of C0 in the prior")
     nullspace_threshold: Positive | None = Field(default=None, description="Null space: eigenvalues of C0 below this")
     nullspace_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="Null space: this share of C0's eigen-directions, smallest first, instead of a threshold"
+        default=None,
+        description="Null space: this share of C0's eigen-directions, smallest first, instead of a threshold",
     )
     L2: Positive | None = Field(default=None, description="Ridge inside the null space")
-    energy_ratio: Share | None = Field(default=None, description="SPHERE: principal directions hold this share of energy")
+    energy_ratio: Share | None = Field(
+        default=None, description="SPHERE: principal directions hold this share of energy"
+    )
     strength: Share | None = Field(default=None, description="SPHERE: how much of the update along them is removed")
     basis: Literal["current", "pretrained"] = Field(
-        default="current", description="SPHERE: directions of the current weight (released code) or of W_0 (paper's text)"
+        default="current",
+        description="SPHERE: directions of the current weight (released code) or of W_0 (paper's text)",
     )
     fact_token: Literal["subject_last"] = Field(default="subject_last", description="Where the fact is addressed")
     v_loss_layer: int | None = Field(default=None, description="Checked: must be the model's last layer")

@@ -112,6 +112,7 @@ def symmetric_eigen(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def cholesky_factor(matrix: torch.Tensor, *, what: str) -> torch.Tensor:
     """Return the lower Cholesky factor in float64; raises InputError where the matrix is not positive definite."""
+    factor: torch.Tensor
     factor, failed_at = torch.linalg.cholesky_ex(matrix.double())
     if int(failed_at):
         raise InputError(

@@ -49,9 +49,7 @@ def _moment_prior(moment: torch.Tensor, hyperparameters: Hyperparameters) -> Pri
 
 
 def _null_space_prior(moment: torch.Tensor, hyperparameters: Hyperparameters) -> Prior:
-    space = null_space(
-        moment, threshold=hyperparameters.nullspace_threshold, share=hyperparameters.nullspace_share
-    )
+    space = null_space(moment, threshold=hyperparameters.nullspace_threshold, share=hyperparameters.nullspace_share)
     return NullSpacePrior(space, _given(hyperparameters.L2))
 
 
@@ -139,9 +137,7 @@ class Method:
     def build(self, hyperparameters: Hyperparameters, moments: SecondMoments) -> Editor:
         """Return the editor, with its priors made from the second moments."""
         row = self.editor_row
-        priors = {
-            layer: row.prior(moments.by_layer[layer], hyperparameters) for layer in hyperparameters.layers
-        }
+        priors = {layer: row.prior(moments.by_layer[layer], hyperparameters) for layer in hyperparameters.layers}
         regularizers = [REGULARIZERS[name].build(hyperparameters) for name in self.regularizer_names]
         return ClosedFormEditor(
             hyperparameters,

@@ -34,7 +34,8 @@ class StreamSpec(BaseModel):
 
 
 def load_stream(spec: StreamSpec, seed: int) -> tuple[EditRequest, ...]:
-    """Return the requests of a stream in edit order; raises InputError where the file is missing, wrong or too short."""
+    """Return the requests of a stream in edit order; raises InputError where the file is missing, wrong or too
+    short."""
     requests = _read(spec)
     if len(requests) < spec.edits:
         raise InputError(
@@ -43,7 +44,7 @@ def load_stream(spec: StreamSpec, seed: int) -> tuple[EditRequest, ...]:
             remedy=f"set edits to at most {len(requests)}",
         )
     if spec.order == "shuffled":
-        random.Random(seed).shuffle(requests)  # noqa: S311 - an order, not a secret
+        random.Random(seed).shuffle(requests)
     return tuple(requests[: spec.edits])
 
 

@@ -25,7 +25,8 @@ NUMERICS_VERSION = 1
 class TrajectorySpec(BaseModel):
     """Everything that can change a trajectory's numbers, and the names that tables show.
 
-    Models and data enter the identity by content, never by name or path. Threads do, because they change the order of sums.
+    Models and data enter the identity by content, never by name or path. Threads do, because they change the order of
+    sums.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,9 +98,10 @@ def run_trajectory(
 ) -> Iterator[Checkpoint]:
     """Edit `requests` in order, `batch_size` at a time, and yield a checkpoint after every batch.
 
-    Starts from the unedited model, or from `resume`: weights, editor state and templates are then those of the checkpoint, and
-    what follows is bit for bit what an uninterrupted run gives. Tensors of a checkpoint are never written to afterwards.
-    A trajectory whose edited weights stop being finite ends with a checkpoint marked `collapsed`. The model is left edited.
+    Starts from the unedited model, or from `resume`: weights, editor state and templates are then those of the
+    checkpoint, and what follows is bit for bit what an uninterrupted run gives. Tensors of a checkpoint are never
+    written to afterwards. A trajectory whose edited weights stop being finite ends with a checkpoint marked
+    `collapsed`. The model is left edited.
     """
     model.restore_base()
     state, done = EditorState(), 0

@@ -35,9 +35,7 @@ def _request(record: Mapping[str, object], case_id: str, where: str) -> EditRequ
     target_new = required_text(record, "requested_rewrite.target_new.str", where=where).strip()
     rewrite = record["requested_rewrite"]
     has_true = isinstance(rewrite, Mapping) and rewrite.get("target_true") is not None
-    target_true = (
-        required_text(record, "requested_rewrite.target_true.str", where=where).strip() if has_true else None
-    )
+    target_true = required_text(record, "requested_rewrite.target_true.str", where=where).strip() if has_true else None
     probes = [Probe("rewrite", prompt.replace("{}", subject), target_new, target_true)]
     for text in text_list(record, "paraphrase_prompts", where=where):
         probes.append(Probe("paraphrase", text, target_new, target_true))

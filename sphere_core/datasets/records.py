@@ -25,7 +25,7 @@ def read_records(path: Path) -> list[Mapping[str, object]]:
             where=f"{path}, line {error.lineno}, column {error.colno}",
             remedy="the file must be a JSON list of records, or one record a line",
         ) from error
-    if not records:
+    if not isinstance(records, list) or not records:
         raise InputError("the file holds no record", where=str(path), remedy="give at least one record")
     for index, record in enumerate(records):
         if not isinstance(record, dict):
@@ -34,7 +34,7 @@ def read_records(path: Path) -> list[Mapping[str, object]]:
                 where=str(path),
                 remedy="every record must be a JSON object",
             )
-    return records
+    return list(records)
 
 
 def required_text(record: Mapping[str, object], field: str, *, where: str) -> str:

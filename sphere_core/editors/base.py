@@ -14,8 +14,8 @@ __all__ = ["Editor"]
 class Editor(Protocol):
     """Writes a batch of edit requests into a model.
 
-    An editor keeps constants of the trajectory (factorisations, bases) on itself; whatever changes from batch to batch is
-    in the state it is given and returns, so that a checkpoint holds all of it.
+    An editor keeps constants of the trajectory (factorisations, bases) on itself; whatever changes from batch to
+    batch is in the state it is given and returns, so that a checkpoint holds all of it.
     """
 
     def edit(

@@ -1,7 +1,7 @@
 """Locate, then edit: targets at the last edited layer, spread over the layers, each written by one least-squares step.
 
-For site i of L, in ascending order (MEMIT, arXiv 2210.07229): K_i the keys under the weights as they are now, H the last edited
-layer's output now, R_i = (Z - H) / (L - i), dW_i from `least_squares_update`.
+For site i of L, in ascending order (MEMIT, arXiv 2210.07229): K_i the keys under the weights as they are now, H the
+last edited layer's output now, R_i = (Z - H) / (L - i), dW_i from `least_squares_update`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from sphere_core.checkpoints import EditorState
 from sphere_core.editors.least_squares import KeyHistory, Prior, least_squares_update
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.linalg import Update
-from sphere_core.locate.batch import LocatedBatch, locate, read_keys, read_outputs
+from sphere_core.locate.batch import locate, read_keys, read_outputs
 from sphere_core.locate.prompts import Contexts
 from sphere_core.locate.targets import optimise_targets
 from sphere_core.models.editable import EditableModel
@@ -27,8 +27,8 @@ class ClosedFormEditor:
     """MEMIT, AlphaEdit and their kin: `priors` holds Pi by layer, `keeps_history` whether earlier keys stay in A.
 
     `scope` says when regularizers act: on each update before it is written, so that later layers see and refit what was
-    lost (IN_LOOP), or on all updates after the last layer is solved, when the batch's weights are restored and the regularized
-    updates added (AFTER_BATCH).
+    lost (IN_LOOP), or on all updates after the last layer is solved, when the batch's weights are restored and the
+    regularized updates added (AFTER_BATCH).
     """
 
     def __init__(
@@ -61,7 +61,10 @@ class ClosedFormEditor:
             outputs = read_outputs(model, sites[-1].layer, batch)
             residuals = (targets - outputs.to(targets)) / (len(sites) - index)
             update: Update = least_squares_update(
-                self._priors[site.layer], _history(state, site.layer), keys[site.layer], residuals.to(keys[site.layer].device)
+                self._priors[site.layer],
+                _history(state, site.layer),
+                keys[site.layer],
+                residuals.to(keys[site.layer].device),
             )
             if self._scope is Scope.IN_LOOP:
                 update = self._regularized(update, site, model)

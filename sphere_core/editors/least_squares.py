@@ -2,9 +2,9 @@
 
     dW = R K^T A^{-1},   A = Pi + H H^T + K K^T
 
-Symbols: K keys of the batch `[d, n]`, R residuals `[o, n]`, H keys of earlier batches `[d, N]`, Pi the prior's precision
-`[d, d]`, possibly infinite off a subspace (its inverse is then a projector). Editors differ only in Pi and in whether H is
-kept. What is solved for is the gain A^{-1} K `[d, n]`; all of it in float64.
+Symbols: K keys of the batch `[d, n]`, R residuals `[o, n]`, H keys of earlier batches `[d, N]`, Pi the prior's
+precision `[d, d]`, possibly infinite off a subspace (its inverse is then a projector). Editors differ only in Pi and
+in whether H is kept. What is solved for is the gain A^{-1} K `[d, n]`; all of it in float64.
 
 Two forms, chosen by size. Key memory, while N + n < d, with M = [H, K] and G = Pi^{-1} M (Woodbury):
     A^{-1} M = G (I + M^T G)^{-1}, of which the last n columns are the gain.
@@ -16,7 +16,6 @@ from typing import Protocol
 
 import torch
 
-from sphere_core.errors import InputError
 from sphere_core.linalg import LowRankUpdate, Subspace, cholesky_factor
 
 __all__ = ["KeyHistory", "MomentPrior", "NullSpacePrior", "Prior", "least_squares_update"]
@@ -132,9 +131,5 @@ def key_memory_gain(prior: Prior, memory: torch.Tensor, count: int) -> torch.Ten
     core = (core + core.T) / 2
     core.diagonal().add_(1)
     selector = torch.eye(core.shape[0], dtype=core.dtype, device=core.device)[:, -count:]
-    try:
-        factor = cholesky_factor(core, what="I + M^T Pi^{-1} M")
-    except InputError:
-        # Pi^{-1} of a nearly singular C0 can lose the symmetry that Cholesky needs; LU does not mind.
-        return spread @ torch.linalg.solve(core, selector)
+    factor = cholesky_factor(core, what="I + M^T Pi^{-1} M")
     return spread @ torch.cholesky_solve(selector, factor)

@@ -1,6 +1,6 @@
 """A batch of requests in all its contexts, encoded once and read at the subject's last token."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +78,11 @@ def read_outputs(model: EditableModel, layer: int, batch: LocatedBatch) -> torch
     return outputs.float().T.contiguous()
 
 
-def _at_subject(model: EditableModel, prompts: Sequence[SubjectPrompt], capture) -> torch.Tensor:  # type: ignore[no-untyped-def]
+def _at_subject(
+    model: EditableModel,
+    prompts: Sequence[SubjectPrompt],
+    capture: Callable[[Callable[[], object]], torch.Tensor],
+) -> torch.Tensor:
     """Run prompts in parts of bounded size and pick the captured activation at each subject's last token."""
     picked: list[torch.Tensor] = []
     longest = max(len(prompt.ids) for prompt in prompts)

@@ -41,7 +41,7 @@ def sample_contexts(model: EditableModel, settings: ContextSettings, seed: int) 
         ids = list(model.tokenizer(word)["input_ids"])
         while len(ids) < settings.length:
             ids.append(_sample_next(model, ids, settings.top_k, special, generator))
-        text = model.tokenizer.decode(ids, skip_special_tokens=True)
+        text = str(model.tokenizer.decode(ids, skip_special_tokens=True))
         texts.append(text.replace("{", " ").replace("}", " ") + ". {}")
     return (("{}",), tuple(texts)) if texts else (("{}",),)
 

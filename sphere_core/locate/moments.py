@@ -196,7 +196,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], int, dict[st
         with safe_open(path, framework="pt") as archive:
             header = archive.metadata() or {}
             arrays = {name: archive.get_tensor(name) for name in archive.keys() if _is_layer(name)}  # noqa: SIM118
-    except Exception as error:  # noqa: BLE001 - safetensors raises its own untyped errors on damage
+    except Exception as error:
         raise InputError(f"not a readable safetensors file: {error}", where=str(path)) from error
     return arrays, int(header.get("count", "0")), dict(json.loads(header.get("provenance", "{}")))
 

@@ -57,9 +57,7 @@ def target_ids(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> tupl
     return tuple(ids)
 
 
-def pad_right(
-    rows: Sequence[Sequence[int]], *, fill: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_right(rows: Sequence[Sequence[int]], *, fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ids and mask `[m, longest]`, padded on the right whatever the tokenizer's own side is."""
     longest = max(len(row) for row in rows)
     ids = torch.full((len(rows), longest), fill, dtype=torch.long)

@@ -1,9 +1,11 @@
-"""Targets: the hidden state that makes the model say the new object, found by gradient descent for many requests at once.
+"""Targets: the hidden state that makes the model say the new object, found by gradient descent for many requests at
+once.
 
-Symbols: n requests, C contexts, delta `[n, h]` added to the output of the last edited layer at the subject's last token,
-h0 that output in the bare prompt. For each request (MEMIT, arXiv 2210.07229, as released):
+Symbols: n requests, C contexts, delta `[n, h]` added to the output of the last edited layer at the subject's last
+token, h0 that output in the bare prompt. For each request (MEMIT, arXiv 2210.07229, as released):
 
-    loss = mean over contexts and target tokens of -log p(target) + kl_factor * KL(p_delta || p_0) + decay * |delta| / |h0|^2
+    loss = mean over contexts and target tokens of -log p(target) + kl_factor * KL(p_delta || p_0) + decay * |delta| /
+    |h0|^2
 
 with the KL term at the subject's last token of "{subject} is a". Adam is element-wise, so the rows of delta evolve as if
 each were alone; a request that meets the stop rule leaves with its delta, its moments and its step count.
@@ -103,9 +105,7 @@ class _Objective:
         return logits[:count].gather(1, self.ids[:, None]).squeeze(1), logits[count:]
 
 
-def _optimise(
-    model: EditableModel, batch: LocatedBatch, chosen: range, hyperparameters: Hyperparameters
-) -> Targets:
+def _optimise(model: EditableModel, batch: LocatedBatch, chosen: range, hyperparameters: Hyperparameters) -> Targets:
     objective = _objective(model, batch, chosen, hyperparameters.layers[-1])
     h0 = objective.h0
     deltas, losses = torch.zeros_like(h0), [math.nan] * len(chosen)
@@ -155,7 +155,8 @@ def _loss(
     divergence = (essence.exp() * (essence - initial)).sum(dim=-1)
     norms = torch.linalg.vector_norm(objective.h0, dim=1)
     decay = torch.linalg.vector_norm(delta, dim=1) / norms.square()
-    return likelihood + hyperparameters.kl_factor * divergence + hyperparameters.v_weight_decay * decay
+    loss: torch.Tensor = likelihood + hyperparameters.kl_factor * divergence + hyperparameters.v_weight_decay * decay
+    return loss
 
 
 def _clamped(delta: torch.Tensor, h0: torch.Tensor, factor: float) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Reading activations: inputs of modules at chosen positions, with the forward stopped when the last is seen."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -64,11 +64,8 @@ def _capture(
             handles.append(module.register_forward_pre_hook(lambda _, args, n=name: observe(n, args, None)))
         else:
             handles.append(module.register_forward_hook(lambda _, args, out, n=name: observe(n, args, out)))
-    with _removing(handles):
-        try:
-            run()
-        except _Enough:
-            pass
+    with _removing(handles), suppress(_Enough):
+        run()
     missing = sorted(set(modules) - set(seen))
     if missing:
         raise RuntimeError(f"the forward never reached {', '.join(missing)}")

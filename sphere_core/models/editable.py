@@ -31,7 +31,9 @@ class EditableModel:
         *,
         base_digest: str,
     ) -> None:
-        self.network = network.eval().requires_grad_(False)
+        network.train(False)
+        network.requires_grad_(False)
+        self.network = network
         self.tokenizer = tokenizer
         self.family = family
         self.base_digest = base_digest
@@ -43,13 +45,14 @@ class EditableModel:
     @property
     def device(self) -> torch.device:
         """Where token ids go: the device of the input embeddings."""
-        embeddings = self.network.get_input_embeddings()
-        return next(embeddings.parameters()).device
+        device: torch.device = next(self.network.get_input_embeddings().parameters()).device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """The network's own dtype."""
-        return self.network.dtype
+        dtype: torch.dtype = self.network.dtype
+        return dtype
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -62,7 +65,8 @@ class EditableModel:
     @property
     def decoder(self) -> nn.Module:
         """The module from token ids to final hidden states."""
-        return self.network.get_submodule(self.family.decoder)
+        decoder: nn.Module = self.network.get_submodule(self.family.decoder)
+        return decoder
 
     def open_sites(self, layers: Sequence[int]) -> list[Site]:
         """Return the sites of these layers, taking fp32 masters on first use.

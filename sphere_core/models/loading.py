@@ -52,7 +52,12 @@ def model_digest(folder: Path) -> str:
 
 
 def load_model(
-    source: str, *, dtype: str, device: str | torch.device, revision: str | None = None, digest: str | None = None
+    source: str,
+    *,
+    dtype: str,
+    device: str | torch.device,
+    revision: str | None = None,
+    digest: str | None = None,
 ) -> EditableModel:
     """Load a causal LM for editing.
 
@@ -74,9 +79,8 @@ def load_model(
         attn_implementation="sdpa",
     )
     tokenizer = _load_tokenizer(folder)
-    return EditableModel(
-        network.to(device), tokenizer, family, base_digest=digest if digest is not None else model_digest(folder)
-    )
+    torch.nn.Module.to(network, device)
+    return EditableModel(network, tokenizer, family, base_digest=digest if digest is not None else model_digest(folder))
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -1,8 +1,9 @@
-"""The decoder from one layer on: only the layers after the edited one, only the positions from the subject's last token.
+"""The decoder from one layer on: only the layers after the edited one, only the positions from the subject's last
+token.
 
 Nothing before the edited layer's output depends on the vector being optimised, and attention is causal: at later layers
-the positions before the subject's last token are constants too. Their keys and values are recorded once; what is run again
-and again is the rest. Exact: the layers are the model's own, called with their own arguments.
+the positions before the subject's last token are constants too. Their keys and values are recorded once; what is run
+again and again is the rest. Exact: the layers are the model's own, called with their own arguments.
 
 Symbols: m rows, T tokens, S tokens from a row's start on, h width.
 """
@@ -81,9 +82,7 @@ class Tail:
         return hidden
 
 
-def record_tail(
-    model: EditableModel, layer: int, ids: torch.Tensor, mask: torch.Tensor, starts: torch.Tensor
-) -> Tail:
+def record_tail(model: EditableModel, layer: int, ids: torch.Tensor, mask: torch.Tensor, starts: torch.Tensor) -> Tail:
     """Run the whole decoder once and record what the layers after `layer` need from `starts` `[m]` on.
 
     `ids` and `mask` are `[m, T]`, padded on the right. Raises RuntimeError for a layer that is called with a
@@ -106,10 +105,7 @@ def record_tail(
     span = int((lengths - starts).max())
     positions = (starts[:, None] + torch.arange(span, device=starts.device)).clamp_max(ids.shape[1] - 1)
     prefix = int(starts.max())
-    prefixes = {
-        layer + 1 + index: (entry.keys[:, :, :prefix], entry.values[:, :, :prefix])
-        for index, entry in enumerate(cache.layers[layer + 1 :])
-    }
+    prefixes = {layer + 1 + index: _prefix(cache, layer + 1 + index, prefix) for index in range(len(later))}
     return Tail(
         hidden=_gather(outputs[0], positions),
         mask=_causal_mask(starts, lengths, prefix, span),
@@ -117,6 +113,14 @@ def record_tail(
         prefixes=prefixes,
         arguments=tuple(_cut(calls[index], positions) for index in range(len(later))),
     )
+
+
+def _prefix(cache: DynamicCache, layer: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    entry = cache.layers[layer]
+    keys, values = getattr(entry, "keys", None), getattr(entry, "values", None)
+    if not isinstance(keys, torch.Tensor) or not isinstance(values, torch.Tensor) or keys.shape[2] < length:
+        raise RuntimeError(f"layer {layer} keeps no keys and values for {length} positions")
+    return keys[:, :, :length], values[:, :, :length]
 
 
 def _first(output: Any) -> torch.Tensor:
@@ -171,8 +175,8 @@ def _causal_mask(starts: torch.Tensor, lengths: torch.Tensor, prefix: int, span:
     causal = offsets[None, :, None] >= offsets[None, None, :]
     inside = offsets[None, None, :] < (lengths - starts)[:, None, None]
     allowed = torch.cat([before.expand(-1, span, -1), causal & (inside | (offsets[:, None] == offsets))], dim=2)
-    return torch.zeros(allowed.shape).masked_fill(~allowed.cpu(), torch.finfo(torch.float32).min)[:, None].to(
-        starts.device
+    return (
+        torch.zeros(allowed.shape)
+        .masked_fill(~allowed.cpu(), torch.finfo(torch.float32).min)[:, None]
+        .to(starts.device)
     )
-
-

@@ -16,8 +16,9 @@ class Sphere:
     """dW' = dW (I - a U U^T), U the principal directions that hold `energy_ratio` of the neurons' energy.
 
     `basis` is the weight U comes from: `current`, the weight the update is added to, as the released code has it, or
-    `pretrained`, the unedited weight, as the paper's text has it. Neurons are the rows of the canonical `[d_out, d_in]` weight
-    on every architecture; the released code takes the rows of the stored tensor, which for GPT-2 are the other side.
+    `pretrained`, the unedited weight, as the paper's text has it. Neurons are the rows of the canonical `[d_out,
+    d_in]` weight on every architecture; the released code takes the rows of the stored tensor, which for GPT-2 are
+    the other side.
     """
 
     def __init__(self, *, energy_ratio: float, strength: float, basis: Literal["current", "pretrained"]) -> None:

@@ -1,0 +1,53 @@
+# The four verbs of the project, and one that explains them. Only POSIX tools are needed.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+SOURCES := sphere_core evaluators workflows tests
+
+# The first of these that really runs, is 3.11 to 3.13 and can make an environment. `make PYTHON=...` overrides.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	>/dev/null 2>&1 && { echo $$p; break; }; done)
+
+.PHONY: help quickstart test check fmt
+
+help: ## Show this list
+	@echo 'Usage: make TARGET'
+	@echo
+	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'Start with: make quickstart'
+
+quickstart: $(STAMP) ## Set up .venv and run the example sweep on the embedded model
+	$(BIN)/sphere run examples/quickstart.yaml
+
+test: $(STAMP) ## Set up .venv and run the whole test suite, without network
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+check: $(STAMP) ## Lint, formatting and types
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+fmt: $(STAMP) ## Format the code and mend what the linter can mend
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+.venv: $(STAMP) ## Create the environment from the lock (constraints.txt)
+
+$(STAMP): pyproject.toml constraints.txt
+	@if ! $(BIN)/python -c '' >/dev/null 2>&1; then \
+		python='$(PYTHON)'; \
+		if [ -z "$$python" ]; then \
+			echo 'No Python 3.11, 3.12 or 3.13 with venv was found.' >&2; \
+			echo 'Install one (Debian and Ubuntu: python3-venv too), or name it: make PYTHON=/path/to/python3.12' >&2; \
+			exit 2; \
+		fi; \
+		echo "Creating .venv with $$python"; \
+		"$$python" -m venv --clear .venv; \
+	fi
+	@echo 'Installing the project and its locked dependencies into .venv (a few minutes the first time)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

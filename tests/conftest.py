@@ -1,0 +1,32 @@
+"""The environment of every test: offline, no telemetry, one thread, and a Ray token of its own."""
+
+import os
+import secrets
+from collections.abc import Iterator
+
+# Set before any test module imports ray, transformers or torch, which read these once.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    TOKENIZERS_PARALLELISM="false",
+    RAY_USAGE_STATS_ENABLED="0",
+    # A token in the environment keeps Ray from writing one into the home folder.
+    RAY_AUTH_MODE="token",
+    RAY_AUTH_TOKEN=secrets.token_hex(32),
+)
+# A test must never attach to a cluster that someone else is using.
+os.environ.pop("RAY_ADDRESS", None)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads, so the tests run on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
