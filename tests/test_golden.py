@@ -2,11 +2,11 @@
 
 import json
 
+import golden
 import numpy as np
 import pytest
 import torch
 
-import golden
 from sphere_core.editors.least_squares import KeyHistory, MomentPrior, NullSpacePrior, least_squares_update
 from sphere_core.linalg import DenseUpdate, Subspace
 from sphere_core.locate.batch import locate, read_keys, read_outputs

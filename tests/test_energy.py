@@ -1,0 +1,99 @@
+"""Hyperspherical energy: values by hand, the double loop, and what must leave it unchanged."""
+
+import math
+
+import golden
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sphere_core import energy
+from sphere_core.energy import energy_gradient, hyperspherical_energy, relative_drift
+
+
+def double_loop(weight: torch.Tensor) -> float:
+    rows = weight.double().numpy()
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    total = 0.0
+    for i in range(len(rows)):
+        for j in range(len(rows)):
+            if i != j:
+                total += 1 / np.linalg.norm(rows[i] - rows[j])
+    return total
+
+
+def random_weight(seed: int, rows: int, width: int) -> torch.Tensor:
+    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_values_by_hand() -> None:
+    # Two antipodal rows are 2 apart: two ordered pairs of 1/2. Lengths do not matter.
+    assert hyperspherical_energy(torch.tensor([[3.0, 0.0], [-0.5, 0.0]])).total == pytest.approx(1.0, rel=1e-14)
+    # Orthogonal rows are sqrt(2) apart: six ordered pairs of 1/sqrt(2).
+    assert hyperspherical_energy(torch.eye(3)).total == pytest.approx(6 / math.sqrt(2), rel=1e-14)
+    assert hyperspherical_energy(torch.eye(3)).mean == pytest.approx(1 / math.sqrt(2), rel=1e-14)
+    # A regular simplex of three rows in the plane: sides sqrt(3).
+    angles = torch.tensor([0.0, 2 * math.pi / 3, 4 * math.pi / 3], dtype=torch.float64)
+    simplex = torch.stack([angles.cos(), angles.sin()], dim=1)
+    assert hyperspherical_energy(simplex).total == pytest.approx(6 / math.sqrt(3), rel=1e-12)
+
+
+def test_recorded_value() -> None:
+    cases = golden.arrays("linalg")
+    found = hyperspherical_energy(torch.from_numpy(cases["hse0_W"])).total
+    assert found == pytest.approx(float(cases["hse0_E"]), rel=1e-10)
+
+
+@pytest.mark.parametrize(("rows", "block"), [(2, 1024), (37, 8), (64, 16), (50, 50), (33, 32)])
+def test_blocks_equal_the_double_loop(monkeypatch: pytest.MonkeyPatch, rows: int, block: int) -> None:
+    monkeypatch.setattr(energy, "_BLOCK_ROWS", block)
+    weight = random_weight(rows, rows, 7)
+    assert hyperspherical_energy(weight).total == pytest.approx(double_loop(weight), rel=1e-10)
+
+
+@given(seed=st.integers(0, 10_000), rows=st.integers(2, 24), width=st.integers(2, 12))
+@settings(max_examples=40, deadline=None)
+def test_row_order_row_scale_and_rotation_change_nothing(seed: int, rows: int, width: int) -> None:
+    weight = random_weight(seed, rows, width)
+    generator = torch.Generator().manual_seed(seed + 1)
+    expected = hyperspherical_energy(weight).total
+    order = torch.randperm(rows, generator=generator)
+    scale = torch.rand(rows, 1, generator=generator, dtype=torch.float64) * 10 + 0.1
+    rotation = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64)).Q
+    for changed in (weight[order], weight * scale, weight @ rotation):
+        assert hyperspherical_energy(changed).total == pytest.approx(expected, rel=1e-9)
+
+
+def test_coinciding_rows_are_finite_and_counted() -> None:
+    found = hyperspherical_energy(torch.tensor([[1.0, 2.0], [2.0, 4.0], [0.0, 1.0]]))
+    assert found.clamped == 2
+    assert math.isfinite(found.total)
+    assert found.total > 1e6
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_collapsed_weight_has_no_energy(bad: float) -> None:
+    weight = torch.eye(3)
+    weight[1, 2] = bad
+    assert math.isnan(hyperspherical_energy(weight).total)
+
+
+def test_gradient_against_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "_BLOCK_ROWS", 4)
+    weight, step = random_weight(3, 9, 5), 1e-6
+    gradient = energy_gradient(weight)
+    for i, j in ((0, 0), (4, 2), (8, 4)):
+        shift = torch.zeros_like(weight)
+        shift[i, j] = step
+        slope = (hyperspherical_energy(weight + shift).total - hyperspherical_energy(weight - shift).total) / (2 * step)
+        assert float(gradient[i, j]) == pytest.approx(slope, rel=1e-6, abs=1e-7)
+
+
+def test_drift_is_relative_and_signed() -> None:
+    base = hyperspherical_energy(torch.eye(2))
+    clumped = hyperspherical_energy(torch.tensor([[1.0, 0.0], [1.0, 0.1]]))
+    assert relative_drift(clumped, base) > 0
+    assert relative_drift(base, clumped) < 0
+    assert relative_drift(base, base) == 0
