@@ -9,7 +9,7 @@ import torch
 
 from sphere_core.editors.least_squares import KeyHistory, MomentPrior, NullSpacePrior, least_squares_update
 from sphere_core.linalg import DenseUpdate, Subspace
-from sphere_core.locate.batch import locate, read_keys, read_outputs
+from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.moments import null_space, read_moments
 from sphere_core.locate.prompts import encode_prompt, in_context, target_ids
 from sphere_core.locate.targets import ESSENCE_PROMPT, optimise_targets
@@ -46,9 +46,10 @@ def test_tokens_and_subject_positions(unedited: EditableModel) -> None:
 def test_keys_and_layer_outputs(unedited: EditableModel) -> None:
     recorded = golden.arrays("llama_MEMIT")
     batch = locate(unedited, golden.REQUESTS[: golden.BATCH], golden.CONTEXTS)
-    site = unedited.open_sites([0, 1])[0]
-    assert golden.relative_error(read_keys(unedited, site, batch).T, recorded["b0_ks_layer0"]) < 1e-5
-    assert golden.relative_error(read_outputs(unedited, 1, batch).T, recorded["b0_curz_layer0"]) < 1e-5
+    sites = unedited.open_sites([0, 1])
+    walk = BatchWalk(unedited, batch, sites)
+    assert golden.relative_error(walk.keys(sites[0]).T, recorded["b0_ks_layer0"]) < 1e-5
+    assert golden.relative_error(walk.outputs().T, recorded["b0_curz_layer0"]) < 1e-5
 
 
 @pytest.mark.parametrize("setting", ["main", "brief", "brief_wd"])

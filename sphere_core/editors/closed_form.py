@@ -12,7 +12,7 @@ from sphere_core.checkpoints import EditorState
 from sphere_core.editors.least_squares import KeyHistory, Prior, least_squares_update
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.linalg import Update
-from sphere_core.locate.batch import locate, read_keys, read_outputs
+from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.prompts import Contexts
 from sphere_core.locate.targets import optimise_targets
 from sphere_core.models.editable import EditableModel
@@ -53,13 +53,13 @@ class ClosedFormEditor:
         sites = model.open_sites(self._hyperparameters.layers)
         batch = locate(model, requests, contexts)
         targets = optimise_targets(model, batch, self._hyperparameters).values
+        walk = BatchWalk(model, batch, sites)
         before = {site.layer: model.weight(site) for site in sites}
         updates: dict[int, Update] = {}
         keys: dict[int, torch.Tensor] = {}
         for index, site in enumerate(sites):
-            keys[site.layer] = read_keys(model, site, batch)
-            outputs = read_outputs(model, sites[-1].layer, batch)
-            residuals = (targets - outputs.to(targets)) / (len(sites) - index)
+            keys[site.layer] = walk.keys(site)
+            residuals = (targets - walk.outputs().to(targets)) / (len(sites) - index)
             update: Update = least_squares_update(
                 self._priors[site.layer],
                 _history(state, site.layer),
@@ -73,7 +73,8 @@ class ClosedFormEditor:
         if self._scope is Scope.AFTER_BATCH and self._regularizers:
             self._write_regularized(model, sites, before, updates)
             if self._keeps_history:
-                keys = {site.layer: read_keys(model, site, batch) for site in sites}
+                again = BatchWalk(model, batch, sites)
+                keys = {site.layer: again.keys(site) for site in sites}
         return _appended(state, keys) if self._keeps_history else state
 
     def _regularized(self, update: Update, site: Site, model: EditableModel) -> Update:

@@ -1,18 +1,18 @@
 """A batch of requests in all its contexts, encoded once and read at the subject's last token."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from sphere_core.errors import InputError
 from sphere_core.locate.prompts import Contexts, SubjectPrompt, encode_prompt, in_context, pad_right
-from sphere_core.models.activations import capture_inputs, capture_outputs
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.sites import Site
+from sphere_core.models.walk import Walk, start_walk
 from sphere_core.requests import EditRequest
 
-__all__ = ["LocatedBatch", "locate", "read_keys", "read_outputs"]
+__all__ = ["BatchWalk", "LocatedBatch", "locate"]
 
 # Rows x longest row of one forward. Fixed, because the shape of a forward can change its last bits.
 _FORWARD_TOKENS = 16384
@@ -54,48 +54,41 @@ def locate(model: EditableModel, requests: Sequence[EditRequest], contexts: Cont
     return LocatedBatch(tuple(requests), contexts, prompts)
 
 
-def read_keys(model: EditableModel, site: Site, batch: LocatedBatch) -> torch.Tensor:
-    """Return the keys K `[d_in, n]` of a batch at a site, fp32.
+class BatchWalk:
+    """A batch on its way through the edited layers: keys of each site in turn, and residual inputs, by one forward.
 
-    k = mean over template groups of the mean inside the group of the site's input at the subject's last
-    token, so that the bare prompt weighs as much as all sampled templates together (MEMIT's released
-    code). Means are taken in float64.
+    Sites are visited in ascending order; a site's weight may be written after its keys are read, and what is read
+    later sees it. Prompts are cut after the subject's last token, on which neither keys nor outputs depend.
     """
-    module = model.network.get_submodule(site.module_path)
-    inputs = _at_subject(model, batch.prompts, lambda run: capture_inputs({"k": module}, run)["k"])
-    per_request = inputs.double().view(len(batch.requests), batch.context_count, -1)
-    means, start = [], 0
-    for group in batch.contexts:
-        means.append(per_request[:, start : start + len(group)].mean(dim=1))
-        start += len(group)
-    return torch.stack(means).mean(dim=0).T.float().contiguous()
 
+    def __init__(self, model: EditableModel, batch: LocatedBatch, sites: Sequence[Site]) -> None:
+        self._batch = batch
+        rows = [prompt.ids[: prompt.subject_last + 1] for prompt in batch.prompts]
+        per_forward = max(1, _FORWARD_TOKENS // max(len(row) for row in rows))
+        parts = [
+            pad_right(rows[start : start + per_forward], fill=0, device=model.device)
+            for start in range(0, len(rows), per_forward)
+        ]
+        layers = [site.layer for site in sites]
+        self._walk: Walk = start_walk(model, parts, min(layers), max(layers))
 
-def read_outputs(model: EditableModel, layer: int, batch: LocatedBatch) -> torch.Tensor:
-    """Return a layer's output at the subject's last token of the bare prompts, `[d_out, n]` fp32."""
-    module = model.layers[layer]
-    outputs = _at_subject(model, batch.bare, lambda run: capture_outputs({"h": module}, run)["h"])
-    return outputs.float().T.contiguous()
+    def keys(self, site: Site) -> torch.Tensor:
+        """Return the keys K `[d_in, n]` of the batch at a site, fp32.
 
+        k = mean over template groups of the mean inside the group of the site's input at the subject's last
+        token, so that the bare prompt weighs as much as all sampled templates together (MEMIT's released
+        code). Means are taken in float64.
+        """
+        batch = self._batch
+        inputs = self._walk.inputs(site).double()
+        per_request = inputs.view(len(batch.requests), batch.context_count, -1)
+        means, start = [], 0
+        for group in batch.contexts:
+            means.append(per_request[:, start : start + len(group)].mean(dim=1))
+            start += len(group)
+        return torch.stack(means).mean(dim=0).T.float().contiguous()
 
-def _at_subject(
-    model: EditableModel,
-    prompts: Sequence[SubjectPrompt],
-    capture: Callable[[Callable[[], object]], torch.Tensor],
-) -> torch.Tensor:
-    """Run prompts in parts of bounded size and pick the captured activation at each subject's last token."""
-    picked: list[torch.Tensor] = []
-    longest = max(len(prompt.ids) for prompt in prompts)
-    rows = max(1, _FORWARD_TOKENS // longest)
-    for start in range(0, len(prompts), rows):
-        part = prompts[start : start + rows]
-        ids, mask = pad_right([prompt.ids for prompt in part], fill=0, device=model.device)
-
-        def forward(ids: torch.Tensor = ids, mask: torch.Tensor = mask) -> object:
-            return model.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
-
-        with torch.no_grad():
-            values = capture(forward)
-        index = torch.tensor([prompt.subject_last for prompt in part], device=values.device)
-        picked.append(values[torch.arange(len(part), device=values.device), index])
-    return torch.cat(picked)
+    def outputs(self) -> torch.Tensor:
+        """Return the last edited layer's output at the subject's last token of the bare prompts, `[h, n]` fp32."""
+        bare = torch.arange(0, len(self._batch.prompts), self._batch.context_count)
+        return self._walk.outputs(bare).float().T.contiguous()

@@ -7,8 +7,8 @@ token, h0 that output in the bare prompt. For each request (MEMIT, arXiv 2210.07
     loss = mean over contexts and target tokens of -log p(target) + kl_factor * KL(p_delta || p_0) + decay * |delta| /
     |h0|^2
 
-with the KL term at the subject's last token of "{subject} is a". Adam is element-wise, so the rows of delta evolve as if
-each were alone; a request that meets the stop rule leaves with its delta, its moments and its step count.
+with the KL term at the subject's last token of "{subject} is a". Adam is element-wise, so the rows of delta evolve as
+if each were alone; a request that meets the stop rule leaves with its delta, its moments and its step count.
 """
 
 import math

@@ -8,8 +8,7 @@ again and again is the rest. Exact: the layers are the model's own, called with 
 Symbols: m rows, T tokens, S tokens from a row's start on, h width.
 """
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +16,10 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
+from sphere_core.models.calls import CACHE_NAMES, call_layer, gather_positions, hidden_states, recorder
 from sphere_core.models.editable import EditableModel
 
 __all__ = ["Tail", "record_tail"]
-
-_CACHE_NAMES = frozenset({"past_key_values", "past_key_value", "layer_past"})
 
 
 class _PrefixCache:
@@ -77,8 +75,8 @@ class Tail:
         cache = _PrefixCache(self.prefixes)
         for layer, arguments in zip(self.layers, self.arguments, strict=True):
             call = {**arguments, "attention_mask": self.mask.to(hidden)}
-            output = layer(hidden, **{name: cache if name in _CACHE_NAMES else value for name, value in call.items()})
-            hidden = output[0] if isinstance(output, tuple) else output
+            call = {name: cache if name in CACHE_NAMES else value for name, value in call.items()}
+            hidden = call_layer(layer, hidden, call)
         return hidden
 
 
@@ -92,9 +90,9 @@ def record_tail(model: EditableModel, layer: int, ids: torch.Tensor, mask: torch
     calls: dict[int, dict[str, Any]] = {}
     outputs: list[torch.Tensor] = []
     cache = DynamicCache(config=model.network.config)
-    handles = [model.layers[layer].register_forward_hook(lambda _, __, out: outputs.append(_first(out)))]
+    handles = [model.layers[layer].register_forward_hook(lambda _, __, out: outputs.append(hidden_states(out)))]
     for index, module in enumerate(later):
-        handles.append(module.register_forward_pre_hook(_recorder(calls, index), with_kwargs=True))
+        handles.append(module.register_forward_pre_hook(recorder(calls, index), with_kwargs=True))
     try:
         with torch.no_grad():
             model.decoder(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
@@ -107,7 +105,7 @@ def record_tail(model: EditableModel, layer: int, ids: torch.Tensor, mask: torch
     prefix = int(starts.max())
     prefixes = {layer + 1 + index: _prefix(cache, layer + 1 + index, prefix) for index in range(len(later))}
     return Tail(
-        hidden=_gather(outputs[0], positions),
+        hidden=gather_positions(outputs[0], positions),
         mask=_causal_mask(starts, lengths, prefix, span),
         layers=tuple(later),
         prefixes=prefixes,
@@ -123,34 +121,18 @@ def _prefix(cache: DynamicCache, layer: int, length: int) -> tuple[torch.Tensor,
     return keys[:, :, :length], values[:, :, :length]
 
 
-def _first(output: Any) -> torch.Tensor:
-    value: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return value
-
-
-def _recorder(calls: dict[int, dict[str, Any]], index: int) -> Callable[[nn.Module, Any, Any], None]:
-    def record(module: nn.Module, args: Any, kwargs: Any) -> None:
-        bound = inspect.signature(module.forward).bind(*args, **kwargs)
-        named = dict(bound.arguments)
-        named.update(named.pop("kwargs", {}))
-        named.pop("hidden_states", None)
-        calls[index] = named
-
-    return record
-
-
 def _cut(arguments: Mapping[str, Any], positions: torch.Tensor) -> dict[str, Any]:
     """Cut one layer's recorded arguments to the positions that are run again."""
     cut: dict[str, Any] = {}
     for name, value in arguments.items():
-        if name == "attention_mask" or name in _CACHE_NAMES:
+        if name == "attention_mask" or name in CACHE_NAMES:
             cut[name] = None
         elif name == "cache_position":
             continue
         elif name == "position_ids" and isinstance(value, torch.Tensor):
-            cut[name] = _gather(value.unsqueeze(-1), positions).squeeze(-1)
+            cut[name] = gather_positions(value.unsqueeze(-1), positions).squeeze(-1)
         elif name.startswith("position_embeddings") and value is not None:
-            cut[name] = tuple(_gather(item, positions) for item in value)
+            cut[name] = tuple(gather_positions(item, positions) for item in value)
         elif isinstance(value, torch.Tensor):
             raise RuntimeError(f"a decoder layer takes the tensor '{name}', which cannot be cut by position")
         else:
@@ -158,14 +140,6 @@ def _cut(arguments: Mapping[str, Any], positions: torch.Tensor) -> dict[str, Any
     for name in ("attention_mask", "past_key_values"):
         cut.setdefault(name, None)
     return cut
-
-
-def _gather(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Pick `positions` `[m, S]` along dimension 1 of `[m or 1, T, w]`."""
-    rows, span = positions.shape
-    expanded = values.expand(rows, -1, -1)
-    index = positions.to(values.device)[:, :, None].expand(rows, span, values.shape[-1])
-    return expanded.gather(1, index)
 
 
 def _causal_mask(starts: torch.Tensor, lengths: torch.Tensor, prefix: int, span: int) -> torch.Tensor:
