@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 FORMAT = 1
-_WEIGHTS, _STATE, _MANIFEST = "weights.safetensors", "state.safetensors", "manifest.json"
+_WEIGHTS, _RAW, _STATE, _MANIFEST = "weights.safetensors", "raw.safetensors", "state.safetensors", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,30 @@ class EditorState:
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
     scalars: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
+    def part(self, owner: str) -> "EditorState":
+        """Return what is kept under `owner`, by the names its owner gave."""
+        prefix = f"{owner}/"
+        return EditorState(
+            {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)},
+            {name.removeprefix(prefix): value for name, value in self.scalars.items() if name.startswith(prefix)},
+        )
+
+    def with_part(self, owner: str, part: "EditorState") -> "EditorState":
+        """Return this state with all that `owner` keeps replaced."""
+        prefix = f"{owner}/"
+        tensors = {name: value for name, value in self.tensors.items() if not name.startswith(prefix)}
+        scalars = {name: value for name, value in self.scalars.items() if not name.startswith(prefix)}
+        tensors |= {prefix + name: value for name, value in part.tensors.items()}
+        scalars |= {prefix + name: value for name, value in part.scalars.items()}
+        return EditorState(tensors, scalars)
+
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A trajectory after `edits` edits.
 
-    `weights` are fp32, by parameter name, in stored orientation. `contexts` are the template groups in use.
+    `weights` are fp32, by parameter name, in stored orientation: what is scored. Where a read-out regularizer makes
+    them differ from what editing goes on with, `raw` holds the latter. `contexts` are the template groups in use.
     `collapsed` tells that an edited weight is no longer finite: a result, not a failure.
     """
 
@@ -54,6 +72,12 @@ class Checkpoint:
     state: EditorState
     contexts: tuple[tuple[str, ...], ...]
     collapsed: bool
+    raw: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def live(self) -> Mapping[str, torch.Tensor]:
+        """The weights that editing goes on with."""
+        return self.raw or self.weights
 
 
 def checkpoint_folder(edits: int) -> str:
@@ -65,6 +89,8 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> dict[str, obje
     """Publish a checkpoint below `storage` and return its manifest; the manifest is written last."""
     folder = checkpoint_folder(checkpoint.edits)
     files = {_WEIGHTS: _encode(checkpoint.weights), _STATE: _encode(checkpoint.state.tensors)}
+    if checkpoint.raw:
+        files[_RAW] = _encode({f"raw/{name}": weight for name, weight in checkpoint.raw.items()})
     manifest: dict[str, object] = {
         "format": FORMAT,
         "trajectory_id": checkpoint.trajectory_id,
@@ -110,6 +136,7 @@ def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
         state=EditorState(parts[_STATE], dict(manifest["scalars"])),  # type: ignore[call-overload]
         contexts=tuple(tuple(group) for group in manifest["contexts"]),  # type: ignore[attr-defined]
         collapsed=bool(manifest["collapsed"]),
+        raw={name.removeprefix("raw/"): weight for name, weight in parts.get(_RAW, {}).items()},
     )
 
 

@@ -14,9 +14,11 @@ from sphere_core.errors import InputError, unknown_name
 __all__ = ["Hyperparameters", "build_hyperparameters", "preset", "preset_names", "read_hyperparameters"]
 
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-# Keys of MEMIT-style files that name what the model's family already says, or where statistics come from.
+# Keys of released files that name what the model's family already says, or where statistics come from.
 RELEASED_ONLY = frozenset(
     [
         "model_name",
@@ -26,55 +28,106 @@ RELEASED_ONLY = frozenset(
         "attn_module_tmp",
         "ln_f_module",
         "lm_head_module",
-        "mom2_adjustment",
         "mom2_dataset",
         "mom2_n_samples",
         "mom2_dtype",
+        "context_template_length_params",
+        "max_length",
     ]
 )
 # Fields that state a fact about the model and are checked against it; they cannot change a number.
 CHECKED_ONLY = frozenset({"fact_token", "v_loss_layer", "rewrite_module_tmp"})
 
 
+def _optional(description: str) -> Any:
+    return Field(default=None, description=description)
+
+
 class Hyperparameters(BaseModel):
-    """Everything that shapes an edit; names follow the released code of MEMIT and AlphaEdit where it has one."""
+    """Everything that shapes an edit; names follow released code where it has one. A method says which it needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layers: tuple[int, ...] = Field(
-        min_length=1, description="Edited layers, in ascending order; targets sit at the last"
+    layers: tuple[int, ...] = Field(min_length=1, description="Edited layers, ascending; targets sit at the last")
+    fact_token: Literal["subject_last"] = Field(default="subject_last", description="Where the fact is addressed")
+    v_loss_layer: int | None = _optional("Checked: must be the model's last layer")
+    rewrite_module_tmp: str | None = _optional("Checked: must be the family's edited module")
+
+    # Targets.
+    v_lr: Positive | None = _optional("Adam's learning rate of the target optimisation")
+    v_num_grad_steps: Count | None = _optional("Forwards of the target optimisation; one more than its steps")
+    v_weight_decay: NotNegative | None = _optional("Weight of |delta| / |h0|^2")
+    clamp_norm_factor: Positive | None = _optional("Largest |delta| in units of |h0|")
+    kl_factor: NotNegative | None = _optional("Weight of the KL term at the subject's last token of '{} is a'")
+    v_stop_loss: NotNegative = Field(default=0.05, description="A request stops below this loss (0.05 as released)")
+    requests_per_pass: Count = Field(default=32, description="Requests optimised at once; bounds memory")
+    prob_cutoff: int | None = _optional(
+        "ENCORE: forwards with every target token most probable, then stop (sign ignored)"
     )
-    v_lr: Positive = Field(description="Adam's learning rate of the target optimisation")
-    v_num_grad_steps: int = Field(ge=1, description="Forwards of the target optimisation; one more than its steps")
-    v_weight_decay: float = Field(ge=0, description="Weight of |delta| / |h0|^2")
-    clamp_norm_factor: Positive = Field(description="Largest |delta| in units of |h0|")
-    kl_factor: float = Field(ge=0, description="Weight of the KL term at the subject's last token of '{} is a'")
-    v_stop_loss: float = Field(
-        default=0.05, ge=0, description="A request stops below this loss (0.05 in released code)"
+
+    # Prior and history of the least-squares step.
+    mom2_adjustment: bool = Field(default=True, description="ROME: weigh the key by C0^-1; off: by itself alone")
+    mom2_update_weight: Positive | None = _optional("lambda: weight of C0 in the prior")
+    update_norm_lambda: NotNegative | None = _optional("lambda_n: ridge added to the prior (ENCORE, EMMET)")
+    emmet_lambda: Positive | None = _optional("EMMET: mu, scales the prior for batches of more than one")
+    nullspace_threshold: Positive | None = _optional("Null space: eigenvalues of C0 below this")
+    nullspace_share: Annotated[float, Field(gt=0, lt=1)] | None = _optional(
+        "Null space: this share of C0's eigen-directions, smallest first, instead of a threshold"
     )
-    requests_per_pass: int = Field(default=32, ge=1, description="Requests optimised at once; bounds memory")
-    mom2_update_weight: Positive | None = Field(default=None, description="Lambda: weight of C0 in the prior")
-    nullspace_threshold: Positive | None = Field(default=None, description="Null space: eigenvalues of C0 below this")
-    nullspace_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None,
-        description="Null space: this share of C0's eigen-directions, smallest first, instead of a threshold",
+    L2: Positive | None = _optional("Ridge inside the null space")
+    history_weight: NotNegative = Field(default=1.0, description="Weight of earlier keys in A; 0 drops them")
+    history_window: Count | None = _optional("Keep only this many of the latest keys")
+    evoedit_threshold: Positive | None = _optional("EvoEdit: singular values of P K above this are projected out")
+    lyaplock_alpha: Positive | None = _optional("LyapLock: preservation budget in units of the first batch's loss")
+    nse_alpha: NotNegative | None = _optional("NSE: requests nearer to their target than this are done")
+    nse_upper_bound: Positive | None = _optional("NSE: requests farther from their target than this are left")
+    neuron_threshold: Share | None = _optional("NSE: share of key mass whose neurons are edited")
+    max_iterations: Count | None = _optional("NSE: passes over a batch; as released, the last one only checks")
+
+    # Gradient editors.
+    lr: Positive | None = _optional("Learning rate (FT: Adam; UltraEdit: of the value step)")
+    num_steps: Count | None = _optional("FT: epochs over the batch")
+    batch_size: Count | None = _optional("FT, UltraEdit: requests in one backward pass")
+    weight_decay: NotNegative | None = _optional("FT: Adam's weight decay")
+    ft_stop_loss: NotNegative = Field(default=0.01, description="FT: stops below this mean loss (0.01 as released)")
+    norm_constraint: Positive | Literal[False] | None = _optional("FT-L: largest change of any weight entry")
+    norm_reference: Literal["batch", "trajectory"] = Field(
+        default="batch", description="FT-L: change since the start of the batch (as released) or of the trajectory"
     )
-    L2: Positive | None = Field(default=None, description="Ridge inside the null space")
-    energy_ratio: Share | None = Field(
-        default=None, description="SPHERE: principal directions hold this share of energy"
-    )
-    strength: Share | None = Field(default=None, description="SPHERE: how much of the update along them is removed")
+
+    # Regularizers.
+    energy_ratio: Share | None = _optional("SPHERE: principal directions hold this share of the neurons' energy")
+    strength: Share | None = _optional("SPHERE: how much of the update along them is removed")
     basis: Literal["current", "pretrained"] = Field(
         default="current",
         description="SPHERE: directions of the current weight (released code) or of W_0 (paper's text)",
     )
-    fact_token: Literal["subject_last"] = Field(default="subject_last", description="Where the fact is addressed")
-    v_loss_layer: int | None = Field(default=None, description="Checked: must be the model's last layer")
-    rewrite_module_tmp: str | None = Field(default=None, description="Checked: must be the family's edited module")
+    rect_keep: Annotated[float, Field(gt=0, le=1)] | None = _optional("RECT: share of entries kept")
+    revive_threshold: Share | None = _optional("REVIVE: share of the spectrum that is protected")
+    revive_energy: Literal["sum", "squares"] = Field(default="sum", description="REVIVE: of singular values or squares")
+    revive_weight: Literal["base", "current"] = Field(default="base", description="REVIVE: whose singular vectors")
+    revive_basis: Literal["complement", "compact"] = Field(
+        default="complement", description="REVIVE: keep what lies outside the compact SVD's basis, or drop it"
+    )
+    nas_factor: Positive | None = _optional("NAS: targets longer than this many anchors are skipped")
+    anchor_norm: Positive | None = _optional("NAS: the anchor; left out, it is taken from the first batch")
+    simie_lambda: Positive | None = _optional("SimIE: ridge of the ideal-editor correction")
+    gate_budget: NotNegative | None = _optional(
+        "Gate: bits per token that earlier edits may lose in a batch, on average"
+    )
+    gate_anchors: Count | None = _optional("Gate: how many of the latest earlier edits are measured")
+    gate_steps: NotNegative | None = _optional("Gate: halvings of the update that are tried before it is rejected")
 
     def identity(self) -> dict[str, Any]:
         """Return what can change a number: every field that is set, without those that are only checked."""
         return self.model_dump(mode="json", exclude=set(CHECKED_ONLY), exclude_none=True)
+
+    def number(self, name: str) -> float:
+        """Return a numeric field that the method needs; raises InputError where it is not set."""
+        value = getattr(self, name)
+        if value is None or isinstance(value, str):
+            raise InputError(f"the hyperparameter '{name}' is not set", remedy=f"set '{name}'")
+        return float(value)
 
 
 def build_hyperparameters(values: Mapping[str, Any], *, where: str) -> Hyperparameters:

@@ -80,24 +80,31 @@ class Subspace:
     """A linear subspace of R^d, kept by its thinner side.
 
     `basis` `[d, r]` has orthonormal columns. With `complement` the subspace is everything orthogonal
-    to them: AlphaEdit's null space on large models is all but a few dozen directions.
+    to them: AlphaEdit's null space on large models is all but a few dozen directions. `removed` `[d, q]`, orthonormal
+    directions inside the subspace, are taken out of it.
     """
 
     basis: torch.Tensor
     complement: bool
+    removed: torch.Tensor | None = None
 
     @property
     def dimension(self) -> int:
         """Number of dimensions of the subspace."""
         rank = self.basis.shape[1]
-        return self.basis.shape[0] - rank if self.complement else rank
+        whole = self.basis.shape[0] - rank if self.complement else rank
+        return whole - (0 if self.removed is None else self.removed.shape[1])
 
     def project(self, columns: torch.Tensor) -> torch.Tensor:
         """Return `P X` for X `[d, n]`, float64."""
         wide = columns.double()
         basis = self.basis.to(wide)
-        inside = basis @ (basis.T @ wide)
-        return wide - inside if self.complement else inside
+        along = basis @ (basis.T @ wide)
+        inside = wide - along if self.complement else along
+        if self.removed is None:
+            return inside
+        gone = self.removed.to(wide)
+        return inside - gone @ (gone.T @ inside)
 
 
 def symmetric_eigen(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

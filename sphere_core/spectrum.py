@@ -1,11 +1,24 @@
-"""Spectra of weights: the principal directions of the neurons."""
+"""Spectra of weights: principal directions of the neurons, singular subspaces, the spectral norm.
+
+Symbols: W weight `[o, d]`, W^ its rows scaled to unit length. Decompositions are float64, of the smaller Gram matrix.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from sphere_core.energy import row_directions
 from sphere_core.linalg import symmetric_eigen
 
-__all__ = ["principal_directions", "principal_rank"]
+__all__ = [
+    "SingularSubspaces",
+    "dominant_rank",
+    "principal_directions",
+    "principal_rank",
+    "singular_subspaces",
+    "spectral_norm",
+]
 
 
 def principal_rank(eigenvalues: torch.Tensor, energy_ratio: float) -> int:
@@ -21,12 +34,11 @@ def principal_rank(eigenvalues: torch.Tensor, energy_ratio: float) -> int:
 
 
 def principal_directions(weight: torch.Tensor, energy_ratio: float) -> torch.Tensor:
-    """Return SPHERE's U `[d, r]`: leading eigenvectors of (1/o) W^^T W^, W^ the row-normalised weight `[o, d]`.
+    """Return SPHERE's U `[d, r]`: leading eigenvectors of (1/o) W^^T W^ (arXiv 2510.01172).
 
-    The decomposition is done on the smaller side: for o < d the Gram matrix W^ W^^T / o = X L X^T has the same
-    non-zero spectrum and U = W^^T X_r (o L_r)^{-1/2}. All in float64. Departs from the released code in that
-    (float32, always `[d, d]`), and in guarding the row norm by a floor instead of adding 1e-8 to it.
-    Raises ValueError for a weight with a non-finite entry.
+    For o < d the Gram matrix W^ W^^T / o = X L X^T has the same non-zero spectrum and U = W^^T X_r (o L_r)^{-1/2}.
+    Departs from the released code in float64 (there float32, always `[d, d]`), and in guarding the row norm by a
+    floor instead of adding 1e-8 to it. Raises ValueError for a weight with a non-finite entry.
     """
     if not bool(torch.isfinite(weight).all()):
         raise ValueError("the weight has a non-finite entry")
@@ -41,3 +53,54 @@ def principal_directions(weight: torch.Tensor, energy_ratio: float) -> torch.Ten
         return vectors[:, :rank]
     scale = (count * values[:rank]).clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
     return (directions.T @ vectors[:, :rank]) * scale
+
+
+@dataclass(frozen=True)
+class SingularSubspaces:
+    """Singular values (descending) with left `[o, r]` and right `[d, r]` vectors; only directions with s > 0."""
+
+    values: torch.Tensor
+    left: torch.Tensor
+    right: torch.Tensor
+
+    def leading(self, rank: int) -> "SingularSubspaces":
+        """Return the first `rank` directions, with all singular values."""
+        return SingularSubspaces(self.values, self.left[:, :rank].clone(), self.right[:, :rank].clone())
+
+
+def singular_subspaces(weight: torch.Tensor) -> SingularSubspaces:
+    """Return the compact SVD of W by the eigenvectors of its smaller Gram matrix.
+
+    Squaring loses the singular values below 1e-8 of the largest; directions under that are left out.
+    Raises ValueError for a weight with a non-finite entry.
+    """
+    if not bool(torch.isfinite(weight).all()):
+        raise ValueError("the weight has a non-finite entry")
+    wide = weight.double()
+    tall = wide.shape[0] > wide.shape[1]
+    squares, vectors = symmetric_eigen(wide.T @ wide if tall else wide @ wide.T)
+    squares, vectors = squares.flip(0).clamp_min(0), vectors.flip(1)
+    kept = squares > squares[0] * 1e-15
+    values, near = squares[kept].sqrt(), vectors[:, kept]
+    far = (wide @ near if tall else wide.T @ near) / values
+    return SingularSubspaces(values, far, near) if tall else SingularSubspaces(values, near, far)
+
+
+def dominant_rank(values: torch.Tensor, threshold: float, energy: Literal["sum", "squares"]) -> int:
+    """Return REVIVE's k: the fewest leading singular values whose energy reaches the `threshold` share.
+
+    A threshold of 0 protects nothing. The script released by a third party takes the 0-based position of the first
+    share above the threshold as the count, one direction fewer.
+    """
+    if threshold == 0:
+        return 0
+    energies = values if energy == "sum" else values.square()
+    shares = energies.double().cumsum(0) / energies.double().sum()
+    return min(int((shares < threshold).sum()) + 1, len(values))
+
+
+def spectral_norm(weight: torch.Tensor) -> float:
+    """Return the largest singular value of W, from the eigenvalues of its smaller Gram matrix, float64."""
+    wide = weight.double()
+    gram = wide.T @ wide if wide.shape[0] > wide.shape[1] else wide @ wide.T
+    return float(torch.linalg.eigvalsh(gram)[-1].clamp_min(0).sqrt())

@@ -106,7 +106,7 @@ def run_trajectory(
     model.restore_base()
     state, done = EditorState(), 0
     if resume is not None:
-        model.load_weights(resume.weights)
+        model.load_weights(resume.live)
         state, done, contexts = resume.state, resume.edits, resume.contexts
         if resume.collapsed:
             return
@@ -116,6 +116,10 @@ def run_trajectory(
         done += len(batch)
         weights = model.edited_weights()
         collapsed = not all(bool(torch.isfinite(weight).all()) for weight in weights.values())
-        yield Checkpoint(trajectory_id, done, weights, state, contexts, collapsed)
+        view = editor.read_out(model)
+        if view is None:
+            yield Checkpoint(trajectory_id, done, weights, state, contexts, collapsed)
+        else:
+            yield Checkpoint(trajectory_id, done, view, state, contexts, collapsed, raw=weights)
         if collapsed:
             return

@@ -112,9 +112,7 @@ def test_node_types_on_aws() -> None:
     # On a cloud these numbers override the flags of `ray start`.
     assert (head["resources"], head["max_workers"]) == ({"CPU": 0, "GPU": 0}, 0)
     assert "InstanceMarketOptions" not in head["node_config"]
-    workers = [
-        kind for name, kind in config["available_node_types"].items() if name != config["head_node_type"]
-    ]
+    workers = [kind for name, kind in config["available_node_types"].items() if name != config["head_node_type"]]
     assert workers
     for kind in workers:
         assert kind["resources"]["GPU"] > 0

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from sphere_core.editors.least_squares import KeyHistory, MomentPrior, NullSpacePrior, least_squares_update
 from sphere_core.linalg import DenseUpdate, Subspace
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.moments import null_space, read_moments
 from sphere_core.locate.prompts import encode_prompt, in_context, target_ids
-from sphere_core.locate.targets import ESSENCE_PROMPT, optimise_targets
+from sphere_core.locate.targets import ESSENCE_PROMPT, TargetSettings, optimise_targets
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
+from sphere_core.solver import KeyHistory, MomentPrior, NullSpacePrior, least_squares_update
 from sphere_core.spectrum import principal_directions
 from sphere_core.trajectory import run_trajectory
 
@@ -57,7 +57,8 @@ def test_targets_in_three_settings(unedited: EditableModel, setting: str) -> Non
     recorded = golden.arrays("llama_targets")
     traces = json.loads((golden.FOLDER / "target_traces.json").read_text())[setting]
     batch = locate(unedited, golden.REQUESTS[: golden.BATCH], golden.CONTEXTS)
-    targets = optimise_targets(unedited, batch, golden.hyperparameters(traces["hparams"]))
+    settings = TargetSettings.of(golden.hyperparameters(traces["hparams"]))
+    targets = optimise_targets(unedited, batch, settings)
     assert golden.relative_error(targets.values.T, recorded[f"z_{setting}"]) < 1e-4
     for index, trace in enumerate(traces["trace"]):
         assert targets.steps[index] == len(trace) - 1
@@ -71,7 +72,8 @@ def test_memit_step_from_recorded_inputs() -> None:
         for index, layer in enumerate((0, 1)):
             keys = torch.from_numpy(recorded[f"b{batch}_ks_layer{layer}"]).T
             residuals = torch.from_numpy(recorded[f"b{batch}_z"] - recorded[f"b{batch}_curz_layer{layer}"]).T
-            prior = MomentPrior(torch.from_numpy(moments[f"layer{layer}"]), values["mom2_update_weight"])
+            moment, weight = torch.from_numpy(moments[f"layer{layer}"]), values["mom2_update_weight"]
+            prior = MomentPrior(moment, weight=weight, ridge=0.0, width=len(moment))
             update = least_squares_update(prior, KeyHistory(), keys, residuals / (2 - index)).dense()
             assert golden.relative_error(update, recorded[f"b{batch}_updpre_layer{layer}"]) < 1e-5
 
@@ -145,6 +147,6 @@ def test_weights_after_three_batches(unedited: EditableModel, method: str) -> No
             assert golden.relative_error(weight, recorded[f"b{batch}_W_layer{layer}"]) < 1e-3
     if "cache_c_final" in recorded:
         for layer in (0, 1):
-            keys = checkpoints[-1].state.tensors[f"history.{layer}.columns"].double()
+            keys = checkpoints[-1].state.tensors[f"rule/{layer}/columns"].double()
             expected = recorded["cache_c_final"][layer]
             assert np.linalg.norm(keys @ keys.T - expected) / np.linalg.norm(expected) < 1e-3

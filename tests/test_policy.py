@@ -72,9 +72,7 @@ def too_long(source: str) -> list[int]:
 def is_container(value: ast.expr | None) -> bool:
     """Say whether an expression builds a mutable container."""
     literals = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
-    return isinstance(value, literals) or (
-        isinstance(value, ast.Call) and called_name(value) in CONTAINER_CALLS
-    )
+    return isinstance(value, literals) or (isinstance(value, ast.Call) and called_name(value) in CONTAINER_CALLS)
 
 
 def module_containers(source: str) -> list[int]:
@@ -101,9 +99,7 @@ def state_in_modules(source: str) -> list[int]:
             lines.append(node.lineno)
         elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
             lines += [node.lineno] if CONSTANT.match(getattr(node.value, "id", "-")) else []
-        elif (
-            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS
-        ):
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
             lines += [node.lineno] if CONSTANT.match(getattr(node.func.value, "id", "-")) else []
         elif isinstance(node, ast.FunctionDef):
             lines += [node.lineno for decorator in node.decorator_list if called_name(decorator) in CACHES]
@@ -124,9 +120,7 @@ def unsafe_reads(source: str) -> list[int]:
             if (getattr(node.value, "id", ""), node.attr) in UNSAFE_CALLS:
                 lines.append(node.lineno)
         elif isinstance(node, ast.keyword) and node.arg in {"allow_pickle", "trust_remote_code"}:
-            lines += (
-                [] if isinstance(node.value, ast.Constant) and node.value.value is False else [node.lineno]
-            )
+            lines += [] if isinstance(node.value, ast.Constant) and node.value.value is False else [node.lineno]
     return lines
 
 
@@ -135,9 +129,7 @@ def docstrings(source: str) -> set[int]:
     bodies = (getattr(node, "body", None) for node in walk(source))
     firsts = (body[0] for body in bodies if isinstance(body, list) and body)
     return {
-        first.value.lineno
-        for first in firsts
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+        first.value.lineno for first in firsts if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
     }
 
 
@@ -146,11 +138,7 @@ def fixed_devices(source: str) -> list[int]:
     documentation = docstrings(source)
     lines = []
     for node in walk(source):
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and node.lineno not in documentation
-        ):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.lineno not in documentation:
             lines += [node.lineno] if re.match(r"cuda(:|$)", node.value) else []
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "cuda":
             lines.append(node.lineno)
@@ -170,9 +158,7 @@ def code_files(folders: tuple[str, ...]) -> list[Path]:
 def text_files() -> list[Path]:
     """Return the text files that belong to the project, data aside."""
     inside = [path for folder in TEXT_FOLDERS for path in sorted((REPOSITORY / folder).rglob("*"))]
-    return [
-        path for path in [*REPOSITORY.iterdir(), *inside] if path.is_file() and path.suffix in TEXT_SUFFIXES
-    ]
+    return [path for path in [*REPOSITORY.iterdir(), *inside] if path.is_file() and path.suffix in TEXT_SUFFIXES]
 
 
 RULES = [prints, module_containers, state_in_modules, unsafe_reads, fixed_devices]
@@ -181,8 +167,7 @@ RULES = [prints, module_containers, state_in_modules, unsafe_reads, fixed_device
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_packages_keep_the_rule(rule: Rule) -> None:
     broken = {
-        str(path.relative_to(REPOSITORY)): rule(path.read_text(encoding="utf-8"))
-        for path in code_files(PACKAGES)
+        str(path.relative_to(REPOSITORY)): rule(path.read_text(encoding="utf-8")) for path in code_files(PACKAGES)
     }
     assert {path: lines for path, lines in broken.items() if lines} == {}
 
@@ -194,9 +179,7 @@ def test_files_are_short() -> None:
 
 def test_no_path_of_a_machine() -> None:
     files = [path for path in text_files() if "__pycache__" not in path.parts]
-    broken = {
-        str(path.relative_to(REPOSITORY)): machine_paths(path.read_text(encoding="utf-8")) for path in files
-    }
+    broken = {str(path.relative_to(REPOSITORY)): machine_paths(path.read_text(encoding="utf-8")) for path in files}
     assert {path: lines for path, lines in broken.items() if lines} == {}
 
 

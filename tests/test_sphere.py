@@ -1,14 +1,18 @@
 """SPHERE's projection: spectrum, rank rule, both sides of the Gram matrix, and the two bases."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import tiny_model
 
+from sphere_core.checkpoints import EditorState
 from sphere_core.linalg import DenseUpdate, LowRankUpdate, damp_directions
 from sphere_core.regularizers import Sphere
 from sphere_core.spectrum import principal_directions, principal_rank
+from sphere_core.writes import SiteWrite
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
@@ -84,11 +88,14 @@ def test_basis_follows_the_weight_or_stays_with_the_unedited_one(family: str) ->
     update = DenseUpdate(normal(6, site.d_out, site.d_in))
     current = Sphere(energy_ratio=0.5, strength=0.8, basis="current")
     pretrained = Sphere(energy_ratio=0.5, strength=0.8, basis="pretrained")
-    before = current.apply(update, site, model).dense()
-    assert torch.equal(before, pretrained.apply(update, site, model).dense())
-    model.set_weight(site, normal(7, site.d_out, site.d_in).float())
-    assert torch.equal(before, pretrained.apply(update, site, model).dense())
-    assert not torch.allclose(before, current.apply(update, site, model).dense(), atol=1e-3)
+    nothing = torch.zeros(0, 0)
+    state = EditorState()
+    fresh = SiteWrite(site, nothing, nothing, model.weight(site), model.base_weight(site))
+    before = current.apply(update, fresh, state).dense()
+    assert torch.equal(before, pretrained.apply(update, fresh, state).dense())
+    edited = replace(fresh, weight=normal(7, site.d_out, site.d_in).float())
+    assert torch.equal(before, pretrained.apply(update, edited, state).dense())
+    assert not torch.allclose(before, current.apply(update, edited, state).dense(), atol=1e-3)
 
 
 def test_a_collapsed_weight_is_refused() -> None:

@@ -4,15 +4,15 @@ import pytest
 import torch
 from tiny_models import CONTEXTS, requests, tiny_model
 
-from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters
+from sphere_core.hyperparameters import build_hyperparameters
 from sphere_core.locate.batch import locate
 from sphere_core.locate.prompts import encode_prompt, in_context, target_ids
-from sphere_core.locate.targets import ESSENCE_PROMPT, optimise_targets
+from sphere_core.locate.targets import ESSENCE_PROMPT, TargetSettings, optimise_targets
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest
 
 
-def settings(layer: int, **changes: float) -> Hyperparameters:
+def settings(layer: int, **changes: float) -> TargetSettings:
     values = {
         "layers": [layer],
         "v_lr": 0.2,
@@ -21,12 +21,12 @@ def settings(layer: int, **changes: float) -> Hyperparameters:
         "clamp_norm_factor": 0.9,
         "kl_factor": 0.0625,
     }
-    return build_hyperparameters({**values, **changes}, where="test")
+    return TargetSettings.of(build_hyperparameters({**values, **changes}, where="test"))
 
 
-def one_by_one(model: EditableModel, request: EditRequest, hyperparameters: Hyperparameters) -> torch.Tensor:
+def one_by_one(model: EditableModel, request: EditRequest, hyperparameters: TargetSettings) -> torch.Tensor:
     """The published loop: one request, torch's Adam, full forwards of every row with a hook on the layer."""
-    layer = model.layers[hyperparameters.layers[-1]]
+    layer = model.layers[hyperparameters.layer]
     templates = [context for group in CONTEXTS for context in group]
     prompts = [encode_prompt(model.tokenizer, in_context(t, request.prompt), request.subject) for t in templates]
     essence = encode_prompt(model.tokenizer, ESSENCE_PROMPT, request.subject)

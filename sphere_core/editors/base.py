@@ -1,7 +1,9 @@
 """What an editor is: a batch of requests in, a changed model and the state to carry on out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.locate.prompts import Contexts
@@ -22,4 +24,8 @@ class Editor(Protocol):
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
     ) -> EditorState:
         """Edit the model in place and return the state for the next batch."""
+        ...
+
+    def read_out(self, model: EditableModel) -> Mapping[str, torch.Tensor] | None:
+        """Return the weights to score, by parameter name in stored orientation, where they are not those edited."""
         ...

@@ -1,112 +1,113 @@
-"""Locate, then edit: targets at the last edited layer, spread over the layers, each written by one least-squares step.
+"""Locate, then edit: targets at the last edited layer, spread over the layers, each written by one rule.
 
 For site i of L, in ascending order (MEMIT, arXiv 2210.07229): K_i the keys under the weights as they are now, H the
-last edited layer's output now, R_i = (Z - H) / (L - i), dW_i from `least_squares_update`.
+last edited layer's output now, R_i = (Z - H) / (L - i), dW_i from the site's rule.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.editors.least_squares import KeyHistory, Prior, least_squares_update
-from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.editors.rules import WriteRule
+from sphere_core.editors.shaping import Shaping
 from sphere_core.linalg import Update
-from sphere_core.locate.batch import BatchWalk, locate
+from sphere_core.locate.batch import BatchWalk, LocatedBatch, locate
 from sphere_core.locate.prompts import Contexts
-from sphere_core.locate.targets import optimise_targets
+from sphere_core.locate.targets import TargetSettings, optimise_targets
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.sites import Site
-from sphere_core.regularizers.base import Regularizer, Scope
+from sphere_core.regularizers.base import Scope
+from sphere_core.regularizers.nas import AnchorSettings, NormAnchor, anchor_of
 from sphere_core.requests import EditRequest
+from sphere_core.writes import SiteWrite
 
 __all__ = ["ClosedFormEditor"]
 
 
+@dataclass(frozen=True)
 class ClosedFormEditor:
-    """MEMIT, AlphaEdit and their kin: `priors` holds Pi by layer, `keeps_history` whether earlier keys stay in A.
+    """MEMIT, AlphaEdit and their kin: `rules` write each layer's site, `shaping` holds regularizers and when they act.
 
-    `scope` says when regularizers act: on each update before it is written, so that later layers see and refit what was
-    lost (IN_LOOP), or on all updates after the last layer is solved, when the batch's weights are restored and the
-    regularized updates added (AFTER_BATCH).
+    State: a part a site for its rule (`rule/LAYER`), one for each regularizer, and the norm anchor where there is one.
     """
 
-    def __init__(
-        self,
-        hyperparameters: Hyperparameters,
-        priors: Mapping[int, Prior],
-        *,
-        keeps_history: bool,
-        regularizers: Sequence[Regularizer],
-        scope: Scope,
-    ) -> None:
-        self._hyperparameters = hyperparameters
-        self._priors = priors
-        self._keeps_history = keeps_history
-        self._regularizers = tuple(regularizers)
-        self._scope = scope
+    settings: TargetSettings
+    layers: tuple[int, ...]
+    rules: Mapping[int, WriteRule]
+    shaping: Shaping
+    anchor: AnchorSettings | None = None
 
     def edit(
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
     ) -> EditorState:
-        """Write one batch; the state holds the key history of each layer where the method keeps one."""
-        sites = model.open_sites(self._hyperparameters.layers)
+        """Write one batch and return the state for the next."""
+        sites = model.open_sites(self.layers)
         batch = locate(model, requests, contexts)
-        targets = optimise_targets(model, batch, self._hyperparameters).values
-        walk = BatchWalk(model, batch, sites)
+        targets, state = self._targets(model, sites[-1], batch, state)
         before = {site.layer: model.weight(site) for site in sites}
-        updates: dict[int, Update] = {}
-        keys: dict[int, torch.Tensor] = {}
-        for index, site in enumerate(sites):
-            keys[site.layer] = walk.keys(site)
-            residuals = (targets - walk.outputs().to(targets)) / (len(sites) - index)
-            update: Update = least_squares_update(
-                self._priors[site.layer],
-                _history(state, site.layer),
-                keys[site.layer],
-                residuals.to(keys[site.layer].device),
-            )
-            if self._scope is Scope.IN_LOOP:
-                update = self._regularized(update, site, model)
-            model.add(site, update)
-            updates[site.layer] = update
-        if self._scope is Scope.AFTER_BATCH and self._regularizers:
-            self._write_regularized(model, sites, before, updates)
-            if self._keeps_history:
-                again = BatchWalk(model, batch, sites)
-                keys = {site.layer: again.keys(site) for site in sites}
-        return _appended(state, keys) if self._keeps_history else state
+        writes, solved, shaped = self._solve(model, sites, batch, targets, state)
+        for site in sites:
+            write, rule = writes[site.layer], self.rules[site.layer]
+            state = self.shaping.fed_back(solved[site.layer], shaped[site.layer], write, rule, state)
+        if self.shaping.rewrites:
+            for site in sites:
+                model.set_weight(site, before[site.layer])
+                model.add(site, shaped[site.layer])
+            # What stands is not what the layers saw: the keys of later layers are others now.
+            walk = BatchWalk(model, batch, sites)
+            writes = {site.layer: replace(writes[site.layer], keys=walk.keys(site)) for site in sites}
+        return self._remembered(model, sites, writes, state)
 
-    def _regularized(self, update: Update, site: Site, model: EditableModel) -> Update:
-        for regularizer in self._regularizers:
-            update = regularizer.apply(update, site, model)
-        return update
+    def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
+        """Return None: what is scored is what was edited."""
+        return None
 
-    def _write_regularized(
+    def _targets(
+        self, model: EditableModel, site: Site, batch: LocatedBatch, state: EditorState
+    ) -> tuple[torch.Tensor, EditorState]:
+        found = optimise_targets(model, batch, self.settings)
+        if self.anchor is None:
+            return found.values, state
+        values = BatchWalk(model, batch, [site]).site_outputs(site).to(found.starts)
+        norm = self.anchor.norm if self.anchor.norm is not None else state.scalars.get("anchor")
+        if norm is None:
+            norm = anchor_of(values, found.deltas)
+        scaling = NormAnchor(float(norm), self.anchor.factor)
+        kept = EditorState(state.tensors, {**state.scalars, "anchor": float(norm)})
+        return scaling.apply(found.starts, found.deltas, values), kept
+
+    def _solve(
         self,
         model: EditableModel,
         sites: Sequence[Site],
-        before: Mapping[int, torch.Tensor],
-        updates: Mapping[int, Update],
-    ) -> None:
+        batch: LocatedBatch,
+        targets: torch.Tensor,
+        state: EditorState,
+    ) -> tuple[dict[int, SiteWrite], dict[int, Update], dict[int, Update]]:
+        """Walk through the layers, solving and writing each; return what was asked, solved and reshaped."""
+        writes: dict[int, SiteWrite] = {}
+        solved: dict[int, Update] = {}
+        shaped: dict[int, Update] = {}
+        walk = BatchWalk(model, batch, sites)
+        for index, site in enumerate(sites):
+            layer, keys = site.layer, walk.keys(site)
+            residuals = (targets - walk.outputs().to(targets)) / (len(sites) - index)
+            write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
+            rule_state = state.part(f"rule/{layer}")
+            solved[layer] = self.rules[layer].solve(write, rule_state, self.shaping.correction(layer, state))
+            shaped[layer] = self.shaping.apply(solved[layer], write, state)
+            model.add(site, shaped[layer] if self.shaping.scope is Scope.IN_LOOP else solved[layer])
+            writes[layer] = write
+        return writes, solved, shaped
+
+    def _remembered(
+        self, model: EditableModel, sites: Sequence[Site], writes: Mapping[int, SiteWrite], state: EditorState
+    ) -> EditorState:
         for site in sites:
-            model.set_weight(site, before[site.layer])
-        for site in sites:
-            model.add(site, self._regularized(updates[site.layer], site, model))
-
-
-def _history(state: EditorState, layer: int) -> KeyHistory:
-    tensors = state.tensors
-    return KeyHistory(tensors.get(f"history.{layer}.columns"), tensors.get(f"history.{layer}.gram"))
-
-
-def _appended(state: EditorState, keys: Mapping[int, torch.Tensor]) -> EditorState:
-    tensors = {name: tensor for name, tensor in state.tensors.items() if not name.startswith("history.")}
-    for layer, batch_keys in keys.items():
-        history = _history(state, layer)
-        device = next((t.device for t in (history.columns, history.gram) if t is not None), batch_keys.device)
-        history = history.append(batch_keys.to(device))
-        for kind, tensor in (("columns", history.columns), ("gram", history.gram)):
-            if tensor is not None:
-                tensors[f"history.{layer}.{kind}"] = tensor
-    return EditorState(tensors, state.scalars)
+            committed = replace(writes[site.layer], weight=model.weight(site))
+            owner = f"rule/{site.layer}"
+            state = state.with_part(owner, self.rules[site.layer].remember(committed, state.part(owner)))
+            state = self.shaping.remember(committed, state)
+        return state

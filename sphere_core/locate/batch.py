@@ -36,6 +36,12 @@ class LocatedBatch:
         """The prompts without context, one a request."""
         return self.prompts[:: self.context_count]
 
+    def some(self, indices: Sequence[int]) -> "LocatedBatch":
+        """Return the batch of some of the requests."""
+        count = self.context_count
+        prompts = tuple(prompt for index in indices for prompt in self.prompts[index * count : (index + 1) * count])
+        return LocatedBatch(tuple(self.requests[index] for index in indices), self.contexts, prompts)
+
 
 def locate(model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts) -> LocatedBatch:
     """Encode every request in every context; raises InputError where the first template is not '{}'."""
@@ -62,6 +68,7 @@ class BatchWalk:
     """
 
     def __init__(self, model: EditableModel, batch: LocatedBatch, sites: Sequence[Site]) -> None:
+        self._model = model
         self._batch = batch
         rows = [prompt.ids[: prompt.subject_last + 1] for prompt in batch.prompts]
         per_forward = max(1, _FORWARD_TOKENS // max(len(row) for row in rows))
@@ -87,6 +94,18 @@ class BatchWalk:
             means.append(per_request[:, start : start + len(group)].mean(dim=1))
             start += len(group)
         return torch.stack(means).mean(dim=0).T.float().contiguous()
+
+    def site_outputs(self, site: Site) -> torch.Tensor:
+        """Return the site's own output (bias included) at the subject's last token of the bare prompts, `[o, n]`
+        fp32."""
+        inputs = self._walk.inputs(site)[:: self._batch.context_count]
+        with torch.no_grad():
+            outputs: torch.Tensor = self._model.network.get_submodule(site.module_path)(inputs)
+        return outputs.float().T.contiguous()
+
+    def bare_inputs(self, site: Site) -> torch.Tensor:
+        """Return the site's input at the subject's last token of the bare prompts, `[d_in, n]` fp32."""
+        return self._walk.inputs(site)[:: self._batch.context_count].float().T.contiguous()
 
     def outputs(self) -> torch.Tensor:
         """Return the last edited layer's output at the subject's last token of the bare prompts, `[h, n]` fp32."""

@@ -1,70 +1,36 @@
-"""Reading activations: inputs of modules at chosen positions, with the forward stopped when the last is seen."""
+"""Reading activations: inputs of modules, with the forward stopped when the last is seen."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["capture_inputs", "capture_outputs"]
+__all__ = ["capture_inputs"]
 
 
 class _Enough(Exception):
     """Raised inside a forward when everything asked for has been seen."""
 
 
-def capture_inputs(
-    modules: Mapping[str, nn.Module], run: Callable[[], object], *, stop: bool = True
-) -> dict[str, torch.Tensor]:
-    """Run a forward and return the first positional input of each module.
+def capture_inputs(modules: Mapping[str, nn.Module], run: Callable[[], object]) -> dict[str, torch.Tensor]:
+    """Run a forward and return the first positional input of each module, `[rows, tokens, width]`.
 
-    The forward stops as soon as all have been seen, unless `stop` is off. Raises RuntimeError for a module
-    the forward never reached, or whose input is not a tensor.
+    The forward stops as soon as all have been seen. Raises RuntimeError for a module the forward never
+    reached, or whose input is not hidden states.
     """
-    return _capture(modules, run, stop, lambda args, _: args[0] if args else None, before=True)
-
-
-def capture_outputs(
-    modules: Mapping[str, nn.Module], run: Callable[[], object], *, stop: bool = True
-) -> dict[str, torch.Tensor]:
-    """Run a forward and return the output of each module; of a tuple, its first element.
-
-    Decoder layers return a tensor or a tuple, depending on the release of transformers; both are the hidden
-    states.
-    """
-
-    def first(_: tuple[Any, ...], output: object) -> object:
-        return output[0] if isinstance(output, tuple) else output
-
-    return _capture(modules, run, stop, first, before=False)
-
-
-def _capture(
-    modules: Mapping[str, nn.Module],
-    run: Callable[[], object],
-    stop: bool,
-    pick: Callable[[tuple[Any, ...], object], object],
-    *,
-    before: bool,
-) -> dict[str, torch.Tensor]:
     seen: dict[str, torch.Tensor] = {}
 
-    def observe(name: str, args: tuple[Any, ...], output: object) -> None:
-        value = pick(args, output)
+    def observe(name: str, args: tuple[Any, ...]) -> None:
+        value = args[0] if args else None
         if not isinstance(value, torch.Tensor) or value.ndim != 3:
             raise RuntimeError(f"{name}: expected hidden states [rows, tokens, width], got {type(value).__name__}")
         seen[name] = value
-        if stop and len(seen) == len(modules):
+        if len(seen) == len(modules):
             raise _Enough
 
-    handles = []
-    for name, module in modules.items():
-        if before:
-            handles.append(module.register_forward_pre_hook(lambda _, args, n=name: observe(n, args, None)))
-        else:
-            handles.append(module.register_forward_hook(lambda _, args, out, n=name: observe(n, args, out)))
-    with _removing(handles), suppress(_Enough):
+    with _observing(modules, observe), suppress(_Enough):
         run()
     missing = sorted(set(modules) - set(seen))
     if missing:
@@ -73,7 +39,11 @@ def _capture(
 
 
 @contextmanager
-def _removing(handles: Sequence[Any]) -> Iterator[None]:
+def _observing(modules: Mapping[str, nn.Module], observe: Callable[[str, tuple[Any, ...]], None]) -> Iterator[None]:
+    handles = [
+        module.register_forward_pre_hook(lambda _, args, name=name: observe(name, args))
+        for name, module in modules.items()
+    ]
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """A causal language model whose sites can be read, changed, checked and restored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -55,6 +56,11 @@ class EditableModel:
         return dtype
 
     @property
+    def sites(self) -> list[Site]:
+        """The open sites, in order of layers."""
+        return [self._sites[layer] for layer in sorted(self._sites)]
+
+    @property
     def layers(self) -> nn.ModuleList:
         """The decoder layers."""
         layers = self.network.get_submodule(self.family.layers)
@@ -106,11 +112,11 @@ class EditableModel:
 
     def edited_weights(self) -> dict[str, torch.Tensor]:
         """Return every open site's fp32 master under its parameter name, in stored orientation."""
-        return {site.name: site.stored(self._masters[site.name]).contiguous() for site in self._ordered()}
+        return {site.name: site.stored(self._masters[site.name]).contiguous() for site in self.sites}
 
     def load_weights(self, stored: Mapping[str, torch.Tensor]) -> None:
         """Install edited weights given by parameter name in stored orientation; other open sites return to base."""
-        by_name = {site.name: site for site in self._ordered()}
+        by_name = {site.name: site for site in self.sites}
         unknown = sorted(set(stored) - set(by_name))
         if unknown:
             raise KeyError(f"no open site is called {unknown[0]}: open its layer first")
@@ -122,25 +128,36 @@ class EditableModel:
 
     def restore_base(self) -> None:
         """Return every open site to its unedited weight, bit for bit."""
-        for site in self._ordered():
+        for site in self.sites:
             self._restore(site)
 
     def weights_digest(self) -> str:
         """Return the digest of what the network holds now: the base, and the live parameters that differ from it."""
-        live = {site.name: self._parameter(site).detach() for site in self._ordered()}
+        live = {site.name: self._parameter(site).detach() for site in self.sites}
         changed = {name: tensor for name, tensor in live.items() if not self._is_original(name, tensor)}
         return fingerprint({"base": self.base_digest, "edited": tensors_digest(changed) if changed else None})
 
+    @contextmanager
+    def trainable(self, sites: Sequence[Site]) -> Iterator[list[nn.Parameter]]:
+        """Let gradients reach the live parameters of some sites (stored orientation) inside the block."""
+        parameters = [self._parameter(site) for site in sites]
+        try:
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            yield parameters
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map decoder-layer outputs `[..., d_out]` through the final norm and the head to fp32 logits."""
-        norm = self.network.get_submodule(self.family.final_norm)
-        head = self.network.get_submodule(self.family.head)
-        logits: torch.Tensor = head(norm(hidden)).float()
+        return self.normed_logits(self.network.get_submodule(self.family.final_norm)(hidden))
+
+    def normed_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map the decoder's final hidden states `[..., d_out]` (after the norm) through the head to fp32 logits."""
+        logits: torch.Tensor = self.network.get_submodule(self.family.head)(hidden).float()
         cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
-
-    def _ordered(self) -> list[Site]:
-        return [self._sites[layer] for layer in sorted(self._sites)]
 
     def _parameter(self, site: Site) -> nn.Parameter:
         weight = self.network.get_submodule(site.module_path).weight

@@ -3,11 +3,13 @@
 from enum import Enum
 from typing import Protocol
 
-from sphere_core.linalg import Update
-from sphere_core.models.editable import EditableModel
-from sphere_core.models.sites import Site
+import torch
 
-__all__ = ["Regularizer", "Scope"]
+from sphere_core.checkpoints import EditorState
+from sphere_core.linalg import Update
+from sphere_core.writes import SiteWrite
+
+__all__ = ["ReadOut", "Regularizer", "Scope", "Stateless"]
 
 
 class Scope(Enum):
@@ -15,11 +17,33 @@ class Scope(Enum):
 
     IN_LOOP = "in the layer loop"
     AFTER_BATCH = "after the batch"
+    READ_OUT = "on the weights that are scored"
+    TARGETS = "on the targets"
 
 
 class Regularizer(Protocol):
-    """Reshapes an update before it is written."""
+    """Reshapes an update before it is written. `state` is this regularizer's own part, for one site."""
 
-    def apply(self, update: Update, site: Site, model: EditableModel) -> Update:
-        """Return the update to write instead; the model holds the weights that the update would be added to."""
+    def apply(self, update: Update, write: SiteWrite, state: EditorState) -> Update:
+        """Return the update to write instead; `write.weight` is what it will be added to."""
+        ...
+
+    def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
+        """Return this site's state after the batch."""
+        ...
+
+
+class Stateless:
+    """A regularizer that carries nothing from batch to batch."""
+
+    def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
+        """Return the state as it was."""
+        return state
+
+
+class ReadOut(Protocol):
+    """Reshapes the accumulated change for scoring; editing goes on with the weights as they were."""
+
+    def view(self, change: torch.Tensor, base: torch.Tensor, site_name: str) -> torch.Tensor:
+        """Return the change `[o, d]` to add to the unedited weight instead of `change`, float64."""
         ...

@@ -4,21 +4,22 @@ from typing import Literal
 
 import torch
 
-from sphere_core.linalg import Update
-from sphere_core.models.editable import EditableModel
-from sphere_core.models.sites import Site
+from sphere_core.checkpoints import EditorState
+from sphere_core.linalg import Update, damp_directions
+from sphere_core.regularizers.base import Stateless
 from sphere_core.spectrum import principal_directions
+from sphere_core.writes import SiteWrite
 
 __all__ = ["Sphere"]
 
 
-class Sphere:
+class Sphere(Stateless):
     """dW' = dW (I - a U U^T), U the principal directions that hold `energy_ratio` of the neurons' energy.
 
     `basis` is the weight U comes from: `current`, the weight the update is added to, as the released code has it, or
-    `pretrained`, the unedited weight, as the paper's text has it. Neurons are the rows of the canonical `[d_out,
-    d_in]` weight on every architecture; the released code takes the rows of the stored tensor, which for GPT-2 are
-    the other side.
+    `pretrained`, the unedited weight, as the paper's text has it. Neurons are the rows of the canonical
+    `[d_out, d_in]` weight on every architecture; the released code takes the rows of the stored tensor, which
+    for GPT-2 are the other side. A weight that is not finite has no directions: the update is passed on.
     """
 
     def __init__(self, *, energy_ratio: float, strength: float, basis: Literal["current", "pretrained"]) -> None:
@@ -27,13 +28,19 @@ class Sphere:
         self._basis = basis
         self._pretrained: dict[str, torch.Tensor] = {}
 
-    def apply(self, update: Update, site: Site, model: EditableModel) -> Update:
+    def apply(self, update: Update, write: SiteWrite, state: EditorState) -> Update:
         """Return the damped update; low-rank stays low-rank."""
-        return update.damped(self._directions(site, model), self._strength)
-
-    def _directions(self, site: Site, model: EditableModel) -> torch.Tensor:
         if self._basis == "current":
-            return principal_directions(model.weight(site), self._energy_ratio)
-        if site.name not in self._pretrained:
-            self._pretrained[site.name] = principal_directions(model.base_weight(site), self._energy_ratio)
-        return self._pretrained[site.name]
+            if not bool(torch.isfinite(write.weight).all()):
+                return update
+            return update.damped(principal_directions(write.weight, self._energy_ratio), self._strength)
+        return update.damped(self._of_base(write.base, write.site.name), self._strength)
+
+    def view(self, change: torch.Tensor, base: torch.Tensor, site_name: str) -> torch.Tensor:
+        """Damp an accumulated change along the unedited weight's directions: SPHERE after PRUNE, as released."""
+        return damp_directions(change, self._of_base(base, site_name), self._strength)
+
+    def _of_base(self, base: torch.Tensor, site_name: str) -> torch.Tensor:
+        if site_name not in self._pretrained:
+            self._pretrained[site_name] = principal_directions(base, self._energy_ratio)
+        return self._pretrained[site_name]

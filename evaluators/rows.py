@@ -1,0 +1,152 @@
+"""What evaluators take and give: a subject to score, and scores in long format."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from sphere_core.models import EditableModel
+from sphere_core.requests import EditRequest
+
+__all__ = [
+    "Evaluator",
+    "Health",
+    "Score",
+    "Status",
+    "Subject",
+    "collapses",
+    "make_score",
+    "mean_stderr",
+    "rate_stderr",
+    "total_health",
+]
+
+Status = Literal["ok", "collapsed"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to score, with the edits it has been through.
+
+    `model` already holds the checkpoint's weights. `requests` are the edits 1..t in stream order, and `edits`
+    is t; for the unedited model `requests` is the whole stream and `edits` is 0.
+    """
+
+    model: EditableModel
+    requests: tuple[EditRequest, ...]
+    edits: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """How many of the `n` things behind a score were not finite, and how many were tied."""
+
+    n: int
+    nonfinite: int
+    tied: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number in long format.
+
+    `value` is None if and only if `status` is "collapsed". `stderr` is None where no closed form holds.
+    `n` counts what the value averages over (records, documents, entries); `nonfinite` and `tied` count what
+    was scored to get it (probes, documents, entries).
+    """
+
+    metric: str
+    protocol: str
+    value: float | None
+    stderr: float | None
+    n: int
+    nonfinite: int
+    tied: int
+    status: Status
+    higher_is_better: bool | None
+    site: str | None = None
+    task: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) != (self.status == "collapsed"):
+            raise ValueError(f"{self.metric} is {self.status} with the value {self.value}")
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Turns a subject into scores."""
+
+    @property
+    def kind(self) -> str:
+        """The name under which a sweep asks for it."""
+        ...
+
+    def identity(self) -> dict[str, object]:
+        """Everything but the subject that can change a score, as canonical JSON; needs no model."""
+        ...
+
+    def score(self, subject: Subject) -> list[Score]:
+        """Score the subject, leaving its weights, its tokenizer and the random states as they were."""
+        ...
+
+
+def collapses(health: Health) -> bool:
+    """Tell whether a score says nothing: anything not finite, or more than half of it tied.
+
+    One non-finite answer is enough, since it shows weights or activations that no longer hold numbers.
+    A tie can happen by chance in low precision; a model whose logits are all equal ties everywhere.
+    """
+    return health.nonfinite > 0 or 2 * health.tied > health.n
+
+
+def total_health(parts: Sequence[Health]) -> Health:
+    """Return the sums of several healths."""
+    return Health(
+        sum(part.n for part in parts), sum(part.nonfinite for part in parts), sum(part.tied for part in parts)
+    )
+
+
+def make_score(
+    metric: str,
+    protocol: str,
+    value: float,
+    stderr: float | None,
+    *,
+    n: int,
+    health: Health,
+    higher_is_better: bool | None,
+    part_collapsed: bool = False,
+    site: str | None = None,
+    task: str | None = None,
+) -> Score:
+    """Build a score; a collapsing health, a collapsed part or a non-finite value takes the number away."""
+    collapsed = part_collapsed or collapses(health) or not math.isfinite(value)
+    kept_stderr = None if collapsed or stderr is None or not math.isfinite(stderr) else float(stderr)
+    return Score(
+        metric=metric,
+        protocol=protocol,
+        value=None if collapsed else float(value),
+        stderr=kept_stderr,
+        n=n,
+        nonfinite=health.nonfinite,
+        tied=health.tied,
+        status="collapsed" if collapsed else "ok",
+        higher_is_better=higher_is_better,
+        site=site,
+        task=task,
+    )
+
+
+def mean_stderr(values: Sequence[float] | np.ndarray) -> float | None:
+    """Return s / sqrt(n) with s the sample standard deviation (n - 1); None for fewer than two values."""
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size < 2:
+        return None
+    return float(sample.std(ddof=1) / math.sqrt(sample.size))
+
+
+def rate_stderr(rate: float, n: int) -> float | None:
+    """Return the binomial standard error sqrt(p (1 - p) / n) of a rate over n trials; None for n = 0."""
+    return math.sqrt(max(rate * (1 - rate), 0.0) / n) if n else None

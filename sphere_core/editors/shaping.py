@@ -1,0 +1,62 @@
+"""Regularizers on an editor: in what order, when, and with error feedback or without."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sphere_core.checkpoints import EditorState
+from sphere_core.editors.rules import WriteRule
+from sphere_core.linalg import Update
+from sphere_core.regularizers.base import Regularizer, Scope
+from sphere_core.writes import SiteWrite
+
+__all__ = ["Shaping"]
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """Named regularizers, applied in order, and when the result is written.
+
+    IN_LOOP writes the reshaped update at once, so that later layers see and refit what was lost; AFTER_BATCH lets the
+    layers see the whole updates and writes the reshaped ones at the end. With `error_feedback` (OTE-SE, arXiv
+    2605.26670) what the regularizers F took away returns to the next right-hand side: E_t = (F(dW_t) - dW_t) A_t,
+    next R K^T - E_t.
+    """
+
+    regularizers: Sequence[tuple[str, Regularizer]]
+    scope: Scope
+    error_feedback: bool = False
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether what is written at the end of a batch is not what the layers saw."""
+        return bool(self.regularizers) and self.scope is Scope.AFTER_BATCH
+
+    def correction(self, layer: int, state: EditorState) -> torch.Tensor | None:
+        """Return -E of the batch before, `[o, d]`, or None."""
+        error = state.part(f"feedback/{layer}").tensors.get("error")
+        return None if error is None else -error
+
+    def apply(self, update: Update, write: SiteWrite, state: EditorState) -> Update:
+        """Return the update after all regularizers."""
+        for name, regularizer in self.regularizers:
+            update = regularizer.apply(update, write, state.part(f"{name}/{write.site.layer}"))
+        return update
+
+    def fed_back(
+        self, solved: Update, shaped: Update, write: SiteWrite, rule: WriteRule, state: EditorState
+    ) -> EditorState:
+        """Note what was lost between the solved and the reshaped update; needs the rule's state of before the batch."""
+        if not self.error_feedback:
+            return state
+        layer = write.site.layer
+        error = rule.times_system(shaped.dense() - solved.dense(), write, state.part(f"rule/{layer}"))
+        return state.with_part(f"feedback/{layer}", EditorState({"error": error}))
+
+    def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
+        """Let every regularizer note the batch."""
+        for name, regularizer in self.regularizers:
+            owner = f"{name}/{write.site.layer}"
+            state = state.with_part(owner, regularizer.remember(write, state.part(owner)))
+        return state

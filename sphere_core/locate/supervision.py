@@ -1,0 +1,53 @@
+"""Teacher-forced supervision for gradient editors: the bare prompt with its target, and the positions that predict
+it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sphere_core.locate.prompts import pad_right, target_ids
+from sphere_core.models.editable import EditableModel
+from sphere_core.requests import EditRequest
+
+__all__ = ["Supervision", "supervise"]
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """Rows `[n, T]` of prompt and target ids, and one entry a target token: row, position that predicts it, id, weight.
+
+    The weight is 1 / (target tokens of the request), so that the sum over a request is its mean NLL. Special tokens
+    the tokenizer adds are part of the prompt; neither they nor padding are ever predicted.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    rows: torch.Tensor
+    positions: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+
+    def loss(self, model: EditableModel) -> torch.Tensor:
+        """Return the mean over requests of the mean NLL of their target tokens, fp32, with gradient."""
+        hidden = model.decoder(input_ids=self.ids, attention_mask=self.mask, use_cache=False).last_hidden_state
+        picked = hidden[self.rows.to(hidden.device), self.positions.to(hidden.device)]
+        logs = model.normed_logits(picked).log_softmax(dim=-1)
+        chosen = logs.gather(1, self.targets.to(logs.device)[:, None]).squeeze(1)
+        total: torch.Tensor = -(chosen * self.weights.to(logs.device)).sum() / len(self.ids)
+        return total
+
+
+def supervise(model: EditableModel, requests: Sequence[EditRequest]) -> Supervision:
+    """Encode requests for teacher forcing: target ids follow the prompt's ids, as the model will see them."""
+    rows, entries = [], []
+    for index, request in enumerate(requests):
+        prompt = list(model.tokenizer(request.question)["input_ids"])
+        target = target_ids(model.tokenizer, request)
+        entries += [(index, len(prompt) - 1 + k, token, 1 / len(target)) for k, token in enumerate(target)]
+        rows.append([*prompt, *target[:-1]])
+    ids, mask = pad_right(rows, fill=0, device=model.device)
+    columns = list(zip(*entries, strict=True))
+    places = [torch.tensor(column, device=ids.device) for column in columns[:3]]
+    weights = torch.tensor(columns[3], device=ids.device)
+    return Supervision(ids, mask, places[0], places[1], places[2], weights)

@@ -1,0 +1,165 @@
+"""A method by its name: an editor, with regularizers after plus signs."""
+
+from dataclasses import dataclass
+
+from sphere_core.editors.base import Editor
+from sphere_core.editors.gate import GatedEditor
+from sphere_core.editors.read_out import ReadOutEditor
+from sphere_core.editors.shaping import Shaping
+from sphere_core.errors import InputError, unknown_name
+from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.locate.moments import SecondMoments
+from sphere_core.methods.editors import EDITORS
+from sphere_core.methods.regularizers import REGULARIZERS
+from sphere_core.methods.rows import EditorRow, RegularizerRow
+from sphere_core.regularizers.base import ReadOut, Regularizer, Scope
+from sphere_core.regularizers.nas import AnchorSettings
+
+__all__ = ["Method", "example_names", "resolve_method"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named row: an editor and the regularizers on it, in order."""
+
+    name: str
+    editor_name: str
+    regularizer_names: tuple[str, ...]
+
+    @property
+    def editor_row(self) -> EditorRow:
+        """The editor's row."""
+        return EDITORS[self.editor_name]
+
+    @property
+    def regularizer_rows(self) -> list[RegularizerRow]:
+        """The regularizers' rows, in order."""
+        return [REGULARIZERS[name] for name in self.regularizer_names]
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether second moments must be there before the first edit."""
+        return self.editor_row.needs_moments
+
+    @property
+    def paper(self) -> str:
+        """The papers this method comes from."""
+        return ", ".join([self.editor_row.paper, *(row.paper for row in self.regularizer_rows)])
+
+    @property
+    def state(self) -> str:
+        """What a checkpoint keeps beside the weights."""
+        states = [self.editor_row.state, *(row.state for row in self.regularizer_rows)]
+        parts = [state for state in states if state != "none"]
+        return "; ".join(parts) if parts else "none"
+
+    def check(self, hyperparameters: Hyperparameters, *, where: str) -> None:
+        """Raise InputError naming the first hyperparameter the method needs and is not given."""
+        for requires in (self.editor_row.requires, *(row.requires for row in self.regularizer_rows)):
+            for alternatives in requires:
+                given = [name for name in alternatives if getattr(hyperparameters, name) is not None]
+                if len(given) == 1:
+                    continue
+                names = "' or '".join(alternatives)
+                several = f"method '{self.name}' needs exactly one of '{names}'"
+                raise InputError(
+                    several if len(alternatives) > 1 else f"method '{self.name}' needs the hyperparameter '{names}'",
+                    where=where,
+                    remedy=f"set '{names}' in the hyperparameters",
+                )
+
+    def build(self, hyperparameters: Hyperparameters, moments: SecondMoments | None) -> Editor:
+        """Return the editor, with its priors made from the second moments where it needs them.
+
+        Raises InputError where moments are needed and not given.
+        """
+        if self.needs_moments and moments is None:
+            raise InputError(f"method '{self.name}' needs second moments", remedy="build or import them")
+        by_scope: dict[Scope, list[str]] = {scope: [] for scope in Scope}
+        for name in self.regularizer_names:
+            by_scope[self._scope(name)].append(name)
+        shaping = Shaping(
+            regularizers=[
+                (name, _update_filter(name, hyperparameters))
+                for name in (*by_scope[Scope.IN_LOOP], *by_scope[Scope.AFTER_BATCH])
+            ],
+            scope=self.editor_row.scope,
+            error_feedback="error_feedback" in self.regularizer_names,
+        )
+        anchor = None
+        if "nas" in self.regularizer_names:
+            anchor = AnchorSettings(hyperparameters.anchor_norm, hyperparameters.number("nas_factor"))
+        editor = self.editor_row.build(hyperparameters, moments, shaping, anchor)
+        if by_scope[Scope.READ_OUT]:
+            read_outs = [_read_out(name, hyperparameters) for name in by_scope[Scope.READ_OUT]]
+            editor = ReadOutEditor(editor, hyperparameters.layers, read_outs)
+        if "gate" in self.regularizer_names:
+            editor = GatedEditor(
+                editor,
+                hyperparameters.layers,
+                budget=hyperparameters.number("gate_budget"),
+                anchors=int(hyperparameters.number("gate_anchors")),
+                steps=int(hyperparameters.number("gate_steps")),
+            )
+        return editor
+
+    def _scope(self, regularizer: str) -> Scope:
+        """Return when a regularizer acts on this editor; after PRUNE, SPHERE acts on the read-out too, as released."""
+        row = REGULARIZERS[regularizer]
+        if row.scope is not None:
+            return row.scope
+        before = self.regularizer_names[: self.regularizer_names.index(regularizer)]
+        if any(REGULARIZERS[name].scope is Scope.READ_OUT for name in before):
+            return Scope.READ_OUT
+        return self.editor_row.scope
+
+
+def resolve_method(name: str, *, where: str | None = None) -> Method:
+    """Return the method of a name such as `memit+rect+sphere`.
+
+    Raises InputError with the nearest valid name, or with the reason why a combination makes no method.
+    """
+    editor, *regularizers = name.split("+")
+    if editor not in EDITORS or any(part not in REGULARIZERS for part in regularizers):
+        raise unknown_name("method", name, example_names(), where=where)
+    if len(set(regularizers)) != len(regularizers):
+        raise InputError(f"method '{name}' names a regularizer twice", where=where)
+    for part in regularizers:
+        needed = REGULARIZERS[part].needs
+        if needed not in (None, *EDITORS[editor].gives):
+            raise InputError(
+                f"'{part}' needs {needed}, which '{editor}' does not have",
+                where=where,
+                remedy=f"editors that do: {', '.join(e for e, row in EDITORS.items() if needed in row.gives)}",
+            )
+    read_out = [REGULARIZERS[part].scope is Scope.READ_OUT for part in regularizers]
+    if any(read_out) and any(part != "sphere" for part in regularizers[read_out.index(True) + 1 :] if part != "gate"):
+        raise InputError(f"in '{name}', only sphere can follow a read-out regularizer", where=where)
+    filters = [part for part in regularizers if REGULARIZERS[part].filter is not None]
+    if "error_feedback" in regularizers and not filters:
+        raise InputError(f"'{name}' has no regularizer whose error could be fed back", where=where)
+    return Method(name, editor, tuple(regularizers))
+
+
+def example_names() -> list[str]:
+    """Return every editor, alone and with each single regularizer it can carry."""
+    names = list(EDITORS)
+    for editor, row in EDITORS.items():
+        for regularizer, entry in REGULARIZERS.items():
+            if regularizer != "error_feedback" and entry.needs in (None, *row.gives):
+                names.append(f"{editor}+{regularizer}")
+    return names
+
+
+def _update_filter(name: str, hyperparameters: Hyperparameters) -> Regularizer:
+    build = REGULARIZERS[name].filter
+    if build is None:
+        raise InputError(f"'{name}' does not reshape updates")
+    return build(hyperparameters)
+
+
+def _read_out(name: str, hyperparameters: Hyperparameters) -> ReadOut:
+    build = REGULARIZERS[name].read_out
+    if build is None:
+        raise InputError(f"'{name}' cannot act on the read-out")
+    return build(hyperparameters)

@@ -1,0 +1,45 @@
+"""PRUNE (arXiv 2405.16821): damp singular values of the accumulated change that exceed the unedited weight's
+largest."""
+
+import torch
+
+from sphere_core.linalg import symmetric_eigen
+from sphere_core.spectrum import spectral_norm
+
+__all__ = ["Prune"]
+
+
+class Prune:
+    """For s > s_0: s' = ln s - ln s_0 + s_0, s the singular values of W_t - W_0, s_0 the largest of W_0.
+
+    A read-out: what is scored is W_0 plus the damped change; editing goes on with the undamped weights. Natural log,
+    as in the code released with SPHERE; AlphaEdit's release adds the damped change to the already edited weight, which
+    counts it twice. Only the singular values above s_0 are computed with their vectors, from the smaller
+    Gram matrix; nothing is decomposed when the Frobenius norm is at most s_0. A change that is not finite is passed on.
+    """
+
+    def __init__(self) -> None:
+        self._largest: dict[str, float] = {}
+
+    def view(self, change: torch.Tensor, base: torch.Tensor, site_name: str) -> torch.Tensor:
+        """Return the damped change `[o, d]`, float64."""
+        wide = change.double()
+        if not bool(torch.isfinite(wide).all()):
+            return wide
+        if site_name not in self._largest:
+            self._largest[site_name] = spectral_norm(base)
+        limit = self._largest[site_name]
+        # |.|_2 <= |.|_F: a cheap certificate that no singular value exceeds the limit.
+        if float(torch.linalg.matrix_norm(wide)) <= limit:
+            return wide
+        tall = wide.shape[0] > wide.shape[1]
+        gram = wide.T @ wide if tall else wide @ wide.T
+        squares, vectors = symmetric_eigen(gram)
+        above = squares > limit**2
+        if not bool(above.any()):
+            return wide
+        values, directions = squares[above].sqrt(), vectors[:, above]
+        shrink = (values.log() - torch.log(values.new_tensor(limit)) + limit) / values - 1
+        if tall:
+            return wide + ((wide @ directions) * shrink) @ directions.T
+        return wide + (directions * shrink) @ (directions.T @ wide)

@@ -1,0 +1,358 @@
+"""Edit quality against the official implementation's figures, and against scoring one pair at a time."""
+
+import shutil
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from eval_parts import (
+    BREAKERS,
+    TINY_LLAMA,
+    by_name,
+    golden,
+    golden_requests,
+    subject_of,
+    tiny_gpt2,
+    tiny_llama,
+)
+from tokenizers import Tokenizer, models, processors
+from transformers import PreTrainedTokenizerFast
+
+from evaluators import EditQuality, EditQualitySettings, Score, Subject
+from evaluators.edit_metrics import edit_scores, harmonic_mean
+from evaluators.encoding import EncodedPair, PairEncoder
+from evaluators.probes import NO_CONTRAST, PairScores, ProbeTable, length_batches, score_pairs
+from sphere_core.errors import InputError
+from sphere_core.fingerprint import canonical_json
+from sphere_core.models import EditableModel
+from sphere_core.requests import EditRequest, Probe
+
+ROLES = ("rewrite", "paraphrase", "neighborhood")
+
+
+@pytest.fixture(scope="module")
+def llama() -> EditableModel:
+    """Shared by tests that leave its weights alone."""
+    return tiny_llama()
+
+
+def evaluator(**settings: int) -> EditQuality:
+    return EditQuality(EditQualitySettings(**settings))
+
+
+def distinct_pairs() -> list[tuple[str, str]]:
+    probes = [probe for request in golden_requests() for probe in request.probes]
+    pairs = [pair for p in probes for pair in ((p.prompt, p.target), (p.prompt, str(p.contrast)))]
+    return list(dict.fromkeys(pairs))
+
+
+def one_by_one(model: EditableModel, pairs: list[EncodedPair]) -> list[tuple[float, list[bool]]]:
+    """The plain definition: one unpadded row a pair, whole logits, log-softmax in float64."""
+    found = []
+    for pair in pairs:
+        with torch.no_grad():
+            logits = model.network(torch.tensor([pair.ids])).logits[0].double()
+        steps = logits[pair.boundary - 1 : -1]
+        target = torch.tensor(pair.targets)
+        chosen = steps.log_softmax(dim=1)[torch.arange(len(target)), target]
+        found.append((float(-chosen.mean()), (steps.argmax(dim=1) == target).tolist()))
+    return found
+
+
+def assert_same_scores(rows: list[Score], others: list[Score]) -> None:
+    assert [replace(row, value=None, stderr=None, status="collapsed") for row in rows] == [
+        replace(row, value=None, stderr=None, status="collapsed") for row in others
+    ]
+    for row, other in zip(rows, others, strict=True):
+        assert row.status == other.status
+        assert row.value == pytest.approx(other.value, abs=1e-6)
+
+
+def test_golden_likelihoods_and_argmax(llama: EditableModel) -> None:
+    """Figures of the official CounterFact evaluation on the unedited model, to 1e-4."""
+    table = evaluator().probe_table(subject_of(llama)).to_arrow().to_pylist()
+    seen = 0
+    for place, record in enumerate(golden()["records"], start=1):
+        for role in ROLES:
+            rows = [row for row in table if row["edit"] == place and row["role"] == role]
+            wanted = zip(rows, record["nll"][role], record["correct"][role], strict=True)
+            for row, (new, true), correct in wanted:
+                ours = (row["nll_mean"], row["contrast_nll_mean"])
+                new_first = ours[::-1] if role == "neighborhood" else ours
+                assert new_first == pytest.approx((new, true), abs=1e-4)
+                assert row["exact"] is correct
+                assert row["finite"]
+                assert not row["tied"]
+                seen += 1
+    assert seen == 24 * 6
+
+
+def test_golden_rates(llama: EditableModel) -> None:
+    rows = by_name(evaluator().score(subject_of(llama)))
+    summary = golden()["summary"]
+    assert rows["efficacy", "probability", None].value == summary["eff"]
+    assert rows["generalization", "probability", None].value == summary["gen"]
+    assert rows["specificity", "probability", None].value == summary["spec"]
+    assert rows["efficacy", "argmax", None].value == summary["eff_acc"]
+    assert rows["specificity", "argmax", None].value == summary["spec_acc"]
+    assert rows["score", "probability", None].value == 0.0
+    assert rows["efficacy", "probability", None].n == 24
+    assert all(row.status == "ok" and row.nonfinite == row.tied == 0 for row in rows.values())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("token_budget", [1, 40, 300, 32768])
+def test_batches_equal_one_pair_at_a_time(llama: EditableModel, family: str, token_budget: int) -> None:
+    model = llama if family == "llama" else tiny_gpt2(llama.tokenizer)
+    pairs = PairEncoder(model.tokenizer).encode(distinct_pairs())
+    scores = score_pairs(model, pairs, token_budget=token_budget)
+    for place, (nll, hits) in enumerate(one_by_one(model, pairs)):
+        assert scores.nll_mean[place] == pytest.approx(nll, abs=1e-5)
+        assert scores.nll_sum[place] == pytest.approx(nll * len(hits), abs=1e-5 * len(hits))
+        assert scores.tokens[place] == len(hits)
+        assert scores.exact[place] == all(hits)
+        assert scores.token_accuracy[place] == sum(hits) / len(hits)
+
+
+def test_batches_keep_the_budget_and_every_row() -> None:
+    rows = [tuple(range(length)) for length in (5, 9, 1, 7, 7, 3, 20)]
+    batches = list(length_batches(rows, 18))
+    assert sorted(row for batch in batches for row in batch) == sorted(rows)
+    assert all(len(batch) * len(batch[0]) <= 18 or len(batch) == 1 for batch in batches)
+    assert [len(batch) for batch in batches] == [1, 2, 2, 2]
+
+
+def test_equal_pairs_are_scored_once(llama: EditableModel) -> None:
+    requests = golden_requests()
+    table = evaluator().probe_table(Subject(llama, requests + requests, edits=48))
+    assert len(table.pairs) == len(distinct_pairs())
+    assert len(table.edit) == 2 * 24 * 6
+
+
+def test_padding_side_changes_nothing(llama: EditableModel) -> None:
+    expected = evaluator().score(subject_of(llama))
+    left = tiny_llama()
+    left.tokenizer.padding_side = "left"
+    assert_same_scores(evaluator(token_budget=256).score(subject_of(left)), expected)
+    assert left.tokenizer.padding_side == "left"
+
+
+def test_renaming_the_folder_changes_nothing(llama: EditableModel, tmp_path) -> None:
+    shutil.copytree(TINY_LLAMA, tmp_path / "my-model")
+    renamed = tiny_llama(tmp_path / "my-model")
+    assert renamed.base_digest == llama.base_digest
+    assert evaluator().score(subject_of(renamed)) == evaluator().score(subject_of(llama))
+
+
+def test_a_plain_tokenizer_gives_the_same_targets(llama: EditableModel) -> None:
+    plain = tiny_llama().tokenizer
+    plain.backend_tokenizer.post_processor = processors.Sequence([])
+    pairs = distinct_pairs()
+    opened = PairEncoder(llama.tokenizer).encode(pairs)
+    bare = PairEncoder(plain).encode(pairs)
+    assert opened[0].ids[0] == llama.tokenizer.bos_token_id
+    assert bare[0].ids[0] != llama.tokenizer.bos_token_id
+    assert [pair.targets for pair in bare] == [pair.targets for pair in opened]
+    assert all(llama.tokenizer.bos_token_id not in pair.targets for pair in opened)
+
+
+def test_a_closing_token_is_no_target(llama: EditableModel) -> None:
+    closing = tiny_llama().tokenizer
+    closing.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <|end_of_text|>", special_tokens=[("<|end_of_text|>", closing.eos_token_id)]
+    )
+    assert closing("a")["input_ids"][-1] == closing.eos_token_id
+    pairs = distinct_pairs()
+    assert [pair.targets for pair in PairEncoder(closing).encode(pairs)] == [
+        pair.targets for pair in PairEncoder(llama.tokenizer).encode(pairs)
+    ]
+
+
+def test_a_merge_across_the_joint_moves_the_boundary() -> None:
+    vocabulary = {token: place for place, token in enumerate(["a", "b", "c", " ", "a "])}
+    merging = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", " ")])))
+    encoder = PairEncoder(merging)
+    assert encoder.encode([("cb", "b")])[0] == EncodedPair((2, 1, 3, 1), boundary=2)
+    assert encoder.encode([("ca", "b")])[0] == EncodedPair((2, 4, 1), boundary=1)
+    with pytest.raises(InputError, match="no token to predict"):
+        encoder.encode([("a", "b")])
+
+
+def test_a_probe_that_cannot_be_scored_is_refused(llama: EditableModel) -> None:
+    def subject(probe: Probe) -> Subject:
+        return Subject(llama, (EditRequest("7", "{} is", "He", "here", None, (probe,)),), edits=1)
+
+    with pytest.raises(InputError, match="no token of its own"):
+        evaluator().score(subject(Probe("rewrite", "He is", " ")))
+    with pytest.raises(InputError, match="64 positions"):
+        evaluator().score(subject(Probe("rewrite", "He is " * 60, "here")))
+
+
+@pytest.mark.parametrize("break_model", BREAKERS, ids=lambda breaker: breaker.__name__)
+def test_a_broken_model_is_collapsed(break_model) -> None:
+    model = tiny_llama()
+    break_model(model)
+    rows = evaluator().score(subject_of(model))
+    assert len(rows) == 15
+    assert {row.status for row in rows} == {"collapsed"}
+    assert all(row.value is None and row.stderr is None for row in rows)
+    assert all(row.nonfinite > 0 or row.tied > 0 for row in rows)
+
+
+def test_no_hit_through_the_argmax_of_nan(llama: EditableModel) -> None:
+    """The argmax of a row of NaN is token 0, and 0 is a token that can be asked for."""
+    model = tiny_llama()
+    BREAKERS[0](model)
+    scores = score_pairs(model, [EncodedPair((5, 9, 0), boundary=2)], token_budget=64)
+    assert not scores.finite[0]
+    assert not scores.exact[0]
+    assert scores.token_accuracy[0] == 0
+
+
+def test_equal_logits_tie_whatever_the_targets_length(llama: EditableModel) -> None:
+    """log V averaged over 1 and over 3 tokens differs by rounding, which must not decide a comparison."""
+    flat = np.log(800.0)
+    nll = np.array([flat, np.nextafter(flat, 0)])
+    table = table_of([("rewrite", 1, 0), ("rewrite", 0, 1)], nll)
+    row = by_name(edit_scores(table, cohort=None))["efficacy", "probability", None]
+    assert (row.status, row.tied) == ("collapsed", 2)
+
+
+def table_of(probes: list[tuple[str, int, int]], nll: np.ndarray, **columns: np.ndarray) -> ProbeTable:
+    """One probe an edit; `probes` are (role, target, contrast)."""
+    count = len(nll)
+    scores = PairScores(
+        nll_mean=nll,
+        nll_sum=nll,
+        tokens=np.ones(count, dtype=int),
+        exact=np.zeros(count, dtype=bool),
+        token_accuracy=np.zeros(count),
+        finite=np.isfinite(nll),
+        tied=np.zeros(count, dtype=bool),
+    )
+    return ProbeTable(
+        edit=np.arange(1, len(probes) + 1),
+        case_id=tuple(str(place) for place in range(len(probes))),
+        role=np.array([role for role, _, _ in probes], dtype=object),
+        target=np.array([target for _, target, _ in probes]),
+        contrast=np.array([contrast for _, _, contrast in probes]),
+        pairs=tuple((f"prompt {place}", "target") for place in range(count)),
+        scores=replace(scores, **columns),
+    )
+
+
+def test_health_is_counted_where_it_belongs() -> None:
+    nll = np.array([1.0, 2.0, 3.0, np.nan])
+    probes = [("rewrite", 0, 1), ("rewrite", 1, 2), ("rewrite", 0, 0), ("neighborhood", 0, 3)]
+    rows = by_name(edit_scores(table_of(probes, nll), cohort=None))
+    efficacy = rows["efficacy", "probability", None]
+    assert (efficacy.status, efficacy.n, efficacy.nonfinite, efficacy.tied) == ("ok", 3, 0, 1)
+    assert efficacy.value == pytest.approx(2 / 3)
+    specificity = rows["specificity", "probability", None]
+    assert (specificity.status, specificity.value, specificity.nonfinite) == ("collapsed", None, 1)
+    # The argmax protocol looks at the target alone.
+    assert rows["specificity", "argmax", None].nonfinite == 0
+
+
+def test_half_tied_is_still_a_score_and_more_is_not() -> None:
+    nll = np.array([1.0, 2.0])
+    half = [("rewrite", 0, 1), ("rewrite", 0, 0)]
+    assert edit_scores(table_of(half, nll), cohort=None)[0].status == "ok"
+    assert edit_scores(table_of([*half, ("rewrite", 1, 1)], nll), cohort=None)[0].status == "collapsed"
+
+
+def test_a_score_with_a_collapsed_part_is_collapsed() -> None:
+    nll = np.array([1.0, 2.0, np.nan])
+    roles = [(role, 0, 1) for role in ROLES for _ in range(4)]
+    rows = by_name(edit_scores(table_of(roles, nll), cohort=None))
+    assert rows["score", "probability", None].value == 1.0
+    rows = by_name(edit_scores(table_of([*roles, ("neighborhood", 0, 2)], nll), cohort=None))
+    assert rows["efficacy", "probability", None].value == 1.0
+    assert rows["score", "probability", None].status == "collapsed"
+    tied = [(role, 0, 0 if role == "rewrite" else 1) for role in ROLES for _ in range(4)]
+    rows = by_name(edit_scores(table_of(tied, nll), cohort=None))
+    assert rows["specificity", "probability", None].value == 1.0
+    score = rows["score", "probability", None]
+    assert (score.status, score.tied, score.nonfinite) == ("collapsed", 4, 0)
+
+
+def test_averages_are_taken_inside_a_record_first() -> None:
+    nll = np.array([1.0, 2.0])
+    table = table_of([("paraphrase", 0, 1)] * 3 + [("paraphrase", 1, 0)], nll)
+    table = replace(table, edit=np.array([1, 1, 1, 2]))
+    row = edit_scores(table, cohort=None)[0]
+    assert (row.value, row.n) == (0.5, 2)
+    assert row.stderr == pytest.approx(np.std([1, 0], ddof=1) / np.sqrt(2))
+
+
+def test_harmonic_score_and_its_jackknife() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(5)
+    nll = np.array([1.0, 2.0])
+    probes, edits, values = [], [], {role: np.zeros(30) for role in ROLES}
+    for edit, role in product(range(30), ROLES):
+        won = rng.random(2) < 0.7
+        values[role][edit] = won.mean()
+        probes += [(role, 0, 1) if hit else (role, 1, 0) for hit in won]
+        edits += [edit + 1] * 2
+    table = replace(table_of(probes, nll), edit=np.array(edits))
+    row = by_name(edit_scores(table, cohort=None))["score", "probability", None]
+    assert row.value == pytest.approx(stats.hmean([values[role].mean() for role in ROLES]), abs=1e-12)
+    without = [stats.hmean([np.delete(values[role], i).mean() for role in ROLES]) for i in range(30)]
+    assert row.stderr == pytest.approx(np.sqrt(29 / 30 * ((without - np.mean(without)) ** 2).sum()), rel=1e-9)
+    assert harmonic_mean(np.array([0.0, 1.0, 1.0])) == 0.0
+
+
+def test_requests_without_a_contrast_have_no_probability_row(llama: EditableModel) -> None:
+    bare = tuple(
+        replace(request, probes=tuple(replace(probe, contrast=None) for probe in request.probes))
+        for request in golden_requests()
+    )
+    rows = evaluator().score(Subject(llama, bare, edits=24))
+    assert {row.protocol for row in rows} == {"argmax", "token"}
+    named = by_name(rows)
+    expected = by_name(evaluator().score(subject_of(llama)))
+    assert named["specificity", "token", None] == expected["specificity", "token", None]
+    table = evaluator().probe_table(Subject(llama, bare, edits=24))
+    assert (table.contrast == NO_CONTRAST).all()
+    assert table.to_arrow()["contrast_nll_mean"].null_count == len(table.edit)
+
+
+def test_warm_caches_never_keep_a_score() -> None:
+    """Two weights, one evaluator: each gets what a fresh evaluator gives it, and the first comes back."""
+    model, warm = tiny_llama(), evaluator()
+    base = warm.score(subject_of(model))
+    site = model.open_sites([1])[0]
+    generator = torch.Generator().manual_seed(0)
+    model.set_weight(site, model.weight(site) + 0.5 * torch.randn(site.d_out, site.d_in, generator=generator))
+    changed = warm.score(subject_of(model))
+    assert changed == evaluator().score(subject_of(model))
+    assert [row.value for row in changed] != [row.value for row in base]
+    model.restore_base()
+    assert warm.score(subject_of(model)) == base
+
+
+def test_another_tokenizer_is_encoded_anew(llama: EditableModel) -> None:
+    warm = evaluator()
+    warm.score(subject_of(llama))
+    plain = tiny_llama()
+    plain.tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
+    assert warm.score(subject_of(plain)) == evaluator().score(subject_of(plain))
+
+
+def test_cohorts_are_the_first_and_the_latest_edits(llama: EditableModel) -> None:
+    requests = golden_requests()
+    rows = by_name(evaluator(cohort=6).score(Subject(llama, requests, edits=24)))
+    latest = by_name(evaluator().score(Subject(llama, requests[-6:], edits=6)))
+    first = by_name(evaluator().score(Subject(llama, requests[:6], edits=6)))
+    for protocol in ("probability", "argmax", "token"):
+        assert rows["efficacy_latest", protocol, None].n == 6
+        assert rows["efficacy_latest", protocol, None].value == latest["efficacy", protocol, None].value
+        assert rows["efficacy_first", protocol, None].value == first["efficacy", protocol, None].value
+
+
+def test_identity_names_the_settings() -> None:
+    assert canonical_json(evaluator().identity()) == canonical_json(evaluator().identity())
+    assert evaluator().identity() != evaluator(token_budget=64).identity()

@@ -1,0 +1,54 @@
+"""Evaluators from what a sweep's YAML says."""
+
+import pytest
+
+from evaluators import (
+    EVALUATOR_KINDS,
+    EditQuality,
+    EditQualitySettings,
+    Evaluator,
+    Geometry,
+    Score,
+    build_evaluator,
+    read_evaluator_settings,
+)
+from sphere_core.errors import InputError
+
+
+def test_each_kind_is_built_from_its_settings() -> None:
+    quality = build_evaluator(read_evaluator_settings({"kind": "edit_quality", "token_budget": 99}, where="here"))
+    assert isinstance(quality, EditQuality)
+    assert quality.settings == EditQualitySettings(token_budget=99)
+    geometry = build_evaluator(read_evaluator_settings({"kind": "geometry"}, where="here"))
+    assert isinstance(geometry, Geometry)
+    for evaluator in (quality, geometry):
+        assert isinstance(evaluator, Evaluator)
+        assert evaluator.kind in EVALUATOR_KINDS
+        assert evaluator.identity()["kind"] == evaluator.kind
+
+
+@pytest.mark.parametrize(
+    ("entry", "what", "remedy"),
+    [
+        ({}, "no kind", "edit_quality"),
+        ({"kind": "geometri"}, "unknown evaluator kind 'geometri'", "did you mean 'geometry'"),
+        ({"kind": "edit_quality", "token_buget": 1}, "token_buget", "did you mean 'token_budget'"),
+        ({"kind": "edit_quality", "token_budget": 0}, "greater than 0", ""),
+        ({"kind": "general"}, "required", ""),
+        ({"kind": "general", "tasks": []}, "at least 1", ""),
+    ],
+)
+def test_wrong_settings_are_refused(entry: dict, what: str, remedy: str) -> None:
+    with pytest.raises(InputError, match=what) as raised:
+        read_evaluator_settings(entry, where="evaluators[2]")
+    assert remedy in raised.value.remedy
+    assert raised.value.where.startswith("evaluators[2]")
+
+
+def test_a_collapsed_score_has_no_value() -> None:
+    score = Score("efficacy", "argmax", None, None, 3, 1, 0, "collapsed", True)
+    assert score.value is None
+    with pytest.raises(ValueError, match="collapsed with the value"):
+        Score("efficacy", "argmax", 0.0, None, 3, 1, 0, "collapsed", True)
+    with pytest.raises(ValueError, match="ok with the value"):
+        Score("efficacy", "argmax", None, None, 3, 0, 0, "ok", True)
