@@ -59,7 +59,7 @@ class Geometry:
         of the row pairs coincide; a collapsed site takes the mean over sites with it. `nonfinite` counts
         entries, `tied` coinciding row pairs.
         """
-        sites = _open_sites(subject.model)
+        sites = subject.model.sites
         figures = {site.name: self._measure(subject.model, site) for site in sites}
         rows = [row for site in sites for row in _site_rows(site.name, figures[site.name])]
         return rows + list(_mean_rows(list(figures.values())))
@@ -88,12 +88,6 @@ class Geometry:
         if key not in self._base:
             self._base[key] = hyperspherical_energy(model.base_weight(site))
         return self._base[key]
-
-
-def _open_sites(model: EditableModel) -> list[Site]:
-    opened = set(model.edited_weights())
-    layers = range(len(model.layers))
-    return model.open_sites([layer for layer in layers if f"{model.family.site_path(layer)}.weight" in opened])
 
 
 def _health(metric: str, figures: _SiteFigures) -> Health:

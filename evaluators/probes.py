@@ -16,7 +16,6 @@ __all__ = [
     "NO_CONTRAST",
     "PairScores",
     "ProbeTable",
-    "head_logits",
     "length_batches",
     "score_pairs",
     "score_probes",
@@ -150,7 +149,7 @@ def score_pairs(model: EditableModel, pairs: Sequence[EncodedPair], *, token_bud
         hidden = _final_hidden(model, batch)[row, position]
         for start in range(0, len(token), _HEAD_ROWS):
             part = slice(start, start + _HEAD_ROWS)
-            sums.add(owner[part], *_token_scores(head_logits(model, hidden[part]), token[part]))
+            sums.add(owner[part], *_token_scores(model.normed_logits(hidden[part]), token[part]))
     return sums.result()
 
 
@@ -164,14 +163,6 @@ def length_batches(rows: Sequence[tuple[int, ...]], token_budget: int) -> Iterat
         batch.append(row)
     if batch:
         yield batch
-
-
-def head_logits(model: EditableModel, hidden: torch.Tensor) -> torch.Tensor:
-    """Map the decoder's final hidden states `[n, d]`, already normalised, to fp32 logits `[n, v]`."""
-    head = model.network.get_submodule(model.family.head)
-    logits: torch.Tensor = head(hidden).float()
-    cap = getattr(model.network.config.get_text_config(), "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 class _Sums:

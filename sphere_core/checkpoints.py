@@ -165,4 +165,5 @@ def latest_checkpoint(storage: Storage) -> Checkpoint | None:
 
 
 def _encode(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())})
+    # Two owners may keep one tensor (the keys of a batch, say); a file holds it once for each.
+    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())})

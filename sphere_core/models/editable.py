@@ -115,11 +115,13 @@ class EditableModel:
         return {site.name: site.stored(self._masters[site.name]).contiguous() for site in self.sites}
 
     def load_weights(self, stored: Mapping[str, torch.Tensor]) -> None:
-        """Install edited weights given by parameter name in stored orientation; other open sites return to base."""
+        """Install edited weights given by parameter name in stored orientation; other open sites return to base.
+
+        Raises KeyError for a name that is no site of this model.
+        """
+        layers = {f"{self.family.site_path(layer)}.weight": layer for layer in range(len(self.layers))}
+        self.open_sites([layers[name] for name in stored])
         by_name = {site.name: site for site in self.sites}
-        unknown = sorted(set(stored) - set(by_name))
-        if unknown:
-            raise KeyError(f"no open site is called {unknown[0]}: open its layer first")
         for name, site in by_name.items():
             if name in stored:
                 self.set_weight(site, site.canonical(stored[name]))
