@@ -1,0 +1,46 @@
+"""Small sweep files on the embedded model, and comparing what two runs left on disk."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "models": ["factworld"],
+    "streams": [{"dataset": "factworld", "edits": 6, "order": "shuffled"}],
+    "methods": ["memit", "alphaedit+sphere"],
+    "seeds": [0, 1],
+    "batch_size": 2,
+    "checkpoint_every": 4,
+    "moments": {"corpus": "factworld", "sentences": 600},
+    "contexts": {"seeds": ["The"], "length": 6, "top_k": 5},
+    "evaluators": {"edit_quality": {}, "geometry": {}},
+    "resources": {"threads": 1, "replica": {"num_cpus": 1}, "evaluator": {"replicas": 0}},
+}
+
+
+def tiny(**changes: Any) -> dict[str, Any]:
+    """Return the settings of the tiny sweep with top-level keys replaced (None: left out)."""
+    settings = {**copy.deepcopy(TINY), **changes}
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def write_sweep(folder: Path, settings: dict[str, Any]) -> Path:
+    """Write a sweep file and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def results_of(root: Path) -> dict[str, bytes]:
+    """Return the bytes of all checkpoints and rows below a sweep's root."""
+    kept = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        parts = name.split("/")
+        if path.is_file() and (parts[0] == "rows" or "checkpoints" in parts):
+            kept[name] = path.read_bytes()
+    return kept

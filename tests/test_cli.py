@@ -1,0 +1,321 @@
+"""The command line: help that teaches, errors that fit a screen, and `sphere edit`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import golden
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+from sweep_files import results_of, tiny, write_sweep
+
+from sphere_core.datasets.factworld import edit_records, shipped_model_dir, shipped_world
+from sphere_core.errors import InputError
+from workflows.cli import COMMANDS, main
+from workflows.submit import check_address, plan_submission
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def sphere(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Run the command in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["sphere", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return int(caught.value.code or 0)
+
+
+def squeezed(text: str) -> str:
+    """Return a text without frames, blanks and line breaks: a panel breaks lines wherever its width asks."""
+    return "".join(text.replace("│", "").split())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A sweep that has been run, and its root."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = write_sweep(folder, tiny(seeds=[0], methods=["memit"]))
+    with pytest.MonkeyPatch.context() as patch:
+        assert sphere(patch, "run", path, "--local", "--root", folder / "root") == 0
+    return path, folder / "root"
+
+
+def test_help_names_every_command_without_loading_any() -> None:
+    code = (
+        "import sys\nfrom workflows.cli import main\nsys.argv = ['sphere', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'ray', 'lm_eval', 'duckdb'} & set(sys.modules)\n"
+        "sys.exit(f'help loads {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in COMMANDS)
+    assert "sphere run examples/quickstart.yaml" in done.stdout
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "moments build", "factworld train"])
+def test_every_command_has_help_with_examples(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert sphere(monkeypatch, *name.split(), "--help") == 0
+    text = capsys.readouterr().out
+    if name not in ("moments", "factworld"):
+        assert "Example" in text
+        assert f"sphere {name}" in text
+
+
+def test_status_and_table_need_neither_torch_nor_ray(finished: tuple[Path, Path]) -> None:
+    for command in ("status", "table"):
+        code = (
+            f"import sys\nfrom workflows.cli import main\nsys.argv = ['sphere', {command!r}, {str(finished[1])!r}]\n"
+            "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+            "heavy = {'torch', 'transformers', 'ray', 'lm_eval'} & set(sys.modules)\n"
+            "sys.exit(f'loads {heavy}' if heavy else 0)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "memit" in done.stdout
+
+
+def test_an_unknown_command_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sphere(monkeypatch, "rum") == 2
+    assert "rum" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"methodz": []}, ["unknown key 'methodz'", "did you mean 'methods'?", "sweep.yaml"]),
+        ({"methods": ["memti"]}, ["unknown method 'memti'", "did you mean 'memit'?"]),
+        (
+            {"models": [{"source": "./nowhere", "dtype": "float32", "preset": "factworld"}]},
+            ["models[0]", "nowhere", "check the path, or give a hub id"],
+        ),
+        ({"methods": [{"name": "memit", "hyperparameters": {"layers": [7]}}]}, ["layer 7 is out of range", "0 to 3"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_wrong_input_is_one_screen_exit_code_2_and_nothing_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    changes: dict[str, Any],
+    expected: list[str],
+) -> None:
+    path = write_sweep(tmp_path, tiny(**changes))
+    monkeypatch.chdir(tmp_path)
+    assert sphere(monkeypatch, command, path) == 2
+    error = capsys.readouterr().err
+    for text in expected:
+        assert squeezed(text) in squeezed(error)
+    assert "Traceback" not in error
+    assert len(error.splitlines()) < 24
+    assert [entry.name for entry in tmp_path.iterdir()] == ["sweep.yaml"]
+
+
+def test_plan_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sweep(tmp_path, tiny())
+    monkeypatch.chdir(tmp_path)
+    assert sphere(monkeypatch, "plan", path) == 0
+    assert "4 planned" in capsys.readouterr().out
+    assert sphere(monkeypatch, "plan", path, "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["trajectories"]) == 4
+    assert [entry.name for entry in tmp_path.iterdir()] == ["sweep.yaml"]
+
+
+def test_a_finished_sweep_says_so_and_adds_nothing(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, root = finished
+    before = results_of(root)
+    # Without --local: Ray would be started if anything were left to do.
+    assert sphere(monkeypatch, "run", path, "--root", root) == 0
+    text = capsys.readouterr().out
+    assert "everything is done" in text
+    assert "starting Ray" not in text
+    assert "| memit " in text
+    assert f"rows: {root}/rows" in text
+    assert results_of(root) == before
+
+
+def test_tables_in_three_formats(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, root = finished
+    assert sphere(monkeypatch, "table", root) == 0
+    assert "| (unedited) |" in capsys.readouterr().out
+    assert sphere(monkeypatch, "table", root, "--by", "edits", "--format", "csv") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 1 + 2
+    assert sphere(monkeypatch, "table", root, "--format", "parquet") == 2
+    assert sphere(monkeypatch, "table", root, "--format", "parquet", "--out", tmp_path / "t.parquet") == 0
+    assert pq.read_table(tmp_path / "t.parquet").column("method").to_pylist() == ["(unedited)", "memit"]
+    assert sphere(monkeypatch, "table", tmp_path) == 2
+
+
+def test_failures_end_with_code_1_and_can_be_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hopeless = {"nullspace_share": None, "nullspace_threshold": 1e-300}
+    methods = ["memit", {"name": "alphaedit", "hyperparameters": hopeless}]
+    path = write_sweep(tmp_path, tiny(seeds=[0], methods=methods, evaluators={"geometry": {}}))
+    arguments = ("run", path, "--local", "--root", tmp_path / "root")
+    assert sphere(monkeypatch, *arguments) == 1
+    text = capsys.readouterr().out
+    assert "failures (1)" in text
+    assert "threshold" in text
+    assert "| memit " in text
+    assert sphere(monkeypatch, *arguments) == 1
+    first = next((tmp_path / "root").glob("trajectories/*/error.json"))
+    stamp = first.stat().st_mtime_ns
+    assert sphere(monkeypatch, *arguments, "--retry-failed") == 1
+    assert first.stat().st_mtime_ns > stamp
+
+
+@pytest.fixture(scope="module")
+def edit_inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("edit")
+    (folder / "facts.json").write_text(json.dumps(edit_records(shipped_world())[:6]), encoding="utf-8")
+    (folder / "contexts.json").write_text('[["{}"], ["The. {}"]]', encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        moments = folder / "moments.safetensors"
+        built = ("moments", "build", "--model", "factworld", "--layers", "0,1", "--corpus", "factworld")
+        assert sphere(patch, *built, "--sentences", 600, "--out", moments) == 0
+    return {"requests": folder / "facts.json", "contexts": folder / "contexts.json", "moments": moments}
+
+
+def edit_arguments(inputs: dict[str, Path], out: Path, **changes: object) -> list[object]:
+    options = {"model": "factworld", "method": "memit", "preset": "factworld", **inputs, "out": out}
+    given = {**options, "batch-size": 2, **changes}
+    return ["edit", *(part for key, value in given.items() for part in (f"--{key}", value))]
+
+
+def test_edit_keeps_a_checkpoint_a_batch_under_the_models_own_names(
+    edit_inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sphere(monkeypatch, *edit_arguments(edit_inputs, tmp_path / "out")) == 0
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert folders == ["000002", "000004", "000006"]
+    original = load_file(next(shipped_model_dir().glob("*.safetensors")))
+    weights = load_file(tmp_path / "out" / "000006" / "weights.safetensors")
+    assert sorted(weights) == [f"model.layers.{layer}.mlp.down_proj.weight" for layer in (0, 1)]
+    for name, weight in weights.items():
+        assert weight.shape == original[name].shape
+        assert not weight.equal(original[name].float())
+
+
+def test_edit_goes_on_from_the_last_checkpoint_to_the_same_bytes(
+    edit_inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = edit_arguments(edit_inputs, tmp_path / "out", method="alphaedit+sphere")
+    assert sphere(monkeypatch, *arguments) == 0
+    whole = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    for name in ("000004", "000006"):
+        (tmp_path / "out" / name / "manifest.json").unlink()
+    assert sphere(monkeypatch, *arguments) == 0
+    assert "going on from the checkpoint after 2 edits" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == whole
+    other = edit_arguments(edit_inputs, tmp_path / "out", method="memit")
+    assert sphere(monkeypatch, *other) == 2
+    assert "another trajectory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", golden.METHODS)
+def test_edit_gives_the_released_weights_after_three_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    hparams = tmp_path / "hparams.json"
+    hparams.write_text(json.dumps(golden.released_hyperparameters(method)), encoding="utf-8")
+    options = {
+        "model": golden.MODEL,
+        "requests": golden.FOLDER / "requests.json",
+        "method": method,
+        "hparams": hparams,
+        "moments": golden.FOLDER / "stats_llama.npz",
+        "contexts": golden.FOLDER / "context_templates.json",
+        "batch-size": golden.BATCH,
+        "out": tmp_path / "out",
+    }
+    assert sphere(monkeypatch, "edit", *(part for key, value in options.items() for part in (f"--{key}", value))) == 0
+    recorded = golden.arrays(f"llama_{golden.METHODS[method]}")
+    for batch in range(3):
+        edits = golden.BATCH * (batch + 1)
+        weights = load_file(tmp_path / "out" / f"{edits:06d}" / "weights.safetensors")
+        for layer in (0, 1):
+            found = weights[f"model.layers.{layer}.mlp.down_proj.weight"]
+            assert golden.relative_error(found, recorded[f"b{batch}_W_layer{layer}"]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"method": "mend"}, "unknown method 'mend'"),
+        ({"model": "./nowhere"}, "nowhere"),
+        ({"requests": "no.json"}, "requests file not found"),
+        ({"moments": "no.npz"}, "moments file not found"),
+        ({"contexts": "no.json"}, "contexts file not found"),
+        ({"preset": "llama3-8b"}, "layer 4 is out of range"),
+        ({"dtype": "int8"}, "unknown dtype 'int8'"),
+        ({"hparams": "x.json"}, "either --hparams FILE or --preset NAME"),
+    ],
+)
+def test_edit_refuses_wrong_input_and_writes_nothing(
+    edit_inputs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, object],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sphere(monkeypatch, *edit_arguments(edit_inputs, tmp_path / "out", **changes)) == 2
+    assert squeezed(expected) in squeezed(capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "environment", "insecure", "refused"),
+    [
+        ("http://10.0.0.5:8265", {}, False, "there is no token"),
+        ("http://head.example.org:8265", {}, False, "there is no token"),
+        ("http://10.0.0.5:8265", {"RAY_AUTH_TOKEN": "t" * 32}, False, None),
+        ("http://10.0.0.5:8265", {}, True, None),
+        ("http://127.0.0.1:8265", {}, False, None),
+        ("http://localhost:8265", {}, False, None),
+        ("http://[::1]:8265", {}, False, None),
+        ("https://ray.example.org", {}, False, None),
+        ("10.0.0.5:8265", {}, False, "not the address"),
+        ("ray://10.0.0.5:10001", {}, True, "not the address"),
+    ],
+)
+def test_submit_talks_to_strangers_only_with_a_token(
+    tmp_path: Path, address: str, environment: dict[str, str], insecure: bool, refused: str | None
+) -> None:
+    surroundings = {"HOME": str(tmp_path), **environment}
+    if refused is None:
+        check_address(address, surroundings, insecure=insecure)
+        return
+    with pytest.raises(InputError, match=refused):
+        check_address(address, surroundings, insecure=insecure)
+
+
+def test_a_submission_is_named_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sweep(tmp_path / "here", tiny())
+    first = plan_submission(path, tmp_path, "s3://bucket/a")
+    assert first == plan_submission(path, tmp_path, "s3://bucket/a")
+    assert first.name != plan_submission(path, tmp_path, "s3://bucket/b").name
+    assert first.entrypoint == ("python -m workflows.cli run here/sweep.yaml --address auto --root s3://bucket/a")
+    common = ("submit", path, "--address", "http://127.0.0.1:8265")
+    assert sphere(monkeypatch, *common, "--root", "runs/tiny", "--working-dir", tmp_path) == 2
+    assert "relative" in capsys.readouterr().err
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert sphere(monkeypatch, *common, "--root", "s3://bucket/a", "--working-dir", elsewhere) == 2
+    assert squeezed("not in the working directory") in squeezed(capsys.readouterr().err)

@@ -1,0 +1,331 @@
+"""The driver and the replica in one process: the same work as on a cluster, without Ray."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sweep_files import results_of, tiny, write_sweep
+
+from sphere_core.checkpoints import read_checkpoint
+from sphere_core.errors import InputError
+from sphere_core.storage import Storage
+from sphere_core.trajectory import TrajectorySpec
+from workflows.board import Board
+from workflows.driver import MAX_LOSSES, Driver, SweepResult, View
+from workflows.executor import Event, Finished, LocalExecutor, Lost
+from workflows.expand import Sweep, load_sweep
+from workflows.layout import checkpoints_folder
+from workflows.lease import Lease, read_lease, take_lease
+from workflows.replica import ModelReplica
+from workflows.row_files import read_rows
+from workflows.state import derive_state
+from workflows.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
+
+
+class Quiet:
+    """A display that shows nothing."""
+
+    def update(self, view: View) -> None:
+        pass
+
+
+class Crash(BaseException):
+    """What ends a process without any clean-up of ours."""
+
+
+def run(
+    sweep: Sweep,
+    root: Path,
+    *,
+    executor: LocalExecutor | None = None,
+    on_progress: Callable[[ReplicaProgress], None] = lambda _: None,
+) -> SweepResult:
+    storage = Storage(root)
+    worker = executor or LocalExecutor(str(root), threads=1, device="cpu")
+    driver = Driver(Board.from_files(sweep, storage), worker, storage, Quiet(), evaluators=0)
+
+    def listen(progress: ReplicaProgress) -> None:
+        driver.listen(progress)
+        on_progress(progress)
+
+    worker.listener = listen
+    return driver.run()
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    return load_sweep(write_sweep(tmp_path_factory.mktemp("spec"), tiny(seeds=[0])))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("undisturbed")
+    result = run(sweep, root)
+    assert result == SweepResult(complete=True, stopped=False, failures=())
+    return root
+
+
+def test_every_checkpoint_has_rows_of_every_evaluator(sweep: Sweep, undisturbed: Path) -> None:
+    rows = read_rows(Storage(undisturbed), sweep.plan).to_pylist()
+    scored = {(row["trajectory_id"], row["edits"], row["evaluator"]) for row in rows}
+    expected = {
+        (t.id, edits, kind)
+        for t in sweep.plan.trajectories
+        for edits in (4, 6)
+        for kind in ("edit_quality", "geometry")
+    }
+    assert scored == expected | {(None, 0, "edit_quality"), (None, 0, "geometry")}
+    efficacy = [row["value"] for row in rows if row["metric"] == "efficacy" and row["edits"] == 6]
+    assert max(efficacy) > 0
+    digests = {(row["trajectory_id"], row["edits"]): row["weights_digest"] for row in rows}
+    assert len(set(digests.values())) == len(digests)
+
+
+def test_edit_quality_asks_about_the_edits_so_far(sweep: Sweep, undisturbed: Path) -> None:
+    rows = read_rows(Storage(undisturbed), sweep.plan).to_pylist()
+    asked = {row["edits"]: row["n"] for row in rows if row["metric"] == "efficacy" and row["protocol"] == "argmax"}
+    assert asked == {0: 6, 4: 4, 6: 6}
+
+
+def test_a_second_run_does_nothing(sweep: Sweep, undisturbed: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
+    board = Board.from_files(sweep, Storage(undisturbed))
+    assert board.waiting() == {"moments": 0, "trajectory": 0, "score": 0}
+    assert run(sweep, undisturbed).complete
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("crash_at", [2, 5, 8, 12, 15])
+def test_a_crash_anywhere_changes_nothing(sweep: Sweep, undisturbed: Path, tmp_path: Path, crash_at: int) -> None:
+    heard = 0
+
+    def crash(progress: ReplicaProgress) -> None:
+        nonlocal heard
+        heard += 1
+        if heard == crash_at:
+            raise Crash
+
+    with pytest.raises(Crash):
+        run(sweep, tmp_path, on_progress=crash)
+    assert run(sweep, tmp_path).complete
+    assert results_of(tmp_path) == results_of(undisturbed)
+
+
+def test_a_damaged_checkpoint_is_made_again(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
+    run(sweep, tmp_path)
+    plan = sweep.plan.trajectories[1]
+    folder = tmp_path / checkpoints_folder(plan.id)
+    (folder / "000004" / "manifest.json").unlink()
+    (folder / "000006" / "weights.safetensors").write_bytes(b"damaged")
+    for rows in tmp_path.glob(f"rows/*/{plan.id}-*"):
+        rows.unlink()
+    assert run(sweep, tmp_path).complete
+    assert results_of(tmp_path) == results_of(undisturbed)
+
+
+def test_scoring_needs_nothing_but_files(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
+    run(sweep, tmp_path)
+    for rows in tmp_path.glob("rows/*/*.parquet"):
+        rows.unlink()
+    board = Board.from_files(sweep, Storage(tmp_path))
+    assert board.waiting() == {"moments": 0, "trajectory": 0, "score": 10}
+    assert run(sweep, tmp_path).complete
+    assert results_of(tmp_path) == results_of(undisturbed)
+
+
+def test_a_stop_publishes_where_it_was_and_goes_on_from_there(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
+    executor = LocalExecutor(str(tmp_path), threads=1, device="cpu")
+
+    def interrupt(progress: ReplicaProgress) -> None:
+        if progress.edits == 2 and progress.of == 6:
+            executor.stop_work()
+
+    run(sweep, tmp_path, executor=executor, on_progress=interrupt)
+    stopped = derive_state(Storage(tmp_path), sweep.plan).trajectories
+    assert [found.state for found in stopped] == ["stopped", "stopped"]
+    # The first was in its second batch, whose checkpoint is wanted; the second in its first, whose is not.
+    assert [found.published for found in stopped] == [(4,), (2,)]
+    assert run(sweep, tmp_path).complete
+    assert results_of(tmp_path) == results_of(undisturbed)
+
+
+class LosesWorkers(LocalExecutor):
+    """Loses its worker at the tasks given, after the work is half done, as a killed process would."""
+
+    def __init__(self, root: str, losses: Iterator[bool]) -> None:
+        super().__init__(root, threads=1, device="cpu")
+        self._losses = losses
+
+    def wait(self, seconds: float) -> list[Event]:
+        events: list[Event] = []
+        for event in super().wait(seconds):
+            if isinstance(event, Finished) and next(self._losses, False):
+                events.append(Lost(event.worker, event.task, "killed"))
+            else:
+                events.append(event)
+        return events
+
+
+def test_a_lost_worker_is_replaced_and_its_task_done_again(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
+    losses = iter([True, False, True, True, False, False, True])
+    assert run(sweep, tmp_path, executor=LosesWorkers(str(tmp_path), losses)).complete
+    assert results_of(tmp_path) == results_of(undisturbed)
+
+
+class NeverEdits(LocalExecutor):
+    """Loses its worker whenever a given trajectory starts, before it does anything."""
+
+    def __init__(self, root: str, trajectory_id: str) -> None:
+        super().__init__(root, threads=1, device="cpu")
+        self.trajectory_id = trajectory_id
+        self.lost = 0
+
+    def wait(self, seconds: float) -> list[Event]:
+        if self._assigned is not None:
+            worker, task = self._assigned
+            if isinstance(task, TrajectoryTask) and task.plan.id == self.trajectory_id:
+                self._assigned = None
+                self.lost += 1
+                return [Lost(worker, task, "out of memory")]
+        return super().wait(seconds)
+
+
+def test_a_trajectory_that_kills_its_workers_fails_and_the_others_finish(
+    sweep: Sweep, undisturbed: Path, tmp_path: Path
+) -> None:
+    victim, other = sweep.plan.trajectories
+    executor = NeverEdits(str(tmp_path), victim.id)
+    result = run(sweep, tmp_path, executor=executor)
+    assert executor.lost == MAX_LOSSES
+    assert not result.complete
+    assert [(failure["task"], failure["error"]) for failure in result.failures] == [
+        (f"trajectory-{victim.id}", "WorkerLost")
+    ]
+    expected = {name: data for name, data in results_of(undisturbed).items() if victim.id not in name}
+    assert results_of(tmp_path) == expected
+    assert any(other.id in name for name in expected)
+
+
+def test_a_failing_trajectory_leaves_its_traceback_and_the_others_finish(tmp_path: Path) -> None:
+    # Nothing of C0 lies below such a threshold, which only shows when the null space is computed.
+    hopeless = {"nullspace_share": None, "nullspace_threshold": 1e-300}
+    settings = tiny(seeds=[0], methods=["memit", {"name": "alphaedit", "hyperparameters": hopeless}])
+    faulty = load_sweep(write_sweep(tmp_path, settings))
+    root = tmp_path / "root"
+    result = run(faulty, root)
+    state = derive_state(Storage(root), faulty.plan)
+    assert [t.state for t in state.trajectories] == ["done", "failed"]
+    record = json.loads((root / "trajectories" / faulty.plan.trajectories[1].id / "error.json").read_text())
+    assert record["error"] == "InputError"
+    assert "Traceback" in record["traceback"]
+    assert [failure["task"] for failure in result.failures] == [f"trajectory-{faulty.plan.trajectories[1].id}"]
+    # Failed work is not repeated unless it is asked for.
+    assert Board.from_files(faulty, Storage(root)).waiting() == {"moments": 0, "trajectory": 0, "score": 0}
+
+
+def test_a_superseded_replica_publishes_nothing_more(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
+    run(sweep, tmp_path)
+    plan = sweep.plan.trajectories[0]
+    storage = Storage(tmp_path)
+    storage.delete(checkpoints_folder(plan.id))
+    later = Lease(9, "elsewhere:1")
+
+    def overtake(progress: ReplicaProgress) -> None:
+        if progress.edits == 2:
+            take_lease(storage, plan.id, later)
+
+    replica = ModelReplica(str(tmp_path), threads=1, device="cpu", listener=overtake)
+    outcome = replica.run(TrajectoryTask(plan, sweep.specs[plan.id], 2, None))
+    assert outcome == Superseded("attempt 9 by elsewhere:1")
+    assert not storage.exists(checkpoints_folder(plan.id))
+    assert read_lease(storage, plan.id) == later
+    assert isinstance(replica.run(TrajectoryTask(plan, sweep.specs[plan.id], 3, None)), Superseded)
+    finished = ModelReplica(str(tmp_path), threads=1, device="cpu").run(
+        TrajectoryTask(plan, sweep.specs[plan.id], 10, None)
+    )
+    assert finished == Done((4, 6), collapsed=False)
+
+
+def test_nothing_of_one_trajectory_reaches_the_next(tmp_path: Path) -> None:
+    wide = {"name": "memit", "label": "wide", "hyperparameters": {"layers": [0, 1, 2]}}
+    narrow = {"name": "memit", "label": "narrow", "hyperparameters": {"layers": [0]}}
+    both = load_sweep(write_sweep(tmp_path / "both", tiny(seeds=[0], methods=[wide, narrow])))
+    alone = load_sweep(write_sweep(tmp_path / "alone", tiny(seeds=[0], methods=[narrow])))
+    run(both, tmp_path / "both" / "root")
+    run(alone, tmp_path / "alone" / "root")
+    name = alone.plan.trajectories[0].id
+    mixed = {key: data for key, data in results_of(tmp_path / "both" / "root").items() if name in key}
+    assert mixed
+    assert mixed == {key: data for key, data in results_of(tmp_path / "alone" / "root").items() if name in key}
+    storage = Storage(tmp_path / "alone" / "root").child(checkpoints_folder(name))
+    assert len(read_checkpoint(storage, 6).weights) == 1
+
+
+def test_changed_data_is_noticed_before_it_is_edited(tmp_path: Path) -> None:
+    facts = [
+        {"requested_rewrite": {"prompt": "{} lives in", "subject": f"Person {i}", "target_new": {"str": "Rome"}}}
+        for i in range(2)
+    ]
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    stream: dict[str, Any] = {"dataset": "counterfact", "path": "facts.json", "edits": 2}
+    settings = tiny(seeds=[0], methods=["memit"], streams=[stream], checkpoint_every=2)
+    changed = load_sweep(write_sweep(tmp_path, settings))
+    facts[0]["requested_rewrite"]["target_new"] = {"str": "Oslo"}
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    result = run(changed, tmp_path / "root")
+    assert {failure["error"] for failure in result.failures} == {"InputError"}
+    assert "not the one the sweep was planned with" in result.failures[0]["message"]
+    assert results_of(tmp_path / "root").keys() == {
+        base.rows_path for base in changed.plan.bases if base.stream_digest is None
+    }
+
+
+def spoil(replica: ModelReplica, spec: TrajectorySpec, name: str) -> None:
+    """Change what the model would restore, behind its back."""
+    with replica._model.lent(spec, (0, 1)) as model:
+        model._original[name] = model._original[name] + 1
+        site = model.open_sites([0])[0]
+        model.set_weight(site, torch.zeros_like(model.weight(site)))
+
+
+def test_a_model_that_comes_back_changed_is_not_used_again(sweep: Sweep, tmp_path: Path) -> None:
+    plan = sweep.plan.trajectories[0]
+    replica = ModelReplica(str(tmp_path), threads=1, device="cpu")
+    with replica._model.lent(sweep.specs[plan.id], (0, 1)) as model:
+        whole = model.weights_digest()
+        name = next(iter(model.edited_weights()))
+    with pytest.raises(RuntimeError, match="not the unedited weight"):
+        spoil(replica, sweep.specs[plan.id], name)
+    with replica._model.lent(sweep.specs[plan.id], (0, 1)) as model:
+        assert model.weights_digest() == whole
+
+
+def test_a_sweep_on_an_object_store(sweep: Sweep, undisturbed: Path) -> None:
+    uri = "memory://object-store/sweep"
+    storage = Storage(uri)
+    executor = LocalExecutor(uri, threads=1, device="cpu")
+    driver = Driver(Board.from_files(sweep, storage), executor, storage, Quiet(), evaluators=0)
+    executor.listener = driver.listen
+    assert driver.run().complete
+    stored = {name: storage.read_bytes(name) for name in storage.list() if name.endswith((".parquet", ".safetensors"))}
+    local = results_of(undisturbed)
+    assert {name: data for name, data in stored.items() if name in local} == {
+        name: data for name, data in local.items() if not name.endswith(".json")
+    }
+
+
+def test_a_replica_of_other_threads_refuses(sweep: Sweep, tmp_path: Path) -> None:
+    plan = sweep.plan.trajectories[0]
+    replica = ModelReplica(str(tmp_path), threads=1, device="cpu")
+    spec = sweep.specs[plan.id].model_copy(update={"threads": 2})
+    outcome = replica.run(TrajectoryTask(plan, spec, 1, None))
+    assert "threads" in getattr(outcome, "message", "")
+
+
+def test_a_missing_device_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises((RuntimeError, InputError)):
+        ModelReplica(str(tmp_path), threads=1, device="no-such-device")

@@ -1,0 +1,270 @@
+"""Row files, the state derived from files, and the tables made of them."""
+
+import csv
+import io
+import json
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from evaluators import Score
+from sphere_core.errors import InputError
+from sphere_core.storage import Storage
+from workflows.layout import PLAN_FILE, checkpoints_folder, error_path, progress_path
+from workflows.lease import Lease, LeaseLostError, require_lease, take_lease
+from workflows.plan import BasePlan, Evaluation, SweepPlan, TrajectoryPlan, read_plan
+from workflows.row_files import read_rows
+from workflows.row_schema import ROW_SCHEMA
+from workflows.rows import RowsConflictError, Subjecthood, encode_rows, publish_rows
+from workflows.state import derive_state
+from workflows.table import UNEDITED, results_table
+from workflows.table_formats import table_csv, table_markdown, table_parquet
+
+QUALITY = Evaluation(kind="edit_quality", id="e" * 12)
+GEOMETRY = Evaluation(kind="geometry", id="f" * 12)
+
+
+def score(metric: str, protocol: str, value: float | None, task: str | None = None) -> Score:
+    status = "collapsed" if value is None else "ok"
+    return Score(metric, protocol, value, None, 10, 0 if value is not None else 3, 0, status, True, None, task)
+
+
+def trajectory(name: str, seed: int, **changes: object) -> TrajectoryPlan:
+    fields = {
+        "id": f"{name}{seed}".ljust(16, "0"),
+        "model": "m",
+        "model_digest": "d" * 64,
+        "dtype": "float32",
+        "title": name,
+        "method": name,
+        "editor": name,
+        "regularizer": None,
+        "dataset": "facts",
+        "order": "shuffled",
+        "seed": seed,
+        "batch_size": 2,
+        "edits": 8,
+        "stream_digest": f"s{seed}",
+        "wanted": (4, 8),
+        "moments": None,
+        "evaluations": (QUALITY, GEOMETRY),
+    }
+    return TrajectoryPlan.model_validate({**fields, **changes})
+
+
+def base(evaluation: Evaluation, seed: int | None) -> BasePlan:
+    return BasePlan(
+        model="m",
+        model_digest="d" * 64,
+        dtype="float32",
+        layers=(),
+        dataset=None if seed is None else "facts",
+        order=None if seed is None else "shuffled",
+        seed=seed,
+        stream_digest=None if seed is None else f"s{seed}",
+        evaluation=evaluation,
+        trajectory="memit0",
+    )
+
+
+def shared(plan: TrajectoryPlan | BasePlan, edits: int, evaluation: Evaluation) -> Subjecthood:
+    edited = isinstance(plan, TrajectoryPlan)
+    return Subjecthood(
+        trajectory_id=plan.id if edited else None,
+        model=plan.model,
+        model_digest=plan.model_digest,
+        dtype=plan.dtype,
+        method=plan.method if edited else None,
+        editor=plan.editor if edited else None,
+        regularizer=plan.regularizer if edited else None,
+        dataset=plan.dataset,
+        order=plan.order,
+        seed=plan.seed,
+        batch_size=plan.batch_size if edited else None,
+        edits=edits,
+        stream_digest=plan.stream_digest,
+        weights_digest="w",
+        evaluator=evaluation.kind,
+        evaluation_id=evaluation.id,
+    )
+
+
+def put_checkpoint(storage: Storage, plan: TrajectoryPlan, edits: int, *, collapsed: bool = False) -> None:
+    manifest = json.dumps({"edits": edits, "collapsed": collapsed}).encode()
+    storage.write_bytes(f"{checkpoints_folder(plan.id)}/{edits:06d}/manifest.json", manifest)
+
+
+def put_scores(
+    storage: Storage, plan: TrajectoryPlan, edits: int, argmax: float | None, probability: float | None
+) -> None:
+    scores = [score("score", "argmax", argmax), score("score", "probability", probability)]
+    publish_rows(storage, plan.rows_path(edits, QUALITY), encode_rows(shared(plan, edits, QUALITY), scores))
+    drift = [score("he_drift", "exact", 0.01 * edits)]
+    publish_rows(storage, plan.rows_path(edits, GEOMETRY), encode_rows(shared(plan, edits, GEOMETRY), drift))
+
+
+@pytest.fixture(params=["local", "memory"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    return Storage(tmp_path / "sweep" if request.param == "local" else f"memory://{uuid.uuid4().hex}/sweep")
+
+
+def test_equal_scores_give_equal_bytes_of_the_declared_schema() -> None:
+    plan = trajectory("memit", 0)
+    scores = [score("score", "argmax", 0.5), score("general_mean", "lm_eval", None, "suite")]
+    data = encode_rows(shared(plan, 4, QUALITY), scores)
+    assert data == encode_rows(shared(plan, 4, QUALITY), scores)
+    table = pq.read_table(io.BytesIO(data))
+    assert table.schema.equals(ROW_SCHEMA)
+    assert table.column("status").to_pylist() == ["ok", "collapsed"]
+    assert table.column("value").to_pylist() == [0.5, None]
+    assert table.column("edits").to_pylist() == [4, 4]
+
+
+def test_rows_are_published_once_and_other_numbers_raise_the_alarm(storage: Storage) -> None:
+    plan = trajectory("memit", 0)
+    first = encode_rows(shared(plan, 4, QUALITY), [score("score", "argmax", 0.5)])
+    publish_rows(storage, "rows/x.parquet", first)
+    publish_rows(storage, "rows/x.parquet", first)
+    # The same weights under another name of the model are the same rows; the first name stands.
+    renamed = trajectory("memit", 0, model="elsewhere")
+    publish_rows(storage, "rows/x.parquet", encode_rows(shared(renamed, 4, QUALITY), [score("score", "argmax", 0.5)]))
+    other = encode_rows(shared(plan, 4, QUALITY), [score("score", "argmax", 0.5000001)])
+    with pytest.raises(RowsConflictError, match="other numbers"):
+        publish_rows(storage, "rows/x.parquet", other)
+    assert storage.read_bytes("rows/x.parquet") == first
+
+
+def test_a_row_cannot_lack_what_every_row_has() -> None:
+    plan = trajectory("memit", 0, model="m")
+    faulty = shared(plan, 4, QUALITY)
+    with pytest.raises((pa.ArrowInvalid, ValueError)):
+        encode_rows(
+            Subjecthood(**{**faulty.__dict__, "edits": None}),  # type: ignore[arg-type]
+            [score("score", "argmax", 0.5)],
+        )
+
+
+def test_a_later_attempt_fences_an_earlier_one(storage: Storage) -> None:
+    first, second = Lease(1, "a:1"), Lease(2, "b:2")
+    take_lease(storage, "t", first)
+    require_lease(storage, "t", first)
+    take_lease(storage, "t", second)
+    with pytest.raises(LeaseLostError, match="attempt 2 by b:2"):
+        require_lease(storage, "t", first)
+    with pytest.raises(LeaseLostError):
+        take_lease(storage, "t", first)
+    with pytest.raises(LeaseLostError):
+        take_lease(storage, "t", Lease(2, "c:3"))
+    require_lease(storage, "t", second)
+
+
+def test_states_come_from_files(storage: Storage) -> None:
+    names = ("planned", "running", "stopped", "silent", "edited", "done", "failed", "collapsed")
+    plans = {name: trajectory(name, 0) for name in names}
+    put_checkpoint(storage, plans["stopped"], 4)
+    for name, at in (("running", 4e9), ("silent", 1.0)):
+        record = {"state": "running", "edits": 2, "edits_per_second": 1.5, "at": at}
+        storage.write_bytes(progress_path(plans[name].id), json.dumps(record).encode())
+    for name in ("edited", "done"):
+        put_checkpoint(storage, plans[name], 4)
+        put_checkpoint(storage, plans[name], 8)
+        put_scores(storage, plans[name], 4, 0.5, 0.6)
+    put_scores(storage, plans["done"], 8, 0.4, 0.5)
+    storage.write_bytes(error_path(plans["failed"].id), json.dumps({"error": "E", "message": "m"}).encode())
+    put_checkpoint(storage, plans["collapsed"], 4)
+    put_checkpoint(storage, plans["collapsed"], 6, collapsed=True)
+    for edits in (4, 6):
+        put_scores(storage, plans["collapsed"], edits, None, None)
+    state = derive_state(storage, SweepPlan(name="s", trajectories=tuple(plans.values()), bases=(), recipes=()))
+    found = {t.plan.title: t for t in state.trajectories}
+    assert {name: found[name].state for name in names} == {**{n: n for n in names}, "silent": "stopped"}
+    assert found["edited"].missing == ((8, QUALITY), (8, GEOMETRY))
+    assert found["collapsed"].to_score == (4, 6)
+    assert found["running"].edits_done == 2
+    assert [failure["error"] for failure in state.failures] == ["E"]
+    assert not state.is_complete
+
+
+@pytest.fixture
+def scored(storage: Storage) -> tuple[Storage, SweepPlan]:
+    plans = [trajectory(name, seed) for name in ("memit", "alphaedit") for seed in (0, 1)]
+    # One seed of alphaedit has collapsed, one of memit has not finished.
+    for plan, final in zip(plans, (0.2, None, 0.6, None), strict=True):
+        put_checkpoint(storage, plan, 4)
+        put_scores(storage, plan, 4, 0.8, 0.9)
+        if plan.title == "memit" and plan.seed == 1:
+            continue
+        put_checkpoint(storage, plan, 8)
+        put_scores(storage, plan, 8, final, final)
+    bases = [base(QUALITY.model_copy(update={"id": f"b{seed}"}), seed) for seed in (0, 1)]
+    bases.append(base(GEOMETRY.model_copy(update={"id": "bg"}), None))
+    for plan, value in zip(bases[:2], (0.1, 0.3), strict=True):
+        rows = encode_rows(shared(plan, 0, plan.evaluation), [score("score", "argmax", value)])
+        publish_rows(storage, plan.rows_path, rows)
+    rows = encode_rows(shared(bases[2], 0, bases[2].evaluation), [score("he_drift", "exact", 0.0)])
+    publish_rows(storage, bases[2].rows_path, rows)
+    plan = SweepPlan(name="s", trajectories=tuple(plans), bases=tuple(bases), recipes=())
+    storage.write_bytes(PLAN_FILE, plan.model_dump_json().encode())
+    return storage, plan
+
+
+def test_the_table_means_over_seeds_at_the_end(scored: tuple[Storage, SweepPlan]) -> None:
+    table = results_table(*scored, by_edits=False)
+    rows = {row.method: row for row in table.rows}
+    assert [row.method for row in table.rows] == [UNEDITED, "memit", "alphaedit"]
+    assert table.columns == ("score (argmax)", "score (probability)", "HE drift")
+    unedited = rows[UNEDITED].cells["score (argmax)"]
+    assert (unedited.mean, unedited.n) == (pytest.approx(0.2), 2)
+    assert unedited.sd == pytest.approx(0.1414213562)
+    assert "score (probability)" not in rows[UNEDITED].cells
+    assert (rows["memit"].seeds, rows["memit"].planned) == (1, 2)
+    assert rows["memit"].cells["score (argmax)"].text() == "0.200"
+    assert rows["alphaedit"].cells["score (argmax)"].text() == "collapsed 1/2"
+    assert rows["alphaedit"].cells["HE drift"].mean == pytest.approx(0.08)
+
+
+def test_what_is_missing_is_listed(scored: tuple[Storage, SweepPlan]) -> None:
+    storage, plan = scored
+    text = table_markdown(results_table(storage, plan, by_edits=False))
+    assert "| memit      | 1 of 2 | 0.200" in text
+    assert "collapsed 1/2" in text
+    assert f"- {plan.trajectories[1].id} m memit seed 1: stopped, 4/8 edits" in text
+
+
+def test_the_table_by_edits_has_every_checkpoint(scored: tuple[Storage, SweepPlan]) -> None:
+    table = results_table(*scored, by_edits=True)
+    assert [(row.method, row.edits) for row in table.rows] == [
+        (UNEDITED, 0),
+        ("memit", 4),
+        ("memit", 8),
+        ("alphaedit", 4),
+        ("alphaedit", 8),
+    ]
+    assert table.rows[1].cells["score (argmax)"].n == 2
+
+
+def test_csv_and_parquet_hold_the_same_and_no_mean_of_survivors(scored: tuple[Storage, SweepPlan]) -> None:
+    table = results_table(*scored, by_edits=False)
+    records = list(csv.DictReader(io.StringIO(table_csv(table))))
+    assert [record["method"] for record in records] == [UNEDITED, "memit", "alphaedit"]
+    assert records[2]["score (argmax) mean"] == ""
+    assert records[2]["score (argmax) collapsed"] == "1"
+    assert float(records[1]["score (argmax) mean"]) == 0.2
+    flat = pq.read_table(io.BytesIO(table_parquet(table)))
+    assert flat.column_names == list(records[0])
+    assert flat.column("score (argmax) mean").to_pylist() == [pytest.approx(0.2), 0.2, None]
+
+
+def test_rows_of_other_sweeps_stay_out(scored: tuple[Storage, SweepPlan]) -> None:
+    storage, plan = scored
+    before = read_rows(storage, plan).num_rows
+    put_scores(storage, trajectory("other", 0), 8, 0.9, 0.9)
+    assert read_rows(storage, plan).num_rows == before
+
+
+def test_a_folder_without_a_plan_is_refused(storage: Storage) -> None:
+    with pytest.raises(InputError, match=r"no plan\.json"):
+        read_plan(storage)

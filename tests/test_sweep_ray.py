@@ -1,0 +1,193 @@
+"""Real sweeps on a real local Ray: replicas, a dedicated evaluator and kills give the bytes of a quiet run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sweep_files import results_of, tiny, write_sweep
+
+from sphere_core.errors import InputError
+from sphere_core.storage import Storage
+from workflows.board import Board
+from workflows.driver import Driver, View
+from workflows.executor import LocalExecutor
+from workflows.expand import Sweep, load_sweep
+from workflows.lease import read_lease
+from workflows.ray_backend import RayExecutor
+from workflows.spec import Resources
+from workflows.state import derive_state
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SETTINGS = tiny(streams=[{"dataset": "factworld", "edits": 12, "order": "shuffled"}])
+
+
+class Watching:
+    """A display that lets a test look at every step of the driver."""
+
+    def __init__(self, look: Callable[[View], None] = lambda _: None) -> None:
+        self.look = look
+
+    def update(self, view: View) -> None:
+        self.look(view)
+
+
+@pytest.fixture(scope="module")
+def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sweep(tmp_path_factory.mktemp("spec"), SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def sweep(sweep_file: Path) -> Sweep:
+    return load_sweep(sweep_file)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The results of one replica in this process."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    storage = Storage(root)
+    executor = LocalExecutor(str(root), threads=1, device="cpu")
+    assert Driver(Board.from_files(sweep, storage), executor, storage, Watching(), evaluators=0).run().complete
+    return results_of(root)
+
+
+def start_sphere(home: Path, *arguments: object) -> subprocess.Popen[str]:
+    """Start the command line in a session and a home folder of its own."""
+    environment = {**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1"}
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        environment.pop(name, None)
+    return subprocess.Popen(
+        [sys.executable, "-m", "workflows.cli", *map(str, arguments)],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def session_processes(session: int) -> list[int]:
+    """Return the living processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != session:
+            try:
+                fields = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def descendants() -> list[int]:
+    """Return all processes below this one."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text(encoding="utf-8")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    found, new = [], [os.getpid()]
+    while new:
+        new = [child for child, parent in parents.items() if parent in new]
+        found.extend(new)
+    return found
+
+
+def listening_addresses() -> set[str]:
+    """Return the addresses, as the kernel writes them, at which descendants of this process take connections."""
+    inodes = set()
+    for process in descendants():
+        for handle in Path(f"/proc/{process}/fd").glob("*"):
+            try:
+                inodes.add(handle.readlink().name)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    lines = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
+    listening = "0A"
+    return {line[1].partition(":")[0] for line in lines if line[3] == listening and f"socket:[{line[9]}]" in inodes}
+
+
+def test_a_killed_replica_is_replaced_and_nothing_differs_from_one_replica(
+    sweep: Sweep, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    storage = Storage(tmp_path)
+    killed: list[int] = []
+    addresses: set[str] = set()
+    roles: set[tuple[str, str]] = set()
+
+    def watch(view: View) -> None:
+        tasks = {worker: progress.task or "" for worker, progress in view.doing.items()}
+        roles.update((worker.role, task.partition("-")[0]) for worker, task in tasks.items() if task)
+        running = [p for p in view.doing.values() if (p.task or "").startswith("trajectory-") and p.published]
+        if running and not killed:
+            lease = read_lease(storage, str(running[0].task).removeprefix("trajectory-"))
+            assert lease is not None
+            killed.append(int(lease.owner.rpartition(":")[2]))
+            addresses.update(listening_addresses())
+            os.kill(killed[0], signal.SIGKILL)
+
+    # Room for two replicas and one dedicated evaluator.
+    with RayExecutor(str(tmp_path), Resources(threads=1), address=None, num_cpus=3) as executor:
+        board = Board.from_files(sweep, storage)
+        result = Driver(board, executor, storage, Watching(watch), evaluators=1).run()
+    assert killed
+    assert result.complete
+    assert result.failures == ()
+    assert results_of(tmp_path) == undisturbed
+    leases = [read_lease(storage, trajectory.id) for trajectory in sweep.plan.trajectories]
+    assert sorted(lease.attempt for lease in leases if lease is not None) == [1, 1, 1, 2]
+    # Two replicas and an evaluator, and one in the place of the dead.
+    assert executor._started == 4
+    assert ("replica", "trajectory") in roles
+    assert {role for role, task in roles if task == "trajectory"} == {"replica"}
+    # All that Ray opened could be reached from this machine only.
+    assert addresses
+    assert addresses <= {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+
+
+def test_a_sweep_killed_in_the_middle_goes_on_to_the_same_bytes(
+    sweep_file: Path, sweep: Sweep, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    home, root = tmp_path / "home", tmp_path / "root"
+    home.mkdir()
+    arguments = ("run", sweep_file, "--root", root, "--num-cpus", 1)
+    first = start_sphere(home, *arguments)
+    deadline = time.monotonic() + 120
+    while not list(root.glob("trajectories/*/checkpoints/*/manifest.json")):
+        assert first.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate(timeout=60)
+    assert first.returncode == -signal.SIGKILL
+    assert not derive_state(Storage(root), sweep.plan).is_complete
+    second = start_sphere(home, *arguments)
+    output, _ = second.communicate(timeout=200)
+    assert second.returncode == 0, output
+    assert "| alphaedit+sphere |" in output
+    assert results_of(root) == undisturbed
+    # Ray has left neither a token in the home folder nor a process.
+    assert not (home / ".ray").exists()
+    deadline = time.monotonic() + 20
+    while left := session_processes(first.pid) + session_processes(second.pid):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def test_a_replica_that_fits_nowhere_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot hold a single replica"):
+        RayExecutor(str(tmp_path), Resources.model_validate({"replica": {"num_cpus": 64}}), address=None, num_cpus=2)

@@ -1,0 +1,1 @@
+"""From a sweep file to scored checkpoints and tables. The only package that knows Ray."""

@@ -1,0 +1,96 @@
+"""The `sphere` command. Each subcommand is loaded when it is called, so that help, status and tables come at once."""
+
+import importlib
+import sys
+import textwrap
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+from typer.core import TyperCommand, TyperGroup
+
+from sphere_core.errors import InputError
+
+__all__ = ["main"]
+
+# Name, module below workflows.commands, and the line that help shows.
+COMMANDS = {
+    "plan": ("plan", "Show what a sweep would run and what is done; starts nothing, writes nothing."),
+    "run": ("run", "Run a sweep: edit, score every checkpoint, gather rows, print the table."),
+    "status": ("status", "Show where each trajectory of a sweep stands, from its files alone."),
+    "table": ("table", "Print the results table: means and spread over seeds."),
+    "edit": ("edit", "Run one trajectory in this process: one checkpoint a batch."),
+    "submit": ("submit", "Submit a sweep to a Ray cluster as a job."),
+    "moments": ("moments", "Build second moments from a text corpus."),
+    "factworld": ("factworld", "The embedded model and its world."),
+}
+
+_EXAMPLES = """\b
+Examples:
+  sphere run examples/quickstart.yaml      the main job on the embedded model
+  sphere plan examples/quickstart.yaml     what would run, what is done
+  sphere status runs/quickstart            where each trajectory stands
+  sphere table runs/quickstart             the results so far
+"""
+
+
+class _LazyGroup(TyperGroup):
+    """A group whose commands are imported when they are called; help needs their names only."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in COMMANDS:
+            module = importlib.import_module(f"workflows.commands.{COMMANDS[name][0]}")
+            command = typer.main.get_command(module.app)
+            command.name = name
+        return name, command, rest
+
+
+_REMEDY = 700
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(epilog=_EXAMPLES)
+def _sphere() -> None:
+    """Sweeps of sequential knowledge editing on language models, scored at every checkpoint."""
+
+
+def main() -> None:
+    """Run the command line; a fault of the input is one screen of text and exit code 2."""
+    try:
+        app(prog_name="sphere")
+    except InputError as error:
+        Console(stderr=True).print(_error_panel(error))
+        sys.exit(2)
+
+
+def _error_panel(error: InputError) -> Panel:
+    text = Text(error.what)
+    if error.where:
+        text.append("\n\nwhere:   ", style="bold").append(error.where)
+    if error.remedy:
+        # A long list of valid names would push the fault off the screen; the nearest name stands first.
+        text.append("\n\nremedy:  ", style="bold").append(textwrap.shorten(error.remedy, _REMEDY, placeholder=" ..."))
+    return Panel(text, title="error", title_align="left", border_style="red")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""`sphere edit`: one trajectory in this process, one checkpoint a batch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workflows.consoles import output_console
+from workflows.single import EditOptions, run_edit
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_EPILOG = """\b
+Examples:
+  sphere edit --model ./gpt2-xl --requests counterfact.json --method memit \\
+      --hparams gpt2-xl.json --moments stats.npz --batch-size 100 --out edited
+  sphere edit --model factworld --requests facts.json --method alphaedit+sphere \\
+      --preset factworld --moments moments.safetensors --batch-size 25 --out edited
+
+OUT/000025/weights.safetensors then holds each edited weight after 25 edits, under the model's own
+parameter name and in its own orientation. The same command again goes on from the last checkpoint.
+"""
+
+
+@app.command(epilog=_EPILOG)
+def edit(
+    model: Annotated[str, typer.Option(help="Model folder, hub id, or 'factworld'")],
+    requests: Annotated[Path, typer.Option(help="CounterFact-shaped JSON list, edited in file order")],
+    method: Annotated[str, typer.Option(help="Method, such as memit or alphaedit+sphere")],
+    batch_size: Annotated[int, typer.Option(min=1, help="Requests edited together")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoints")],
+    moments: Annotated[
+        Path | None, typer.Option(help="Second moments: npz with layer{l} arrays, or our safetensors")
+    ] = None,
+    hparams: Annotated[Path | None, typer.Option(help="MEMIT-style JSON object of hyperparameters")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset of hyperparameters, in place of --hparams")] = None,
+    contexts: Annotated[Path | None, typer.Option(help="JSON list of template groups; default: sampled")] = None,
+    dtype: Annotated[str, typer.Option(help="The network's dtype; edited weights are always kept in fp32")] = "float32",
+    seed: Annotated[int, typer.Option(help="Seed of sampled templates")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads; they change the order of sums")] = 1,
+    device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
+) -> None:
+    """Run one trajectory without Ray and keep a checkpoint after every batch. All inputs are checked first."""
+    options = EditOptions(
+        model, requests, method, moments, batch_size, out, hparams, preset, contexts, dtype, seed, threads, device
+    )
+    run_edit(options, output_console())

@@ -1,0 +1,184 @@
+"""Running one trajectory: resume, edit, publish the wanted checkpoints, say how far it is."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sphere_core.checkpoints import (
+    Checkpoint,
+    checkpoint_folder,
+    checkpoints_in,
+    read_checkpoint,
+    write_checkpoint,
+)
+from sphere_core.errors import InputError
+from sphere_core.locate.contexts import ContextSettings, sample_contexts
+from sphere_core.locate.moments import SecondMoments, check_moments, read_moments
+from sphere_core.locate.prompts import Contexts
+from sphere_core.methods import resolve_method
+from sphere_core.models import EditableModel
+from sphere_core.requests import EditRequest
+from sphere_core.storage import Storage
+from sphere_core.trajectory import TrajectorySpec, run_trajectory
+from workflows.layout import checkpoints_folder, moments_path, progress_path, scored_name, timing_path
+from workflows.lease import Lease, require_lease
+from workflows.tasks import Done, ReplicaProgress, Stopped, TrajectoryTask
+
+__all__ = ["TrajectoryRun", "moments_for", "resume_point"]
+
+_PROGRESS_SECONDS = 1.0
+
+
+def moments_for(task: TrajectoryTask, storage: Storage) -> SecondMoments | None:
+    """Read the second moments a trajectory uses, imported or built; None where its method uses none.
+
+    Raises InputError where they are damaged.
+    """
+    if not resolve_method(task.spec.method).needs_moments:
+        return None
+    if task.moments_file is not None:
+        return read_moments(Path(task.moments_file))
+    path = moments_path(str(task.plan.moments))
+    local = storage.local_path(path)
+    if local is not None:
+        return read_moments(local)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "moments.safetensors"
+        copy.write_bytes(storage.read_bytes(path))
+        return read_moments(copy)
+
+
+def resume_point(checkpoints: Storage, wanted: Sequence[int]) -> Checkpoint | None:
+    """Return the furthest intact checkpoint before the first wanted one that is missing; None: start anew.
+
+    Checkpoints beyond a missing one are no place to go on from: what is missing would stay missing.
+    A damaged checkpoint is passed over for the one before.
+    """
+    published = checkpoints_in(checkpoints)
+    first_missing = min((edits for edits in wanted if edits not in published), default=None)
+    for edits in reversed(published):
+        if first_missing is not None and edits > first_missing:
+            continue
+        try:
+            return read_checkpoint(checkpoints, edits)
+        except (InputError, FileNotFoundError, json.JSONDecodeError):
+            continue
+    return None
+
+
+def _starting_contexts(spec: TrajectorySpec, model: EditableModel) -> Contexts:
+    """Return the template groups a trajectory begins with, sampled from the unedited model where none are given."""
+    groups = spec.contexts.get("groups")
+    if groups is not None:
+        return tuple(tuple(group) for group in groups)
+    return sample_contexts(model, ContextSettings(**spec.contexts["sampled"]), spec.seed)
+
+
+@dataclass
+class TrajectoryRun:
+    """One attempt at a trajectory on a model that is lent to it."""
+
+    task: TrajectoryTask
+    lease: Lease
+    storage: Storage
+    report: Callable[[ReplicaProgress], None]
+    should_stop: Callable[[], bool]
+
+    def run(
+        self, model: EditableModel, requests: Sequence[EditRequest], moments: SecondMoments | None
+    ) -> Done | Stopped:
+        """Edit to the end and return; raises LeaseLostError where a later attempt has taken over."""
+        plan, spec = self.task.plan, self.task.spec
+        checkpoints = self.storage.child(checkpoints_folder(plan.id))
+        if moments is not None:
+            check_moments(moments, model.open_sites(spec.hyperparameters.layers), where=f"trajectory {plan.id}")
+        resume = resume_point(checkpoints, plan.wanted)
+        contexts = resume.contexts if resume is not None else _starting_contexts(spec, model)
+        editor = resolve_method(spec.method).build(spec.hyperparameters, moments)
+        published = [edits for edits in checkpoints_in(checkpoints) if edits in plan.wanted]
+        first = resume.edits if resume is not None else 0
+        collapsed = resume is not None and resume.collapsed
+        clock = _Clock(first)
+        self._say(first, clock, published)
+        chain = run_trajectory(
+            plan.id, editor, model, requests, batch_size=spec.batch_size, contexts=contexts, resume=resume
+        )
+        for checkpoint in chain:
+            collapsed, stopping = checkpoint.collapsed, self.should_stop()
+            if checkpoint.edits in plan.wanted or collapsed or stopping:
+                self._publish(checkpoint, checkpoints, clock)
+                self._drop_stops(checkpoint.edits, checkpoints)
+                published = sorted({*published, checkpoint.edits})
+            self._say(checkpoint.edits, clock, published)
+            if stopping and not collapsed and checkpoint.edits < plan.edits:
+                self._write_progress(checkpoint.edits, clock, "stopped")
+                return Stopped(tuple(published))
+            if set(plan.wanted) <= set(published):
+                break
+        last = max(published, default=0)
+        self._write_progress(last, clock, "collapsed" if collapsed else "edited")
+        return Done(tuple(published), collapsed)
+
+    def _publish(self, checkpoint: Checkpoint, checkpoints: Storage, clock: "_Clock") -> None:
+        require_lease(self.storage, self.task.plan.id, self.lease)
+        write_checkpoint(checkpoint, checkpoints)
+        timing = {"edits": checkpoint.edits, "attempt": self.lease.attempt, **clock.lap(checkpoint.edits)}
+        path = timing_path("edit", scored_name(self.task.plan.id, checkpoint.edits))
+        self.storage.write_bytes(path, json.dumps(timing).encode())
+
+    def _drop_stops(self, edits: int, checkpoints: Storage) -> None:
+        """Remove the checkpoints that only a stop had asked for, once there is a later one."""
+        for earlier in checkpoints_in(checkpoints):
+            if earlier < edits and earlier not in self.task.plan.wanted:
+                folder = checkpoint_folder(earlier)
+                checkpoints.delete(f"{folder}/manifest.json")
+                checkpoints.delete(folder)
+
+    def _say(self, edits: int, clock: "_Clock", published: Sequence[int]) -> None:
+        plan = self.task.plan
+        self.report(ReplicaProgress(self.task.name, edits, plan.edits, clock.rate(edits), tuple(published)))
+        if clock.due():
+            self._write_progress(edits, clock, "running")
+
+    def _write_progress(self, edits: int, clock: "_Clock", state: str) -> None:
+        record = {
+            "state": state,
+            "edits": edits,
+            "of": self.task.plan.edits,
+            "edits_per_second": round(clock.rate(edits), 3),
+            "attempt": self.lease.attempt,
+            "owner": self.lease.owner,
+            "at": time.time(),
+        }
+        self.storage.write_bytes(progress_path(self.task.plan.id), json.dumps(record).encode())
+
+
+class _Clock:
+    """Seconds of one attempt: in all, since the last checkpoint, since the last word."""
+
+    def __init__(self, first_edit: int) -> None:
+        self._first_edit = self._lap_edit = first_edit
+        self._start = self._lap_start = time.monotonic()
+        self._said: float | None = None
+
+    def rate(self, edits: int) -> float:
+        """Edits per second of this attempt."""
+        return (edits - self._first_edit) / max(time.monotonic() - self._start, 1e-9)
+
+    def lap(self, edits: int) -> dict[str, float]:
+        """Seconds and edits since the last checkpoint; starts the next lap."""
+        now = time.monotonic()
+        lap = {"seconds": round(now - self._lap_start, 6), "edits_in_lap": edits - self._lap_edit}
+        self._lap_start, self._lap_edit = now, edits
+        return lap
+
+    def due(self) -> bool:
+        """Whether it is time to write progress.json again; true on the first call."""
+        now = time.monotonic()
+        if self._said is not None and now - self._said < _PROGRESS_SECONDS:
+            return False
+        self._said = now
+        return True

@@ -1,0 +1,248 @@
+"""From a sweep file to a plan: every input is looked up and checked here, before anything is written."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluators import Evaluator, build_evaluator, read_evaluator_settings
+from sphere_core.errors import InputError
+from sphere_core.fingerprint import fingerprint
+from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.methods import Method
+from sphere_core.streams import StreamSpec
+from sphere_core.trajectory import TrajectorySpec
+from workflows.inputs import Inputs, ResolvedModel, ResolvedMoments
+from workflows.plan import BasePlan, Evaluation, MomentsRecipe, SweepPlan, TrajectoryPlan
+from workflows.row_schema import SCHEMA_VERSION
+from workflows.spec import MethodEntry, SweepSpec, read_sweep
+from workflows.yaml_text import YamlText
+
+__all__ = ["Sweep", "load_sweep"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file that has been checked: its plan, and what replicas need to carry it out."""
+
+    spec: SweepSpec
+    text: YamlText
+    plan: SweepPlan
+    specs: dict[str, TrajectorySpec]
+    moments_file: str | None
+    evaluators: dict[str, dict[str, Any]]
+
+    @property
+    def default_root(self) -> str:
+        """Where the sweep lives when no root is given."""
+        return f"runs/{self.spec.name}"
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One trajectory of the grid, on its way from entries to a plan."""
+
+    model: ResolvedModel
+    entry: MethodEntry
+    method: Method
+    stream: StreamSpec
+    spec: TrajectorySpec
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return self.spec.hyperparameters.layers
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read and check a sweep file and all it names, and plan it; raises InputError, writes nothing."""
+    spec, text = read_sweep(path)
+    inputs = Inputs(path.resolve().parent)
+    settings = _evaluator_settings(spec, text, inputs)
+    evaluators = {kind: _evaluator(values, text.where(("evaluators", kind))) for kind, values in settings.items()}
+    cells = list(_cells(spec, text, inputs))
+    recipes, key_of = _recipes(spec, inputs, cells)
+    trajectories: list[TrajectoryPlan] = []
+    seen: dict[str, str] = {}
+    for cell in cells:
+        if cell.spec.id in seen:
+            raise InputError(
+                f"'{cell.entry.title}' and '{seen[cell.spec.id]}' are the same trajectory",
+                where=text.where(("methods",)),
+                remedy="two methods of the grid have the same editor, regularizers and hyperparameters",
+            )
+        seen[cell.spec.id] = cell.entry.title
+        trajectories.append(_trajectory_plan(cell, spec, evaluators, key_of.get(cell.spec.id)))
+    plan = SweepPlan(
+        name=spec.name,
+        trajectories=tuple(trajectories),
+        bases=tuple(_bases(cells, spec, evaluators)),
+        recipes=tuple(recipes),
+    )
+    moments_file = None
+    if spec.moments is not None and spec.moments.file is not None:
+        moments_file = str((inputs.folder / spec.moments.file).resolve())
+    return Sweep(spec, text, plan, {cell.spec.id: cell.spec for cell in cells}, moments_file, settings)
+
+
+def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict[str, dict[str, Any]]:
+    settings = spec.evaluators.settings()
+    if not settings:
+        raise InputError(
+            "no evaluator is asked for",
+            where=text.where(("evaluators",)),
+            remedy="name at least one of edit_quality, general, geometry",
+        )
+    return {kind: {"kind": kind, **inputs.located_tasks(values)} for kind, values in settings.items()}
+
+
+def _evaluator(settings: dict[str, Any], where: str) -> Evaluator:
+    return build_evaluator(read_evaluator_settings(settings, where=where))
+
+
+def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs) -> Iterator[_Cell]:
+    contexts = inputs.contexts(spec.contexts)
+    for model_index, model_entry in enumerate(spec.models):
+        model = inputs.model(model_entry, where=text.where(("models", model_index)))
+        methods = [
+            (entry, *inputs.method(entry, model, where=text.where(("methods", index))))
+            for index, entry in enumerate(spec.methods)
+        ]
+        for entry, method, hyperparameters in methods:
+            moments = _moments(spec, text, inputs, model, hyperparameters, method)
+            for stream in spec.streams:
+                for seed in spec.seeds:
+                    located, digest = inputs.stream(stream, seed)
+                    trajectory = TrajectorySpec(
+                        model=model.source,
+                        model_digest=model.digest,
+                        revision=model_entry.revision,
+                        dtype=model_entry.dtype,
+                        method=method.name,
+                        hyperparameters=hyperparameters,
+                        stream=located,
+                        stream_digest=digest,
+                        batch_size=spec.batch_size,
+                        seed=seed,
+                        contexts=contexts,
+                        moments=moments.identity,
+                        threads=spec.resources.threads,
+                    )
+                    yield _Cell(model, entry, method, stream, trajectory)
+
+
+def _moments(
+    spec: SweepSpec,
+    text: YamlText,
+    inputs: Inputs,
+    model: ResolvedModel,
+    hyperparameters: Hyperparameters,
+    method: Method,
+) -> ResolvedMoments:
+    if not method.needs_moments:
+        return ResolvedMoments({}, None)
+    if spec.moments is None:
+        raise InputError(
+            f"method '{method.name}' needs second moments",
+            where=text.where(()),
+            remedy="add 'moments: {corpus: factworld, sentences: 4000}' or 'moments: {file: PATH}'",
+        )
+    where = text.where(("moments",))
+    return inputs.moments(spec.moments, model, hyperparameters.layers, threads=spec.resources.threads, where=where)
+
+
+def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[MomentsRecipe], dict[str, str]]:
+    """Return the recipes, and the key of each trajectory that waits for one."""
+    entry = spec.moments
+    if entry is None or entry.corpus is None or entry.sentences is None:
+        return [], {}
+    groups: dict[str, list[_Cell]] = {}
+    for cell in cells:
+        if cell.method.needs_moments:
+            groups.setdefault(fingerprint(cell.spec.moments), []).append(cell)
+    recipes: list[MomentsRecipe] = []
+    key_of: dict[str, str] = {}
+    for members in groups.values():
+        layers = tuple(sorted({layer for cell in members for layer in cell.layers}))
+        key = fingerprint({"moments": members[0].spec.moments, "layers": list(layers)})[:16]
+        recipes.append(
+            MomentsRecipe(
+                key=key,
+                corpus=str(inputs.corpus_path(entry)),
+                sentences=entry.sentences,
+                seed=entry.seed,
+                max_tokens_per_text=entry.max_tokens_per_text,
+                layers=layers,
+                trajectory=members[0].spec.id,
+            )
+        )
+        key_of |= {cell.spec.id: key for cell in members}
+    return recipes, key_of
+
+
+def _evaluation_id(evaluator: Evaluator, spec: TrajectorySpec, subject: dict[str, Any]) -> str:
+    identity = {
+        "rows": SCHEMA_VERSION,
+        "evaluator": evaluator.identity(),
+        "dtype": spec.dtype,
+        "threads": spec.threads,
+        **subject,
+    }
+    return fingerprint(identity)[:12]
+
+
+def _trajectory_plan(
+    cell: _Cell, sweep: SweepSpec, evaluators: dict[str, Evaluator], moments: str | None
+) -> TrajectoryPlan:
+    spec, method = cell.spec, cell.method
+    return TrajectoryPlan(
+        id=spec.id,
+        model=cell.model.entry.label,
+        model_digest=spec.model_digest,
+        dtype=spec.dtype,
+        title=cell.entry.title,
+        method=method.name,
+        editor=method.editor_name,
+        regularizer="+".join(method.regularizer_names) or None,
+        dataset=cell.stream.name,
+        order=cell.stream.order,
+        seed=spec.seed,
+        batch_size=spec.batch_size,
+        edits=spec.stream.edits,
+        stream_digest=spec.stream_digest,
+        wanted=sweep.wanted_checkpoints(spec.stream.edits),
+        moments=moments,
+        evaluations=tuple(
+            Evaluation(kind=kind, id=_evaluation_id(evaluator, spec, {})) for kind, evaluator in evaluators.items()
+        ),
+    )
+
+
+def _bases(cells: list[_Cell], sweep: SweepSpec, evaluators: dict[str, Evaluator]) -> Iterator[BasePlan]:
+    """Yield the scores of unedited models, each once.
+
+    General ability belongs to the model alone, geometry to the model and the layers looked at, edit quality
+    to the model and the stream whose requests are asked.
+    """
+    seen = set()
+    for cell in cells:
+        for kind, evaluator in evaluators.items():
+            asks = kind == "edit_quality"
+            layers = cell.layers if kind == "geometry" else ()
+            digest = cell.spec.stream_digest if asks else None
+            subject = {"base": cell.spec.model_digest, "layers": list(layers), "stream_digest": digest}
+            evaluation = Evaluation(kind=kind, id=_evaluation_id(evaluator, cell.spec, subject))
+            if evaluation in seen:
+                continue
+            seen.add(evaluation)
+            yield BasePlan(
+                model=cell.model.entry.label,
+                model_digest=cell.spec.model_digest,
+                dtype=cell.spec.dtype,
+                layers=layers,
+                dataset=cell.stream.name if asks else None,
+                order=cell.stream.order if asks else None,
+                seed=cell.spec.seed if asks else None,
+                stream_digest=digest,
+                evaluation=evaluation,
+                trajectory=cell.spec.id,
+            )

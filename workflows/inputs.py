@@ -1,0 +1,160 @@
+"""What a sweep file names, looked up and checked: models, streams, second moments, contexts, evaluators.
+
+Each thing is read once a sweep, however many trajectories share it. Nothing is written, and no weight is loaded: a
+model is checked as a skeleton on torch's meta device.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from sphere_core.datasets.factworld import shipped_world
+from sphere_core.errors import InputError
+from sphere_core.fingerprint import file_digest
+from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters, preset, read_hyperparameters
+from sphere_core.locate.contexts import read_contexts
+from sphere_core.locate.moments import SecondMoments, check_moments, read_moments
+from sphere_core.methods import Method, resolve_method
+from sphere_core.models import EditableModel, model_digest, recognise_family, resolve_model
+from sphere_core.models.loading import EMBEDDED_MODEL
+from sphere_core.requests import EditRequest, requests_digest
+from sphere_core.streams import StreamSpec, load_stream
+from sphere_core.trajectory import check_against_model
+from workflows.corpora import EMBEDDED_CORPUS, read_corpus
+from workflows.spec import ContextsEntry, MethodEntry, ModelEntry, MomentsEntry
+
+__all__ = ["Inputs", "ResolvedModel", "ResolvedMoments", "resolve_path"]
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model found on this machine: its entry, its digest, and a skeleton without weights."""
+
+    entry: ModelEntry
+    source: str
+    digest: str
+    skeleton: EditableModel
+
+
+@dataclass(frozen=True)
+class ResolvedMoments:
+    """Second moments of one model: the identity they bring into trajectories, and the file if imported."""
+
+    identity: dict[str, Any]
+    file: str | None
+
+
+def resolve_path(path: str, folder: Path) -> Path:
+    """Return a path of a sweep file, taken from the sweep file's own folder unless absolute."""
+    return (folder / Path(path).expanduser()).resolve()
+
+
+@dataclass
+class Inputs:
+    """Reads what a sweep names, each thing once. `folder` is where the sweep file lies."""
+
+    folder: Path
+    _streams: dict[tuple[StreamSpec, int | None], tuple[tuple[EditRequest, ...], str]] = field(default_factory=dict)
+    _imported: dict[Path, tuple[SecondMoments, str]] = field(default_factory=dict)
+
+    def model(self, entry: ModelEntry, *, where: str) -> ResolvedModel:
+        """Find a model and build its skeleton; raises InputError where it is missing or of no known family."""
+        local = resolve_path(entry.source, self.folder)
+        source = str(local) if entry.source != EMBEDDED_MODEL and local.is_dir() else entry.source
+        try:
+            folder = resolve_model(source, revision=entry.revision)
+        except InputError as error:
+            raise InputError(error.what, where=f"{where}: {error.where}", remedy=error.remedy) from error
+        return ResolvedModel(entry, source, model_digest(folder), _skeleton(folder))
+
+    def stream(self, spec: StreamSpec, seed: int) -> tuple[StreamSpec, str]:
+        """Return the stream with its path made absolute, and the digest of its ordered requests."""
+        located = spec
+        if spec.path is not None:
+            located = spec.model_copy(update={"path": str(resolve_path(spec.path, self.folder))})
+        key = (located, seed if spec.order == "shuffled" else None)
+        if key not in self._streams:
+            requests = load_stream(located, seed)
+            self._streams[key] = (requests, requests_digest(requests))
+        return located, self._streams[key][1]
+
+    def method(self, entry: MethodEntry, model: ResolvedModel, *, where: str) -> tuple[Method, Hyperparameters]:
+        """Return a method with its hyperparameters, checked against each other and against the model."""
+        method = resolve_method(entry.name, where=where)
+        if entry.file is None:
+            values = preset(
+                model.entry.preset, method.editor_name, method.regularizer_names, dict(entry.hyperparameters)
+            )
+        else:
+            from_file = read_hyperparameters(resolve_path(entry.file, self.folder))
+            merged = {**from_file.model_dump(exclude_none=True), **entry.hyperparameters}
+            values = build_hyperparameters(merged, where=where)
+        method.check(values, where=where)
+        check_against_model(values, model.skeleton, where=where)
+        return method, values
+
+    def contexts(self, entry: ContextsEntry) -> dict[str, Any]:
+        """Return what contexts bring into an identity: how they are sampled, or the groups of a file."""
+        if entry.file is not None:
+            groups = read_contexts(resolve_path(entry.file, self.folder))
+            return {"groups": [list(group) for group in groups]}
+        return {"sampled": entry.model_dump(mode="json", exclude={"file"})}
+
+    def moments(
+        self, entry: MomentsEntry, model: ResolvedModel, layers: tuple[int, ...], *, threads: int, where: str
+    ) -> ResolvedMoments:
+        """Return the identity of second moments: the digest of a file that was checked, or the recipe."""
+        if entry.file is not None:
+            path = resolve_path(entry.file, self.folder)
+            if path not in self._imported:
+                self._imported[path] = (read_moments(path), file_digest(path))
+            moments, digest = self._imported[path]
+            check_moments(moments, model.skeleton.open_sites(layers), where=f"{where}: {path}")
+            return ResolvedMoments({"file_digest": digest}, str(path))
+        identity = {
+            "corpus": self._corpus(entry, where=where),
+            "sentences": entry.sentences,
+            "seed": entry.seed,
+            "max_tokens_per_text": entry.max_tokens_per_text,
+            "model_digest": model.digest,
+            "dtype": model.entry.dtype,
+            "threads": threads,
+        }
+        return ResolvedMoments(identity, None)
+
+    def corpus_path(self, entry: MomentsEntry) -> str | None:
+        """Return the corpus as the replica will find it: `factworld` or an absolute path."""
+        if entry.corpus in (None, EMBEDDED_CORPUS):
+            return entry.corpus
+        return str(resolve_path(str(entry.corpus), self.folder))
+
+    def located_tasks(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return evaluator settings with task files and folders made absolute; names of shipped suites stay."""
+        if not isinstance(settings.get("tasks"), list):
+            return dict(settings)
+        paths = {entry: resolve_path(entry, self.folder) for entry in settings["tasks"] if isinstance(entry, str)}
+        tasks = [str(paths[e]) if e in paths and paths[e].exists() else e for e in settings["tasks"]]
+        return {**settings, "tasks": tasks}
+
+    def _corpus(self, entry: MomentsEntry, *, where: str) -> dict[str, str]:
+        if entry.corpus == EMBEDDED_CORPUS:
+            return {"world": shipped_world().digest()}
+        path = resolve_path(str(entry.corpus), self.folder)
+        try:
+            read_corpus(str(path), entry.sentences or 1, entry.seed)
+        except InputError as error:
+            raise InputError(error.what, where=f"{where}: {error.where}", remedy=error.remedy) from error
+        return {"file_digest": file_digest(path)}
+
+
+def _skeleton(folder: Path) -> EditableModel:
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    family = recognise_family(config, where=str(folder))
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return EditableModel(network, tokenizer, family, base_digest="skeleton")

@@ -1,0 +1,87 @@
+"""Where everything lies below a sweep's root. Paths are relative, with forward slashes, on any storage."""
+
+__all__ = [
+    "PLAN_FILE",
+    "ROWS",
+    "SPEC_FILE",
+    "SWEEP_FILE",
+    "TRAJECTORIES",
+    "base_name",
+    "checkpoints_folder",
+    "error_path",
+    "lease_path",
+    "moments_path",
+    "progress_path",
+    "rows_path",
+    "scored_name",
+    "spec_path",
+    "task_error_path",
+    "timing_path",
+    "trajectory_folder",
+]
+
+SWEEP_FILE = "sweep.yaml"
+PLAN_FILE = "plan.json"
+SPEC_FILE = "spec.json"
+TRAJECTORIES = "trajectories"
+ROWS = "rows"
+
+
+def trajectory_folder(trajectory_id: str) -> str:
+    """Return the folder of one trajectory."""
+    return f"{TRAJECTORIES}/{trajectory_id}"
+
+
+def checkpoints_folder(trajectory_id: str) -> str:
+    """Return the folder that holds a trajectory's checkpoints, one folder an edit count."""
+    return f"{trajectory_folder(trajectory_id)}/checkpoints"
+
+
+def spec_path(trajectory_id: str) -> str:
+    """Return where a trajectory's whole specification stands."""
+    return f"{trajectory_folder(trajectory_id)}/{SPEC_FILE}"
+
+
+def lease_path(trajectory_id: str) -> str:
+    """Return where it stands who may publish checkpoints of a trajectory."""
+    return f"{trajectory_folder(trajectory_id)}/lease.json"
+
+
+def progress_path(trajectory_id: str) -> str:
+    """Return where the replica that runs a trajectory says how far it is."""
+    return f"{trajectory_folder(trajectory_id)}/progress.json"
+
+
+def error_path(trajectory_id: str) -> str:
+    """Return where a failed trajectory's error and traceback stand."""
+    return f"{trajectory_folder(trajectory_id)}/error.json"
+
+
+def task_error_path(task_name: str) -> str:
+    """Return where the error of a task that is no trajectory stands."""
+    return f"errors/{task_name.replace('/', '-')}.json"
+
+
+def moments_path(key: str) -> str:
+    """Return where built second moments stand."""
+    return f"moments/{key}.safetensors"
+
+
+def scored_name(trajectory_id: str, edits: int) -> str:
+    """Return the name of one checkpoint among rows and timings."""
+    return f"{trajectory_id}-{edits:06d}"
+
+
+def base_name(model_digest: str) -> str:
+    """Return the name of an unedited model among rows and timings."""
+    return f"base-{model_digest[:12]}"
+
+
+def rows_path(kind: str, subject: str, evaluation_id: str) -> str:
+    """Return the file of one subject's rows from one evaluator."""
+    return f"{ROWS}/{kind}/{subject}-{evaluation_id}.parquet"
+
+
+def timing_path(stage: str, name: str) -> str:
+    """Return where the seconds of one piece of work stand; seconds never go into row files."""
+    return f"timings/{stage}/{name}.json"

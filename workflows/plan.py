@@ -1,0 +1,113 @@
+"""The plan of a sweep: every trajectory, every checkpoint to score and every evaluator, as plain data.
+
+A plan is made from a sweep file by `workflows.expand` and kept as `plan.json` below the sweep's root, so that
+status and tables need neither the sweep file nor the models. What is done is never written in it:
+that is derived from the files (`workflows.state`).
+"""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sphere_core.errors import InputError
+from sphere_core.storage import Storage
+from workflows.layout import PLAN_FILE, base_name, rows_path, scored_name
+
+__all__ = ["BasePlan", "Evaluation", "MomentsRecipe", "SweepPlan", "TrajectoryPlan", "read_plan"]
+
+PLAN_FORMAT = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evaluation(_Record):
+    """An evaluator with its settings, and the id under which its rows are kept."""
+
+    kind: str
+    id: str
+
+
+class TrajectoryPlan(_Record):
+    """One trajectory: what tables call it, which checkpoints are wanted, who scores them."""
+
+    id: str
+    model: str = Field(description="The model's name in tables")
+    model_digest: str
+    dtype: str
+    title: str = Field(description="The method's name in tables")
+    method: str
+    editor: str
+    regularizer: str | None
+    dataset: str
+    order: str
+    seed: int
+    batch_size: int
+    edits: int
+    stream_digest: str
+    wanted: tuple[int, ...] = Field(description="Edit counts whose checkpoints are kept and scored")
+    moments: str | None = Field(description="Key of the recipe that is built first; None where moments are imported")
+    evaluations: tuple[Evaluation, ...]
+
+    def rows_path(self, edits: int, evaluation: Evaluation) -> str:
+        """Return the row file of one of this trajectory's checkpoints."""
+        return rows_path(evaluation.kind, scored_name(self.id, edits), evaluation.id)
+
+
+class BasePlan(_Record):
+    """The unedited model under one evaluator: scored once, shared by all trajectories it is the start of."""
+
+    model: str
+    model_digest: str
+    dtype: str
+    layers: tuple[int, ...]
+    dataset: str | None = Field(description="For edit quality: the stream whose requests are asked")
+    order: str | None
+    seed: int | None
+    stream_digest: str | None
+    evaluation: Evaluation
+    trajectory: str = Field(description="A trajectory that starts here; it names the model and the stream")
+
+    @property
+    def rows_path(self) -> str:
+        """The row file of the unedited model."""
+        return rows_path(self.evaluation.kind, base_name(self.model_digest), self.evaluation.id)
+
+
+class MomentsRecipe(_Record):
+    """Second moments to build before trajectories start: one pass over a corpus, for all layers of the sweep."""
+
+    key: str
+    corpus: str = Field(description="`factworld`, or the path of a text file")
+    sentences: int
+    seed: int
+    max_tokens_per_text: int
+    layers: tuple[int, ...]
+    trajectory: str = Field(description="A trajectory that waits for them; it names the model")
+
+
+class SweepPlan(_Record):
+    """All of a sweep."""
+
+    format: int = PLAN_FORMAT
+    name: str
+    trajectories: tuple[TrajectoryPlan, ...]
+    bases: tuple[BasePlan, ...]
+    recipes: tuple[MomentsRecipe, ...]
+
+    @property
+    def edits(self) -> int:
+        """Edits of all trajectories together."""
+        return sum(trajectory.edits for trajectory in self.trajectories)
+
+
+def read_plan(storage: Storage) -> SweepPlan:
+    """Read the plan below a sweep's root; raises InputError where there is none."""
+    try:
+        data = storage.read_bytes(PLAN_FILE)
+    except FileNotFoundError as error:
+        raise InputError(
+            "no sweep here: there is no plan.json",
+            where=storage.uri,
+            remedy="give the folder of a sweep (runs/NAME), or start one with 'sphere run SWEEP'",
+        ) from error
+    return SweepPlan.model_validate_json(data)

@@ -1,0 +1,187 @@
+"""A model replica: one process, one model, one piece of work at a time. Knows nothing of Ray."""
+
+import json
+import os
+import socket
+import threading
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from evaluators import Evaluator, build_evaluator, read_evaluator_settings
+from sphere_core.checkpoints import checkpoint_folder
+from sphere_core.errors import InputError
+from sphere_core.fingerprint import canonical_json, fingerprint
+from sphere_core.locate.moments import build_second_moments, encode_moments
+from sphere_core.requests import EditRequest, requests_digest
+from sphere_core.storage import Storage
+from sphere_core.streams import load_stream
+from sphere_core.trajectory import TrajectorySpec
+from workflows.corpora import read_corpus
+from workflows.editing import TrajectoryRun, moments_for
+from workflows.layout import checkpoints_folder, error_path, moments_path, task_error_path
+from workflows.lease import Lease, LeaseLostError, take_lease
+from workflows.plan import BasePlan, TrajectoryPlan
+from workflows.replica_model import ReplicaModel, pick_device
+from workflows.scoring import DamagedCheckpointError, layers_to_open, score_subject
+from workflows.tasks import (
+    Damaged,
+    Done,
+    Failed,
+    MomentsTask,
+    Outcome,
+    ReplicaProgress,
+    ScoreTask,
+    Stopped,
+    Superseded,
+    Task,
+    TrajectoryTask,
+)
+
+__all__ = ["ModelReplica", "record_failure"]
+
+_STREAMS_KEPT = 4
+
+
+class ModelReplica:
+    """Builds second moments, runs trajectories and scores subjects, all of it from and to storage.
+
+    `run` may be called by one thread at a time; `progress` and `stop` answer from another while it runs.
+    """
+
+    def __init__(
+        self, root: str, *, threads: int, device: str, listener: Callable[[ReplicaProgress], None] | None = None
+    ) -> None:
+        torch.set_num_threads(threads)
+        transformers_logging.disable_progress_bar()
+        self._threads = threads
+        self._storage = Storage(root)
+        self._model = ReplicaModel(pick_device(device))
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._listener = listener
+        self._progress = ReplicaProgress()
+        self._stopping = threading.Event()
+        self._streams: OrderedDict[str, tuple[EditRequest, ...]] = OrderedDict()
+        self._evaluators: dict[str, Evaluator] = {}
+
+    def progress(self) -> ReplicaProgress:
+        """Return what the replica is doing now."""
+        return self._progress
+
+    def stop(self) -> None:
+        """Ask the running trajectory to publish a checkpoint after the current batch and return."""
+        self._stopping.set()
+
+    def run(self, task: Task) -> Outcome:
+        """Do one piece of work. An error becomes a file and an outcome; the replica lives on."""
+        self._report(ReplicaProgress(task.name))
+        try:
+            return self._do(task)
+        except LeaseLostError as lost:
+            return Superseded(str(lost))
+        except DamagedCheckpointError as damage:
+            return self._remove_damaged(task, damage)
+        except Exception as error:  # noqa: BLE001 - a trajectory's crash becomes a failure, the sweep goes on
+            failed = Failed(type(error).__name__, str(error), traceback.format_exc(), self._progress.edits or None)
+            record_failure(self._storage, task, failed)
+            return failed
+        finally:
+            self._report(ReplicaProgress())
+
+    def _do(self, task: Task) -> Outcome:
+        match task:
+            case MomentsTask():
+                return self._build_moments(task)
+            case TrajectoryTask():
+                return self._edit(task)
+            case ScoreTask():
+                return self._score(task)
+
+    def _edit(self, task: TrajectoryTask) -> Done | Stopped:
+        if task.spec.threads != self._threads:
+            raise RuntimeError(f"a replica of {self._threads} threads cannot run a trajectory of {task.spec.threads}")
+        lease = Lease(task.attempt, self._owner)
+        take_lease(self._storage, task.plan.id, lease)
+        requests = self._requests(task.spec)
+        moments = moments_for(task, self._storage)
+        run = TrajectoryRun(task, lease, self._storage, self._report, self._stopping.is_set)
+        with self._model.lent(task.spec, task.spec.hyperparameters.layers) as model:
+            return run.run(model, requests, moments)
+
+    def _score(self, task: ScoreTask) -> Done:
+        asks = not isinstance(task.subject, BasePlan) or task.subject.stream_digest is not None
+        requests = self._requests(task.spec) if asks else ()
+        with self._model.lent(task.spec, layers_to_open(task)) as model:
+            score_subject(task, model, requests, self._evaluator(task), self._storage)
+        return Done()
+
+    def _remove_damaged(self, task: Task, damage: DamagedCheckpointError) -> Damaged:
+        """Remove a checkpoint that cannot be scored, so that its trajectory makes it again."""
+        if isinstance(task, ScoreTask) and isinstance(task.subject, TrajectoryPlan):
+            folder = f"{checkpoints_folder(task.subject.id)}/{checkpoint_folder(task.edits)}"
+            self._storage.delete(f"{folder}/manifest.json")
+            self._storage.delete(folder)
+        return Damaged(str(damage))
+
+    def _build_moments(self, task: MomentsTask) -> Done:
+        recipe = task.recipe
+        texts = read_corpus(recipe.corpus, recipe.sentences, recipe.seed)
+
+        def report(done: int) -> None:
+            self._report(ReplicaProgress(task.name, done, len(texts)))
+
+        with self._model.lent(task.spec, recipe.layers) as model:
+            moments = build_second_moments(
+                model,
+                recipe.layers,
+                texts,
+                max_tokens_per_text=recipe.max_tokens_per_text,
+                provenance={"recipe": fingerprint(task.spec.moments), "corpus": Path(recipe.corpus).name},
+                on_progress=report,
+            )
+        self._storage.write_bytes(moments_path(recipe.key), encode_moments(moments))
+        return Done()
+
+    def _requests(self, spec: TrajectorySpec) -> tuple[EditRequest, ...]:
+        """Return a trajectory's stream, checked against its digest; a few streams are kept."""
+        if spec.stream_digest not in self._streams:
+            requests = load_stream(spec.stream, spec.seed)
+            if requests_digest(requests) != spec.stream_digest:
+                raise InputError(
+                    "the data set is not the one the sweep was planned with",
+                    where=spec.stream.path or spec.stream.dataset,
+                    remedy="restore it, or plan again: another stream is another trajectory",
+                )
+            self._streams[spec.stream_digest] = requests
+            if len(self._streams) > _STREAMS_KEPT:
+                self._streams.popitem(last=False)
+        return self._streams[spec.stream_digest]
+
+    def _evaluator(self, task: ScoreTask) -> Evaluator:
+        key = canonical_json(dict(task.settings))
+        if key not in self._evaluators:
+            settings = read_evaluator_settings(task.settings, where=f"evaluator '{task.evaluation.kind}'")
+            self._evaluators[key] = build_evaluator(settings)
+        return self._evaluators[key]
+
+    def _report(self, progress: ReplicaProgress) -> None:
+        self._progress = progress
+        if self._listener is not None:
+            self._listener(progress)
+
+
+def record_failure(storage: Storage, task: Task, failed: Failed) -> None:
+    """Write a failure beside what it kept from being done."""
+    path = error_path(task.plan.id) if isinstance(task, TrajectoryTask) else task_error_path(task.name)
+    record = {
+        "task": task.name,
+        "error": failed.error,
+        "message": failed.message,
+        "edits": failed.edits,
+        "traceback": failed.traceback,
+    }
+    storage.write_bytes(path, json.dumps(record, indent=1).encode())

@@ -1,0 +1,90 @@
+"""Scoring one subject with one evaluator: install weights, score, publish rows, give the model back."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from evaluators import Evaluator, Subject
+from sphere_core.checkpoints import read_checkpoint
+from sphere_core.errors import InputError
+from sphere_core.models import EditableModel
+from sphere_core.requests import EditRequest
+from sphere_core.storage import Storage
+from workflows.layout import checkpoints_folder, timing_path
+from workflows.plan import TrajectoryPlan
+from workflows.rows import Subjecthood, encode_rows, publish_rows
+from workflows.tasks import ScoreTask
+
+__all__ = ["DamagedCheckpointError", "layers_to_open", "score_subject", "shared_columns"]
+
+
+class DamagedCheckpointError(RuntimeError):
+    """A checkpoint is not what its manifest says, or is gone."""
+
+
+def layers_to_open(task: ScoreTask) -> tuple[int, ...]:
+    """Return the layers whose sites a scoring task needs: the edited ones, or those a base's geometry looks at."""
+    if isinstance(task.subject, TrajectoryPlan):
+        return task.spec.hyperparameters.layers
+    return task.subject.layers
+
+
+def score_subject(
+    task: ScoreTask,
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    evaluator: Evaluator,
+    storage: Storage,
+) -> None:
+    """Score a checkpoint or the unedited model and publish its rows.
+
+    `requests` is the whole stream; a checkpoint is asked about the edits it has been through. Raises
+    DamagedCheckpointError, and RuntimeError for an evaluator that leaves other weights behind than it found.
+    """
+    started = time.monotonic()
+    if isinstance(task.subject, TrajectoryPlan):
+        model.load_weights(_weights(task.subject.id, task.edits, storage))
+        asked = tuple(requests[: task.edits])
+    else:
+        asked = tuple(requests)
+    digest = model.weights_digest()
+    scores = evaluator.score(Subject(model, asked, task.edits))
+    if model.weights_digest() != digest:
+        raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the weights it was to score")
+    publish_rows(storage, task.rows_path, encode_rows(shared_columns(task, digest), scores))
+    seconds = {"seconds": round(time.monotonic() - started, 6), "rows": len(scores)}
+    path = timing_path(task.evaluation.kind, f"{task.subject_name}-{task.evaluation.id}")
+    storage.write_bytes(path, json.dumps(seconds).encode())
+
+
+def _weights(trajectory_id: str, edits: int, storage: Storage) -> Mapping[str, torch.Tensor]:
+    try:
+        return read_checkpoint(storage.child(checkpoints_folder(trajectory_id)), edits).weights
+    except (InputError, FileNotFoundError, json.JSONDecodeError) as error:
+        raise DamagedCheckpointError(str(error)) from error
+
+
+def shared_columns(task: ScoreTask, weights_digest: str) -> Subjecthood:
+    """Return the columns that all rows of a task share."""
+    subject = task.subject
+    edited = subject if isinstance(subject, TrajectoryPlan) else None
+    return Subjecthood(
+        trajectory_id=edited.id if edited else None,
+        model=subject.model,
+        model_digest=subject.model_digest,
+        dtype=subject.dtype,
+        method=edited.method if edited else None,
+        editor=edited.editor if edited else None,
+        regularizer=edited.regularizer if edited else None,
+        dataset=subject.dataset,
+        order=subject.order,
+        seed=subject.seed,
+        batch_size=edited.batch_size if edited else None,
+        edits=task.edits,
+        stream_digest=subject.stream_digest,
+        weights_digest=weights_digest,
+        evaluator=task.evaluation.kind,
+        evaluation_id=task.evaluation.id,
+    )

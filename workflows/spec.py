@@ -1,0 +1,221 @@
+"""The sweep file: a grid of trajectories, the checkpoint schedule, the evaluators and the resources.
+
+What enters a trajectory's identity is *what* is computed (models, streams, methods, seeds, batch size, contexts,
+moments, threads). *How* it is computed (other resources, root, checkpoint cadence) does not.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sphere_core.errors import InputError
+from sphere_core.locate.contexts import ContextSettings
+from sphere_core.streams import StreamSpec
+from workflows.spec_errors import as_input_error
+from workflows.yaml_text import YamlText, read_yaml
+
+__all__ = [
+    "ContextsEntry",
+    "EvaluatorsEntry",
+    "MethodEntry",
+    "ModelEntry",
+    "MomentsEntry",
+    "Resources",
+    "SweepSpec",
+    "WorkerResources",
+    "read_sweep",
+]
+
+EMBEDDED = {"source": "factworld", "dtype": "float32", "preset": "factworld"}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelEntry(_Part):
+    """A model of the grid."""
+
+    source: str = Field(description="Folder, hub id, or `factworld` for the embedded model")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(description="The network's dtype; never taken from files")
+    preset: str = Field(description="Name of the hyperparameter preset that methods start from")
+    revision: str | None = Field(default=None, description="Commit or tag of a hub id")
+    name: str | None = Field(default=None, description="Name in tables; default: the last part of `source`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        if value == EMBEDDED["source"]:
+            return dict(EMBEDDED)
+        if isinstance(value, str):
+            raise ValueError(f"write {{source: {value}, dtype: ..., preset: ...}}: only `factworld` has these built in")
+        return value
+
+    @property
+    def label(self) -> str:
+        """The model's name in rows and tables."""
+        return self.name or self.source.rstrip("/").rsplit("/", 1)[-1]
+
+
+class MethodEntry(_Part):
+    """A method of the grid, with its departures from the preset."""
+
+    name: str = Field(description="A method, `memit` or `alphaedit+sphere`; `sphere plan` lists them all on a typo")
+    hyperparameters: dict[str, Any] = Field(default_factory=dict, description="Overrides on top of the preset")
+    file: str | None = Field(default=None, description="MEMIT-style JSON file that replaces the preset")
+    label: str | None = Field(default=None, description="Name in tables; needed where one method appears twice")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def title(self) -> str:
+        """The method's name in rows and tables."""
+        return self.label or self.name
+
+
+class MomentsEntry(_Part):
+    """Where second moments come from: built from a corpus, or imported from a file."""
+
+    corpus: str | None = Field(default=None, description="`factworld`, or a text file with one text a line")
+    sentences: int | None = Field(default=None, ge=1, description="Texts taken from the corpus")
+    seed: int = Field(default=0, description="Seed of the embedded corpus")
+    max_tokens_per_text: int = Field(default=1024, ge=1, description="Longer texts are cut there")
+    file: str | None = Field(default=None, description="npz with `layer{l}` arrays, or our safetensors")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "MomentsEntry":
+        if (self.corpus is None) == (self.file is None):
+            raise ValueError("give either `corpus` (with `sentences`) or `file`")
+        if self.corpus is not None and self.sentences is None:
+            raise ValueError("`corpus` needs `sentences`: how many texts to take")
+        return self
+
+
+class ContextsEntry(ContextSettings):
+    """Context templates: sampled from the unedited model, or read from a file."""
+
+    file: str | None = Field(default=None, description="JSON list of template groups, used as they are")
+
+
+class EvaluatorsEntry(_Part):
+    """Which evaluators score every checkpoint; leave one out to do without it. Settings are the evaluator's own."""
+
+    edit_quality: dict[str, Any] | None = Field(default=None, description="Efficacy, generalization, specificity")
+    general: dict[str, Any] | None = Field(default=None, description="General ability through lm-eval")
+    geometry: dict[str, Any] | None = Field(default=None, description="Hyperspherical energy and |dW|")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any) -> Any:
+        # `geometry:` with nothing after it reads as null in YAML; it asks for the evaluator's defaults.
+        return {key: {} if item is None else item for key, item in value.items()} if isinstance(value, dict) else value
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Return the settings of the evaluators that are asked for, by kind."""
+        given = {"edit_quality": self.edit_quality, "general": self.general, "geometry": self.geometry}
+        return {kind: settings for kind, settings in given.items() if settings is not None}
+
+
+class WorkerResources(_Part):
+    """What one replica reserves from Ray, and where its model lives."""
+
+    num_cpus: float = Field(default=1, ge=0, description="CPUs a replica reserves")
+    num_gpus: float | Literal["auto"] = Field(
+        default="auto", description="GPUs a replica reserves, fractions allowed; `auto`: one where the cluster has any"
+    )
+    device: str = Field(default="auto", description="torch device; `auto`: the accelerator if the replica sees one")
+    labels: dict[str, str] = Field(default_factory=dict, description="Ray node labels that a replica asks for")
+
+
+class EvaluatorResources(WorkerResources):
+    """What one dedicated evaluator replica reserves, and how many there are."""
+
+    replicas: int = Field(
+        default=1, ge=0, description="Dedicated evaluators; 0: replicas score between two trajectories"
+    )
+
+
+class Resources(_Part):
+    """How a sweep is computed. Only `threads` changes numbers, by the order of sums."""
+
+    threads: int = Field(default=1, ge=1, description="Torch threads of every replica; part of the identity")
+    replica: WorkerResources = Field(default_factory=WorkerResources, description="One trajectory replica")
+    evaluator: EvaluatorResources = Field(default_factory=EvaluatorResources, description="One evaluator replica")
+    max_replicas: int | None = Field(
+        default=None,
+        ge=1,
+        description="Trajectory replicas at most. On a cluster this many are asked for, which makes an "
+        "autoscaler add nodes; left out, there are as many as the nodes alive can hold",
+    )
+
+
+class SweepSpec(_Part):
+    """A sweep: models x streams x methods x seeds, all edited in the same batches and scored alike."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the folder runs/NAME")
+    models: tuple[ModelEntry, ...] = Field(min_length=1, description="Models")
+    streams: tuple[StreamSpec, ...] = Field(min_length=1, description="Ordered lists of edit requests")
+    methods: tuple[MethodEntry, ...] = Field(min_length=1, description="Methods, lower case, `+` for a regularizer")
+    seeds: tuple[int, ...] = Field(min_length=1, description="Seeds of order and context templates")
+    batch_size: int = Field(ge=1, description="Edits written together")
+    checkpoint_every: int = Field(
+        ge=1, description="Edits between two checkpoints, a multiple of batch_size; the last batch is always one"
+    )
+    moments: MomentsEntry | None = Field(default=None, description="Second moments of the sites' inputs")
+    contexts: ContextsEntry = Field(default_factory=ContextsEntry, description="Context templates")
+    evaluators: EvaluatorsEntry = Field(description="What scores every checkpoint")
+    resources: Resources = Field(default_factory=Resources, description="Threads, CPUs, GPUs, replicas")
+
+    @field_validator("methods")
+    @classmethod
+    def _distinct_methods(cls, methods: tuple[MethodEntry, ...]) -> tuple[MethodEntry, ...]:
+        _refuse_repeats("method", [method.title for method in methods], "give the second one a `label`")
+        return methods
+
+    @field_validator("models")
+    @classmethod
+    def _distinct_models(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
+        _refuse_repeats("model", [model.label for model in models], "give the second one a `name`")
+        return models
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        _refuse_repeats("seed", [str(seed) for seed in seeds], "name each seed once")
+        return seeds
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> "SweepSpec":
+        if self.checkpoint_every % self.batch_size:
+            raise ValueError(
+                f"checkpoint_every ({self.checkpoint_every}) must be a multiple of batch_size ({self.batch_size})"
+            )
+        return self
+
+    def wanted_checkpoints(self, edits: int) -> tuple[int, ...]:
+        """Return the edit counts whose checkpoints are kept and scored, the last one always among them."""
+        return (*range(self.checkpoint_every, edits, self.checkpoint_every), edits)
+
+
+def read_sweep(path: Path) -> tuple[SweepSpec, YamlText]:
+    """Read a sweep file; raises InputError with file, line, key and the nearest valid name.
+
+    The text comes along, so that later checks (methods, files) can say where a value stands.
+    """
+    text = read_yaml(path)
+    if not isinstance(text.data, dict):
+        raise InputError("a sweep file holds keys and values", where=str(path), remedy="see examples/quickstart.yaml")
+    try:
+        return SweepSpec.model_validate(text.data), text
+    except ValidationError as error:
+        raise as_input_error(error, SweepSpec, text) from error
+
+
+def _refuse_repeats(kind: str, names: list[str], remedy: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"the {kind} '{name}' appears twice: {remedy}")

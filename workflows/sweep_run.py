@@ -1,0 +1,162 @@
+"""One run of a sweep: publish the plan, work through what is left, print what came out."""
+
+import contextlib
+import logging
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from sphere_core.errors import InputError
+from sphere_core.storage import Storage
+from workflows.board import Board
+from workflows.driver import Driver, SweepResult
+from workflows.executor import Executor, LocalExecutor
+from workflows.expand import Sweep
+from workflows.layout import PLAN_FILE, ROWS, SWEEP_FILE, error_path, spec_path
+from workflows.progress import SweepDisplay
+from workflows.ray_backend import RayExecutor
+from workflows.state import SweepState, derive_state
+from workflows.status import failures_table
+from workflows.table import results_table
+from workflows.table_formats import table_markdown
+
+__all__ = ["RunOptions", "run_sweep"]
+
+EXIT_DONE, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a sweep is run: where it lives, and on what."""
+
+    root: str
+    address: str | None
+    local: bool
+    num_cpus: int | None
+    retry_failed: bool
+
+
+def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
+    """Run what is left of a sweep and return the exit code."""
+    if options.local and options.address is not None:
+        raise InputError("--local and --address exclude each other", remedy="leave one out")
+    storage = Storage(options.root)
+    state = derive_state(storage, sweep.plan)
+    if options.retry_failed:
+        _forget_failures(sweep, storage, state)
+        state = derive_state(storage, sweep.plan)
+    _publish_plan(sweep, storage)
+    if state.is_complete:
+        console.print(f"{sweep.plan.name}: everything is done, nothing to run")
+        result = SweepResult(complete=True, stopped=False, failures=tuple(state.failures))
+    else:
+        with _logging_to(console), _interrupted_by_sigterm():
+            result = _work(sweep, options, storage, console)
+    return _report(sweep, options, storage, result, console)
+
+
+def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console) -> SweepResult:
+    board = Board.from_files(sweep, storage)
+    resources = sweep.spec.resources
+    if not any(board.waiting().values()) and not board.trajectories:
+        state = derive_state(storage, sweep.plan)
+        return SweepResult(complete=False, stopped=False, failures=tuple(state.failures))
+    with contextlib.ExitStack() as stack:
+        executor: Executor
+        root = _absolute(options.root)
+        if options.local:
+            executor = LocalExecutor(root, threads=resources.threads, device=resources.replica.device)
+        else:
+            console.print("starting Ray" if options.address is None else f"attaching to Ray at {options.address}")
+            executor = RayExecutor(root, resources, address=options.address, num_cpus=options.num_cpus)
+        stack.callback(executor.close)
+        display = stack.enter_context(SweepDisplay(console))
+        evaluators = 0 if options.local else resources.evaluator.replicas
+        driver = Driver(board, executor, storage, display, evaluators=evaluators)
+        if isinstance(executor, LocalExecutor):
+            executor.listener = driver.listen
+        return driver.run()
+
+
+def _publish_plan(sweep: Sweep, storage: Storage) -> None:
+    """Write the sweep file, the plan and the trajectories' specifications, where they are not there yet."""
+    files = {
+        SWEEP_FILE: Path(sweep.text.source).read_bytes(),
+        PLAN_FILE: sweep.plan.model_dump_json(indent=1).encode(),
+    }
+    for path, data in files.items():
+        if not storage.exists(path) or storage.read_bytes(path) != data:
+            storage.write_bytes(path, data)
+    present = {path for path in storage.list("trajectories") if path.endswith("/spec.json")}
+    for trajectory_id, spec in sweep.specs.items():
+        if spec_path(trajectory_id) not in present:
+            storage.write_bytes(spec_path(trajectory_id), spec.model_dump_json(indent=1).encode())
+
+
+def _forget_failures(sweep: Sweep, storage: Storage, state: SweepState) -> None:
+    for found in state.trajectories:
+        if found.error is not None:
+            storage.delete(error_path(found.plan.id))
+    storage.delete("errors")
+
+
+def _report(sweep: Sweep, options: RunOptions, storage: Storage, result: SweepResult, console: Console) -> int:
+    table = results_table(storage, sweep.plan, by_edits=False)
+    if table.rows:
+        console.print()
+        console.out(table_markdown(table, width=console.width), highlight=False)
+    if result.failures:
+        console.print(failures_table(list(result.failures)))
+    console.print(f"rows: {options.root}/{ROWS}/*/*.parquet", highlight=False, soft_wrap=True)
+    for line in _next_steps(sweep, options, result):
+        console.print(line, highlight=False, soft_wrap=True)
+    if result.stopped:
+        return EXIT_STOPPED
+    return EXIT_DONE if result.complete and not result.failures else EXIT_FAILED
+
+
+def _next_steps(sweep: Sweep, options: RunOptions, result: SweepResult) -> list[str]:
+    if result.stopped:
+        return ["stopped; the same command goes on from the last checkpoints"]
+    if result.failures:
+        return [f"tracebacks: {options.root}/trajectories/*/error.json and {options.root}/errors/"]
+    return [
+        f"next: sphere table {options.root} --by edits      the scores along the way",
+        f"      sphere status {options.root}                each trajectory",
+        "      sphere edit --help                            one trajectory on a model of your own",
+    ]
+
+
+def _absolute(root: str) -> str:
+    """Return a root that means the same in another process: a relative path is made absolute, a URL stays."""
+    return root if "://" in root else str(Path(root).expanduser().resolve())
+
+
+@contextlib.contextmanager
+def _logging_to(console: Console) -> Iterator[None]:
+    logger = logging.getLogger("workflows")
+    handler = RichHandler(console=console, show_path=False, markup=False)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM stop a run like Ctrl-C: running trajectories publish a checkpoint first."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

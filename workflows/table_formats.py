@@ -1,0 +1,127 @@
+"""Writing a results table as Markdown, CSV or Parquet."""
+
+import csv
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workflows.state import TrajectoryState
+from workflows.table import ResultsTable, TableRow, column_group
+
+__all__ = ["table_csv", "table_markdown", "table_parquet"]
+
+
+def table_markdown(table: ResultsTable, *, width: int | None = None) -> str:
+    """Return the table as Markdown, with what is missing listed below it.
+
+    A table wider than `width` characters is given in parts, one a protocol. The `token` protocol is left to CSV and
+    Parquet: on targets of one token it repeats `argmax`.
+    """
+    columns = [name for name in table.columns if column_group(name) != "token"]
+    parts = [_heading(table)]
+    whole = _markdown_part(table, columns)
+    if width is None or max(len(line) for line in whole.splitlines()) <= width:
+        parts.append(whole)
+    else:
+        groups = dict.fromkeys(column_group(name) for name in columns)
+        parts.extend(
+            _markdown_part(table, [name for name in columns if column_group(name) == group]) + "\n" for group in groups
+        )
+    if table.missing:
+        parts.append(f"\nNot finished, so not or not wholly in the table ({len(table.missing)}):\n")
+        parts.extend(f"- {missing_line(state)}" for state in table.missing)
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _heading(table: ResultsTable) -> str:
+    where = "at every checkpoint" if table.by_edits else "at the end"
+    places = list(dict.fromkeys(f"{row.model}; {row.stream}" for row in table.rows))
+    text = f"{places[0]}; {where}" if len(places) == 1 else where
+    return f"{text}; mean ± sd over seeds; columns name their protocol\n"
+
+
+def _markdown_part(table: ResultsTable, columns: list[str]) -> str:
+    several_models = len({row.model for row in table.rows}) > 1
+    several_streams = len({row.stream for row in table.rows}) > 1
+    head = ["model"] * several_models + ["stream"] * several_streams + ["method"]
+    head += ["edits"] * table.by_edits + ["seeds", *columns]
+    lines = [
+        [row.model] * several_models
+        + [row.stream] * several_streams
+        + [row.method]
+        + [str(row.edits)] * table.by_edits
+        + [_seeds(row)]
+        + [row.cells[name].text() if name in row.cells else "–" for name in columns]
+        for row in table.rows
+    ]
+    return _pipes(head, lines)
+
+
+def missing_line(state: TrajectoryState) -> str:
+    """Return one line on a trajectory that is not finished."""
+    plan = state.plan
+    text = f"{plan.id} {plan.model} {plan.title} seed {plan.seed}: {state.state}"
+    text += f", {state.edits_done}/{plan.edits} edits"
+    if state.missing:
+        text += f", {len(state.missing)} scores missing"
+    return text
+
+
+def table_csv(table: ResultsTable) -> str:
+    """Return the table as CSV: mean, sd, n and the number of collapsed seeds of each column."""
+    sink = io.StringIO()
+    flat = table_arrow(table)
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(flat.column_names)
+    for record in flat.to_pylist():
+        writer.writerow(["" if value is None else value for value in record.values()])
+    return sink.getvalue()
+
+
+def table_parquet(table: ResultsTable) -> bytes:
+    """Return the same columns as the CSV as Parquet bytes."""
+    sink = io.BytesIO()
+    pq.write_table(table_arrow(table), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def table_arrow(table: ResultsTable) -> pa.Table:
+    """Return one line a row, four columns a metric."""
+    schema = [("model", pa.string()), ("stream", pa.string()), ("method", pa.string())]
+    schema += [("edits", pa.int64()), ("seeds", pa.int64()), ("seeds_planned", pa.int64())]
+    for name in table.columns:
+        schema += [(f"{name} mean", pa.float64()), (f"{name} sd", pa.float64())]
+        schema += [(f"{name} n", pa.int64()), (f"{name} collapsed", pa.int64())]
+    records = []
+    for row in table.rows:
+        record: dict[str, object] = {
+            "model": row.model,
+            "stream": row.stream,
+            "method": row.method,
+            "edits": row.edits,
+            "seeds": row.seeds,
+            "seeds_planned": row.planned,
+        }
+        for name, cell in row.cells.items():
+            # A mean over the seeds that did not collapse would look better than the method is.
+            whole = cell.collapsed == 0
+            record |= {f"{name} mean": cell.mean if whole else None, f"{name} sd": cell.sd if whole else None}
+            record |= {f"{name} n": cell.n, f"{name} collapsed": cell.collapsed}
+        records.append(record)
+    return pa.Table.from_pylist(records, schema=pa.schema(schema))
+
+
+def _seeds(row: TableRow) -> str:
+    return str(row.seeds) if row.seeds == row.planned else f"{row.seeds} of {row.planned}"
+
+
+def _pipes(head: list[str], lines: list[list[str]]) -> str:
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in [head, *lines]]
+    widths = [max(len(line[index]) for line in escaped) for index in range(len(head))]
+    rows = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in escaped
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([rows[0], rule, *rows[1:]])
