@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sphere_core.errors import InputError, unknown_name
 
-__all__ = ["Hyperparameters", "build_hyperparameters", "preset", "preset_names", "read_hyperparameters"]
+__all__ = [
+    "Hyperparameters",
+    "build_hyperparameters",
+    "preset",
+    "preset_names",
+    "preset_sources",
+    "read_hyperparameters",
+]
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -168,13 +175,10 @@ def preset_names() -> list[str]:
     return sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
 
 
-def preset(
-    name: str, editor: str, regularizers: tuple[str, ...], overrides: Mapping[str, Any] | None = None
-) -> Hyperparameters:
-    """Return the preset of one method on one model family, with a user's overrides on top.
+def preset_sources(name: str, editor: str, regularizers: tuple[str, ...]) -> dict[str, tuple[Any, str]]:
+    """Return each value of one method in a preset with its source; raises InputError for an unknown preset or editor.
 
-    Every value in a preset stands beside its source. Sections are merged in the order `shared`, `editors.EDITOR`,
-    `regularizers.NAME`, `combinations.EDITOR+NAME`. Raises InputError for an unknown preset or editor.
+    Sections are merged in the order `shared`, `editors.EDITOR`, `regularizers.NAME`, `combinations.EDITOR+NAME`.
     """
     if name not in preset_names():
         raise unknown_name("preset", name, preset_names())
@@ -186,5 +190,22 @@ def preset(
     for regularizer in regularizers:
         merged |= sections.get("regularizers", {}).get(regularizer, {})
         merged |= sections.get("combinations", {}).get(f"{editor}+{regularizer}", {})
-    values = {key: entry["value"] for key, entry in merged.items()}
+    return {key: (entry["value"], _spelled_out(entry["source"], sections["sources"])) for key, entry in merged.items()}
+
+
+def _spelled_out(source: str, abbreviations: Mapping[str, str]) -> str:
+    """Replace `[R]` and its like by what the preset says it stands for."""
+    for short, long in abbreviations.items():
+        source = source.replace(f"[{short}]", long)
+    return source
+
+
+def preset(
+    name: str, editor: str, regularizers: tuple[str, ...], overrides: Mapping[str, Any] | None = None
+) -> Hyperparameters:
+    """Return the preset of one method on one model family, with a user's overrides on top.
+
+    Raises InputError for an unknown preset or editor, or a value that is not valid.
+    """
+    values = {key: value for key, (value, _) in preset_sources(name, editor, regularizers).items()}
     return build_hyperparameters({**values, **(overrides or {})}, where=f"preset '{name}' with overrides")

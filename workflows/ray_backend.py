@@ -63,7 +63,11 @@ class RayExecutor:
                 _temp_dir=str(self._scratch.path),
                 **quiet,
             )
-            self._require_room()
+            try:
+                self._require_room()
+            except InputError:
+                self.close()
+                raise
 
     def __enter__(self) -> Self:
         return self

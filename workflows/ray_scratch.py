@@ -14,8 +14,8 @@ _PREFIX = "sphere-ray-"
 class RayScratch:
     """A folder for one Ray session, named by the process that owns it.
 
-    Ray never removes its session folders, and a killed process cannot: those of dead processes of this user go when
-    the next one starts. Paths of sockets below must stay under 107 bytes, so the folder lies in the system's
+    Ray never removes its session folders, and a killed process cannot: those of this user's dead processes go when
+    the next session starts. Paths of sockets below must be under 107 bytes, so the folder lies in the system's
     temporary one.
     """
 
