@@ -1,6 +1,7 @@
 """Showing how far a sweep is: a live panel on a terminal, a plain line every few seconds elsewhere."""
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -30,10 +31,11 @@ def duration(seconds: float) -> str:
 
 
 class SweepDisplay:
-    """Shows counts, rates and time left. Use as a context manager."""
+    """Shows counts, rates and time left; `titles` are what people call trajectories, by id. A context manager."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, titles: Mapping[str, str]) -> None:
         self._console = console
+        self._titles = titles
         self._live: Live | None = None
         self._started = time.monotonic()
         self._said = -_LINE_SECONDS
@@ -53,7 +55,7 @@ class SweepDisplay:
     def update(self, view: View) -> None:
         """Show where the sweep is now."""
         if self._live is not None:
-            self._live.update(_panel(view))
+            self._live.update(_panel(view, self._titles))
             return
         now = time.monotonic()
         if now - self._said >= _LINE_SECONDS:
@@ -75,7 +77,7 @@ def _line(view: View) -> str:
     )
 
 
-def _panel(view: View) -> RenderableType:
+def _panel(view: View, titles: Mapping[str, str]) -> RenderableType:
     counts = view.counts
     grid = Table.grid(padding=(0, 2))
     for name, done, total in (
@@ -90,11 +92,13 @@ def _panel(view: View) -> RenderableType:
         (f"failures {counts.failures}", "bold red" if counts.failures else "dim"),
     )
     workers = sorted(view.doing, key=lambda worker: worker.number)
-    return Group(grid, tail, *(_worker_line(worker, view.doing[worker]) for worker in workers))
+    return Group(grid, tail, *(_worker_line(worker, view.doing[worker], titles) for worker in workers))
 
 
-def _worker_line(worker: Worker, progress: ReplicaProgress) -> Text:
-    text = f"  {worker.role} {worker.number}: {progress.task or 'idle'}"
+def _worker_line(worker: Worker, progress: ReplicaProgress, titles: Mapping[str, str]) -> Text:
+    task = progress.task or "idle"
+    named = next((f"{task}: {title}" for key, title in titles.items() if key in task), task)
+    text = f"  {worker.role} {worker.number}: {named}"
     if progress.of:
         text += f"  {progress.edits}/{progress.of}"
     return Text(text, style="dim", overflow="ellipsis", no_wrap=True)

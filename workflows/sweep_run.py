@@ -55,7 +55,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
         console.print(f"{sweep.plan.name}: everything is done, nothing to run")
         result = SweepResult(complete=True, stopped=False, failures=tuple(state.failures))
     else:
-        with _logging_to(console), _interrupted_by_sigterm():
+        with _logging_to(console):
             result = _work(sweep, options, storage, console)
     return _report(sweep, options, storage, result, console)
 
@@ -75,11 +75,14 @@ def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console)
             console.print("starting Ray" if options.address is None else f"attaching to Ray at {options.address}")
             executor = RayExecutor(root, resources, address=options.address, num_cpus=options.num_cpus)
         stack.callback(executor.close)
-        display = stack.enter_context(SweepDisplay(console))
+        titles = {plan.id: f"{plan.model} {plan.title} seed {plan.seed}" for plan in sweep.plan.trajectories}
+        display = stack.enter_context(SweepDisplay(console, titles))
         evaluators = 0 if options.local else resources.evaluator.replicas
         driver = Driver(board, executor, storage, display, evaluators=evaluators)
         if isinstance(executor, LocalExecutor):
             executor.listener = driver.listen
+        # After Ray has started: it installs a handler of its own, which aborts.
+        stack.enter_context(_interrupted_by_sigterm())
         return driver.run()
 
 
