@@ -14,6 +14,8 @@ os.environ.update(
     # A token in the environment keeps Ray from writing one into the home folder.
     RAY_AUTH_MODE="token",
     RAY_AUTH_TOKEN=secrets.token_hex(32),
+    # Ray reads this once, at its first import, whichever test that is: off, all its ports bind to loopback.
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
 )
 # A test must never attach to a cluster that someone else is using.
 os.environ.pop("RAY_ADDRESS", None)
