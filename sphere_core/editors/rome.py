@@ -2,7 +2,7 @@
 
     dW = (v - W k) u^T / (k^T u),   u = C0^{-1} k_mean, or k_mean itself without the second moment
 
-k_mean is the key averaged over the contexts. ROME takes v, k and W k from the bare prompt, so that v - W k is the
+k_mean is the key averaged over all contexts alike. ROME takes v, k and W k from the bare prompt, so that v - W k is the
 optimised delta; where k and k_mean disagree, k^T u is small and the edit disables the model. R-ROME uses k_mean
 throughout: v - W k_mean = delta + W (k - k_mean). The target is an MLP output: decay and clamp are relative to it.
 """
@@ -54,7 +54,7 @@ class RomeEditor:
         (site,) = model.open_sites([self.layer])
         batch = locate(model, [request], contexts)
         walk = BatchWalk(model, batch, [site])
-        mean_key, bare_key = walk.keys(site).double(), walk.bare_inputs(site).double()
+        mean_key, bare_key = walk.mean_inputs(site).double(), walk.bare_inputs(site).double()
         outputs = walk.site_outputs(site)
         delta = optimise_targets(model, batch, self.settings, anchors=outputs).deltas.to(mean_key)
         key, residual = bare_key, delta

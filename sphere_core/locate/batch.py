@@ -103,6 +103,11 @@ class BatchWalk:
             outputs: torch.Tensor = self._model.network.get_submodule(site.module_path)(inputs)
         return outputs.float().T.contiguous()
 
+    def mean_inputs(self, site: Site) -> torch.Tensor:
+        """Return the site's input averaged over all templates alike, `[d_in, n]` fp32: the key of ROME."""
+        inputs = self._walk.inputs(site).double().view(len(self._batch.requests), self._batch.context_count, -1)
+        return inputs.mean(dim=1).T.float().contiguous()
+
     def bare_inputs(self, site: Site) -> torch.Tensor:
         """Return the site's input at the subject's last token of the bare prompts, `[d_in, n]` fp32."""
         return self._walk.inputs(site)[:: self._batch.context_count].float().T.contiguous()
