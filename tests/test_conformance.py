@@ -76,7 +76,7 @@ def editor(method: str, model: EditableModel, **changes: Any) -> Editor:
     resolved = resolve_method(method)
     hyperparameters = build_hyperparameters(values(method, **changes), where="test")
     resolved.check(hyperparameters, where="test")
-    return resolved.build(hyperparameters, moments(model) if resolved.needs_moments else None)
+    return resolved.build(hyperparameters, moments(model) if resolved.needs_moments(hyperparameters) else None)
 
 
 def run(

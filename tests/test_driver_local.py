@@ -22,6 +22,7 @@ from workflows.lease import Lease, read_lease, take_lease
 from workflows.replica import ModelReplica
 from workflows.row_files import read_rows
 from workflows.state import derive_state
+from workflows.table import results_table
 from workflows.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
 
 
@@ -98,18 +99,24 @@ def test_a_second_run_does_nothing(sweep: Sweep, undisturbed: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("crash_at", [2, 5, 8, 12, 15])
-def test_a_crash_anywhere_changes_nothing(sweep: Sweep, undisturbed: Path, tmp_path: Path, crash_at: int) -> None:
-    heard = 0
+# The moments; weights, state and manifest of checkpoints; the first rows.
+@pytest.mark.parametrize("crash_at", [1, 8, 10, 13, 14, 17])
+def test_a_crash_at_any_write_changes_nothing(
+    sweep: Sweep, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
+) -> None:
+    write, writes = Storage.write_bytes, 0
 
-    def crash(progress: ReplicaProgress) -> None:
-        nonlocal heard
-        heard += 1
-        if heard == crash_at:
+    def dying_write(storage: Storage, path: str, data: bytes) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == crash_at:
             raise Crash
+        write(storage, path, data)
 
+    monkeypatch.setattr(Storage, "write_bytes", dying_write)
     with pytest.raises(Crash):
-        run(sweep, tmp_path, on_progress=crash)
+        run(sweep, tmp_path)
+    monkeypatch.undo()
     assert run(sweep, tmp_path).complete
     assert results_of(tmp_path) == results_of(undisturbed)
 
@@ -224,6 +231,25 @@ def test_a_failing_trajectory_leaves_its_traceback_and_the_others_finish(tmp_pat
     assert [failure["task"] for failure in result.failures] == [f"trajectory-{faulty.plan.trajectories[1].id}"]
     # Failed work is not repeated unless it is asked for.
     assert Board.from_files(faulty, Storage(root)).waiting() == {"moments": 0, "trajectory": 0, "score": 0}
+
+
+def test_a_collapsed_trajectory_ends_is_scored_and_says_so(tmp_path: Path) -> None:
+    # Targets beyond the largest fp32 number: the first batch writes weights that are not finite.
+    exploding = {"name": "memit", "hyperparameters": {"v_lr": 1e38, "clamp_norm_factor": 3e38}}
+    evaluators = {"edit_quality": {}, "general": {"tasks": ["factworld"], "limit": 2}, "geometry": {}}
+    settings = tiny(seeds=[0], methods=[exploding, "alphaedit"], evaluators=evaluators)
+    collapsing = load_sweep(write_sweep(tmp_path, settings))
+    root = tmp_path / "root"
+    result = run(collapsing, root)
+    assert result.complete
+    assert result.failures == ()
+    state = derive_state(Storage(root), collapsing.plan)
+    assert [(found.state, found.to_score) for found in state.trajectories] == [("collapsed", (2,)), ("done", (4, 6))]
+    table = results_table(Storage(root), collapsing.plan, by_edits=False)
+    rows = {row.method: row for row in table.rows}
+    assert {cell.text() for cell in rows["memit"].cells.values()} == {"collapsed"}
+    assert all(cell.collapsed == 0 for cell in rows["alphaedit"].cells.values())
+    assert Board.from_files(collapsing, Storage(root)).waiting() == {"moments": 0, "trajectory": 0, "score": 0}
 
 
 def test_a_superseded_replica_publishes_nothing_more(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def moments_for(task: TrajectoryTask, storage: Storage) -> SecondMoments | None:
 
     Raises InputError where they are damaged.
     """
-    if not resolve_method(task.spec.method).needs_moments:
+    if not resolve_method(task.spec.method).needs_moments(task.spec.hyperparameters):
         return None
     if task.moments_file is not None:
         return read_moments(Path(task.moments_file))

@@ -138,7 +138,7 @@ def _moments(
     hyperparameters: Hyperparameters,
     method: Method,
 ) -> ResolvedMoments:
-    if not method.needs_moments:
+    if not method.needs_moments(hyperparameters):
         return ResolvedMoments({}, None)
     if spec.moments is None:
         raise InputError(
@@ -157,7 +157,7 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[
         return [], {}
     groups: dict[str, list[_Cell]] = {}
     for cell in cells:
-        if cell.method.needs_moments:
+        if cell.method.needs_moments(cell.spec.hyperparameters):
             groups.setdefault(fingerprint(cell.spec.moments), []).append(cell)
     recipes: list[MomentsRecipe] = []
     key_of: dict[str, str] = {}

@@ -17,7 +17,7 @@ def pick_device(name: str) -> torch.device:
     """Return a torch device by name; `auto` is the accelerator this process sees, or else the CPU."""
     if name != "auto":
         return torch.device(name)
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator if accelerator is not None else torch.device("cpu")
 
 

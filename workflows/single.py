@@ -55,7 +55,7 @@ def run_edit(options: EditOptions, console: Console) -> None:
     hyperparameters = _hyperparameters(options, method)
     requests = load_counterfact(options.requests)
     groups = read_contexts(options.contexts) if options.contexts is not None else None
-    moments = _moments(options, method)
+    moments = _moments(options, method, hyperparameters)
     model = load_model(options.model, dtype=options.dtype, device=pick_device(options.device))
     check_against_model(hyperparameters, model, where=str(options.hparams or f"preset '{options.preset}'"))
     if moments is not None:
@@ -105,10 +105,10 @@ def _hyperparameters(options: EditOptions, method: Method) -> Hyperparameters:
     return values
 
 
-def _moments(options: EditOptions, method: Method) -> SecondMoments | None:
+def _moments(options: EditOptions, method: Method, hyperparameters: Hyperparameters) -> SecondMoments | None:
     if options.moments is not None:
         return read_moments(options.moments)
-    if method.needs_moments:
+    if method.needs_moments(hyperparameters):
         raise InputError(
             f"method '{method.name}' needs second moments",
             where="--moments",

@@ -192,4 +192,5 @@ def column_group(column: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) >= 0.0005 or value == 0 else f"{value:.1e}"
+    plain = value == 0 or 0.0005 <= abs(value) < 100_000
+    return f"{value:.3f}" if plain else f"{value:.1e}"

@@ -90,8 +90,9 @@ def build_second_moments(
 def encode_moments(moments: SecondMoments) -> bytes:
     """Return second moments as safetensors bytes, provenance in the header."""
     tensors = {f"layer{layer}": moment.contiguous() for layer, moment in sorted(moments.by_layer.items())}
-    header = {"count": str(moments.count), "provenance": json.dumps(dict(moments.provenance), sort_keys=True)}
-    return save(tensors, metadata=header)
+    # One key only: safetensors keeps several in no fixed order, and equal moments must be equal bytes.
+    header = {"count": moments.count, "provenance": dict(moments.provenance)}
+    return save(tensors, metadata={"moments": json.dumps(header, sort_keys=True)})
 
 
 def read_moments(path: Path) -> SecondMoments:
@@ -194,11 +195,11 @@ def _read_npz(path: Path) -> tuple[dict[str, torch.Tensor], int, dict[str, str]]
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], int, dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as archive:
-            header = archive.metadata() or {}
+            header = json.loads((archive.metadata() or {}).get("moments", "{}"))
             arrays = {name: archive.get_tensor(name) for name in archive.keys() if _is_layer(name)}  # noqa: SIM118
     except Exception as error:
         raise InputError(f"not a readable safetensors file: {error}", where=str(path)) from error
-    return arrays, int(header.get("count", "0")), dict(json.loads(header.get("provenance", "{}")))
+    return arrays, int(header.get("count", 0)), dict(header.get("provenance", {}))
 
 
 def _is_layer(name: str) -> bool:

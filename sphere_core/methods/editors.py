@@ -179,14 +179,14 @@ EDITORS: Mapping[str, EditorRow] = {
         paper="arXiv 2012.00363",
         build=_fine_tuning,
         requires=(("lr",), ("num_steps",), ("batch_size",)),
-        needs_moments=False,
+        needs_moments=lambda _: False,
     ),
     "ft_l": EditorRow(
         title="FT-L: FT within a box around the weight",
         paper="arXiv 2012.00363",
         build=_fine_tuning,
         requires=(("lr",), ("num_steps",), ("batch_size",), ("norm_constraint",)),
-        needs_moments=False,
+        needs_moments=lambda _: False,
     ),
     "rome": EditorRow(
         title="ROME: one request at a time, an equality at one layer",
@@ -194,6 +194,7 @@ EDITORS: Mapping[str, EditorRow] = {
         build=_rome(same_key=False),
         requires=_TARGET_NAMES,
         gives=(KEYS,),
+        needs_moments=lambda hyperparameters: hyperparameters.mom2_adjustment,
     ),
     "r_rome": EditorRow(
         title="R-ROME: ROME with the averaged key throughout",
@@ -201,6 +202,7 @@ EDITORS: Mapping[str, EditorRow] = {
         build=_rome(same_key=True),
         requires=_TARGET_NAMES,
         gives=(KEYS,),
+        needs_moments=lambda hyperparameters: hyperparameters.mom2_adjustment,
     ),
     "memit": EditorRow(
         title="MEMIT: prior lambda C0, no history",
@@ -281,7 +283,7 @@ EDITORS: Mapping[str, EditorRow] = {
         build=_ultraedit,
         requires=(("lr",), ("batch_size",)),
         gives=(KEYS,),
-        needs_moments=False,
+        needs_moments=lambda _: False,
         state="running mean and variance of inputs and gradients",
     ),
 }

@@ -6,7 +6,7 @@ from sphere_core.editors.base import Editor
 from sphere_core.editors.gate import GatedEditor
 from sphere_core.editors.read_out import ReadOutEditor
 from sphere_core.editors.shaping import Shaping
-from sphere_core.errors import InputError, unknown_name
+from sphere_core.errors import InputError, nearest_name
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.moments import SecondMoments
 from sphere_core.methods.editors import EDITORS
@@ -36,10 +36,9 @@ class Method:
         """The regularizers' rows, in order."""
         return [REGULARIZERS[name] for name in self.regularizer_names]
 
-    @property
-    def needs_moments(self) -> bool:
-        """Whether second moments must be there before the first edit."""
-        return self.editor_row.needs_moments
+    def needs_moments(self, hyperparameters: Hyperparameters) -> bool:
+        """Tell whether second moments must be there before the first edit."""
+        return self.editor_row.needs_moments(hyperparameters)
 
     @property
     def paper(self) -> str:
@@ -73,7 +72,7 @@ class Method:
 
         Raises InputError where moments are needed and not given.
         """
-        if self.needs_moments and moments is None:
+        if self.needs_moments(hyperparameters) and moments is None:
             raise InputError(f"method '{self.name}' needs second moments", remedy="build or import them")
         by_scope: dict[Scope, list[str]] = {scope: [] for scope in Scope}
         for name in self.regularizer_names:
@@ -121,7 +120,13 @@ def resolve_method(name: str, *, where: str | None = None) -> Method:
     """
     editor, *regularizers = name.split("+")
     if editor not in EDITORS or any(part not in REGULARIZERS for part in regularizers):
-        raise unknown_name("method", name, example_names(), where=where)
+        near = nearest_name(name, example_names())
+        hint = f"did you mean '{near}'? " if near else ""
+        raise InputError(
+            f"unknown method '{name}'",
+            where=where,
+            remedy=f"{hint}editors: {', '.join(EDITORS)}; after a plus: {', '.join(REGULARIZERS)}",
+        )
     if len(set(regularizers)) != len(regularizers):
         raise InputError(f"method '{name}' names a regularizer twice", where=where)
     for part in regularizers:

@@ -33,7 +33,7 @@ class EditorRow:
     requires: tuple[tuple[str, ...], ...]
     scope: Scope = Scope.AFTER_BATCH
     gives: tuple[str, ...] = ()
-    needs_moments: bool = True
+    needs_moments: Callable[[Hyperparameters], bool] = lambda _: True
     state: str = "none"
 
 

@@ -73,6 +73,5 @@ def _description(method: Method) -> Table:
     for name, row in zip(method.regularizer_names, method.regularizer_rows, strict=True):
         table.add_row("regularizer", f"{name}: {row.title}")
     table.add_row("papers", method.paper)
-    table.add_row("second moments", "needed" if method.needs_moments else "not needed")
     table.add_row("checkpoint keeps", method.state)
     return table
