@@ -1,13 +1,14 @@
 """Token ids of (prompt, target) pairs, and where the target begins, for any tokenizer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from sphere_core.errors import InputError
+from sphere_core.locate.prompts import shared_length, without_closing
 
-__all__ = ["EncodedPair", "PairEncoder", "shared_length"]
+__all__ = ["EncodedPair", "PairEncoder"]
 
 
 @dataclass(frozen=True)
@@ -59,25 +60,7 @@ class PairEncoder:
     def _token_ids(self, texts: list[str]) -> list[tuple[int, ...]]:
         encoded = self.tokenizer(texts, padding=False, truncation=False, return_special_tokens_mask=True)
         rows = zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
-        return [_without_closing(ids, mask) for ids, mask in rows]
-
-
-def shared_length(left: Iterable[int], right: Iterable[int]) -> int:
-    """Return how many leading ids two sequences share."""
-    count = 0
-    for one, other in zip(left, right, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
-
-
-def _without_closing(ids: list[int], special: list[int]) -> tuple[int, ...]:
-    # A tokenizer may close a text with an end token, which is no part of a target.
-    end = len(ids)
-    while end and special[end - 1]:
-        end -= 1
-    return tuple(ids[:end]) if end else tuple(ids)
+        return [without_closing(ids, mask) for ids, mask in rows]
 
 
 def _joined(pair: tuple[str, str], head: tuple[int, ...], whole: tuple[int, ...]) -> EncodedPair:

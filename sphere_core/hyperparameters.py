@@ -1,6 +1,5 @@
 """Hyperparameters of a method: validated, cited in presets, and read from MEMIT-style JSON unchanged."""
 
-import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -10,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sphere_core.errors import InputError, unknown_name
+from sphere_core.json_files import read_json
 
 __all__ = [
     "Hyperparameters",
@@ -155,13 +155,12 @@ def build_hyperparameters(values: Mapping[str, Any], *, where: str) -> Hyperpara
 
 
 def read_hyperparameters(path: Path) -> Hyperparameters:
-    """Read a MEMIT-style JSON object, all its keys included; raises InputError for anything it cannot honour."""
-    if not path.is_file():
-        raise InputError("hyperparameter file not found", where=str(path), remedy="check the path")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"not valid JSON: {error.msg}", where=f"{path}, line {error.lineno}") from error
+    """Read a MEMIT-style JSON object, all its keys included; raises InputError for unknown keys and bad values.
+
+    Keys that repeat what the model's family says, or that tell how statistics and context templates were once
+    made, are accepted and have no effect (`RELEASED_ONLY`).
+    """
+    values = read_json(path, what="hyperparameter file")
     if not isinstance(values, dict):
         raise InputError("hyperparameters must be one JSON object", where=str(path))
     if values.get("layer_selection", "all") != "all":

@@ -43,10 +43,11 @@ class EditRequest:
     def __post_init__(self) -> None:
         where = f"case {self.case_id}"
         if self.prompt.count("{}") != 1:
+            stands = "stands in it: replace it by '{}'" if self.subject in self.prompt else "does not occur in it"
             raise InputError(
-                f"the prompt {self.prompt!r} must hold '{{}}' exactly once",
+                f"the prompt {self.prompt!r} must hold '{{}}' exactly once, where the subject goes",
                 where=f"{where}, field prompt",
-                remedy="write '{}' where the subject stands",
+                remedy=f"the subject {self.subject!r} {stands}",
             )
         for name, text in (("subject", self.subject), ("target_new", self.target_new)):
             if not text.strip():

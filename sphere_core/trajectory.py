@@ -70,9 +70,16 @@ class TrajectorySpec(BaseModel):
 def check_against_model(hyperparameters: Hyperparameters, model: EditableModel, *, where: str) -> None:
     """Raise InputError where hyperparameters name a layer, a module or a loss layer that the model does not have."""
     last = len(model.layers) - 1
+    outside = [layer for layer in hyperparameters.layers if not 0 <= layer <= last]
+    if outside:
+        raise InputError(
+            f"layer {outside[0]} is out of range",
+            where=f"{where}, hyperparameter 'layers'",
+            remedy=f"the model has {last + 1} layers: 0 to {last}",
+        )
     for site in model.open_sites(hyperparameters.layers):
         template = hyperparameters.rewrite_module_tmp
-        if template is not None and template.format(site.layer) != site.module_path:
+        if template is not None and template.replace("{}", str(site.layer)) != site.module_path:
             raise InputError(
                 f"rewrite_module_tmp is '{template}', the edited module here is '{site.module_path}'",
                 where=where,

@@ -70,13 +70,14 @@ def run_edit(options: EditOptions, console: Console) -> None:
             remedy="give another --out, or the inputs of that trajectory",
         )
     contexts = groups or sample_contexts(model, ContextSettings(), options.seed)
+    editor = method.build(hyperparameters, moments)
     storage.write_bytes(SPEC_FILE, spec.model_dump_json(indent=1).encode())
     started, first = time.monotonic(), resume.edits if resume is not None else 0
     if first:
         console.print(f"going on from the checkpoint after {first} edits")
     chain = run_trajectory(
         spec.id,
-        method.build(hyperparameters, moments),
+        editor,
         model,
         requests,
         batch_size=options.batch_size,

@@ -61,7 +61,7 @@ class ModelEntry(_Part):
 class MethodEntry(_Part):
     """A method of the grid, with its departures from the preset."""
 
-    name: str = Field(description="A method, `memit` or `alphaedit+sphere`; `sphere plan` lists them all on a typo")
+    name: str = Field(description="A method, `memit` or `alphaedit+sphere`; `sphere methods` lists them")
     hyperparameters: dict[str, Any] = Field(default_factory=dict, description="Overrides on top of the preset")
     file: str | None = Field(default=None, description="MEMIT-style JSON file that replaces the preset")
     label: str | None = Field(default=None, description="Name in tables; needed where one method appears twice")

@@ -128,11 +128,15 @@ def _next_steps(sweep: Sweep, options: RunOptions, result: SweepResult) -> list[
         return ["stopped; the same command goes on from the last checkpoints"]
     if result.failures:
         return [f"tracebacks: {options.root}/trajectories/*/error.json and {options.root}/errors/"]
-    return [
-        f"next: sphere table {options.root} --by edits      the scores along the way",
-        f"      sphere status {options.root}                each trajectory",
-        "      sphere edit --help                            one trajectory on a model of your own",
-    ]
+    steps = {
+        f"sphere table {options.root} --by edits": "the scores along the way",
+        f"sphere status {options.root}": "each trajectory",
+        "sphere methods": "what else could be in the grid",
+        "sphere edit --help": "one trajectory on a model of your own",
+    }
+    width = max(len(command) for command in steps)
+    lines = [f"      {command:<{width}}   {meaning}" for command, meaning in steps.items()]
+    return [f"next: {lines[0].strip()}", *lines[1:]]
 
 
 def _absolute(root: str) -> str:

@@ -109,7 +109,8 @@ def _rows(plan: SweepPlan, grouped: dict[tuple[str, str, str, int | None], dict[
         key = (trajectory.model, _stream(trajectory), trajectory.title)
         planned[key] = planned.get(key, 0) + 1
     places: dict[tuple[str, str, str], int] = {}
-    for model, stream, title in planned:
+    order = {(model, stream): place for place, (model, stream, _) in enumerate(reversed(planned))}
+    for model, stream, title in sorted(planned, key=lambda key: -order[key[:2]]):
         places.setdefault((model, stream, UNEDITED), len(places))
         places.setdefault((model, stream, title), len(places))
     rows = []

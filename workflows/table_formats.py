@@ -16,9 +16,9 @@ def table_markdown(table: ResultsTable, *, width: int | None = None) -> str:
     """Return the table as Markdown, with what is missing listed below it.
 
     A table wider than `width` characters is given in parts, one a protocol. The `token` protocol is left to CSV and
-    Parquet: on targets of one token it repeats `argmax`.
+    Parquet where it only repeats `argmax`, as it does on targets of one token.
     """
-    columns = [name for name in table.columns if column_group(name) != "token"]
+    columns = [name for name in table.columns if column_group(name) != "token" or not _repeats_argmax(table)]
     parts = [_heading(table)]
     whole = _markdown_part(table, columns)
     if width is None or max(len(line) for line in whole.splitlines()) <= width:
@@ -32,6 +32,15 @@ def table_markdown(table: ResultsTable, *, width: int | None = None) -> str:
         parts.append(f"\nNot finished, so not or not wholly in the table ({len(table.missing)}):\n")
         parts.extend(f"- {missing_line(state)}" for state in table.missing)
     return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _repeats_argmax(table: ResultsTable) -> bool:
+    pairs = [(name, name.replace("token", "argmax")) for name in table.columns if column_group(name) == "token"]
+    return all(
+        (row.cells[name].text() if name in row.cells else "") == (row.cells[other].text() if other in row.cells else "")
+        for row in table.rows
+        for name, other in pairs
+    )
 
 
 def _heading(table: ResultsTable) -> str:
@@ -54,6 +63,7 @@ def _markdown_part(table: ResultsTable, columns: list[str]) -> str:
         + [_seeds(row)]
         + [row.cells[name].text() if name in row.cells else "–" for name in columns]
         for row in table.rows
+        if any(name in row.cells for name in columns)
     ]
     return _pipes(head, lines)
 

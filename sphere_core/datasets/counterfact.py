@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sphere_core.datasets.records import read_records, required_text, text_list
+from sphere_core.datasets.records import placed, read_records, required_text, text_list
 from sphere_core.requests import EditRequest, Probe
 
 __all__ = ["counterfact_requests", "load_counterfact"]
@@ -42,4 +42,4 @@ def _request(record: Mapping[str, object], case_id: str, where: str) -> EditRequ
     for text in text_list(record, "neighborhood_prompts", where=where):
         if target_true is not None:
             probes.append(Probe("neighborhood", text, target_true, target_new))
-    return EditRequest(case_id, prompt, subject, target_new, target_true, tuple(probes))
+    return placed(lambda: EditRequest(case_id, prompt, subject, target_new, target_true, tuple(probes)), where=where)

@@ -1,19 +1,19 @@
 """Reading JSON records with errors that name the file, the record and the field."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sphere_core.errors import InputError
+from sphere_core.json_files import read_text
+from sphere_core.requests import EditRequest
 
-__all__ = ["read_records", "required_text", "text_list"]
+__all__ = ["placed", "read_records", "required_text", "text_list"]
 
 
 def read_records(path: Path) -> list[Mapping[str, object]]:
     """Read a JSON list (or JSON lines) of objects; raises InputError for a missing or malformed file."""
-    if not path.is_file():
-        raise InputError("requests file not found", where=str(path), remedy="check the path")
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path, what="requests file")
     try:
         if text.lstrip().startswith("["):
             records = json.loads(text)
@@ -61,3 +61,12 @@ def text_list(record: Mapping[str, object], field: str, *, where: str) -> list[s
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InputError(f"field '{field}' must be a list of texts", where=where)
     return list(value)
+
+
+def placed(build: Callable[[], EditRequest], *, where: str) -> EditRequest:
+    """Build a request; what is wrong with it is told with the file and the record it stands in."""
+    try:
+        return build()
+    except InputError as error:
+        field = (error.where or "").rpartition(", ")[2]
+        raise InputError(error.what, where=f"{where}, {field}", remedy=error.remedy) from error

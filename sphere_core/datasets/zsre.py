@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sphere_core.datasets.records import read_records, required_text, text_list
+from sphere_core.datasets.records import placed, read_records, required_text, text_list
 from sphere_core.errors import InputError
 from sphere_core.requests import EditRequest, Probe
 
@@ -43,4 +43,4 @@ def _request(record: Mapping[str, object], where: str, case_id: str) -> EditRequ
         answer = required_text(record, "loc_ans", where=where).strip()
         probes.append(Probe("neighborhood", required_text(record, "loc", where=where) + "?", answer))
     prompt = question.replace(subject, "{}", 1)
-    return EditRequest(case_id, prompt, subject, target, None, tuple(probes))
+    return placed(lambda: EditRequest(case_id, prompt, subject, target, None, tuple(probes)), where=where)

@@ -1,12 +1,12 @@
 """Context templates: short texts sampled from the model, seeded, and kept with the run."""
 
-import json
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from sphere_core.errors import InputError
+from sphere_core.json_files import read_json
 from sphere_core.locate.prompts import Contexts, pad_right
 from sphere_core.models.editable import EditableModel
 
@@ -48,12 +48,7 @@ def sample_contexts(model: EditableModel, settings: ContextSettings, seed: int) 
 
 def read_contexts(path: Path) -> Contexts:
     """Read a JSON list of template groups; raises InputError where a template lacks '{}'."""
-    if not path.is_file():
-        raise InputError("contexts file not found", where=str(path), remedy="check the path")
-    try:
-        groups = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"not valid JSON: {error.msg}", where=f"{path}, line {error.lineno}") from error
+    groups = read_json(path, what="contexts file")
     shaped = isinstance(groups, list) and all(isinstance(group, list) and group for group in groups) and groups
     if not shaped or not all(isinstance(t, str) and t.count("{}") == 1 for group in groups for t in group):
         raise InputError(

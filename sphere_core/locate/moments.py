@@ -4,13 +4,14 @@ Symbols: k `[d]` the input of a site at one token, N tokens in all, C0 `[d, d]` 
 """
 
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from sphere_core.errors import InputError
@@ -133,6 +134,12 @@ def check_moments(moments: SecondMoments, sites: Sequence[Site], *, where: str) 
             )
         if not bool(torch.isfinite(moment).all()):
             raise InputError(f"the second moment of layer {site.layer} is not finite", where=where)
+        if not torch.allclose(moment, moment.T, rtol=1e-3, atol=1e-6 * float(moment.abs().max())):
+            raise InputError(
+                f"the second moment of layer {site.layer} is not symmetric",
+                where=where,
+                remedy="a second moment is E[k k^T]; give the statistics themselves, not another matrix",
+            )
 
 
 def null_space(moment: torch.Tensor, *, threshold: float | None, share: float | None) -> Subspace:
@@ -187,7 +194,7 @@ def _read_npz(path: Path) -> tuple[dict[str, torch.Tensor], int, dict[str, str]]
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name]) for name in archive.files if _is_layer(name)}
             count = int(archive["count"]) if "count" in archive.files else 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"not a readable npz file: {error}", where=str(path)) from error
     return arrays, count, {"imported_from": path.name}
 
@@ -197,7 +204,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], int, dict[st
         with safe_open(path, framework="pt") as archive:
             header = json.loads((archive.metadata() or {}).get("moments", "{}"))
             arrays = {name: archive.get_tensor(name) for name in archive.keys() if _is_layer(name)}  # noqa: SIM118
-    except Exception as error:
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"not a readable safetensors file: {error}", where=str(path)) from error
     return arrays, int(header.get("count", 0)), dict(header.get("provenance", {}))
 

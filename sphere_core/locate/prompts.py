@@ -1,6 +1,6 @@
 """Prompts as token ids, with the subject found by character offsets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,17 @@ from transformers import PreTrainedTokenizerBase
 from sphere_core.errors import InputError
 from sphere_core.requests import EditRequest
 
-__all__ = ["Contexts", "SubjectPrompt", "encode_prompt", "in_context", "pad_right", "target_ids"]
+__all__ = [
+    "Contexts",
+    "SubjectPrompt",
+    "encode_prompt",
+    "in_context",
+    "pad_right",
+    "shared_length",
+    "target_ids",
+    "text_ids",
+    "without_closing",
+]
 
 # Template groups: each template holds '{}' where the prompt goes. The first group is the bare prompt.
 Contexts = tuple[tuple[str, ...], ...]
@@ -31,13 +41,13 @@ def in_context(context: str, prompt: str) -> str:
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, subject: str) -> SubjectPrompt:
     """Encode a prompt with the subject in place of '{}' and find the subject's last token.
 
-    The token is the one that covers the subject's last character, by the tokenizer's offsets; special
-    tokens are whatever the tokenizer adds by itself. Raises InputError where no token covers it.
+    The token is the one that covers the subject's last character, by the tokenizer's offsets. Special tokens that the
+    tokenizer puts before a text stay; those it puts after are dropped. Raises InputError where no token covers it.
     """
     start = prompt.index("{}")
     last_character = start + len(subject) - 1
     text = prompt.replace("{}", subject, 1)
-    encoded = tokenizer(text, return_offsets_mapping=True)
+    encoded = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
     spans = encoded["offset_mapping"]
     covering = [index for index, (begin, end) in enumerate(spans) if begin <= last_character < end]
     if not covering:
@@ -46,15 +56,49 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, subject: str)
             where=f"prompt {text!r}",
             remedy="the tokenizer drops these characters; give the subject as it is spelled in the prompt",
         )
-    return SubjectPrompt(tuple(encoded["input_ids"]), covering[-1])
+    return SubjectPrompt(without_closing(encoded["input_ids"], encoded["special_tokens_mask"]), covering[-1])
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    """Return a text's token ids, with the special tokens that open it and without those that close it."""
+    encoded = tokenizer(text, return_special_tokens_mask=True)
+    return without_closing(encoded["input_ids"], encoded["special_tokens_mask"])
+
+
+def without_closing(ids: Sequence[int], special: Sequence[int]) -> tuple[int, ...]:
+    """Drop the special tokens at the end: a tokenizer may close a text, and what is closed cannot be continued."""
+    end = len(ids)
+    while end and special[end - 1]:
+        end -= 1
+    return tuple(ids[:end]) if end else tuple(ids)
+
+
+def shared_length(left: Iterable[int], right: Iterable[int]) -> int:
+    """Return how many leading ids two sequences share."""
+    count = 0
+    for one, other in zip(left, right, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
 
 
 def target_ids(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> tuple[int, ...]:
-    """Return the token ids of ' ' + the new target, without special tokens; raises InputError where it is empty."""
-    ids = tokenizer(" " + request.target_new, add_special_tokens=False)["input_ids"]
+    """Return the ids of the new target as it continues the prompt; raises InputError where it has none.
+
+    They are what the encoding of prompt, space and target has after the prompt's own ids: the tokens that are scored
+    later, also for tokenizers that mark the start of a text. Where a token spans the joint, the target is
+    encoded by itself.
+    """
+    head = text_ids(tokenizer, request.question)
+    whole = text_ids(tokenizer, f"{request.question} {request.target_new}")
+    if shared_length(head, whole) == len(head):
+        ids = whole[len(head) :]
+    else:
+        ids = tuple(tokenizer(" " + request.target_new, add_special_tokens=False)["input_ids"])
     if not ids:
         raise InputError("the target has no token", where=f"case {request.case_id}, field target_new")
-    return tuple(ids)
+    return ids
 
 
 def pad_right(rows: Sequence[Sequence[int]], *, fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

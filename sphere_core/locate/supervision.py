@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sphere_core.locate.prompts import pad_right, target_ids
+from sphere_core.locate.prompts import pad_right, target_ids, text_ids
 from sphere_core.models.editable import EditableModel
 from sphere_core.requests import EditRequest
 
@@ -42,7 +42,7 @@ def supervise(model: EditableModel, requests: Sequence[EditRequest]) -> Supervis
     """Encode requests for teacher forcing: target ids follow the prompt's ids, as the model will see them."""
     rows, entries = [], []
     for index, request in enumerate(requests):
-        prompt = list(model.tokenizer(request.question)["input_ids"])
+        prompt = text_ids(model.tokenizer, request.question)
         target = target_ids(model.tokenizer, request)
         entries += [(index, len(prompt) - 1 + k, token, 1 / len(target)) for k, token in enumerate(target)]
         rows.append([*prompt, *target[:-1]])

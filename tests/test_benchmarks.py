@@ -1,0 +1,117 @@
+"""The benchmark at tiny sizes: both forms give the same, and the runner prints, writes and says what was missed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import GPT2Config
+from typer import Typer
+from typer.testing import CliRunner
+
+from benchmarks import __main__ as runner
+from benchmarks.alone import run_task
+from benchmarks.energy import worst_difference
+from benchmarks.keys import gpt2_keys
+from benchmarks.projections import layer_rows
+from benchmarks.pruning import read_out_rows
+from benchmarks.rows import Row
+from benchmarks.steps import state_size, step_rows
+from benchmarks.targets import gpt2_targets
+from benchmarks.timing import measured_apart
+from sphere_core.linalg import Subspace
+from sphere_core.solver import KeyHistory, MomentPrior, NullSpacePrior, Prior, least_squares_update
+from sphere_core.spectrum import gram_of_rows
+
+TINY = GPT2Config(n_embd=32, n_layer=4, n_head=4, vocab_size=300, n_positions=64, initializer_range=0.2)
+
+
+def test_targets_agree() -> None:
+    # 84 rows: four groups of different spans.
+    row = gpt2_targets(TINY, 1, count=12, alone=3, repeats=1)
+    assert row.difference is not None
+    assert row.difference < 1e-4
+
+
+def test_keys_agree() -> None:
+    row = gpt2_keys(TINY, (1, 2), count=5, repeats=1)
+    assert row.difference is not None
+    assert row.difference < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(24, 72), (72, 24)])
+def test_layer_forms_agree(shape: tuple[int, int]) -> None:
+    rows = [*layer_rows(*shape, repeats=1), *read_out_rows(120, 150, repeats=1)]
+    assert [row.what for row in rows if row.difference is None or row.difference > 1e-9] == []
+
+
+def test_steps_agree_and_the_state_is_counted() -> None:
+    rows = step_rows(350, 24, (100, 200), repeats=1)
+    assert [row.what for row in rows if row.difference is None or row.difference > 1e-9] == []
+    # Keys in fp32 and their factor in fp64.
+    assert state_size(400, 200, 2).measured == pytest.approx(2 * (400 * 200 * 4 + 200 * 200 * 8) / 1e9)
+
+
+def test_energy_agrees_with_the_double_loop() -> None:
+    assert worst_difference() < 1e-10
+
+
+@pytest.mark.parametrize("prior_kind", ["moment", "null space"])
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+def test_a_factor_carried_along_gives_the_same_update(prior_kind: str, weight: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    width = 40
+    basis, _ = torch.linalg.qr(torch.randn(width, 12, generator=generator, dtype=torch.float64))
+    moment = torch.randn(width, 90, generator=generator)
+    prior: Prior = NullSpacePrior(Subspace(basis, complement=True), 0.5)
+    if prior_kind == "moment":
+        prior = MomentPrior(moment @ moment.T / 90, weight=2.0, ridge=0.0, width=width)
+    carried, plain = KeyHistory(), KeyHistory()
+    # The last batch takes the history over the width: columns and factor become the Gram matrix.
+    for count in (3, 7, 1, 20, 15):
+        keys, residuals = (torch.randn(size, count, generator=generator) for size in (width, 6))
+        found = least_squares_update(prior, carried, keys, residuals, history_weight=weight).dense()
+        expected = least_squares_update(prior, plain, keys, residuals, history_weight=weight).dense()
+        assert float((found - expected).norm() / expected.norm()) < 1e-11
+        carried = carried.append(keys, prior=prior, weight=weight)
+        plain = plain.append(keys)
+        assert (carried.factor is None) == (carried.gram is not None)
+    assert carried.gram is not None
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 17])
+def test_mirrored_gram_matrix(count: int) -> None:
+    matrix = torch.randn(count, 9, generator=torch.Generator().manual_seed(count), dtype=torch.float64)
+    assert torch.allclose(gram_of_rows(matrix), matrix @ matrix.T, rtol=1e-14, atol=1e-14)
+
+
+def test_a_process_of_its_own_reports_time_and_memory() -> None:
+    found = measured_apart("energy", 64, 96, threads=1)
+    assert set(found) == {"seconds", "peak", "beyond"}
+    assert 0 < found["peak"] < 4
+    with pytest.raises(ValueError, match="unknown task"):
+        run_task("walk", 2, 2)
+
+
+@pytest.mark.parametrize(("seconds", "code", "mark"), [(1.0, 0, "yes"), (3.0, 1, "NO")])
+def test_runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float, code: int, mark: str) -> None:
+    rows = [Row("a thing", "its setting", seconds, "s", 2.0)]
+    monkeypatch.setattr(runner, "BENCHMARKS", {"thing": lambda threads: rows})
+    monkeypatch.setattr(runner, "__file__", str(tmp_path / "__main__.py"))
+    app = Typer()
+    app.command()(runner.main)
+    result = CliRunner().invoke(app, ["--threads", "1", "--write", "found"])
+    assert result.exit_code == code
+    assert "a thing" in result.stdout
+    assert mark in result.stdout
+    written = json.loads((tmp_path / "results" / "found.json").read_text(encoding="utf-8"))
+    assert written["rows"][0]["measured"] == seconds
+    assert CliRunner().invoke(app, ["--only", "nothing"]).exit_code == 2
+
+
+def test_a_ratio_must_be_reached_and_a_cost_kept_to() -> None:
+    assert Row("r", "", 5.0, "x", 5.0).met
+    assert not Row("r", "", 4.9, "x", 5.0).met
+    assert Row("c", "", 4.9, "GB", 5.0).met
+    assert not Row("r", "", 9.0, "x", 5.0, difference=1e-3, tolerance=1e-4).met
+    assert Row("r", "", 9.0, "x").met is None
