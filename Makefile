@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	>/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help quickstart test check fmt
+.PHONY: help quickstart test check benchmark fmt
 
 help: ## Show this list
 	@echo 'Usage: make TARGET'
@@ -30,6 +30,9 @@ check: $(STAMP) ## Lint, formatting and types
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+
+benchmark: $(STAMP) ## Measure every speed-up against the published way and print the table
+	$(BIN)/python -m benchmarks
 
 fmt: $(STAMP) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -9,6 +9,7 @@ from sphere_core.regularizers import Prune
 __all__ = ["measure", "read_out_rows", "two_svds"]
 
 TOLERANCE = 1e-5
+DIRECTIONS = 100
 
 
 def two_svds(change: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
@@ -28,11 +29,14 @@ def read_out_rows(rows: int, width: int, *, repeats: int) -> list[Row]:
     small *= 0.5 * largest / torch.linalg.matrix_norm(small)
     wide = torch.randn(rows, width, generator=generator)
     wide *= 0.9 * largest / torch.linalg.matrix_norm(wide, 2)
-    large = 3 * wide
+    batch = torch.randn(rows, DIRECTIONS, generator=generator) @ torch.randn(DIRECTIONS, width, generator=generator)
+    # The least of its singular values exceeds |W_0|: as many as a batch has edits.
+    batch *= 1.2 * largest / torch.linalg.svdvals(batch)[DIRECTIONS - 1]
     return [
         _row("PRUNE, small change", "Frobenius norm 0.5 |W_0|", small, base, repeats),
         _row("PRUNE, change just below", "largest singular value 0.9 |W_0|", wide, base, repeats),
-        _row("PRUNE, large change", "largest singular value 2.7 |W_0|", large, base, repeats),
+        _row("PRUNE, large change", f"{DIRECTIONS} singular values above |W_0|", batch + small, base, repeats),
+        _row("PRUNE, everything large", "largest singular value 2.7 |W_0|, most above it", 3 * wide, base, repeats),
     ]
 
 

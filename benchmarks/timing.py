@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
@@ -52,5 +53,7 @@ def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
 def measured_apart(task: str, rows: int, width: int, *, threads: int) -> dict[str, float]:
     """Run a task of `benchmarks.alone` in a process of its own and return its seconds and GB."""
     command = [sys.executable, "-m", "benchmarks.alone", task, str(rows), str(width), str(threads)]
-    found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    repository = Path(__file__).resolve().parent.parent
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=repository)
+    found: dict[str, float] = json.loads(done.stdout)
     return found

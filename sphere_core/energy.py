@@ -27,9 +27,9 @@ class Energy:
 
 def row_directions(weight: torch.Tensor) -> torch.Tensor:
     """Return rows scaled to unit length, float64 `[o, d]`; a zero row stays zero."""
-    wide = weight.double()
-    norms: torch.Tensor = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
-    return wide / norms.clamp_min(torch.finfo(torch.float64).tiny)
+    wide = weight.to(torch.float64, copy=True)
+    norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+    return wide.div_(norms.clamp_min_(torch.finfo(torch.float64).tiny))
 
 
 def hyperspherical_energy(weight: torch.Tensor) -> Energy:

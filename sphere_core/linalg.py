@@ -99,7 +99,7 @@ class Subspace:
         """Return `P X` for X `[d, n]`, float64."""
         wide = columns.double()
         basis = self.basis.to(wide)
-        along = basis @ (basis.T @ wide)
+        along = ((wide.T @ basis) @ basis.T).T
         inside = wide - along if self.complement else along
         if self.removed is None:
             return inside

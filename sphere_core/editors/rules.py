@@ -56,7 +56,10 @@ class LeastSquaresRule:
         """Append the batch's keys where the method keeps them."""
         if not self.keeps_history or self.history_weight == 0:
             return state
-        return EditorState(KeyHistory.of(state).append(write.keys, window=self.history_window).state())
+        history = KeyHistory.of(state).append(
+            write.keys, window=self.history_window, prior=self.prior, weight=self.history_weight
+        )
+        return EditorState(history.state())
 
 
 @dataclass(frozen=True)

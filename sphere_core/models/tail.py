@@ -9,7 +9,7 @@ Symbols: m rows, T tokens, S tokens from a row's start on, h width.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +20,10 @@ from sphere_core.models.calls import CACHE_NAMES, call_layer, gather_positions, 
 from sphere_core.models.editable import EditableModel
 
 __all__ = ["Tail", "record_tail"]
+
+# Rows are run in at most this many groups of similar span; each costs the layers' overhead once more.
+_MOST_GROUPS = 4
+_FEW_ROWS = 16
 
 
 class _PrefixCache:
@@ -39,45 +43,76 @@ class _PrefixCache:
 
 
 @dataclass(frozen=True)
-class Tail:
-    """Recorded calls of the layers after `layer`.
+class _Group:
+    """Rows of about the same span, run together: `rows` are their places in the tail.
 
-    `hidden` `[m, S, h]` is that layer's output from each row's start on; `mask` `[m, 1, S, P + S]` is additive.
-    `arguments` holds, for each later layer, the tensors that go with its rows and what else it is called with.
+    `mask` `[r, 1, s, p + s]` is additive; `arguments` holds, for each later layer, the tensors that go with its rows
+    and what else it is called with.
     """
 
-    hidden: torch.Tensor
+    rows: torch.Tensor
     mask: torch.Tensor
-    layers: tuple[nn.Module, ...]
     prefixes: Mapping[int, tuple[torch.Tensor, torch.Tensor]]
     arguments: tuple[Mapping[str, Any], ...]
 
-    def select(self, rows: torch.Tensor) -> "Tail":
-        """Keep only some rows (indices `[m']`)."""
+    def select(self, kept: torch.Tensor, places: torch.Tensor) -> "_Group":
+        """Keep some of the rows (indices `[r']`), which then have other places `[r']` in the tail."""
 
         def pick(value: object) -> Any:
             if isinstance(value, torch.Tensor):
-                return value[rows.to(value.device)]
+                return value[kept.to(value.device)]
             if isinstance(value, tuple):
                 return tuple(pick(item) for item in value)
             return value
 
-        return replace(
-            self,
-            hidden=pick(self.hidden),
+        return _Group(
+            rows=places,
             mask=pick(self.mask),
             prefixes={layer: pick(pair) for layer, pair in self.prefixes.items()},
             arguments=tuple({name: pick(value) for name, value in call.items()} for call in self.arguments),
         )
 
-    def run(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Map the layer's output `[m, S, h]` to the last layer's output, before the final norm."""
+    def run(self, layers: tuple[nn.Module, ...], hidden: torch.Tensor) -> torch.Tensor:
+        """Map `[m, S, h]` to the outputs of this group's rows, `[r, S, h]`, zero after the group's span."""
+        total, span = hidden.shape[1], self.mask.shape[2]
+        hidden = hidden[self.rows.to(hidden.device), :span]
         cache = _PrefixCache(self.prefixes)
-        for layer, arguments in zip(self.layers, self.arguments, strict=True):
+        for layer, arguments in zip(layers, self.arguments, strict=True):
             call = {**arguments, "attention_mask": self.mask.to(hidden)}
             call = {name: cache if name in CACHE_NAMES else value for name, value in call.items()}
             hidden = call_layer(layer, hidden, call)
-        return hidden
+        return nn.functional.pad(hidden, (0, 0, 0, total - span))
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Recorded calls of the layers after `layer`.
+
+    `hidden` `[m, S, h]` is that layer's output from each row's start on. Short rows are run apart from long ones, so
+    that padding costs little.
+    """
+
+    hidden: torch.Tensor
+    layers: tuple[nn.Module, ...]
+    groups: tuple[_Group, ...]
+
+    def select(self, rows: torch.Tensor) -> "Tail":
+        """Keep only some rows (indices `[m']`)."""
+        places = torch.full((len(self.hidden),), -1, device=rows.device)
+        places[rows] = torch.arange(len(rows), device=rows.device)
+        groups = []
+        for group in self.groups:
+            moved = places[group.rows]
+            kept = (moved >= 0).nonzero().squeeze(1)
+            if len(kept):
+                groups.append(group.select(kept, moved[kept]))
+        return Tail(self.hidden[rows.to(self.hidden.device)], self.layers, tuple(groups))
+
+    def run(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map the layer's output `[m, S, h]` to the last layer's output, before the final norm; zero in padding."""
+        outputs = [group.run(self.layers, hidden) for group in self.groups]
+        order = torch.cat([group.rows for group in self.groups]).argsort()
+        return torch.cat(outputs)[order.to(hidden.device)]
 
 
 def record_tail(model: EditableModel, layer: int, ids: torch.Tensor, mask: torch.Tensor, starts: torch.Tensor) -> Tail:
@@ -99,30 +134,71 @@ def record_tail(model: EditableModel, layer: int, ids: torch.Tensor, mask: torch
     finally:
         for handle in handles:
             handle.remove()
-    lengths = mask.sum(dim=1)
-    span = int((lengths - starts).max())
-    positions = (starts[:, None] + torch.arange(span, device=starts.device)).clamp_max(ids.shape[1] - 1)
-    prefix = int(starts.max())
-    prefixes = {layer + 1 + index: _prefix(cache, layer + 1 + index, prefix) for index in range(len(later))}
+    spans = mask.sum(dim=1) - starts
+    recorded = [calls[index] for index in range(len(later))]
     return Tail(
-        hidden=gather_positions(outputs[0], positions),
-        mask=_causal_mask(starts, lengths, prefix, span),
+        hidden=gather_positions(outputs[0], _positions(starts, int(spans.max()), ids.shape[1])),
         layers=tuple(later),
-        prefixes=prefixes,
-        arguments=tuple(_cut(calls[index], positions) for index in range(len(later))),
+        groups=tuple(
+            _group(rows, starts, spans, ids.shape, recorded, cache, first=layer + 1) for rows in _by_span(spans)
+        ),
     )
 
 
-def _prefix(cache: DynamicCache, layer: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _by_span(spans: torch.Tensor) -> list[torch.Tensor]:
+    """Return the rows in groups of similar span, at most four and none of few rows, in order of span."""
+    count = len(spans)
+    groups = min(_MOST_GROUPS, -(-count // _FEW_ROWS))
+    ordered = spans.sort().values
+    limits = [int(ordered[(count * (index + 1) - 1) // groups]) for index in range(groups)]
+    lower = [-1, *limits]
+    found = [((spans > low) & (spans <= high)).nonzero().squeeze(1) for low, high in zip(lower, limits, strict=False)]
+    return [rows for rows in found if len(rows)]
+
+
+def _group(
+    rows: torch.Tensor,
+    starts: torch.Tensor,
+    spans: torch.Tensor,
+    shape: torch.Size,
+    calls: list[dict[str, Any]],
+    cache: DynamicCache,
+    *,
+    first: int,
+) -> _Group:
+    total, length = shape
+    span, prefix = int(spans[rows].max()), int(starts[rows].max())
+    positions = _positions(starts[rows], span, length)
+    return _Group(
+        rows=rows,
+        mask=_causal_mask(starts[rows], spans[rows], prefix, span),
+        prefixes={first + index: _prefix(cache, first + index, rows, prefix) for index in range(len(calls))},
+        arguments=tuple(_cut(call, rows, total, positions) for call in calls),
+    )
+
+
+def _positions(starts: torch.Tensor, span: int, length: int) -> torch.Tensor:
+    """Return the positions `[m, S]` that are run again, those past the end moved to it."""
+    return (starts[:, None] + torch.arange(span, device=starts.device)).clamp_max(length - 1)
+
+
+def _prefix(cache: DynamicCache, layer: int, rows: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     entry = cache.layers[layer]
     keys, values = getattr(entry, "keys", None), getattr(entry, "values", None)
     if not isinstance(keys, torch.Tensor) or not isinstance(values, torch.Tensor) or keys.shape[2] < length:
         raise RuntimeError(f"layer {layer} keeps no keys and values for {length} positions")
-    return keys[:, :, :length], values[:, :, :length]
+    chosen = rows.to(keys.device)
+    return keys[chosen, :, :length], values[chosen, :, :length]
 
 
-def _cut(arguments: Mapping[str, Any], positions: torch.Tensor) -> dict[str, Any]:
-    """Cut one layer's recorded arguments to the positions that are run again."""
+def _cut(arguments: Mapping[str, Any], rows: torch.Tensor, total: int, positions: torch.Tensor) -> dict[str, Any]:
+    """Cut one layer's recorded arguments to some rows and to the positions that are run again."""
+
+    def cut_to(values: torch.Tensor) -> torch.Tensor:
+        # What has a single row, or none of its own, goes with every row.
+        chosen = values[rows.to(values.device)] if values.shape[0] == total else values
+        return gather_positions(chosen, positions)
+
     cut: dict[str, Any] = {}
     for name, value in arguments.items():
         if name == "attention_mask" or name in CACHE_NAMES:
@@ -130,9 +206,9 @@ def _cut(arguments: Mapping[str, Any], positions: torch.Tensor) -> dict[str, Any
         elif name == "cache_position":
             continue
         elif name == "position_ids" and isinstance(value, torch.Tensor):
-            cut[name] = gather_positions(value.unsqueeze(-1), positions).squeeze(-1)
+            cut[name] = cut_to(value.unsqueeze(-1)).squeeze(-1)
         elif name.startswith("position_embeddings") and value is not None:
-            cut[name] = tuple(gather_positions(item, positions) for item in value)
+            cut[name] = tuple(cut_to(item) for item in value)
         elif isinstance(value, torch.Tensor):
             raise RuntimeError(f"a decoder layer takes the tensor '{name}', which cannot be cut by position")
         else:
@@ -142,12 +218,12 @@ def _cut(arguments: Mapping[str, Any], positions: torch.Tensor) -> dict[str, Any
     return cut
 
 
-def _causal_mask(starts: torch.Tensor, lengths: torch.Tensor, prefix: int, span: int) -> torch.Tensor:
+def _causal_mask(starts: torch.Tensor, spans: torch.Tensor, prefix: int, span: int) -> torch.Tensor:
     """Return the additive mask `[m, 1, S, P + S]`: all constant positions of the row, then causally its own."""
     offsets = torch.arange(span, device=starts.device)
     before = torch.arange(prefix, device=starts.device)[None, None, :] < starts[:, None, None]
     causal = offsets[None, :, None] >= offsets[None, None, :]
-    inside = offsets[None, None, :] < (lengths - starts)[:, None, None]
+    inside = offsets[None, None, :] < spans[:, None, None]
     allowed = torch.cat([before.expand(-1, span, -1), causal & (inside | (offsets[:, None] == offsets))], dim=2)
     return (
         torch.zeros(allowed.shape)

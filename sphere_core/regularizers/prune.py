@@ -4,7 +4,7 @@ largest."""
 import torch
 
 from sphere_core.linalg import symmetric_eigen
-from sphere_core.spectrum import spectral_norm
+from sphere_core.spectrum import gram_of_rows, spectral_norm
 
 __all__ = ["Prune"]
 
@@ -14,8 +14,9 @@ class Prune:
 
     A read-out: what is scored is W_0 plus the damped change; editing goes on with the undamped weights. Natural log,
     as in the code released with SPHERE; AlphaEdit's release adds the damped change to the already edited weight, which
-    counts it twice. Only the singular values above s_0 are computed with their vectors, from the smaller
-    Gram matrix; nothing is decomposed when the Frobenius norm is at most s_0. A change that is not finite is passed on.
+    counts it twice. Only the singular values above s_0 are computed with their vectors, from the smaller Gram matrix;
+    nothing is decomposed when the Frobenius norm, or a Cholesky factor, shows that none exceeds s_0. A change that is
+    not finite is passed on.
     """
 
     def __init__(self) -> None:
@@ -33,13 +34,17 @@ class Prune:
         if float(torch.linalg.matrix_norm(wide)) <= limit:
             return wide
         tall = wide.shape[0] > wide.shape[1]
-        gram = wide.T @ wide if tall else wide @ wide.T
+        gram = gram_of_rows(wide.T if tall else wide)
+        # limit^2 I - G has a Cholesky factor exactly when no singular value reaches the limit.
+        margin = -gram
+        margin.diagonal().add_(limit**2)
+        if not int(torch.linalg.cholesky_ex(margin)[1]):
+            return wide
         squares, vectors = symmetric_eigen(gram)
         above = squares > limit**2
-        if not bool(above.any()):
-            return wide
         values, directions = squares[above].sqrt(), vectors[:, above]
         shrink = (values.log() - torch.log(values.new_tensor(limit)) + limit) / values - 1
-        if tall:
-            return wide + ((wide @ directions) * shrink) @ directions.T
-        return wide + (directions * shrink) @ (directions.T @ wide)
+        # multi_dot takes the cheaper order: few directions go to the change, many are multiplied out first.
+        factors = [wide, directions * shrink, directions.T] if tall else [directions * shrink, directions.T, wide]
+        damping: torch.Tensor = torch.linalg.multi_dot(factors)
+        return wide + damping

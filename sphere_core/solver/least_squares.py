@@ -9,6 +9,8 @@ Editors differ only in Pi and in what they keep of H. All in float64.
 Two forms of A^{-1} K, chosen by size. Key memory, while N + n < d, with M = [sqrt(h) H, K] and G = Pi^{-1} M
 (Woodbury):
     A^{-1} M = G (I + M^T G)^{-1}, of which the last n columns count; no d x d state.
+Where the history carries the Cholesky factor of its own block of I + M^T G, a batch costs O(d N n + N^2 n) and
+Pi^{-1} is applied to 2 n columns instead of N + n.
 Dense, otherwise: a Cholesky factor of A itself.
 """
 
@@ -28,23 +30,32 @@ class KeyHistory:
     """Keys of earlier batches: as columns `[d, N]` fp32 while N < d, then as their Gram matrix `[d, d]` float64.
 
     Columns are the smaller state until N reaches d. With a `window` only the latest columns are kept, as columns.
+    `factor` `[N, N]` float64 goes with the columns: the lower Cholesky factor of I + h H^T Pi^{-1} H, extended by each
+    batch. It is part of the state, so that a resumed trajectory goes on with the same bits.
     """
 
     columns: torch.Tensor | None = None
     gram: torch.Tensor | None = None
+    factor: torch.Tensor | None = None
 
     @classmethod
     def of(cls, state: EditorState) -> "KeyHistory":
         """Read a history from a state."""
-        return cls(state.tensors.get("columns"), state.tensors.get("gram"))
+        return cls(state.tensors.get("columns"), state.tensors.get("gram"), state.tensors.get("factor"))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the tensors that a checkpoint keeps."""
-        named = {"columns": self.columns, "gram": self.gram}
+        named = {"columns": self.columns, "gram": self.gram, "factor": self.factor}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
-    def append(self, keys: torch.Tensor, *, window: int | None = None) -> "KeyHistory":
-        """Return the history with a batch's keys `[d, n]` added."""
+    def append(
+        self, keys: torch.Tensor, *, window: int | None = None, prior: Prior | None = None, weight: float = 1.0
+    ) -> "KeyHistory":
+        """Return the history with a batch's keys `[d, n]` added.
+
+        With a `prior`, a constant of the trajectory, and the history's weight h the factor is kept too; a window, or
+        keys that are not finite, drop it.
+        """
         if self.gram is not None:
             wide = keys.to(self.gram)
             return KeyHistory(gram=self.gram + wide @ wide.T)
@@ -52,7 +63,11 @@ class KeyHistory:
         if window is not None:
             return KeyHistory(columns=columns[:, -window:].contiguous())
         if columns.shape[1] < columns.shape[0]:
-            return KeyHistory(columns=columns)
+            grows = prior is not None and (self.columns is None or self.factor is not None)
+            if prior is None or not grows or not bool(torch.isfinite(keys).all()):
+                return KeyHistory(columns=columns)
+            border = _border(prior, self, weight**0.5 * keys.double(), weight)
+            return KeyHistory(columns=columns, factor=border.extended(self.factor))
         wide = columns.double()
         return KeyHistory(gram=wide @ wide.T)
 
@@ -87,6 +102,8 @@ def least_squares_update(
     wide_keys, wide_residuals = keys.double(), residuals.double()
     if not bool(torch.isfinite(wide_keys).all() and torch.isfinite(wide_residuals).all()):
         return LowRankUpdate(torch.full_like(wide_residuals, torch.nan), torch.full_like(wide_keys, torch.nan))
+    if history.factor is not None:
+        return LowRankUpdate(wide_residuals, _factored_gain(prior, history, wide_keys, history_weight))
     memory = history.columns_with(wide_keys, history_weight)
     if memory is not None and memory.shape[1] < memory.shape[0]:
         return LowRankUpdate(wide_residuals, key_memory_gain(prior, memory, wide_keys.shape[1]))
@@ -120,6 +137,50 @@ def key_memory_gain(prior: Prior, memory: torch.Tensor, count: int) -> torch.Ten
     selector = torch.eye(core.shape[0], dtype=core.dtype, device=core.device)[:, -count:]
     factor = cholesky_factor(core, what="I + M^T Pi^{-1} M")
     return spread @ torch.cholesky_solve(selector, factor)
+
+
+@dataclass(frozen=True)
+class _Border:
+    """What new columns X `[d, n]` add to the factor L of I + h H^T Pi^{-1} H: `side` = L^{-1} sqrt(h) H^T Pi^{-1} X
+    `[N, n]` and `corner`, the factor of I + X^T Pi^{-1} X - side^T side; with `spread` = Pi^{-1} X and `earlier`, H in
+    float64."""
+
+    spread: torch.Tensor
+    earlier: torch.Tensor | None
+    side: torch.Tensor | None
+    corner: torch.Tensor
+
+    def extended(self, factor: torch.Tensor | None) -> torch.Tensor:
+        """Return the factor with the new rows."""
+        if factor is None or self.side is None:
+            return self.corner.contiguous()
+        right = torch.cat([torch.zeros_like(self.side), self.corner])
+        return torch.cat([torch.cat([factor.to(self.side), self.side.T]), right], dim=1)
+
+
+def _border(prior: Prior, history: KeyHistory, new: torch.Tensor, weight: float) -> _Border:
+    spread = prior.inverse(new)
+    corner = new.T @ spread
+    corner = (corner + corner.T) / 2
+    corner.diagonal().add_(1)
+    earlier, side = None, None
+    if history.factor is not None and history.columns is not None:
+        earlier = history.columns.to(new)
+        cross = weight**0.5 * (spread.T @ earlier).T
+        side = torch.linalg.solve_triangular(history.factor.to(new), cross, upper=False)
+        corner -= side.T @ side
+    return _Border(spread, earlier, side, cholesky_factor(corner, what="I + M^T Pi^{-1} M"))
+
+
+def _factored_gain(prior: Prior, history: KeyHistory, keys: torch.Tensor, weight: float) -> torch.Tensor:
+    """Return A^{-1} K from the history's factor: the same blocks of (I + M^T G)^{-1}, without the block of H."""
+    border = _border(prior, history, keys, weight)
+    last = torch.cholesky_inverse(border.corner)
+    gain = border.spread @ last
+    if border.side is None or border.earlier is None or history.factor is None:
+        return gain
+    shares = torch.linalg.solve_triangular(history.factor.to(keys).T, border.side @ last, upper=True)
+    return gain - prior.inverse(weight**0.5 * (border.earlier @ shares))
 
 
 def times_system(

@@ -45,7 +45,9 @@ class MomentPrior:
         """Return Pi^{-1} X; raises InputError where C0 is not positive definite."""
         if self._factor is None:
             self._factor = cholesky_factor(self._precision, what="the second moment C0")
-        return torch.cholesky_solve(columns.to(self._factor), self._factor)
+        # cholesky_solve copies the factor every time; two triangular solves do not.
+        half = torch.linalg.solve_triangular(self._factor, columns.to(self._factor), upper=False)
+        return torch.linalg.solve_triangular(self._factor.T, half, upper=True)
 
     def solve(self, gram: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """Return (Pi + gram)^{-1} X."""
