@@ -47,7 +47,8 @@ class MomentPrior:
             self._factor = cholesky_factor(self._precision, what="the second moment C0")
         # cholesky_solve copies the factor every time; two triangular solves do not.
         half = torch.linalg.solve_triangular(self._factor, columns.to(self._factor), upper=False)
-        return torch.linalg.solve_triangular(self._factor.T, half, upper=True)
+        whole: torch.Tensor = torch.linalg.solve_triangular(self._factor.T, half, upper=True)
+        return whole
 
     def solve(self, gram: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """Return (Pi + gram)^{-1} X."""
