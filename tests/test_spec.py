@@ -8,9 +8,13 @@ from pydantic import BaseModel
 from sweep_files import tiny, write_sweep
 
 from sphere_core.errors import InputError
+from sphere_core.hyperparameters import preset
+from sphere_core.methods import resolve_method
 from workflows.spec import SweepSpec, read_sweep
 from workflows.spec_errors import _model_in
 from workflows.yaml_text import read_yaml
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 def refusal(folder: Path, settings: dict[str, Any]) -> InputError:
@@ -20,13 +24,20 @@ def refusal(folder: Path, settings: dict[str, Any]) -> InputError:
 
 
 def test_the_quickstart_reads() -> None:
-    path = Path(__file__).resolve().parent.parent / "examples" / "quickstart.yaml"
-    spec, _ = read_sweep(path)
+    spec, _ = read_sweep(EXAMPLES / "quickstart.yaml")
     assert [method.title for method in spec.methods] == ["memit", "memit+sphere", "alphaedit", "alphaedit+sphere"]
     assert len(spec.wanted_checkpoints(spec.streams[0].edits)) >= 5
     assert set(spec.evaluators.settings()) == {"edit_quality", "general", "geometry"}
     assert len(spec.seeds) >= 2
     assert spec.streams[0].edits >= 500
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.yaml")))
+def test_every_example_reads_and_names_methods_that_exist(example: str) -> None:
+    spec, _ = read_sweep(EXAMPLES / example)
+    for entry in spec.methods:
+        method = resolve_method(entry.name)
+        preset(spec.models[0].preset, method.editor_name, method.regularizer_names, entry.hyperparameters)
 
 
 def test_short_forms(tmp_path: Path) -> None:
