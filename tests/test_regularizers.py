@@ -14,6 +14,7 @@ from sphere_core.editors.nse import strongest_neurons
 from sphere_core.editors.rules import EqualityRule, EvolvingNullSpaceRule, LeastSquaresRule
 from sphere_core.editors.shaping import Shaping
 from sphere_core.errors import InputError
+from sphere_core.hyperparameters import build_hyperparameters
 from sphere_core.linalg import DenseUpdate, LowRankUpdate, Subspace
 from sphere_core.methods import resolve_method
 from sphere_core.models import Site
@@ -302,3 +303,11 @@ def test_strongest_neurons() -> None:
 def test_names_that_make_no_method(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         resolve_method(name)
+
+
+def test_ft_l_needs_a_box() -> None:
+    values = {"layers": [0], "lr": 1e-3, "num_steps": 2, "batch_size": 2, "norm_constraint": False}
+    hyperparameters = build_hyperparameters(values, where="test")
+    resolve_method("ft").check(hyperparameters, where="test")
+    with pytest.raises(InputError, match="norm_constraint"):
+        resolve_method("ft_l").check(hyperparameters, where="test")

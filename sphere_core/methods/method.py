@@ -56,7 +56,9 @@ class Method:
         """Raise InputError naming the first hyperparameter the method needs and is not given."""
         for requires in (self.editor_row.requires, *(row.requires for row in self.regularizer_rows)):
             for alternatives in requires:
-                given = [name for name in alternatives if getattr(hyperparameters, name) is not None]
+                # False is how released FT files say that there is no box.
+                values = {name: getattr(hyperparameters, name) for name in alternatives}
+                given = [name for name, value in values.items() if value is not None and value is not False]
                 if len(given) == 1:
                     continue
                 names = "' or '".join(alternatives)
