@@ -9,6 +9,7 @@ import torch
 
 from evaluators.encoding import EncodedPair, PairEncoder
 from sphere_core.errors import InputError
+from sphere_core.locate.prompts import pad_right
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest
 
@@ -203,18 +204,8 @@ def _token_scores(logits: torch.Tensor, token: list[int]) -> tuple[np.ndarray, n
 
 
 def _final_hidden(model: EditableModel, batch: Sequence[tuple[int, ...]]) -> torch.Tensor:
-    width = len(batch[0])
-    ids = torch.zeros((len(batch), width), dtype=torch.long)
-    mask = torch.zeros((len(batch), width), dtype=torch.long)
-    for line, inputs in enumerate(batch):
-        ids[line, : len(inputs)] = torch.tensor(inputs)
-        mask[line, : len(inputs)] = 1
-    output = model.decoder(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        use_cache=False,
-        return_dict=True,
-    )
+    ids, mask = pad_right(batch, fill=0, device=model.device)
+    output = model.decoder(input_ids=ids, attention_mask=mask, use_cache=False, return_dict=True)
     hidden: torch.Tensor = output.last_hidden_state
     return hidden
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -107,7 +108,7 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> dict[str, obje
     return manifest
 
 
-def read_manifest(storage: Storage, edits: int) -> dict[str, object]:
+def read_manifest(storage: Storage, edits: int) -> dict[str, Any]:
     """Return the manifest of one checkpoint; raises FileNotFoundError where there is none."""
     manifest = json.loads(storage.read_bytes(f"{checkpoint_folder(edits)}/{_MANIFEST}"))
     if not isinstance(manifest, dict):
@@ -120,7 +121,7 @@ def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
     manifest = read_manifest(storage, edits)
     folder = checkpoint_folder(edits)
     parts: dict[str, dict[str, torch.Tensor]] = {}
-    for name, expected in dict(manifest["files"]).items():  # type: ignore[call-overload]
+    for name, expected in dict(manifest["files"]).items():
         data = storage.read_bytes(f"{folder}/{name}")
         if hashlib.sha256(data).hexdigest() != expected:
             raise InputError(
@@ -133,8 +134,8 @@ def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
         trajectory_id=str(manifest["trajectory_id"]),
         edits=edits,
         weights=parts[_WEIGHTS],
-        state=EditorState(parts[_STATE], dict(manifest["scalars"])),  # type: ignore[call-overload]
-        contexts=tuple(tuple(group) for group in manifest["contexts"]),  # type: ignore[attr-defined]
+        state=EditorState(parts[_STATE], dict(manifest["scalars"])),
+        contexts=tuple(tuple(group) for group in manifest["contexts"]),
         collapsed=bool(manifest["collapsed"]),
         raw={name.removeprefix("raw/"): weight for name, weight in parts.get(_RAW, {}).items()},
     )
@@ -150,13 +151,15 @@ def checkpoints_in(storage: Storage) -> list[int]:
     return sorted(found)
 
 
-def latest_checkpoint(storage: Storage) -> Checkpoint | None:
-    """Return the furthest checkpoint whose files match their digests, or None.
+def latest_checkpoint(storage: Storage, *, at_most: int | None = None) -> Checkpoint | None:
+    """Return the furthest checkpoint (after at most so many edits) whose files match their digests, or None.
 
     A damaged checkpoint is passed over for the one before it; the trajectory redoes that interval and
     publishes it again.
     """
     for edits in reversed(checkpoints_in(storage)):
+        if at_most is not None and edits > at_most:
+            continue
         try:
             return read_checkpoint(storage, edits)
         except (InputError, FileNotFoundError, json.JSONDecodeError):

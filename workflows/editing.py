@@ -11,10 +11,9 @@ from sphere_core.checkpoints import (
     Checkpoint,
     checkpoint_folder,
     checkpoints_in,
-    read_checkpoint,
+    latest_checkpoint,
     write_checkpoint,
 )
-from sphere_core.errors import InputError
 from sphere_core.locate.contexts import ContextSettings, sample_contexts
 from sphere_core.locate.moments import SecondMoments, check_moments, read_moments
 from sphere_core.locate.prompts import Contexts
@@ -59,14 +58,7 @@ def resume_point(checkpoints: Storage, wanted: Sequence[int]) -> Checkpoint | No
     """
     published = checkpoints_in(checkpoints)
     first_missing = min((edits for edits in wanted if edits not in published), default=None)
-    for edits in reversed(published):
-        if first_missing is not None and edits > first_missing:
-            continue
-        try:
-            return read_checkpoint(checkpoints, edits)
-        except (InputError, FileNotFoundError, json.JSONDecodeError):
-            continue
-    return None
+    return latest_checkpoint(checkpoints, at_most=first_missing)
 
 
 def _starting_contexts(spec: TrajectorySpec, model: EditableModel) -> Contexts:
