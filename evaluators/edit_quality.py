@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from evaluators.edit_metrics import edit_scores
 from evaluators.encoding import PairEncoder
 from evaluators.probes import ProbeTable, score_probes
-from evaluators.rows import Score, Subject
+from evaluators.rows import Scored, Subject
 from sphere_core.models import EditableModel
 
 __all__ = ["EditQuality", "EditQualitySettings"]
@@ -45,9 +45,10 @@ class EditQuality:
         """Everything but the subject that can change a score."""
         return {"kind": self.kind, "version": _VERSION, "settings": self.settings.model_dump(mode="json")}
 
-    def score(self, subject: Subject) -> list[Score]:
-        """Return the edit-quality rows; raises InputError for a probe that cannot be encoded."""
-        return edit_scores(self.probe_table(subject), cohort=self.settings.cohort)
+    def score(self, subject: Subject) -> Scored:
+        """Return the edit-quality rows and the table `probes`; raises InputError for a probe that cannot be encoded."""
+        table = self.probe_table(subject)
+        return Scored(edit_scores(table, cohort=self.settings.cohort), {"probes": table.to_arrow()})
 
     def probe_table(self, subject: Subject) -> ProbeTable:
         """Return the scored probes that the rows are computed from, one entry a probe and edit."""

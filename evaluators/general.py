@@ -17,6 +17,7 @@ from evaluators.random_state import kept_random_state
 from evaluators.rows import (
     Health,
     Score,
+    Scored,
     Subject,
     collapses,
     make_score,
@@ -81,7 +82,7 @@ class GeneralAbility:
             "suites": [suite_identity(suite) for suite in self._suites],
         }
 
-    def score(self, subject: Subject) -> list[Score]:
+    def score(self, subject: Subject) -> Scored:
         """Return the rows of each task's metrics and health, and a mean row for each whole suite.
 
         The mean is the plain one over the tasks' first metrics, leaving out those where less is better.
@@ -99,7 +100,7 @@ class GeneralAbility:
                 rows.extend(scores)
             if suite.whole:
                 rows.extend(_suite_rows(suite, primaries))
-        return rows
+        return Scored(rows)
 
     def _score_task(self, lm: GuardedHFLM, name: str, task: Task) -> list[Score]:
         _require_room(lm, name, task)

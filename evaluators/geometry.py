@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from evaluators.rows import Health, Score, Subject, collapses, make_score, total_health
+from evaluators.rows import Health, Score, Scored, Subject, collapses, make_score, total_health
 from sphere_core.energy import Energy, hyperspherical_energy, relative_drift
 from sphere_core.models import EditableModel, Site
 
@@ -52,7 +52,7 @@ class Geometry:
         """Everything but the subject that can change a score."""
         return {"kind": self.kind, "version": _VERSION, "settings": self.settings.model_dump(mode="json")}
 
-    def score(self, subject: Subject) -> list[Score]:
+    def score(self, subject: Subject) -> Scored:
         """Return the geometry rows.
 
         A site whose weight has a non-finite entry is collapsed, as is the energy of one where more than half
@@ -62,7 +62,7 @@ class Geometry:
         sites = subject.model.sites
         figures = {site.name: self._measure(subject.model, site) for site in sites}
         rows = [row for site in sites for row in _site_rows(site.name, figures[site.name])]
-        return rows + list(_mean_rows(list(figures.values())))
+        return Scored(rows + list(_mean_rows(list(figures.values()))))
 
     def _measure(self, model: EditableModel, site: Site) -> _SiteFigures:
         weight, base = model.weight(site), model.base_weight(site)

@@ -1,19 +1,24 @@
 """What evaluators take and give: a subject to score, and scores in long format."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+import pyarrow as pa
+import torch
 
+from sphere_core.locate.moments import SecondMoments
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest
 
 __all__ = [
     "Evaluator",
     "Health",
+    "Previous",
     "Score",
+    "Scored",
     "Status",
     "Subject",
     "collapses",
@@ -23,7 +28,15 @@ __all__ = [
     "total_health",
 ]
 
-Status = Literal["ok", "collapsed"]
+Status = Literal["ok", "collapsed", "failed"]
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The checkpoint before the one that is scored: its edit count and its fp32 weights, by parameter name."""
+
+    edits: int
+    weights: Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,12 +44,16 @@ class Subject:
     """A model to score, with the edits it has been through.
 
     `model` already holds the checkpoint's weights. `requests` are the edits 1..t in stream order, and `edits`
-    is t; for the unedited model `requests` is the whole stream and `edits` is 0.
+    is t; for the unedited model `requests` is the whole stream and `edits` is 0. `previous` is the wanted
+    checkpoint before (None: the unedited model is what came before). `moments` are the second moments of the
+    sites' inputs, where the sweep has them.
     """
 
     model: EditableModel
     requests: tuple[EditRequest, ...]
     edits: int
+    previous: Previous | None = None
+    moments: SecondMoments | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,8 @@ class Health:
 class Score:
     """One number in long format.
 
-    `value` is None if and only if `status` is "collapsed". `stderr` is None where no closed form holds.
+    `value` is None if and only if `status` is not "ok": "collapsed" where the answers say nothing, "failed" where
+    the scorer raised; `reason` then says why. `stderr` is None where no closed form holds.
     `n` counts what the value averages over (records, documents, entries); `nonfinite` and `tied` count what
     was scored to get it (probes, documents, entries).
     """
@@ -68,10 +86,22 @@ class Score:
     higher_is_better: bool | None
     site: str | None = None
     task: str | None = None
+    reason: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.value is None) != (self.status == "collapsed"):
+        if (self.value is None) != (self.status != "ok"):
             raise ValueError(f"{self.metric} is {self.status} with the value {self.value}")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What an evaluator found: scores, and the tables behind them by name (scored probes, documents, ...).
+
+    A table's columns are the evaluator's own; who was scored, by what, is added where it is stored.
+    """
+
+    rows: list[Score]
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -87,7 +117,7 @@ class Evaluator(Protocol):
         """Everything but the subject that can change a score, as canonical JSON; needs no model."""
         ...
 
-    def score(self, subject: Subject) -> list[Score]:
+    def score(self, subject: Subject) -> Scored:
         """Score the subject, leaving its weights, its tokenizer and the random states as they were."""
         ...
 

@@ -90,7 +90,7 @@ def test_golden_likelihoods_and_argmax(llama: EditableModel) -> None:
 
 
 def test_golden_rates(llama: EditableModel) -> None:
-    rows = by_name(evaluator().score(subject_of(llama)))
+    rows = by_name(evaluator().score(subject_of(llama)).rows)
     summary = golden()["summary"]
     assert rows["efficacy", "probability", None].value == summary["eff"]
     assert rows["generalization", "probability", None].value == summary["gen"]
@@ -132,10 +132,10 @@ def test_equal_pairs_are_scored_once(llama: EditableModel) -> None:
 
 
 def test_padding_side_changes_nothing(llama: EditableModel) -> None:
-    expected = evaluator().score(subject_of(llama))
+    expected = evaluator().score(subject_of(llama)).rows
     left = tiny_llama()
     left.tokenizer.padding_side = "left"
-    assert_same_scores(evaluator(token_budget=256).score(subject_of(left)), expected)
+    assert_same_scores(evaluator(token_budget=256).score(subject_of(left)).rows, expected)
     assert left.tokenizer.padding_side == "left"
 
 
@@ -143,7 +143,7 @@ def test_renaming_the_folder_changes_nothing(llama: EditableModel, tmp_path) -> 
     shutil.copytree(TINY_LLAMA, tmp_path / "my-model")
     renamed = tiny_llama(tmp_path / "my-model")
     assert renamed.base_digest == llama.base_digest
-    assert evaluator().score(subject_of(renamed)) == evaluator().score(subject_of(llama))
+    assert evaluator().score(subject_of(renamed)).rows == evaluator().score(subject_of(llama)).rows
 
 
 def test_a_plain_tokenizer_gives_the_same_targets(llama: EditableModel) -> None:
@@ -194,7 +194,7 @@ def test_a_probe_that_cannot_be_scored_is_refused(llama: EditableModel) -> None:
 def test_a_broken_model_is_collapsed(break_model) -> None:
     model = tiny_llama()
     break_model(model)
-    rows = evaluator().score(subject_of(model))
+    rows = evaluator().score(subject_of(model)).rows
     assert len(rows) == 15
     assert {row.status for row in rows} == {"collapsed"}
     assert all(row.value is None and row.stderr is None for row in rows)
@@ -310,10 +310,10 @@ def test_requests_without_a_contrast_have_no_probability_row(llama: EditableMode
         replace(request, probes=tuple(replace(probe, contrast=None) for probe in request.probes))
         for request in golden_requests()
     )
-    rows = evaluator().score(Subject(llama, bare, edits=24))
+    rows = evaluator().score(Subject(llama, bare, edits=24)).rows
     assert {row.protocol for row in rows} == {"argmax", "token"}
     named = by_name(rows)
-    expected = by_name(evaluator().score(subject_of(llama)))
+    expected = by_name(evaluator().score(subject_of(llama)).rows)
     assert named["specificity", "token", None] == expected["specificity", "token", None]
     table = evaluator().probe_table(Subject(llama, bare, edits=24))
     assert (table.contrast == NO_CONTRAST).all()
@@ -323,15 +323,15 @@ def test_requests_without_a_contrast_have_no_probability_row(llama: EditableMode
 def test_warm_caches_never_keep_a_score() -> None:
     """Two weights, one evaluator: each gets what a fresh evaluator gives it, and the first comes back."""
     model, warm = tiny_llama(), evaluator()
-    base = warm.score(subject_of(model))
+    base = warm.score(subject_of(model)).rows
     site = model.open_sites([1])[0]
     generator = torch.Generator().manual_seed(0)
     model.set_weight(site, model.weight(site) + 0.5 * torch.randn(site.d_out, site.d_in, generator=generator))
-    changed = warm.score(subject_of(model))
-    assert changed == evaluator().score(subject_of(model))
+    changed = warm.score(subject_of(model)).rows
+    assert changed == evaluator().score(subject_of(model)).rows
     assert [row.value for row in changed] != [row.value for row in base]
     model.restore_base()
-    assert warm.score(subject_of(model)) == base
+    assert warm.score(subject_of(model)).rows == base
 
 
 def test_another_tokenizer_is_encoded_anew(llama: EditableModel) -> None:
@@ -339,14 +339,14 @@ def test_another_tokenizer_is_encoded_anew(llama: EditableModel) -> None:
     warm.score(subject_of(llama))
     plain = tiny_llama()
     plain.tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
-    assert warm.score(subject_of(plain)) == evaluator().score(subject_of(plain))
+    assert warm.score(subject_of(plain)).rows == evaluator().score(subject_of(plain)).rows
 
 
 def test_cohorts_are_the_first_and_the_latest_edits(llama: EditableModel) -> None:
     requests = golden_requests()
-    rows = by_name(evaluator(cohort=6).score(Subject(llama, requests, edits=24)))
-    latest = by_name(evaluator().score(Subject(llama, requests[-6:], edits=6)))
-    first = by_name(evaluator().score(Subject(llama, requests[:6], edits=6)))
+    rows = by_name(evaluator(cohort=6).score(Subject(llama, requests, edits=24)).rows)
+    latest = by_name(evaluator().score(Subject(llama, requests[-6:], edits=6)).rows)
+    first = by_name(evaluator().score(Subject(llama, requests[:6], edits=6)).rows)
     for protocol in ("probability", "argmax", "token"):
         assert rows["efficacy_latest", protocol, None].n == 6
         assert rows["efficacy_latest", protocol, None].value == latest["efficacy", protocol, None].value

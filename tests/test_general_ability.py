@@ -134,7 +134,7 @@ def named(rows: list[Score]) -> dict[tuple[str, str | None], Score]:
 
 
 def test_scores_their_errors_and_the_mean(llama: EditableModel, folder: Path) -> None:
-    rows = named(evaluator(folder).score(subject_of(llama)))
+    rows = named(evaluator(folder).score(subject_of(llama)).rows)
     acc, exact = rows["acc", "know_choice"], rows["exact_match", "know_write"]
     assert acc.value == pytest.approx(16 / 24)
     assert exact.value == pytest.approx(23 / 24)
@@ -154,7 +154,7 @@ def test_scores_their_errors_and_the_mean(llama: EditableModel, folder: Path) ->
 
 def test_scores_are_the_harness_s_own(llama: EditableModel, folder: Path) -> None:
     """To the last digit, against a plain model of the harness and its own entry point."""
-    ours = named(evaluator(folder / "choice.yaml", batch_size=5).score(subject_of(llama)))
+    ours = named(evaluator(folder / "choice.yaml", batch_size=5).score(subject_of(llama)).rows)
     config = TaskManager(include_defaults=False).load([str(absolute_choice(folder))])
     plain = HFLM(pretrained=llama.network, tokenizer=tiny_llama().tokenizer, batch_size=7)
     theirs = lm_eval.evaluate(plain, config, bootstrap_iters=0)["results"]["know_choice"]
@@ -174,7 +174,7 @@ def test_a_broken_model_is_collapsed(break_model, folder: Path) -> None:
     (folder / "sampled.yaml").write_text(SAMPLED)
     model = tiny_llama()
     break_model(model)
-    rows = evaluator(folder).score(subject_of(model))
+    rows = evaluator(folder).score(subject_of(model)).rows
     assert len(rows) == (2 + 1) + (1 + 2) + (1 + 2) + 1
     assert {row.status for row in rows} == {"collapsed"}
     assert all(row.value is None and row.stderr is None for row in rows)
@@ -185,17 +185,17 @@ def test_a_broken_model_is_collapsed(break_model, folder: Path) -> None:
 def test_warm_caches_never_keep_a_score(folder: Path) -> None:
     """Two weights, one evaluator: each gets what a fresh evaluator gives it, and the first comes back."""
     model, warm = tiny_llama(), evaluator(folder)
-    base = warm.score(subject_of(model))
+    base = warm.score(subject_of(model)).rows
     site = model.open_sites([1])[0]
     generator = torch.Generator().manual_seed(0)
     model.set_weight(site, model.weight(site) + 0.5 * torch.randn(site.d_out, site.d_in, generator=generator))
     digest = model.weights_digest()
-    changed = warm.score(subject_of(model))
-    assert changed == evaluator(folder).score(subject_of(model))
+    changed = warm.score(subject_of(model)).rows
+    assert changed == evaluator(folder).score(subject_of(model)).rows
     assert named(changed)["acc", "know_choice"].value != named(base)["acc", "know_choice"].value
     assert model.weights_digest() == digest
     model.restore_base()
-    assert warm.score(subject_of(model)) == base
+    assert warm.score(subject_of(model)).rows == base
 
 
 def test_nothing_outside_is_touched(llama: EditableModel, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -209,7 +209,7 @@ def test_nothing_outside_is_touched(llama: EditableModel, folder: Path, capfd: p
     torch.manual_seed(1)
     expected = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
     capfd.readouterr()
-    first = evaluator(folder).score(subject_of(model))
+    first = evaluator(folder).score(subject_of(model)).rows
     assert capfd.readouterr().err == ""
     after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
     assert after == expected
@@ -217,14 +217,14 @@ def test_nothing_outside_is_touched(llama: EditableModel, folder: Path, capfd: p
     assert model.tokenizer.padding_side == "right"
     # Sampling is seeded by the evaluator, so the scores repeat whatever the state outside.
     torch.manual_seed(2)
-    assert evaluator(folder).score(subject_of(model)) == first
+    assert evaluator(folder).score(subject_of(model)).rows == first
 
 
 def test_batch_size_and_limit(llama: EditableModel, folder: Path) -> None:
-    one = named(evaluator(folder, batch_size=1).score(subject_of(llama)))
-    many = named(evaluator(folder, batch_size=24).score(subject_of(llama)))
+    one = named(evaluator(folder, batch_size=1).score(subject_of(llama)).rows)
+    many = named(evaluator(folder, batch_size=24).score(subject_of(llama)).rows)
     assert {key: row.value for key, row in one.items()} == {key: row.value for key, row in many.items()}
-    few = named(evaluator(folder, limit=6).score(subject_of(llama)))
+    few = named(evaluator(folder, limit=6).score(subject_of(llama)).rows)
     assert few["acc", "know_choice"].n == 6
     assert few["acc", "know_choice"].value == pytest.approx(4 / 6)
 
@@ -238,7 +238,7 @@ def test_one_document_that_is_no_number_is_counted_as_one(folder: Path) -> None:
         model.network.get_input_embeddings().weight[list(own)] = float("nan")
     answers = [{"prompt": r.question, "answer": r.target_true} for r in golden_requests()[1:]]
     write_jsonl(folder / "data" / "write.jsonl", answers)
-    found = named(evaluator(folder).score(subject_of(model)))
+    found = named(evaluator(folder).score(subject_of(model)).rows)
     assert (found["acc", "know_choice"].nonfinite, found["acc", "know_choice"].status) == (1, "collapsed")
     assert (found["exact_match", "know_write"].nonfinite, found["exact_match", "know_write"].value) == (0, 1.0)
     assert (found["general_mean", "know"].nonfinite, found["general_mean", "know"].status) == (1, "collapsed")
@@ -251,7 +251,7 @@ def test_ties_and_empty_texts_are_counted(llama: EditableModel, folder: Path) ->
     write_jsonl(folder / "choice.jsonl", rows)
     # Every answer begins with a space: nothing is left of it.
     (folder / "_base.yaml").write_text(WRITE_BASE.replace('until: ["."]', 'until: [" "]'))
-    found = named(evaluator(folder).score(subject_of(llama)))
+    found = named(evaluator(folder).score(subject_of(llama)).rows)
     for metric in ("acc", "acc_norm", "top_answer_share"):
         row = found[metric, "know_choice"]
         assert (row.status, row.n, row.tied, row.nonfinite) == ("ok", 24, 5, 0)
@@ -262,7 +262,7 @@ def test_ties_and_empty_texts_are_counted(llama: EditableModel, folder: Path) ->
 
 def test_perplexity_is_no_part_of_the_mean(llama: EditableModel, folder: Path) -> None:
     (folder / "reading.yaml").write_text(READING)
-    found = named(evaluator(folder).score(subject_of(llama)))
+    found = named(evaluator(folder).score(subject_of(llama)).rows)
     row = found["word_perplexity", "know_reading"]
     assert 1 < row.value < 1e4
     assert (row.stderr, row.n, row.higher_is_better) == (None, 24, False)
@@ -276,7 +276,7 @@ def test_a_broken_model_has_no_perplexity(break_model, folder: Path) -> None:
     (folder / "reading.yaml").write_text(READING)
     model = tiny_llama()
     break_model(model)
-    (row,) = evaluator(folder / "reading.yaml").score(subject_of(model))
+    (row,) = evaluator(folder / "reading.yaml").score(subject_of(model)).rows
     assert (row.status, row.value) == ("collapsed", None)
     assert max(row.nonfinite, row.tied) == 24
 
@@ -285,7 +285,7 @@ def test_a_python_scorer_beside_its_yaml(llama: EditableModel, folder: Path) -> 
     (folder / "scorer.py").write_text(SCORER)
     (folder / "letters.yaml").write_text(SCORED)
     with_scorer = evaluator(folder / "letters.yaml")
-    rows = named(with_scorer.score(subject_of(llama)))
+    rows = named(with_scorer.score(subject_of(llama)).rows)
     letters = rows["letters", "know_letters"]
     assert 0.9 < letters.value < 1
     assert letters.stderr > 0
@@ -311,9 +311,9 @@ def test_identity_follows_content_and_not_place(folder: Path, tmp_path: Path) ->
 
 
 def test_changed_data_is_read_anew(llama: EditableModel, folder: Path) -> None:
-    before = named(evaluator(folder).score(subject_of(llama)))["acc", "know_choice"].value
+    before = named(evaluator(folder).score(subject_of(llama)).rows)["acc", "know_choice"].value
     write_jsonl(folder / "choice.jsonl", [{**row, "label": 1 - row["label"]} for row in choice_rows()])
-    after = named(evaluator(folder).score(subject_of(llama)))["acc", "know_choice"].value
+    after = named(evaluator(folder).score(subject_of(llama)).rows)["acc", "know_choice"].value
     assert after == pytest.approx(1 - before)
 
 
@@ -367,7 +367,7 @@ def test_generation_longer_than_the_model_is_refused(llama: EditableModel, folde
 def test_the_fact_world_s_own_skills() -> None:
     """The shipped model solves what it was trained for, on the shipped held-out items."""
     model = load_model("factworld", dtype="float32", device="cpu")
-    rows = named(evaluator("factworld", batch_size=128).score(Subject(model, (), edits=0)))
+    rows = named(evaluator("factworld", batch_size=128).score(Subject(model, (), edits=0)).rows)
     assert rows["general_mean", "factworld"].value > 0.9
     assert {row.status for row in rows.values()} == {"ok"}
     assert {row.higher_is_better for (metric, _), row in rows.items() if metric == "acc"} == {True}

@@ -16,7 +16,7 @@ METRICS = ("he", "he_mean", "he_drift", "delta_norm", "delta_norm_relative")
 
 
 def score(model: EditableModel, evaluator: Geometry | None = None) -> dict[tuple[str, str | None], Score]:
-    rows = (evaluator or Geometry(GeometrySettings())).score(Subject(model, (), edits=1))
+    rows = (evaluator or Geometry(GeometrySettings())).score(Subject(model, (), edits=1)).rows
     return {(metric, site): row for (metric, _, site), row in by_name(rows).items()}
 
 

@@ -158,7 +158,11 @@ def code_files(folders: tuple[str, ...]) -> list[Path]:
 def text_files() -> list[Path]:
     """Return the text files that belong to the project, data aside."""
     inside = [path for folder in TEXT_FOLDERS for path in sorted((REPOSITORY / folder).rglob("*"))]
-    return [path for path in [*REPOSITORY.iterdir(), *inside] if path.is_file() and path.suffix in TEXT_SUFFIXES]
+    return [
+        path
+        for path in [*REPOSITORY.iterdir(), *inside]
+        if path.is_file() and path.suffix in TEXT_SUFFIXES and path.name != ".git"
+    ]
 
 
 RULES = [prints, module_containers, state_in_modules, unsafe_reads, fixed_devices]

@@ -1,6 +1,7 @@
 """Where everything lies below a sweep's root. Paths are relative, with forward slashes, on any storage."""
 
 __all__ = [
+    "DETAILS",
     "PLAN_FILE",
     "ROWS",
     "SPEC_FILE",
@@ -8,6 +9,7 @@ __all__ = [
     "TRAJECTORIES",
     "base_name",
     "checkpoints_folder",
+    "details_path",
     "error_path",
     "lease_path",
     "moments_path",
@@ -25,6 +27,7 @@ PLAN_FILE = "plan.json"
 SPEC_FILE = "spec.json"
 TRAJECTORIES = "trajectories"
 ROWS = "rows"
+DETAILS = "details"
 
 
 def trajectory_folder(trajectory_id: str) -> str:
@@ -80,6 +83,11 @@ def base_name(model_digest: str) -> str:
 def rows_path(kind: str, subject: str, evaluation_id: str) -> str:
     """Return the file of one subject's rows from one evaluator."""
     return f"{ROWS}/{kind}/{subject}-{evaluation_id}.parquet"
+
+
+def details_path(table: str, subject: str, evaluation_id: str) -> str:
+    """Return the file of a table behind one subject's rows: scored probes, documents, and the like."""
+    return f"{DETAILS}/{table}/{subject}-{evaluation_id}.parquet"
 
 
 def timing_path(stage: str, name: str) -> str:

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 __all__ = ["ROW_SCHEMA", "SCHEMA_VERSION"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _COLUMNS = [
     ("schema_version", pa.int32(), False),
@@ -37,6 +37,7 @@ _COLUMNS = [
     ("nonfinite", pa.int64(), False),
     ("tied", pa.int64(), False),
     ("status", pa.string(), False),
+    ("reason", pa.string(), True),
     ("higher_is_better", pa.bool_(), True),
 ]
 

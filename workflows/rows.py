@@ -12,7 +12,7 @@ from evaluators.rows import Score
 from sphere_core.storage import Storage
 from workflows.row_schema import ROW_SCHEMA, SCHEMA_VERSION
 
-__all__ = ["RowsConflictError", "Subjecthood", "encode_rows", "publish_rows"]
+__all__ = ["RowsConflictError", "Subjecthood", "encode_rows", "encode_table", "publish_rows"]
 
 # Names by which people call things; the same content may go by two of them.
 _NAME_COLUMNS = ("model", "dataset")
@@ -62,11 +62,24 @@ def encode_rows(shared: Subjecthood, scores: Sequence[Score]) -> bytes:
             "nonfinite": score.nonfinite,
             "tied": score.tied,
             "status": score.status,
+            "reason": score.reason,
             "higher_is_better": score.higher_is_better,
         }
         for score in scores
     ]
-    table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
+    return _parquet(pa.Table.from_pylist(rows, schema=ROW_SCHEMA))
+
+
+def encode_table(shared: Subjecthood, table: pa.Table) -> bytes:
+    """Return the Parquet bytes of a table behind scores, with the columns that say what was scored in front."""
+    columns = {
+        field.name: pa.repeat(pa.scalar(getattr(shared, field.name), ROW_SCHEMA.field(field.name).type), table.num_rows)
+        for field in fields(shared)
+    }
+    return _parquet(pa.table(columns | dict(zip(table.column_names, table.columns, strict=True))))
+
+
+def _parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", compression_level=3, version="2.6", write_statistics=True)
     return sink.getvalue()

@@ -12,9 +12,9 @@ from sphere_core.errors import InputError
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest
 from sphere_core.storage import Storage
-from workflows.layout import checkpoints_folder, timing_path
+from workflows.layout import checkpoints_folder, details_path, timing_path
 from workflows.plan import TrajectoryPlan
-from workflows.rows import Subjecthood, encode_rows, publish_rows
+from workflows.rows import Subjecthood, encode_rows, encode_table, publish_rows
 from workflows.tasks import ScoreTask
 
 __all__ = ["DamagedCheckpointError", "layers_to_open", "score_subject", "shared_columns"]
@@ -50,11 +50,16 @@ def score_subject(
     else:
         asked = tuple(requests)
     digest = model.weights_digest()
-    scores = evaluator.score(Subject(model, asked, task.edits))
+    scored = evaluator.score(Subject(model, asked, task.edits))
     if model.weights_digest() != digest:
         raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the weights it was to score")
-    publish_rows(storage, task.rows_path, encode_rows(shared_columns(task, digest), scores))
-    seconds = {"seconds": round(time.monotonic() - started, 6), "rows": len(scores)}
+    shared = shared_columns(task, digest)
+    # Row files are what says that a checkpoint is scored: the tables behind them come first.
+    for name, table in scored.tables.items():
+        path = details_path(name, task.subject_name, task.evaluation.id)
+        publish_rows(storage, path, encode_table(shared, table))
+    publish_rows(storage, task.rows_path, encode_rows(shared, scored.rows))
+    seconds = {"seconds": round(time.monotonic() - started, 6), "rows": len(scored.rows)}
     path = timing_path(task.evaluation.kind, f"{task.subject_name}-{task.evaluation.id}")
     storage.write_bytes(path, json.dumps(seconds).encode())
 
