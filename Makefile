@@ -24,7 +24,7 @@ quickstart: $(STAMP) ## Set up .venv and run the example sweep on the embedded m
 	$(BIN)/sphere run examples/quickstart.yaml
 
 test: $(STAMP) ## Set up .venv and run the whole test suite, without network
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP) ## Lint, formatting and types
 	$(BIN)/ruff check $(SOURCES)
