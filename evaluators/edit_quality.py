@@ -36,6 +36,7 @@ class EditQuality:
     """
 
     kind = "edit_quality"
+    reads_generation = False
 
     def __init__(self, settings: EditQualitySettings) -> None:
         self.settings = settings

@@ -58,6 +58,7 @@ class GeneralAbility:
     """
 
     kind = "general"
+    reads_generation = False
 
     def __init__(self, settings: GeneralAbilitySettings) -> None:
         self.settings = settings

@@ -43,6 +43,7 @@ class Geometry:
     """
 
     kind = "geometry"
+    reads_generation = False
 
     def __init__(self, settings: GeometrySettings) -> None:
         self.settings = settings

@@ -11,7 +11,7 @@ from evaluators.encoding import EncodedPair, PairEncoder
 from sphere_core.errors import InputError
 from sphere_core.locate.prompts import pad_right
 from sphere_core.models import EditableModel
-from sphere_core.requests import EditRequest
+from sphere_core.requests import EditRequest, overwritten_cases
 
 __all__ = [
     "NO_CONTRAST",
@@ -94,13 +94,15 @@ def score_probes(
 ) -> ProbeTable:
     """Score every probe of the requests with the weights the model holds now.
 
-    Equal pairs are scored once. Raises InputError for a probe that cannot be encoded or does not fit the
-    model's positions, before any forward pass.
+    Requests that a later one contradicts are left out: their probes expect what has been edited away, and the
+    later request asks for the answer that holds now. Equal pairs are scored once. Raises InputError for a probe
+    that cannot be encoded or does not fit the model's positions, before any forward pass.
     """
     index: dict[tuple[str, str], int] = {}
     edit, case_id, role, target, contrast = [], [], [], [], []
+    gone = overwritten_cases(requests)
     for place, request in enumerate(requests, start=1):
-        for probe in request.probes:
+        for probe in () if request.case_id in gone else request.probes:
             edit.append(place)
             case_id.append(request.case_id)
             role.append(probe.role)

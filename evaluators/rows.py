@@ -113,6 +113,11 @@ class Evaluator(Protocol):
         """The name under which a sweep asks for it."""
         ...
 
+    @property
+    def reads_generation(self) -> bool:
+        """Whether generation prompts or reference texts of the requests enter a score, and so its identity."""
+        ...
+
     def identity(self) -> dict[str, object]:
         """Everything but the subject that can change a score, as canonical JSON; needs no model."""
         ...

@@ -1,14 +1,15 @@
 """Edit requests and probes: one fact to write, and the prompts that tell what became of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import fingerprint
 
-__all__ = ["EditRequest", "Probe", "Role", "requests_digest"]
+__all__ = ["EditRequest", "Probe", "Role", "generation_digest", "overwritten_cases", "requests_digest"]
 
-Role = Literal["rewrite", "paraphrase", "neighborhood", "portability"]
+Role = Literal["rewrite", "paraphrase", "neighborhood", "portability", "multi_hop"]
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,21 @@ class Probe:
 
     `target` is the answer that counts as right: the new target for rewrite and paraphrase, the true
     one for a neighborhood prompt. `contrast` is the answer it is compared with in the probability
-    protocol, or None where the data set has none (zsRE).
+    protocol, or None where the data set has none (zsRE). Probes of a request and role that share a `group` ask
+    for one thing in several ways, and one right answer among them is enough: the aliases of an answer (equal
+    prompts) and the wordings of a multi-hop question (MQuAKE, arXiv 2305.14795). Without a group a probe stands
+    for itself.
     """
 
     role: Role
     prompt: str
     target: str
     contrast: str | None = None
+    group: str | None = None
+
+    def identity(self) -> list[str | None]:
+        """What of the probe can change a number; the group is left out where there is none."""
+        return [self.role, self.prompt, self.target, self.contrast, *([] if self.group is None else [self.group])]
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,12 @@ class EditRequest:
     """One fact to write: `prompt` holds `{}` once, where `subject` goes, and continues with `target_new`.
 
     Targets are bare words ("Lisbon"); the space before them is added where a prompt meets a target.
+
+    `relation` names what subject and target are related by, where the data set says so. `generation_prompts` are
+    continued freely and `reference_texts` are what the continuations should resemble (fluency and consistency,
+    arXiv 2202.05262); they are read by evaluators alone and are no part of a trajectory's identity.
+    `supersedes` is the case id of an earlier request that this one contradicts: from here on that request
+    is no longer asked, since its probes expect an answer that has been edited away.
     """
 
     case_id: str
@@ -39,6 +54,10 @@ class EditRequest:
     target_new: str
     target_true: str | None
     probes: tuple[Probe, ...]
+    relation: str | None = None
+    generation_prompts: tuple[str, ...] = ()
+    reference_texts: tuple[str, ...] = ()
+    supersedes: str | None = None
 
     def __post_init__(self) -> None:
         where = f"case {self.case_id}"
@@ -59,18 +78,29 @@ class EditRequest:
         return self.prompt.replace("{}", self.subject)
 
     def identity(self) -> dict[str, object]:
-        """Everything of the request that can change a number."""
-        probes = [[p.role, p.prompt, p.target, p.contrast] for p in self.probes]
-        return {
+        """Everything of the request that can change a number of editing, or of scoring its probes."""
+        named: dict[str, object] = {
             "case_id": self.case_id,
             "prompt": self.prompt,
             "subject": self.subject,
             "target_new": self.target_new,
             "target_true": self.target_true,
-            "probes": probes,
+            "probes": [probe.identity() for probe in self.probes],
         }
+        return named if self.supersedes is None else {**named, "supersedes": self.supersedes}
 
 
-def requests_digest(requests: tuple[EditRequest, ...] | list[EditRequest]) -> str:
+def requests_digest(requests: Sequence[EditRequest]) -> str:
     """Return the sha256 of an ordered list of edit requests."""
     return fingerprint([request.identity() for request in requests])
+
+
+def generation_digest(requests: Sequence[EditRequest]) -> str | None:
+    """Return the sha256 of what only free generation is scored by, or None where no request has any of it."""
+    asked = [[request.case_id, [*request.generation_prompts], [*request.reference_texts]] for request in requests]
+    return fingerprint(asked) if any(prompts or texts for _, prompts, texts in asked) else None
+
+
+def overwritten_cases(requests: Sequence[EditRequest]) -> frozenset[str]:
+    """Return the case ids of requests that another request of the list has contradicted since."""
+    return frozenset(request.supersedes for request in requests if request.supersedes is not None)

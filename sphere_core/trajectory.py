@@ -39,6 +39,9 @@ class TrajectorySpec(BaseModel):
     hyperparameters: Hyperparameters
     stream: StreamSpec
     stream_digest: str = Field(description="Digest of the ordered requests")
+    generation_digest: str | None = Field(
+        default=None, description="Digest of what only free generation is scored by; no part of the identity"
+    )
     batch_size: int = Field(ge=1, description="Requests edited together")
     seed: int = Field(description="Seeds the order of edits and the context templates")
     contexts: dict[str, Any] = Field(description="How templates are sampled, or the groups themselves")

@@ -7,10 +7,11 @@ from typing import Any
 import golden
 import pytest
 
-from sphere_core.datasets.counterfact import load_counterfact
+from sphere_core.datasets.counterfact import counterfact_requests, load_counterfact
+from sphere_core.datasets.factworld import edit_records, shipped_world
 from sphere_core.datasets.zsre import load_zsre
 from sphere_core.errors import InputError
-from sphere_core.requests import requests_digest
+from sphere_core.requests import EditRequest, Probe, generation_digest, overwritten_cases, requests_digest
 
 COUNTERFACT: dict[str, Any] = {
     "case_id": 7,
@@ -111,3 +112,31 @@ def test_digest_depends_on_content_and_order() -> None:
     assert requests_digest(golden.REQUESTS) == requests_digest(list(golden.REQUESTS))
     assert requests_digest(golden.REQUESTS) != requests_digest(golden.REQUESTS[::-1])
     assert requests_digest(golden.REQUESTS) != requests_digest(golden.REQUESTS[:-1])
+
+
+def test_identities_of_streams_that_have_been_edited_do_not_move() -> None:
+    """Results on disk are found by these digests."""
+    world = counterfact_requests(edit_records(shipped_world()), source="fact world")
+    assert requests_digest(world) == "aa03ee4cf26d7927122f66a7611b78762658608f7012bb4667ce62f68bab4fcd"
+
+
+def request(**changes: Any) -> EditRequest:
+    """One request, with fields replaced."""
+    fields = {"prompt": "{} lives in", "subject": "Mira Solen", "target_new": "Quint", "target_true": "Harbel"}
+    return EditRequest(**{"case_id": "7", "probes": (), **fields, **changes})
+
+
+def test_what_only_generation_is_scored_by_has_a_digest_of_its_own() -> None:
+    plain, asked = request(), request(generation_prompts=("Mira Solen lives in",), relation="P1")
+    assert requests_digest([plain]) == requests_digest([asked])
+    assert generation_digest([plain]) is None
+    assert generation_digest([plain, asked]) not in (None, generation_digest([asked]))
+    assert generation_digest([asked]) != generation_digest([request(reference_texts=("Quint is a town.",))])
+
+
+def test_groups_and_contradictions_are_part_of_the_identity() -> None:
+    probe = Probe("multi_hop", "In which land does Mira Solen live?", "Ostria")
+    grouped = Probe(probe.role, probe.prompt, probe.target, group="7")
+    digests = {requests_digest([request(probes=(p,))]) for p in (probe, grouped)}
+    assert len(digests | {requests_digest([request(probes=(probe,), supersedes="3")])}) == 3
+    assert overwritten_cases([request(), request(case_id="8", supersedes="7")]) == {"7"}

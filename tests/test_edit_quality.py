@@ -356,3 +356,13 @@ def test_cohorts_are_the_first_and_the_latest_edits(llama: EditableModel) -> Non
 def test_identity_names_the_settings() -> None:
     assert canonical_json(evaluator().identity()) == canonical_json(evaluator().identity())
     assert evaluator().identity() != evaluator(token_budget=64).identity()
+
+
+def test_an_edit_that_was_contradicted_is_no_longer_asked(llama: EditableModel) -> None:
+    first, second, third = golden_requests()[:3]
+    against = replace(first, case_id="again", target_new=second.target_new, supersedes=first.case_id)
+    table = evaluator().probe_table(Subject(llama, (first, second, against, third), 4))
+    # Places in the stream stay what they were: ages and cohorts count every edit.
+    assert set(table.edit.tolist()) == {2, 3, 4}
+    before = evaluator().probe_table(Subject(llama, (first, second), 2))
+    assert set(before.edit.tolist()) == {1, 2}

@@ -111,7 +111,7 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs) -> Iterator[_Cell]:
             moments = _moments(spec, text, inputs, model, hyperparameters, method)
             for stream in spec.streams:
                 for seed in spec.seeds:
-                    located, digest = inputs.stream(stream, seed)
+                    resolved = inputs.stream(stream, seed)
                     trajectory = TrajectorySpec(
                         model=model.source,
                         model_digest=model.digest,
@@ -119,8 +119,9 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs) -> Iterator[_Cell]:
                         dtype=model_entry.dtype,
                         method=method.name,
                         hyperparameters=hyperparameters,
-                        stream=located,
-                        stream_digest=digest,
+                        stream=resolved.spec,
+                        stream_digest=resolved.digest,
+                        generation_digest=resolved.generation_digest,
                         batch_size=spec.batch_size,
                         seed=seed,
                         contexts=contexts,
@@ -185,6 +186,7 @@ def _evaluation_id(evaluator: Evaluator, spec: TrajectorySpec, subject: dict[str
         "evaluator": evaluator.identity(),
         "dtype": spec.dtype,
         "threads": spec.threads,
+        **({"generation_digest": spec.generation_digest} if evaluator.reads_generation else {}),
         **subject,
     }
     return fingerprint(identity)[:12]

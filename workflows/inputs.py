@@ -21,13 +21,13 @@ from sphere_core.locate.moments import SecondMoments, check_moments, read_moment
 from sphere_core.methods import Method, resolve_method
 from sphere_core.models import EditableModel, model_digest, recognise_family, resolve_model
 from sphere_core.models.loading import EMBEDDED_MODEL
-from sphere_core.requests import EditRequest, requests_digest
+from sphere_core.requests import generation_digest, requests_digest
 from sphere_core.streams import StreamSpec, load_stream
 from sphere_core.trajectory import check_against_model
 from workflows.corpora import EMBEDDED_CORPUS, read_corpus
 from workflows.spec import ContextsEntry, MethodEntry, ModelEntry, MomentsEntry
 
-__all__ = ["Inputs", "ResolvedModel", "ResolvedMoments", "resolve_path"]
+__all__ = ["Inputs", "ResolvedModel", "ResolvedMoments", "ResolvedStream", "resolve_path"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,16 @@ class ResolvedMoments:
     file: str | None
 
 
+@dataclass(frozen=True)
+class ResolvedStream:
+    """A stream with its paths made absolute, and the digests of its ordered requests and of what only free generation
+    reads."""
+
+    spec: StreamSpec
+    digest: str
+    generation_digest: str | None
+
+
 def resolve_path(path: str, folder: Path) -> Path:
     """Return a path of a sweep file, taken from the sweep file's own folder unless absolute."""
     return (folder / Path(path).expanduser()).resolve()
@@ -58,7 +68,7 @@ class Inputs:
     """Reads what a sweep names, each thing once. `folder` is where the sweep file lies."""
 
     folder: Path
-    _streams: dict[tuple[StreamSpec, int | None], tuple[tuple[EditRequest, ...], str]] = field(default_factory=dict)
+    _streams: dict[tuple[StreamSpec, int | None], ResolvedStream] = field(default_factory=dict)
     _imported: dict[Path, tuple[SecondMoments, str]] = field(default_factory=dict)
 
     def model(self, entry: ModelEntry, *, where: str) -> ResolvedModel:
@@ -71,16 +81,16 @@ class Inputs:
             raise InputError(error.what, where=f"{where}: {error.where}", remedy=error.remedy) from error
         return ResolvedModel(entry, source, model_digest(folder), _skeleton(folder))
 
-    def stream(self, spec: StreamSpec, seed: int) -> tuple[StreamSpec, str]:
-        """Return the stream with its path made absolute, and the digest of its ordered requests."""
+    def stream(self, spec: StreamSpec, seed: int) -> ResolvedStream:
+        """Find a stream, read it and put it in order; raises InputError where it is missing, wrong or too short."""
         located = spec
         if spec.path is not None:
             located = spec.model_copy(update={"path": str(resolve_path(spec.path, self.folder))})
         key = (located, seed if spec.order == "shuffled" else None)
         if key not in self._streams:
             requests = load_stream(located, seed)
-            self._streams[key] = (requests, requests_digest(requests))
-        return located, self._streams[key][1]
+            self._streams[key] = ResolvedStream(located, requests_digest(requests), generation_digest(requests))
+        return self._streams[key]
 
     def method(self, entry: MethodEntry, model: ResolvedModel, *, where: str) -> tuple[Method, Hyperparameters]:
         """Return a method with its hyperparameters, checked against each other and against the model."""

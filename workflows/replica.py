@@ -17,7 +17,7 @@ from sphere_core.checkpoints import checkpoint_folder
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import canonical_json, fingerprint
 from sphere_core.locate.moments import build_second_moments, encode_moments
-from sphere_core.requests import EditRequest, requests_digest
+from sphere_core.requests import EditRequest, generation_digest, requests_digest
 from sphere_core.storage import Storage
 from sphere_core.streams import load_stream
 from sphere_core.trajectory import TrajectorySpec
@@ -150,7 +150,8 @@ class ModelReplica:
         """Return a trajectory's stream, checked against its digest; a few streams are kept."""
         if spec.stream_digest not in self._streams:
             requests = load_stream(spec.stream, spec.seed)
-            if requests_digest(requests) != spec.stream_digest:
+            found = (requests_digest(requests), generation_digest(requests))
+            if found != (spec.stream_digest, spec.generation_digest):
                 raise InputError(
                     "the data set is not the one the sweep was planned with",
                     where=spec.stream.path or spec.stream.dataset,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sphere_core.datasets.records import placed, read_records, required_text, text_list
+from sphere_core.datasets.records import optional_text, placed, read_records, required_text, text_list
 from sphere_core.requests import EditRequest, Probe
 
 __all__ = ["counterfact_requests", "load_counterfact"]
@@ -19,7 +19,8 @@ def counterfact_requests(records: Iterable[Mapping[str, object]], *, source: str
 
     Needed fields: `requested_rewrite.{prompt, subject, target_new.str}`. `requested_rewrite.target_true.str`,
     `paraphrase_prompts` and `neighborhood_prompts` are used where present; without a true target there is
-    nothing to contrast with, and no neighborhood probe.
+    nothing to contrast with, and no neighborhood probe. `relation_id` and `generation_prompts` are kept for
+    orders and for free generation.
     """
     requests = []
     for index, record in enumerate(records):
@@ -33,13 +34,18 @@ def _request(record: Mapping[str, object], case_id: str, where: str) -> EditRequ
     prompt = required_text(record, "requested_rewrite.prompt", where=where)
     subject = required_text(record, "requested_rewrite.subject", where=where)
     target_new = required_text(record, "requested_rewrite.target_new.str", where=where).strip()
-    rewrite = record["requested_rewrite"]
-    has_true = isinstance(rewrite, Mapping) and rewrite.get("target_true") is not None
-    target_true = required_text(record, "requested_rewrite.target_true.str", where=where).strip() if has_true else None
+    target_true = optional_text(record, "requested_rewrite.target_true.str", where=where)
     probes = [Probe("rewrite", prompt.replace("{}", subject), target_new, target_true)]
     for text in text_list(record, "paraphrase_prompts", where=where):
         probes.append(Probe("paraphrase", text, target_new, target_true))
     for text in text_list(record, "neighborhood_prompts", where=where):
         if target_true is not None:
             probes.append(Probe("neighborhood", text, target_true, target_new))
-    return placed(lambda: EditRequest(case_id, prompt, subject, target_new, target_true, tuple(probes)), where=where)
+    relation = optional_text(record, "requested_rewrite.relation_id", where=where)
+    generation = tuple(text_list(record, "generation_prompts", where=where))
+    return placed(
+        lambda: EditRequest(
+            case_id, prompt, subject, target_new, target_true, tuple(probes), relation, generation_prompts=generation
+        ),
+        where=where,
+    )

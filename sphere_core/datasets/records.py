@@ -8,7 +8,7 @@ from sphere_core.errors import InputError
 from sphere_core.json_files import read_text
 from sphere_core.requests import EditRequest
 
-__all__ = ["placed", "read_records", "required_text", "text_list"]
+__all__ = ["optional_text", "placed", "read_records", "required_text", "text_list"]
 
 
 def read_records(path: Path) -> list[Mapping[str, object]]:
@@ -43,7 +43,7 @@ def required_text(record: Mapping[str, object], field: str, *, where: str) -> st
     walked: list[str] = []
     for part in field.split("."):
         walked.append(part)
-        if not isinstance(value, Mapping) or part not in value:
+        if not isinstance(value, Mapping) or value.get(part) is None:
             raise InputError(
                 f"field '{'.'.join(walked)}' is missing",
                 where=where,
@@ -51,15 +51,32 @@ def required_text(record: Mapping[str, object], field: str, *, where: str) -> st
             )
         value = value[part]
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"field '{field}' must be a non-empty text, not {value!r}", where=where)
+        raise InputError(
+            f"field '{field}' must be a non-empty text, not {value!r}", where=where, remedy="write a text there"
+        )
     return value
+
+
+def optional_text(record: Mapping[str, object], field: str, *, where: str) -> str | None:
+    """Return the text at a dotted field path without blanks around it, None where any part of the path is absent.
+
+    A field that is present must hold a non-empty text; null counts as absent, as columnar files write it.
+    """
+    value: object = record
+    for part in field.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return None if value is None else required_text(record, field, where=where).strip()
 
 
 def text_list(record: Mapping[str, object], field: str, *, where: str) -> list[str]:
     """Return a list of texts, empty where the field is absent."""
-    value = record.get(field, [])
+    value = record.get(field)
+    if value is None:
+        return []
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InputError(f"field '{field}' must be a list of texts", where=where)
+        raise InputError(
+            f"field '{field}' must be a list of texts", where=where, remedy='write a list such as ["one", "another"]'
+        )
     return list(value)
 
 
