@@ -2,12 +2,18 @@
 
 import contextlib
 import os
+import re
 import uuid
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import fsspec
 
+from sphere_core.errors import InputError
+
 __all__ = ["Storage"]
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/:@]*:[^@]*@")
 
 
 class Storage:
@@ -15,13 +21,22 @@ class Storage:
 
     `uri` is a local path or any URL fsspec knows (`s3://bucket/prefix`, `gs://...`, `memory://...`).
     On a local file system a file appears by write, fsync and rename; an object store publishes a
-    whole object by one PUT. A reader therefore never sees half a file. Names that begin with a dot
-    are scratch and are never listed.
+    whole object by one PUT, or by the last request of a multipart upload. A reader therefore never sees half a
+    file. Names that begin with a dot are scratch and are never listed. Credentials come from the
+    environment (or the machine's role), never from the URL, which is printed and written into files.
+
+    Raises InputError for a URL that no installed file system serves, or that holds credentials.
     """
 
     def __init__(self, uri: str | Path) -> None:
         self.uri = str(uri).rstrip("/")
-        filesystem, root = fsspec.core.url_to_fs(self.uri)
+        if _CREDENTIALS.search(self.uri):
+            raise InputError(
+                "the URL of the storage holds credentials, which would end up in logs and files",
+                where=_CREDENTIALS.sub("", self.uri),
+                remedy="leave them out of the URL and set them in the environment (AWS_ACCESS_KEY_ID and so on)",
+            )
+        filesystem, root = _file_system(self.uri)
         self._files = filesystem
         self._root = root.rstrip("/")
         protocols = filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)
@@ -36,7 +51,6 @@ class Storage:
 
     def exists(self, path: str) -> bool:
         """Tell whether a file or folder is there now."""
-        self._files.invalidate_cache()
         return bool(self._files.exists(self._full(path)))
 
     def read_bytes(self, path: str) -> bytes:
@@ -64,33 +78,36 @@ class Storage:
     def create_exclusive(self, path: str, data: bytes) -> bool:
         """Create a file only if nobody else has; return False where it already exists.
 
-        Local file systems (and NFS from version 3 on) do this atomically. Object stores without a
-        conditional PUT get check-then-write; callers must stay correct when two of them win.
+        Of several callers at a time exactly one wins: by a hard link on local file systems (and NFS from version 3
+        on), by a conditional PUT (`If-None-Match: *`) on S3 and stores that speak its protocol. A file system
+        of fsspec that ignores `mode="create"` gets check-then-write; callers must stay correct when two win there.
         """
-        if self.is_local:
-            target = Path(self._full(path))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            scratch = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-            scratch.write_bytes(data)
+        if not self.is_local:
             try:
-                os.link(scratch, target)
+                self._files.pipe_file(self._full(path), data, mode="create")
             except FileExistsError:
                 return False
-            finally:
-                scratch.unlink()
             return True
-        if self.exists(path):
+        target = Path(self._full(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+        scratch.write_bytes(data)
+        try:
+            os.link(scratch, target)
+        except FileExistsError:
             return False
-        self.write_bytes(path, data)
+        finally:
+            scratch.unlink()
         return True
 
     def list(self, prefix: str = "") -> list[str]:
         """Return the sorted relative paths of all files below `prefix`, scratch files left out."""
-        self._files.invalidate_cache()
         full = self._full(prefix) if prefix else self._root
-        if not self._files.exists(full):
+        try:
+            names = self._files.find(full)
+        except FileNotFoundError:
             return []
-        found = (str(PurePosixPath(name).relative_to(self._root)) for name in self._files.find(full))
+        found = (str(PurePosixPath(name).relative_to(self._root)) for name in names)
         return sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
 
     def delete(self, path: str) -> None:
@@ -102,5 +119,42 @@ class Storage:
         """Return the path on this machine's file system, or None on an object store."""
         return Path(self._full(path) if path else self._root) if self.is_local else None
 
+    def require_reachable(self) -> None:
+        """Raise InputError where the storage does not answer: no such host, no credentials, no right to read."""
+        with self._explained("read"):
+            self.exists("plan.json")
+
+    def require_writable(self) -> None:
+        """Raise InputError where nothing can be written: no such bucket, no right to write, no space left."""
+        probe = f".probe-{uuid.uuid4().hex[:8]}"
+        with self._explained("written"):
+            self.write_bytes(probe, b"")
+            self.delete(probe)
+
+    @contextlib.contextmanager
+    def _explained(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # every file system has exceptions of its own, without a common base
+            reason = str(error) or "no reason given"
+            raise InputError(
+                f"the storage cannot be {verb}: {type(error).__name__}: {reason}",
+                where=self.uri,
+                remedy="check the path or bucket, and the credentials and endpoint in the environment",
+            ) from error
+
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}"
+
+
+def _file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    try:
+        # Others write below the same root; a cached listing would hide what they did.
+        filesystem, root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"no file system for this storage: {error}",
+            where=uri,
+            remedy="s3:// needs the extra: pip install -c constraints.txt -e '.[s3]'; gs:// needs gcsfs, az:// adlfs",
+        ) from error
+    return filesystem, str(root)

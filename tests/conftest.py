@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from s3_server import s3_server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,3 +33,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The URL of a bucket on a real S3-compatible server on loopback."""
+    with s3_server() as url:
+        yield url

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from sphere_core.storage import Storage
+
 TINY: dict[str, Any] = {
     "name": "tiny",
     "models": ["factworld"],
@@ -35,12 +37,8 @@ def write_sweep(folder: Path, settings: dict[str, Any]) -> Path:
     return path
 
 
-def results_of(root: Path) -> dict[str, bytes]:
-    """Return the bytes of all checkpoints and rows below a sweep's root."""
-    kept = {}
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        parts = name.split("/")
-        if path.is_file() and (parts[0] == "rows" or "checkpoints" in parts):
-            kept[name] = path.read_bytes()
-    return kept
+def results_of(root: Path | str) -> dict[str, bytes]:
+    """Return the bytes of all checkpoints and rows below a sweep's root, a folder or a URL."""
+    storage = Storage(root)
+    names = (name for name in storage.list() if name.startswith("rows/") or "/checkpoints/" in name)
+    return {name: storage.read_bytes(name) for name in names}

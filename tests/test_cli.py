@@ -319,3 +319,28 @@ def test_a_submission_is_named_by_its_content(
     elsewhere.mkdir()
     assert sphere(monkeypatch, *common, "--root", "s3://bucket/a", "--working-dir", elsewhere) == 2
     assert squeezed("not in the working directory") in squeezed(capsys.readouterr().err)
+
+
+def test_a_sweep_on_an_object_store_gives_the_same_bytes(
+    finished: tuple[Path, Path],
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, root = finished
+    url = f"{bucket}/sweeps/tiny"
+    assert sphere(monkeypatch, "run", path, "--local", "--root", url) == 0
+    assert results_of(url) == results_of(root) != {}
+    for command in ("table", "status"):
+        capsys.readouterr()
+        assert sphere(monkeypatch, command, root) == 0
+        local = capsys.readouterr().out
+        assert sphere(monkeypatch, command, url) == 0
+        shown = capsys.readouterr().out
+        assert "memit" in shown
+        if command == "table":
+            assert shown == local
+    assert sphere(monkeypatch, "plan", path, "--root", url) == 0
+    assert "everything is done" in capsys.readouterr().out
+    assert sphere(monkeypatch, "run", path, "--local", "--root", "s3://no-such-bucket/tiny") == 2
+    assert "the storage cannot be written" in capsys.readouterr().err

@@ -330,20 +330,6 @@ def test_a_model_that_comes_back_changed_is_not_used_again(sweep: Sweep, tmp_pat
         assert model.weights_digest() == whole
 
 
-def test_a_sweep_on_an_object_store(sweep: Sweep, undisturbed: Path) -> None:
-    uri = "memory://object-store/sweep"
-    storage = Storage(uri)
-    executor = LocalExecutor(uri, threads=1, device="cpu")
-    driver = Driver(Board.from_files(sweep, storage), executor, storage, Quiet(), evaluators=0)
-    executor.listener = driver.listen
-    assert driver.run().complete
-    stored = {name: storage.read_bytes(name) for name in storage.list() if name.endswith((".parquet", ".safetensors"))}
-    local = results_of(undisturbed)
-    assert {name: data for name, data in stored.items() if name in local} == {
-        name: data for name, data in local.items() if not name.endswith(".json")
-    }
-
-
 def test_a_replica_of_other_threads_refuses(sweep: Sweep, tmp_path: Path) -> None:
     plan = sweep.plan.trajectories[0]
     replica = ModelReplica(str(tmp_path), threads=1, device="cpu")

@@ -46,10 +46,13 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
     if options.local and options.address is not None:
         raise InputError("--local and --address exclude each other", remedy="leave one out")
     storage = Storage(options.root)
+    storage.require_reachable()
     state = derive_state(storage, sweep.plan)
     if options.retry_failed:
         _forget_failures(sweep, storage, state)
         state = derive_state(storage, sweep.plan)
+    if not state.is_complete:
+        storage.require_writable()
     _publish_plan(sweep, storage)
     if state.is_complete:
         console.print(f"{sweep.plan.name}: everything is done, nothing to run")

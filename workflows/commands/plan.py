@@ -32,7 +32,9 @@ def plan(
     if as_json:
         console.out(loaded.plan.model_dump_json(indent=1), highlight=False)
         return
-    state = derive_state(Storage(place), loaded.plan)
+    storage = Storage(place)
+    storage.require_reachable()
+    state = derive_state(storage, loaded.plan)
     console.print(_trajectories(loaded, state))
     for line in _summary(loaded, state, place):
         console.print(line, highlight=False)

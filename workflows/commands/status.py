@@ -18,4 +18,5 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def status(root: Annotated[str, typer.Argument(help="The sweep's folder or URL")]) -> None:
     """Show each trajectory's state, edits, rate and last score, and what failed; from files alone."""
     storage = Storage(root)
+    storage.require_reachable()
     output_console().print(status_panel(storage, read_plan(storage)))

@@ -53,6 +53,7 @@ def table(
         raise InputError("a Parquet table needs a file", where="--format parquet", remedy="add --out FILE.parquet")
     console = output_console()
     storage = Storage(root)
+    storage.require_reachable()
     found = results_table(storage, read_plan(storage), by_edits=by is By.EDITS)
     if form is Format.PARQUET:
         data = table_parquet(found)
