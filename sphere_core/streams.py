@@ -1,59 +1,82 @@
 """Streams: an ordered list of edit requests, by data set, order and length."""
 
-import random
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from sphere_core.datasets.counterfact import counterfact_requests, load_counterfact
-from sphere_core.datasets.factworld import edit_records, shipped_world
-from sphere_core.datasets.zsre import load_zsre
+from sphere_core.conflicts import Conflicts, with_conflicts
+from sphere_core.datasets.records import Record
+from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.errors import InputError
+from sphere_core.orders import Order, OrderEntry, arranged
 from sphere_core.requests import EditRequest
 
-__all__ = ["StreamSpec", "load_stream"]
+__all__ = ["StreamSpec", "load_stream", "stream_of"]
 
 
-class StreamSpec(BaseModel):
+class StreamSpec(DatasetSpec):
     """Which requests are edited, and in what order."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dataset: Literal["factworld", "counterfact", "zsre"] = Field(description="Schema of the data set")
-    path: str | None = Field(default=None, description="JSON file; the fact world brings its own")
     edits: int = Field(ge=1, description="Requests taken, after ordering")
-    order: Literal["canonical", "shuffled"] = Field(
-        default="canonical", description="File order, or a shuffle of the whole set by the trajectory's seed"
+    order: OrderEntry = Field(
+        default=Order(kind="canonical"),
+        description="canonical (file order), shuffled (the whole set, by the trajectory's seed), "
+        "{clustered: relation}, {dispersed: relation} or {given: FILE}",
+    )
+    conflicts: Conflicts | None = Field(
+        default=None, description="{share, distance}: later edits that contradict earlier ones"
     )
 
     @property
-    def name(self) -> str:
-        """How tables call the data set: its schema, with the file's name where one is given."""
-        return self.dataset if self.path is None else f"{self.dataset}:{Path(self.path).stem}"
+    def order_name(self) -> str:
+        """How rows and tables call the order."""
+        return self.order.name if self.conflicts is None else f"{self.order.name}+{self.conflicts.name}"
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether another seed gives another stream."""
+        return self.order.is_seeded or self.conflicts is not None
+
+    def located(self, absolute: Callable[[str], str]) -> "StreamSpec":
+        """Return the stream with every path in it made absolute."""
+        order = self.order if self.order.file is None else Order(kind="given", file=absolute(self.order.file))
+        paths = {key: absolute(given) for key in ("path", "snippets") if (given := getattr(self, key)) is not None}
+        return self.model_copy(update={**paths, "order": order})
+
+
+def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[EditRequest, ...]:
+    """Return the requests of a stream in edit order, from the records of its data set.
+
+    Raises InputError where there are too few, or where order or conflicts cannot be had.
+    """
+    available = sum(len(record.requests) for record in records)
+    fresh = spec.edits - (spec.conflicts.count(spec.edits) if spec.conflicts is not None else 0)
+    if available < fresh:
+        raise _too_short(available, fresh, spec.source)
+    chosen = arranged(records, spec.order, edits=fresh, seed=seed, source=spec.source)
+    requests = [request for record in chosen for request in record.requests][:fresh]
+    if len(requests) < fresh:
+        raise _too_short(len(requests), fresh, str(spec.order.file))
+    if spec.conflicts is None:
+        return tuple(requests)
+    if any(len(record.requests) > 1 for record in records):
+        raise InputError(
+            "conflicts need a data set with one edit a record",
+            where=f"{spec.source}, key conflicts",
+            remedy="leave 'conflicts' out: a multi-hop question hangs on all edits of its record",
+        )
+    pool = [request for record in records for request in record.requests]
+    return tuple(with_conflicts(requests, spec.conflicts, pool=pool, edits=spec.edits, seed=seed))
 
 
 def load_stream(spec: StreamSpec, seed: int) -> tuple[EditRequest, ...]:
-    """Return the requests of a stream in edit order; raises InputError where the file is missing, wrong or too
-    short."""
-    requests = _read(spec)
-    if len(requests) < spec.edits:
-        raise InputError(
-            f"the stream asks for {spec.edits} edits, the data set has {len(requests)}",
-            where=spec.path or spec.dataset,
-            remedy=f"set edits to at most {len(requests)}",
-        )
-    if spec.order == "shuffled":
-        random.Random(seed).shuffle(requests)
-    return tuple(requests[: spec.edits])
+    """Read a data set and return the requests of a stream in edit order; raises InputError as its two steps do."""
+    return stream_of(read_dataset(spec).records, spec, seed)
 
 
-def _read(spec: StreamSpec) -> list[EditRequest]:
-    if spec.dataset == "factworld":
-        if spec.path is not None:
-            raise InputError("the fact world takes no path", where="stream", remedy="leave 'path' out")
-        return counterfact_requests(edit_records(shipped_world()), source="fact world")
-    if spec.path is None:
-        raise InputError(f"data set '{spec.dataset}' needs a path", where="stream", remedy="give 'path'")
-    load = load_counterfact if spec.dataset == "counterfact" else load_zsre
-    return load(Path(spec.path))
+def _too_short(available: int, wanted: int, where: str) -> InputError:
+    return InputError(
+        f"the stream asks for {wanted} edits, the data set has {available}",
+        where=where,
+        remedy=f"set edits to at most {available}",
+    )

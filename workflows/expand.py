@@ -109,9 +109,9 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs) -> Iterator[_Cell]:
         ]
         for entry, method, hyperparameters in methods:
             moments = _moments(spec, text, inputs, model, hyperparameters, method)
-            for stream in spec.streams:
+            for index, stream in enumerate(spec.streams):
                 for seed in spec.seeds:
-                    resolved = inputs.stream(stream, seed)
+                    resolved = inputs.stream(stream, seed, where=text.where(("streams", index)))
                     trajectory = TrajectorySpec(
                         model=model.source,
                         model_digest=model.digest,
@@ -206,7 +206,7 @@ def _trajectory_plan(
         editor=method.editor_name,
         regularizer="+".join(method.regularizer_names) or None,
         dataset=cell.stream.name,
-        order=cell.stream.order,
+        order=cell.stream.order_name,
         seed=spec.seed,
         batch_size=spec.batch_size,
         edits=spec.stream.edits,
@@ -242,7 +242,7 @@ def _bases(cells: list[_Cell], sweep: SweepSpec, evaluators: dict[str, Evaluator
                 dtype=cell.spec.dtype,
                 layers=layers,
                 dataset=cell.stream.name if asks else None,
-                order=cell.stream.order if asks else None,
+                order=cell.stream.order_name if asks else None,
                 seed=cell.spec.seed if asks else None,
                 stream_digest=digest,
                 evaluation=evaluation,

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from sphere_core.datasets.factworld import shipped_world
+from sphere_core.datasets.sources import Dataset, DatasetSpec, read_dataset
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import file_digest
 from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters, preset, read_hyperparameters
@@ -22,7 +23,7 @@ from sphere_core.methods import Method, resolve_method
 from sphere_core.models import EditableModel, model_digest, recognise_family, resolve_model
 from sphere_core.models.loading import EMBEDDED_MODEL
 from sphere_core.requests import generation_digest, requests_digest
-from sphere_core.streams import StreamSpec, load_stream
+from sphere_core.streams import StreamSpec, stream_of
 from sphere_core.trajectory import check_against_model
 from workflows.corpora import EMBEDDED_CORPUS, read_corpus
 from workflows.spec import ContextsEntry, MethodEntry, ModelEntry, MomentsEntry
@@ -69,6 +70,7 @@ class Inputs:
 
     folder: Path
     _streams: dict[tuple[StreamSpec, int | None], ResolvedStream] = field(default_factory=dict)
+    _datasets: dict[DatasetSpec, Dataset] = field(default_factory=dict)
     _imported: dict[Path, tuple[SecondMoments, str]] = field(default_factory=dict)
 
     def model(self, entry: ModelEntry, *, where: str) -> ResolvedModel:
@@ -81,16 +83,28 @@ class Inputs:
             raise InputError(error.what, where=f"{where}: {error.where}", remedy=error.remedy) from error
         return ResolvedModel(entry, source, model_digest(folder), _skeleton(folder))
 
-    def stream(self, spec: StreamSpec, seed: int) -> ResolvedStream:
-        """Find a stream, read it and put it in order; raises InputError where it is missing, wrong or too short."""
-        located = spec
-        if spec.path is not None:
-            located = spec.model_copy(update={"path": str(resolve_path(spec.path, self.folder))})
-        key = (located, seed if spec.order == "shuffled" else None)
+    def stream(self, spec: StreamSpec, seed: int, *, where: str) -> ResolvedStream:
+        """Find a stream, read it and put it in order; raises InputError where it is missing, wrong or too short.
+
+        The stream that comes back names its file by what it hashes to, which a replica checks before it edits.
+        """
+        located = spec.located(lambda path: str(resolve_path(path, self.folder)))
+        key = (located, seed if spec.is_seeded else None)
         if key not in self._streams:
-            requests = load_stream(located, seed)
-            self._streams[key] = ResolvedStream(located, requests_digest(requests), generation_digest(requests))
+            try:
+                dataset = self._dataset(located)
+                requests = stream_of(dataset.records, located, seed)
+            except InputError as error:
+                raise InputError(error.what, where=f"{where}: {error.where}", remedy=error.remedy) from error
+            pinned = located.model_copy(update={"sha256": dataset.sha256})
+            self._streams[key] = ResolvedStream(pinned, requests_digest(requests), generation_digest(requests))
         return self._streams[key]
+
+    def _dataset(self, spec: StreamSpec) -> Dataset:
+        source = DatasetSpec.model_validate(spec.model_dump(include=set(DatasetSpec.model_fields)))
+        if source not in self._datasets:
+            self._datasets[source] = read_dataset(source)
+        return self._datasets[source]
 
     def method(self, entry: MethodEntry, model: ResolvedModel, *, where: str) -> tuple[Method, Hyperparameters]:
         """Return a method with its hyperparameters, checked against each other and against the model."""

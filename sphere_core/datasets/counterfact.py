@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sphere_core.datasets.records import optional_text, placed, read_records, required_text, text_list
+from sphere_core.datasets.files import read_records
+from sphere_core.datasets.records import optional_text, placed, required_text, text_list, where_is
 from sphere_core.requests import EditRequest, Probe
 
 __all__ = ["counterfact_requests", "load_counterfact"]
@@ -22,12 +23,7 @@ def counterfact_requests(records: Iterable[Mapping[str, object]], *, source: str
     nothing to contrast with, and no neighborhood probe. `relation_id` and `generation_prompts` are kept for
     orders and for free generation.
     """
-    requests = []
-    for index, record in enumerate(records):
-        case_id = str(record.get("case_id", index))
-        where = f"{source}, record {index} (case {case_id})"
-        requests.append(_request(record, case_id, where))
-    return requests
+    return [_request(record, *where_is(record, index, source)) for index, record in enumerate(records)]
 
 
 def _request(record: Mapping[str, object], case_id: str, where: str) -> EditRequest:

@@ -1,40 +1,27 @@
-"""Reading JSON records with errors that name the file, the record and the field."""
+"""Fields of a record, with errors that name the file, the record and the field."""
 
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 from sphere_core.errors import InputError
-from sphere_core.json_files import read_text
 from sphere_core.requests import EditRequest
 
-__all__ = ["optional_text", "placed", "read_records", "required_text", "text_list"]
+__all__ = ["Record", "optional_text", "placed", "required_text", "text_list", "where_is"]
 
 
-def read_records(path: Path) -> list[Mapping[str, object]]:
-    """Read a JSON list (or JSON lines) of objects; raises InputError for a missing or malformed file."""
-    text = read_text(path, what="requests file")
-    try:
-        if text.lstrip().startswith("["):
-            records = json.loads(text)
-        else:
-            records = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"not valid JSON: {error.msg}",
-            where=f"{path}, line {error.lineno}, column {error.colno}",
-            remedy="the file must be a JSON list of records, or one record a line",
-        ) from error
-    if not isinstance(records, list) or not records:
-        raise InputError("the file holds no record", where=str(path), remedy="give at least one record")
-    for index, record in enumerate(records):
-        if not isinstance(record, dict):
-            raise InputError(
-                f"record {index} is a {type(record).__name__}, not an object",
-                where=str(path),
-                remedy="every record must be a JSON object",
-            )
-    return list(records)
+@dataclass(frozen=True)
+class Record:
+    """The edit requests of one record of a data set, which stay together in every order: one, or in MQuAKE several."""
+
+    case_id: str
+    requests: tuple[EditRequest, ...]
+
+
+def where_is(record: Mapping[str, object], index: int, source: str) -> tuple[str, str]:
+    """Return a record's case id (its place in the file where it has none) and how errors call the record."""
+    given = record.get("case_id")
+    case_id = str(index if given is None else given)
+    return case_id, f"{source}, record {index} (case {case_id})"
 
 
 def required_text(record: Mapping[str, object], field: str, *, where: str) -> str:

@@ -72,7 +72,7 @@ def _summary(sweep: Sweep, state: SweepState, place: str) -> list[str]:
     grid = sweep.spec
     lines = [
         f"models: {', '.join(model.label for model in grid.models)}",
-        f"streams: {'; '.join(f'{stream.name}, {stream.order}, {stream.edits} edits' for stream in grid.streams)}",
+        f"streams: {'; '.join(f'{stream.name}, {stream.order_name}, {stream.edits} edits' for stream in grid.streams)}",
         f"root: {place}",
         f"to do: {left} of {sweep.plan.edits} edits, {len(state.bases_missing)} scores of unedited models",
     ]

@@ -1,0 +1,112 @@
+"""Where edit requests come from: a data set's file, a data set of the hub, or the embedded fact world."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sphere_core.datasets.factworld import edit_records, shipped_world
+from sphere_core.datasets.files import read_records
+from sphere_core.datasets.hub import check_hub_id, hub_records
+from sphere_core.datasets.records import Record
+from sphere_core.datasets.schemas import SCHEMAS
+from sphere_core.datasets.snippets import with_snippets
+from sphere_core.errors import InputError
+from sphere_core.fingerprint import file_digest
+
+__all__ = ["Dataset", "DatasetSpec", "read_dataset"]
+
+EMBEDDED = "factworld"
+
+
+class DatasetSpec(BaseModel):
+    """Where edit requests come from: a file, a data set of the hub, or the embedded fact world."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: Literal["factworld", "counterfact", "multi_counterfact", "zsre", "mquake", "facts"] = Field(
+        description="Schema of the data set"
+    )
+    path: str | None = Field(default=None, description="JSON, JSON lines, Parquet or CSV file")
+    hub: str | None = Field(default=None, description="Hub id (owner/name), in place of a path")
+    revision: str | None = Field(default=None, description="Commit or tag of the hub id")
+    config: str | None = Field(default=None, description="Configuration of the hub id, where it has several")
+    split: str | None = Field(default=None, description="Split of the hub id, where it has several")
+    file: str | None = Field(default=None, description="One file of the hub's repository, read as it is")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="What the file must hash to")
+    records: int | None = Field(default=None, ge=1, description="How many records the data set must have")
+    snippets: str | None = Field(
+        default=None, description="CounterFact's attribute_snippets.json: the reference texts of consistency"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DatasetSpec":
+        if self.dataset == EMBEDDED and (self.path or self.hub):
+            raise ValueError("the fact world brings its own records: leave 'path' and 'hub' out")
+        if self.dataset != EMBEDDED and (self.path is None) == (self.hub is None):
+            raise ValueError(f"data set '{self.dataset}' needs a path: give 'path', or 'hub' with 'revision'")
+        if self.hub is not None and self.revision is None:
+            raise ValueError("'hub' needs 'revision', a commit or tag: what a hub id names can change")
+        of_hub = [key for key in ("revision", "config", "split", "file") if getattr(self, key) is not None]
+        if self.hub is None and of_hub:
+            raise ValueError(f"'{of_hub[0]}' belongs to a 'hub' id, and there is none")
+        if self.snippets is not None and self.dataset not in ("counterfact", "multi_counterfact"):
+            raise ValueError("'snippets' belong to CounterFact records")
+        if self.sha256 is not None and self.path is None:
+            raise ValueError("'sha256' belongs to a 'path'; a hub id is pinned by its 'revision'")
+        return self
+
+    @property
+    def name(self) -> str:
+        """How tables call the data set: its schema, with the file's name or the hub id where one is given."""
+        if self.hub is not None:
+            return f"{self.dataset}:{self.hub}"
+        return self.dataset if self.path is None else f"{self.dataset}:{Path(self.path).stem}"
+
+    @property
+    def source(self) -> str:
+        """Where the records stand, as errors name it."""
+        return self.path or (f"{self.hub} at {self.revision}" if self.hub else "fact world")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The records of a data set in file order, and the sha256 of the file they stood in, where there was one."""
+
+    records: tuple[Record, ...]
+    sha256: str | None
+
+
+def read_dataset(spec: DatasetSpec) -> Dataset:
+    """Read a data set; raises InputError where it is missing, is not what `sha256` or `records` say, or where a record
+    is wrong, naming file, record and field."""
+    digest = file_digest(Path(spec.path)) if spec.path is not None and Path(spec.path).is_file() else None
+    if digest is not None and spec.sha256 not in (None, digest):
+        raise InputError(
+            f"the file hashes to {digest}, not to the sha256 that is asked for ({spec.sha256})",
+            where=spec.source,
+            remedy="fetch the file again, or change 'sha256' if this is the file you mean",
+        )
+    raw = _raw_records(spec)
+    if spec.records not in (None, len(raw)):
+        raise InputError(
+            f"the data set has {len(raw)} records, not the {spec.records} that are asked for",
+            where=spec.source,
+            remedy="fetch the data set again, or change 'records' if this is the one you mean",
+        )
+    schema = SCHEMAS["counterfact" if spec.dataset == EMBEDDED else spec.dataset]
+    records = schema.read(raw, spec.source)
+    if spec.snippets is not None:
+        records = with_snippets(records, raw, Path(spec.snippets))
+    return Dataset(tuple(records), digest)
+
+
+def _raw_records(spec: DatasetSpec) -> Sequence[Mapping[str, object]]:
+    if spec.path is not None:
+        return read_records(Path(spec.path))
+    if spec.hub is not None:
+        check_hub_id(spec.hub)
+        return hub_records(spec.hub, revision=str(spec.revision), config=spec.config, split=spec.split, file=spec.file)
+    return edit_records(shipped_world())
