@@ -80,10 +80,18 @@ def editor(method: str, model: EditableModel, **changes: Any) -> Editor:
 
 
 def run(
-    method: str, model: EditableModel, *, batch_size: int = 2, resume: Checkpoint | None = None, **changes: Any
+    method: str,
+    model: EditableModel,
+    *,
+    batch_size: int = 2,
+    resume: Checkpoint | None = None,
+    count: int = 5,
+    **changes: Any,
 ) -> list[Checkpoint]:
     built = editor(method, model, **changes)
-    stream = run_trajectory("t", built, model, requests(), batch_size=batch_size, contexts=CONTEXTS, resume=resume)
+    stream = run_trajectory(
+        "t", built, model, requests()[:count], batch_size=batch_size, contexts=CONTEXTS, resume=resume
+    )
     return list(stream)
 
 

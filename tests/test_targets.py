@@ -74,8 +74,9 @@ def one_by_one(model: EditableModel, request: EditRequest, hyperparameters: Targ
     return (start[0] + delta).detach()
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize(
+    ("family", "layer"), [("llama", 0), ("llama", 1), ("gpt2", 0), ("gpt2", 1), ("gptj", 1), ("gemma2", 0)]
+)
 def test_batched_targets_equal_one_by_one_targets(family: str, layer: int) -> None:
     model = tiny_model(family)
     model.open_sites([layer])

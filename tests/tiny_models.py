@@ -1,10 +1,13 @@
 """Small randomly initialised models of every storage kind, with a tokenizer trained on a few lines."""
 
+import copy
 import functools
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
+from transformers.models.auto import CONFIG_MAPPING
 
 from sphere_core.models import EditableModel, recognise_family
 from sphere_core.requests import EditRequest, Probe
@@ -32,31 +35,64 @@ def tokenizer(*, adds_bos: bool) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<bos>", eos_token="<eos>", pad_token="<eos>")
 
 
-def tiny_model(family: str, *, seed: int = 0, layers: int = 3) -> EditableModel:
-    """A model with fresh random weights; `family` is gpt2 (Conv1D, no BOS) or llama (Linear, BOS)."""
+LAYER_TYPES = ["full_attention", "sliding_attention"]
+# One row a family: the model type and what makes its tiny model stand for it. Windows are shorter than the prompts
+# and caps bind, so that a pass which forgets them differs.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_inner": 72},
+    "gptj": {"n_inner": 72, "rotary_dim": 4},
+    "gpt_neox": {"rotary_pct": 0.5},
+    "llama": {},
+    "mistral": {"sliding_window": 10},
+    "qwen2": {"tie_word_embeddings": True},
+    "qwen3": {"head_dim": 8, "attention_bias": True},
+    "gemma2": {
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 6,
+        "layer_types": LAYER_TYPES,
+        "final_logit_softcapping": 4.0,
+        "attn_logit_softcapping": 4.0,
+    },
+    "gemma3_text": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 6, "layer_types": LAYER_TYPES},
+    "phi3": {"pad_token_id": 1, "sliding_window": 10},
+    "olmo2": {},
+}
+ADDS_BOS = {"llama", "mistral", "gemma2", "gemma3_text"}
+PADS_LEFT = {"mistral", "gemma2", "phi3"}
+
+
+def tiny_config(family: str, *, layers: int = 3) -> PretrainedConfig:
+    """The config of a small model of some model type."""
+    sizes = {"vocab_size": 320, "initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 1}
+    if family in ("gpt2", "gptj"):
+        sizes |= {"n_embd": 32, "n_layer": layers, "n_head": 4, "n_positions": 64}
+    else:
+        sizes |= {"hidden_size": 32, "intermediate_size": 72, "num_hidden_layers": layers, "num_attention_heads": 4}
+        sizes |= {"max_position_embeddings": 64}
+        sizes |= {} if family == "gpt_neox" else {"num_key_value_heads": 2}
+    own = dict(FAMILIES[family])
+    if "layer_types" in own:
+        own["layer_types"] = (own["layer_types"] * layers)[:layers]
+    return CONFIG_MAPPING[family](**{**sizes, **own})
+
+
+def tiny_model(family: str, *, seed: int = 0, layers: int = 3, dtype: torch.dtype = torch.float32) -> EditableModel:
+    """A model with fresh random weights; `family` is a model type. Llama has a tokenizer that adds BOS, GPT-2 none."""
+    config = tiny_config(family, layers=layers)
+    known = recognise_family(config, where="test")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if family == "gpt2":
-            config = GPT2Config(
-                n_embd=32, n_layer=layers, n_head=4, vocab_size=320, n_positions=64, n_inner=72, initializer_range=0.2
-            )
-            network = GPT2LMHeadModel(config)
-        else:
-            config = LlamaConfig(
-                hidden_size=32,
-                intermediate_size=72,
-                num_hidden_layers=layers,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                vocab_size=320,
-                max_position_embeddings=64,
-                initializer_range=0.2,
-            )
-            network = LlamaForCausalLM(config)
-    words = tokenizer(adds_bos=family == "llama")
-    return EditableModel(
-        network, words, recognise_family(config, where="test"), base_digest=f"{family}-{seed}-{layers}"
-    )
+        network = AutoModelForCausalLM.from_config(config, attn_implementation=known.attention)
+        if family not in ("gpt2", "llama"):
+            # Norms and biases are born as ones and zeros, which would hide whether they are used.
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    if parameter.ndim == 1:
+                        parameter.add_(0.3 * torch.randn_like(parameter))
+    words = copy.deepcopy(tokenizer(adds_bos=family in ADDS_BOS))
+    words.padding_side = "left" if family in PADS_LEFT else "right"
+    return EditableModel(network.to(dtype), words, known, base_digest=f"{family}-{seed}-{layers}")
 
 
 def requests() -> list[EditRequest]:

@@ -1,7 +1,8 @@
 """Locate, then edit: targets at the last edited layer, spread over the layers, each written by one rule.
 
 For site i of L, in ascending order (MEMIT, arXiv 2210.07229): K_i the keys under the weights as they are now, H the
-last edited layer's output now, R_i = (Z - H) / (L - i), dW_i from the site's rule.
+last edited layer's output now, R_i = (Z - H) / (L - i), dW_i from the site's rule. In families with a norm behind the
+site, R_i is what its output must gain for the layer's to gain that (`OutputNorm`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,7 +71,7 @@ class ClosedFormEditor:
         found = optimise_targets(model, batch, self.settings)
         if self.anchor is None:
             return found.values, state
-        values = BatchWalk(model, batch, [site]).site_outputs(site).to(found.starts)
+        values = BatchWalk(model, batch, [site]).contributions(site).to(found.starts)
         norm = self.anchor.norm if self.anchor.norm is not None else state.scalars.get("anchor")
         if norm is None:
             norm = anchor_of(values, found.deltas)
@@ -93,7 +94,7 @@ class ClosedFormEditor:
         walk = BatchWalk(model, batch, sites)
         for index, site in enumerate(sites):
             layer, keys = site.layer, walk.keys(site)
-            residuals = (targets - walk.outputs().to(targets)) / (len(sites) - index)
+            residuals = walk.site_residuals(site, (targets - walk.outputs().to(targets)) / (len(sites) - index))
             write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
             rule_state = state.part(f"rule/{layer}")
             solved[layer] = self.rules[layer].solve(write, rule_state, self.shaping.correction(layer, state))

@@ -96,7 +96,7 @@ class NseEditor:
         walk = BatchWalk(model, batch, sites)
         for index, site in enumerate(sites):
             keys = walk.keys(site)
-            residuals = (targets - walk.outputs().to(targets)) / (len(sites) - index)
+            residuals = walk.site_residuals(site, (targets - walk.outputs().to(targets)) / (len(sites) - index))
             write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
             update = self._solve(write, KeyHistory.of(state.part(f"rule/{site.layer}")))
             model.add(site, self.shaping.apply(update, write, state))

@@ -55,12 +55,11 @@ class RomeEditor:
         batch = locate(model, [request], contexts)
         walk = BatchWalk(model, batch, [site])
         mean_key, bare_key = walk.mean_inputs(site).double(), walk.bare_inputs(site).double()
-        outputs = walk.site_outputs(site)
-        delta = optimise_targets(model, batch, self.settings, anchors=outputs).deltas.to(mean_key)
-        key, residual = bare_key, delta
+        delta = optimise_targets(model, batch, self.settings, anchors=walk.contributions(site)).deltas.to(mean_key)
+        key, residual = bare_key, walk.site_residuals(site, delta)
         if self.same_key:
             key = mean_key
-            residual = delta + model.weight(site).to(delta) @ (bare_key - mean_key)
+            residual = residual + model.weight(site).to(delta) @ (bare_key - mean_key)
         direction = mean_key if self.prior is None else self.prior.inverse(mean_key)
         update = LowRankUpdate(residual, direction / (key * direction).sum())
         write = SiteWrite(site, key.float(), residual.float(), model.weight(site), model.base_weight(site))

@@ -103,6 +103,23 @@ class BatchWalk:
             outputs: torch.Tensor = self._model.network.get_submodule(site.module_path)(inputs)
         return outputs.float().T.contiguous()
 
+    def contributions(self, site: Site) -> torch.Tensor:
+        """Return what the site adds to the residual stream there, `[o, n]` fp32: its output, or where a norm stands in
+        between, the norm's."""
+        outputs, norm = self.site_outputs(site), self._model.output_norm(site)
+        return outputs if norm is None else norm.apply(outputs).float()
+
+    def site_residuals(self, site: Site, change: torch.Tensor) -> torch.Tensor:
+        """Return R `[o, n]`: what the site's own output must gain so that the layer's output gains `change` `[o, n]`.
+
+        They are the same where the site adds to the residual stream directly; see `OutputNorm` where a norm stands in
+        between.
+        """
+        norm = self._model.output_norm(site)
+        if norm is None:
+            return change
+        return norm.residuals(self.site_outputs(site), change).to(change)
+
     def mean_inputs(self, site: Site) -> torch.Tensor:
         """Return the site's input averaged over all templates alike, `[d_in, n]` fp32: the key of ROME."""
         inputs = self._walk.inputs(site).double().view(len(self._batch.requests), self._batch.context_count, -1)

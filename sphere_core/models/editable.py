@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sphere_core.fingerprint import fingerprint, tensors_digest
 from sphere_core.linalg import Update
 from sphere_core.models.family import Family
+from sphere_core.models.output_norm import OutputNorm
 from sphere_core.models.sites import Site, find_site
 
 __all__ = ["EditableModel"]
@@ -110,6 +111,14 @@ class EditableModel:
         master = self._masters[site.name]
         self.set_weight(site, master + update.dense().to(master))
 
+    def output_norm(self, site: Site) -> OutputNorm | None:
+        """Return the norm between a site and the residual stream, or None where the site adds to it directly."""
+        path = self.family.output_norm_path(site.layer)
+        if path is None:
+            return None
+        epsilon = float(self.network.config.get_text_config().rms_norm_eps)
+        return OutputNorm.of(self.network.get_submodule(path), width=site.d_out, epsilon=epsilon)
+
     def edited_weights(self) -> dict[str, torch.Tensor]:
         """Return every open site's fp32 master under its parameter name, in stored orientation."""
         return {site.name: site.stored(self._masters[site.name]).contiguous() for site in self.sites}
@@ -153,11 +162,13 @@ class EditableModel:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map decoder-layer outputs `[..., d_out]` through the final norm and the head to fp32 logits."""
-        return self.normed_logits(self.network.get_submodule(self.family.final_norm)(hidden))
+        norm = self.network.get_submodule(self.family.final_norm)
+        return self.normed_logits(norm(hidden.to(_device_of(norm))))
 
     def normed_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map the decoder's final hidden states `[..., d_out]` (after the norm) through the head to fp32 logits."""
-        logits: torch.Tensor = self.network.get_submodule(self.family.head)(hidden).float()
+        head = self.network.get_submodule(self.family.head)
+        logits: torch.Tensor = head(hidden.to(_device_of(head))).float()
         cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
@@ -174,3 +185,7 @@ class EditableModel:
 
     def _is_original(self, name: str, tensor: torch.Tensor) -> bool:
         return torch.equal(tensor, self._original[name])
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device

@@ -10,12 +10,17 @@ from sphere_core.errors import InputError
 
 __all__ = ["Family", "load_families", "recognise_family"]
 
+# How configs say into how many experts an MLP is split.
+_EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok")
+
 
 @dataclass(frozen=True)
 class Family:
     """Where a family keeps the modules that editing needs (dotted paths from the causal LM).
 
-    `decoder` maps token ids to final hidden states; `down_projection` is relative to one layer.
+    `decoder` maps token ids to final hidden states; `down_projection` and `output_norm` are relative to one layer.
+    `output_norm` is the norm between the MLP and the residual stream, where there is one. `attention` is the
+    implementation that computes what the model was trained with.
     """
 
     name: str
@@ -25,10 +30,16 @@ class Family:
     down_projection: str
     final_norm: str
     head: str
+    output_norm: str | None = None
+    attention: str = "sdpa"
 
     def site_path(self, layer: int) -> str:
         """Return the dotted path of the edited module of one layer."""
         return f"{self.layers}.{layer}.{self.down_projection}"
+
+    def output_norm_path(self, layer: int) -> str | None:
+        """Return the dotted path of the norm behind the edited module of one layer, or None."""
+        return None if self.output_norm is None else f"{self.layers}.{layer}.{self.output_norm}"
 
 
 def load_families() -> dict[str, Family]:
@@ -44,14 +55,38 @@ def load_families() -> dict[str, Family]:
 
 
 def recognise_family(config: PretrainedConfig, *, where: str) -> Family:
-    """Return the family whose `model_types` hold the config's `model_type`; raises InputError otherwise."""
+    """Return the family whose `model_types` hold the config's `model_type`.
+
+    Raises InputError, with the reason, for quantised weights, mixtures of experts, models of more than text and
+    unknown model types.
+    """
+    kind = config.model_type
+    if getattr(config, "quantization_config", None):
+        raise InputError(
+            f"the weights of this '{kind}' model are quantised",
+            where=f"{where}, config.json, key quantization_config",
+            remedy="give the unquantised model: a site's weight must be a matrix that a small change can be added to",
+        )
     families = load_families()
     for family in families.values():
-        if config.model_type in family.model_types:
+        if kind in family.model_types:
             return family
-    known = sorted(kind for family in families.values() for kind in family.model_types)
+    if any((getattr(config.get_text_config(), name, None) or 0) > 1 for name in _EXPERT_COUNTS):
+        raise InputError(
+            f"model type '{kind}' is a mixture of experts",
+            where=where,
+            remedy="give a dense model: a token passes through few of the experts, so that a layer has no one matrix "
+            "whose keys and second moment an edit could be solved from",
+        )
+    known = ", ".join(sorted(name for family in families.values() for name in family.model_types))
+    if config.get_text_config() is not config:
+        raise InputError(
+            f"model type '{kind}' reads more than text",
+            where=where,
+            remedy=f"give a text-only model; known model types: {known}",
+        )
     raise InputError(
-        f"model type '{config.model_type}' belongs to no known family",
+        f"model type '{kind}' belongs to no known family",
         where=where,
-        remedy=f"known model types: {', '.join(known)}; a new family is one YAML file in sphere_core/models/families",
+        remedy=f"known model types: {known}; a new family is one YAML file in sphere_core/models/families",
     )

@@ -76,7 +76,7 @@ def load_model(
         dtype=DTYPES[dtype],
         use_safetensors=True,
         trust_remote_code=False,
-        attn_implementation="sdpa",
+        attn_implementation=family.attention,
     )
     tokenizer = _load_tokenizer(folder)
     torch.nn.Module.to(network, device)

@@ -46,12 +46,13 @@ class _PrefixCache:
 class _Group:
     """Rows of about the same span, run together: `rows` are their places in the tail.
 
-    `mask` `[r, 1, s, p + s]` is additive; `arguments` holds, for each later layer, the tensors that go with its rows
-    and what else it is called with.
+    `masks` `[r, 1, s, p + s]` are additive, one for each kind of layer, and `kinds` says which one each later layer
+    takes; `arguments` holds, for each later layer, the tensors that go with its rows and what else it is called with.
     """
 
     rows: torch.Tensor
-    mask: torch.Tensor
+    masks: tuple[torch.Tensor, ...]
+    kinds: tuple[int, ...]
     prefixes: Mapping[int, tuple[torch.Tensor, torch.Tensor]]
     arguments: tuple[Mapping[str, Any], ...]
 
@@ -67,18 +68,19 @@ class _Group:
 
         return _Group(
             rows=places,
-            mask=pick(self.mask),
+            masks=pick(self.masks),
+            kinds=self.kinds,
             prefixes={layer: pick(pair) for layer, pair in self.prefixes.items()},
             arguments=tuple({name: pick(value) for name, value in call.items()} for call in self.arguments),
         )
 
     def run(self, layers: tuple[nn.Module, ...], hidden: torch.Tensor) -> torch.Tensor:
         """Map `[m, S, h]` to the outputs of this group's rows, `[r, S, h]`, zero after the group's span."""
-        total, span = hidden.shape[1], self.mask.shape[2]
+        total, span = hidden.shape[1], self.masks[0].shape[2]
         hidden = hidden[self.rows.to(hidden.device), :span]
         cache = _PrefixCache(self.prefixes)
-        for layer, arguments in zip(layers, self.arguments, strict=True):
-            call = {**arguments, "attention_mask": self.mask.to(hidden)}
+        for layer, kind, arguments in zip(layers, self.kinds, self.arguments, strict=True):
+            call = {**arguments, "attention_mask": self.masks[kind].to(hidden)}
             call = {name: cache if name in CACHE_NAMES else value for name, value in call.items()}
             hidden = call_layer(layer, hidden, call)
         return nn.functional.pad(hidden, (0, 0, 0, total - span))
@@ -124,7 +126,8 @@ def record_tail(model: EditableModel, layer: int, ids: torch.Tensor, mask: torch
     later = list(model.layers)[layer + 1 :]
     calls: dict[int, dict[str, Any]] = {}
     outputs: list[torch.Tensor] = []
-    cache = DynamicCache(config=model.network.config)
+    # Without a config every layer keeps all positions, those with a sliding window too.
+    cache = DynamicCache()
     handles = [model.layers[layer].register_forward_hook(lambda _, __, out: outputs.append(hidden_states(out)))]
     for index, module in enumerate(later):
         handles.append(module.register_forward_pre_hook(recorder(calls, index), with_kwargs=True))
@@ -169,9 +172,13 @@ def _group(
     total, length = shape
     span, prefix = int(spans[rows].max()), int(starts[rows].max())
     positions = _positions(starts[rows], span, length)
+    seen = [call.get("attention_mask") for call in calls]
+    distinct = list({id(mask): mask for mask in seen}.values())
+    places = {id(mask): place for place, mask in enumerate(distinct)}
     return _Group(
         rows=rows,
-        mask=_causal_mask(starts[rows], spans[rows], prefix, span),
+        masks=tuple(_mask(mask, rows, starts[rows], spans[rows], prefix, positions) for mask in distinct),
+        kinds=tuple(places[id(mask)] for mask in seen),
         prefixes={first + index: _prefix(cache, first + index, rows, prefix) for index in range(len(calls))},
         arguments=tuple(_cut(call, rows, total, positions) for call in calls),
     )
@@ -213,20 +220,48 @@ def _cut(arguments: Mapping[str, Any], rows: torch.Tensor, total: int, positions
             raise RuntimeError(f"a decoder layer takes the tensor '{name}', which cannot be cut by position")
         else:
             cut[name] = value
-    for name in ("attention_mask", "past_key_values"):
-        cut.setdefault(name, None)
+    cut.setdefault("attention_mask", None)
+    if not CACHE_NAMES & cut.keys():
+        cut["past_key_values"] = None
     return cut
 
 
-def _causal_mask(starts: torch.Tensor, spans: torch.Tensor, prefix: int, span: int) -> torch.Tensor:
-    """Return the additive mask `[m, 1, S, P + S]`: all constant positions of the row, then causally its own."""
+def _mask(
+    recorded: Any,
+    rows: torch.Tensor,
+    starts: torch.Tensor,
+    spans: torch.Tensor,
+    prefix: int,
+    positions: torch.Tensor,
+) -> torch.Tensor:
+    """Return the additive mask `[r, 1, s, p + s]`: constant positions of the row, then causally its own.
+
+    `recorded` is what the model's own forward used, `[m or 1, 1, T, T]`, boolean or additive: what it hides (a sliding
+    window) stays hidden. None is plain causal attention.
+    """
+    span = positions.shape[1]
     offsets = torch.arange(span, device=starts.device)
     before = torch.arange(prefix, device=starts.device)[None, None, :] < starts[:, None, None]
     causal = offsets[None, :, None] >= offsets[None, None, :]
     inside = offsets[None, None, :] < spans[:, None, None]
-    allowed = torch.cat([before.expand(-1, span, -1), causal & (inside | (offsets[:, None] == offsets))], dim=2)
+    before, own = before.expand(-1, span, -1), causal & inside
+    if recorded is not None:
+        visible = _visible(recorded, rows, positions)
+        before, own = before & visible[:, :, :prefix], own & visible.gather(2, positions[:, None].expand_as(own))
+    # A position always sees itself: what is padding must not divide by zero.
+    allowed = torch.cat([before, own | (causal & (offsets[:, None] == offsets))], dim=2)
     return (
         torch.zeros(allowed.shape)
         .masked_fill(~allowed.cpu(), torch.finfo(torch.float32).min)[:, None]
         .to(starts.device)
     )
+
+
+def _visible(recorded: Any, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return what positions `[r, s]` of some rows see of all positions, `[r, s, T]`."""
+    if not isinstance(recorded, torch.Tensor) or recorded.ndim != 4 or recorded.shape[1] != 1:
+        raise RuntimeError("a decoder layer takes an attention mask that is not [rows, 1, tokens, tokens]")
+    mask = recorded[:, 0].to(positions.device)
+    mask = mask if mask.dtype is torch.bool else mask == 0
+    chosen = mask[rows] if mask.shape[0] > 1 else mask.expand(len(rows), -1, -1)
+    return chosen.gather(1, positions[:, :, None].expand(-1, -1, mask.shape[2]))
