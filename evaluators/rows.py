@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from sphere_core.locate.moments import SecondMoments
 from sphere_core.models import EditableModel
+from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest
 
 __all__ = [

@@ -3,8 +3,9 @@
 import contextlib
 import os
 import re
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import fsspec
@@ -62,18 +63,38 @@ class Storage:
         if not self.is_local:
             self._files.pipe_file(self._full(path), data)
             return
+        self.write_file(path, lambda scratch: scratch.write_bytes(data))
+
+    def write_file(self, path: str, write: Callable[[Path], object]) -> None:
+        """Publish a file that `write` makes at a local path it is given, whole; for what is too large for one bytes."""
+        if not self.is_local:
+            with tempfile.TemporaryDirectory() as folder:
+                scratch = Path(folder) / PurePosixPath(path).name
+                write(scratch)
+                self._files.put_file(str(scratch), self._full(path))
+            return
         target = Path(self._full(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+        scratch = self._scratch(target)
         try:
-            with scratch.open("wb") as handle:
-                handle.write(data)
-                handle.flush()
+            write(scratch)
+            with scratch.open("rb") as handle:
                 os.fsync(handle.fileno())
             scratch.replace(target)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 scratch.unlink()
+
+    @contextlib.contextmanager
+    def as_file(self, path: str) -> Iterator[Path]:
+        """Give a file of this machine with these bytes: the file itself, or a copy that goes when the block ends."""
+        if self.is_local:
+            yield Path(self._full(path))
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / PurePosixPath(path).name
+            self._files.get_file(self._full(path), str(copy))
+            yield copy
 
     def create_exclusive(self, path: str, data: bytes) -> bool:
         """Create a file only if nobody else has; return False where it already exists.
@@ -90,7 +111,7 @@ class Storage:
             return True
         target = Path(self._full(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+        scratch = self._scratch(target)
         scratch.write_bytes(data)
         try:
             os.link(scratch, target)
@@ -142,6 +163,9 @@ class Storage:
                 where=self.uri,
                 remedy="check the path or bucket, and the credentials and endpoint in the environment",
             ) from error
+
+    def _scratch(self, target: Path) -> Path:
+        return target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}"

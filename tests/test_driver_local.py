@@ -104,16 +104,16 @@ def test_a_second_run_does_nothing(sweep: Sweep, undisturbed: Path) -> None:
 def test_a_crash_at_any_write_changes_nothing(
     sweep: Sweep, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
 ) -> None:
-    write, writes = Storage.write_bytes, 0
+    write, writes = Storage.write_file, 0
 
-    def dying_write(storage: Storage, path: str, data: bytes) -> None:
+    def dying_write(storage: Storage, path: str, make: Callable[[Path], object]) -> None:
         nonlocal writes
         writes += 1
         if writes == crash_at:
             raise Crash
-        write(storage, path, data)
+        write(storage, path, make)
 
-    monkeypatch.setattr(Storage, "write_bytes", dying_write)
+    monkeypatch.setattr(Storage, "write_file", dying_write)
     with pytest.raises(Crash):
         run(sweep, tmp_path)
     monkeypatch.undo()

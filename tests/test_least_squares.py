@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sphere_core.errors import InputError
 from sphere_core.linalg import Subspace
-from sphere_core.locate.moments import null_space
+from sphere_core.moments.null_space import null_space
 from sphere_core.solver import KeyHistory, MomentPrior, NullSpacePrior, key_memory_gain, least_squares_update
 
 

@@ -1,4 +1,4 @@
-"""Second moments: one pass over all sites against a loop over tokens, files, and what is refused."""
+"""Second moments: one pass over all sites against a loop over tokens, interruptions, shards, files, what is refused."""
 
 from pathlib import Path
 
@@ -8,12 +8,21 @@ import torch
 from tiny_models import TEXTS, tiny_model
 
 from sphere_core.errors import InputError
-from sphere_core.locate.moments import build_second_moments, check_moments, encode_moments, read_moments
 from sphere_core.models import EditableModel
+from sphere_core.moments.build import Pass, build_second_moments
+from sphere_core.moments.files import read_moments, write_moments
+from sphere_core.moments.packing import Amount, Packing
+from sphere_core.moments.record import SecondMoments, check_moments
+from sphere_core.moments.sums import Kept, KeptInFile, Running
+from sphere_core.storage import Storage
+
+# Small enough that a few dozen texts make several windows and groups.
+SMALL = Packing(12, forward_tokens=48, window_texts=4, group_tokens=32, group_windows=2)
+MANY = TEXTS * 9
 
 
 def token_loop(model: EditableModel, layer: int, texts: list[str], limit: int) -> tuple[torch.Tensor, int]:
-    """One text at a time, one token at a time, float64."""
+    """One text at a time, one token at a time, one site a pass, float64."""
     site = model.open_sites([layer])[0]
     module = model.network.get_submodule(site.module_path)
     total, count = torch.zeros(site.d_in, site.d_in, dtype=torch.float64), 0
@@ -29,46 +38,116 @@ def token_loop(model: EditableModel, layer: int, texts: list[str], limit: int) -
     return total / count, count
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_one_pass_over_all_sites_equals_a_loop_over_tokens(family: str) -> None:
+def built(
+    model: EditableModel, amount: Amount | None = None, *, packing: Packing = SMALL, kept: Kept | None = None
+) -> SecondMoments:
+    work = Pass((0, 2), packing, amount or Amount(texts=len(MANY)))
+    return build_second_moments(model, work, MANY, provenance={"corpus": "test"}, kept=kept)
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype", "error"),
+    [
+        ("llama", torch.float64, 1e-10),
+        ("gpt2", torch.float64, 1e-10),
+        ("llama", torch.float32, 1e-6),
+        ("gpt2", torch.float32, 1e-6),
+    ],
+)
+def test_one_pass_over_all_sites_equals_a_loop_over_tokens(family: str, dtype: torch.dtype, error: float) -> None:
     model = tiny_model(family)
-    texts = TEXTS * 3
-    done: list[int] = []
-    found = build_second_moments(
-        model, [0, 2], texts, max_tokens_per_text=12, provenance={"corpus": "test"}, on_progress=done.append
-    )
-    assert done[-1] == len(texts)
+    torch.nn.Module.to(model.network, dtype)
+    found = built(model)
     assert found.provenance["model_digest"] == model.base_digest
     for layer in (0, 2):
-        expected, count = token_loop(model, layer, texts, 12)
+        expected, count = token_loop(model, layer, MANY, 12)
         assert found.count == count
-        # Products inside one forward are fp32.
-        assert float((found.by_layer[layer] - expected).norm() / expected.norm()) < 1e-6
+        assert float((found.by_layer[layer] - expected).norm() / expected.norm()) < error
 
 
-def test_files_round_trip_and_npz_is_imported(tmp_path: Path) -> None:
+def test_a_number_of_tokens_is_met_exactly() -> None:
     model = tiny_model("llama")
-    built = build_second_moments(model, [0, 1], TEXTS, max_tokens_per_text=64, provenance={"corpus": "test"})
+    found = built(model, Amount(tokens=131))
+    assert found.count == found.provenance["tokens"] == 131
+    rows = [model.tokenizer(text)["input_ids"][:12] for text in MANY]
+    kept, whole = 0, 0
+    while kept + len(rows[whole]) <= 131:
+        kept, whole = kept + len(rows[whole]), whole + 1
+    expected, count = token_loop(model, 0, MANY[:whole], 12)
+    rest, last = token_loop(model, 0, [MANY[whole]], 131 - kept)
+    assert (count, last) == (kept, 131 - kept)
+    whole_sum = (expected * count + rest * last) / 131
+    assert float((found.by_layer[0] - whole_sum).norm() / whole_sum.norm()) < 1e-6
+
+
+class Killed(BaseException):
+    """What ends a process without any clean-up of ours."""
+
+
+class DiesAfter(KeptInFile):
+    """Dies after so many windows, the sums kept."""
+
+    windows = 0
+
+    def keep(self, running: Running) -> None:
+        super().keep(running)
+        self.windows -= 1
+        if self.windows == 0:
+            raise Killed
+
+
+@pytest.mark.parametrize("amount", [Amount(texts=len(MANY)), Amount(tokens=300)])
+def test_a_pass_that_was_killed_goes_on_with_equal_bits(tmp_path: Path, amount: Amount) -> None:
+    model, storage = tiny_model("llama"), Storage(tmp_path)
+    whole = built(model, amount).digest
+    identity = {"model": model.base_digest, "amount": amount.identity()}
+    for windows in (1, 3, 2):
+        dies = DiesAfter(storage, "partial.safetensors", identity, every_seconds=0.0)
+        dies.windows = windows
+        with pytest.raises(Killed):
+            built(model, amount, kept=dies)
+    last = KeptInFile(storage, "partial.safetensors", identity, every_seconds=0.0)
+    running = last.load()
+    assert running is not None
+    assert running.cursor.window == 6
+    assert running.finished.count > 0
+    assert built(model, amount, kept=last).digest == whole
+    # The sums of another corpus, or a file that is no such file, are not gone on from.
+    assert KeptInFile(storage, "partial.safetensors", {"model": "other"}, every_seconds=0.0).load() is None
+    (tmp_path / "partial.safetensors").write_bytes(b"half a file")
+    assert last.load() is None
+
+
+def test_files_round_trip_and_npz_is_read(tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    moments = built(model)
     ours = tmp_path / "moments.safetensors"
-    ours.write_bytes(encode_moments(built))
+    write_moments(moments, ours)
     again = read_moments(ours)
-    assert again.digest == built.digest
-    assert again.count == built.count
-    assert again.provenance == built.provenance
+    assert again.digest == moments.digest
+    assert again.count == moments.count
+    assert again.provenance == moments.provenance
     npz = tmp_path / "moments.npz"
-    np.savez(npz, layer0=built.by_layer[0].numpy(), layer1=built.by_layer[1].numpy(), count=built.count)
-    assert read_moments(npz).digest == built.digest
-    check_moments(again, model.open_sites([0, 1]), where="test")
+    arrays = {f"layer{layer}": moment.numpy() for layer, moment in moments.by_layer.items()}
+    np.savez(npz, **arrays, count=moments.count)
+    assert read_moments(npz).digest == moments.digest
+    check_moments(again, model.open_sites([0, 2]), where="test", model_digest=model.base_digest)
+    with pytest.raises(InputError, match=r"another model or tokenizer.*llama-0-3.*llama-1-3"):
+        check_moments(again, model.open_sites([0]), where="test", model_digest="llama-1-3")
 
 
 def test_wrong_moments_are_refused(tmp_path: Path) -> None:
     model = tiny_model("llama")
     path = tmp_path / "moments.npz"
+
+    def check(layer: int) -> None:
+        check_moments(read_moments(path), model.open_sites([layer]), where=str(path), model_digest=model.base_digest)
+
     np.savez(path, layer0=np.eye(5), layer1=np.ones((72, 72)))
     with pytest.raises(InputError, match=r"layer 0 is \(5, 5\).*72 inputs"):
-        check_moments(read_moments(path), model.open_sites([0]), where=str(path))
+        check(0)
     with pytest.raises(InputError, match="no second moment for layer 2"):
-        check_moments(read_moments(path), model.open_sites([2]), where=str(path))
+        check(2)
     np.savez(path, layer0=np.ones((5, 4)))
     with pytest.raises(InputError, match="must be square"):
         read_moments(path)
@@ -77,5 +156,9 @@ def test_wrong_moments_are_refused(tmp_path: Path) -> None:
         read_moments(tmp_path / "broken.npz")
     with pytest.raises(InputError, match="not found"):
         read_moments(tmp_path / "nowhere.npz")
-    with pytest.raises(InputError, match="no text"):
-        build_second_moments(model, [0], [], max_tokens_per_text=8, provenance={})
+    with pytest.raises(InputError, match="the corpus ends after 36 texts"):
+        built(model, Amount(texts=37))
+    with pytest.raises(InputError, match="the corpus ends after 36 texts with"):
+        built(model, Amount(tokens=10_000))
+    with pytest.raises(InputError, match="either a number of tokens or"):
+        Amount()

@@ -37,6 +37,22 @@ def test_write_read_list_delete(storage: Storage) -> None:
         storage.read_bytes("b/two.json")
 
 
+def test_large_files_go_by_a_path_of_this_machine(storage: Storage) -> None:
+    storage.write_file("a/b.bin", lambda path: path.write_bytes(b"large"))
+    assert storage.read_bytes("a/b.bin") == b"large"
+    with storage.as_file("a/b.bin") as path:
+        assert path.read_bytes() == b"large"
+    assert storage.list() == ["a/b.bin"]
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        storage.write_file("a/b.bin", fail)
+    assert storage.read_bytes("a/b.bin") == b"large"
+
+
 def test_exclusive_creation_has_one_winner(storage: Storage) -> None:
     assert storage.create_exclusive("lease.json", b"first")
     assert not storage.create_exclusive("lease.json", b"second")

@@ -1,7 +1,6 @@
 """Running one trajectory: resume, edit, publish the wanted checkpoints, say how far it is."""
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ from sphere_core.checkpoints import (
     write_checkpoint,
 )
 from sphere_core.locate.contexts import ContextSettings, sample_contexts
-from sphere_core.locate.moments import SecondMoments, check_moments, read_moments
 from sphere_core.locate.prompts import Contexts
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
+from sphere_core.moments.files import read_moments
+from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest
 from sphere_core.storage import Storage
 from sphere_core.trajectory import TrajectorySpec, run_trajectory
@@ -40,14 +40,8 @@ def moments_for(task: TrajectoryTask, storage: Storage) -> SecondMoments | None:
         return None
     if task.moments_file is not None:
         return read_moments(Path(task.moments_file))
-    path = moments_path(str(task.plan.moments))
-    local = storage.local_path(path)
-    if local is not None:
-        return read_moments(local)
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "moments.safetensors"
-        copy.write_bytes(storage.read_bytes(path))
-        return read_moments(copy)
+    with storage.as_file(moments_path(str(task.plan.moments))) as path:
+        return read_moments(path)
 
 
 def resume_point(checkpoints: Storage, wanted: Sequence[int]) -> Checkpoint | None:
@@ -86,7 +80,8 @@ class TrajectoryRun:
         plan, spec = self.task.plan, self.task.spec
         checkpoints = self.storage.child(checkpoints_folder(plan.id))
         if moments is not None:
-            check_moments(moments, model.open_sites(spec.hyperparameters.layers), where=f"trajectory {plan.id}")
+            sites = model.open_sites(spec.hyperparameters.layers)
+            check_moments(moments, sites, where=f"trajectory {plan.id}", model_digest=spec.model_digest)
         resume = resume_point(checkpoints, plan.wanted)
         contexts = resume.contexts if resume is not None else _starting_contexts(spec, model)
         editor = resolve_method(spec.method).build(spec.hyperparameters, moments)

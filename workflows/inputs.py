@@ -18,10 +18,11 @@ from sphere_core.errors import InputError
 from sphere_core.fingerprint import file_digest
 from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters, preset, read_hyperparameters
 from sphere_core.locate.contexts import read_contexts
-from sphere_core.locate.moments import SecondMoments, check_moments, read_moments
 from sphere_core.methods import Method, resolve_method
 from sphere_core.models import EditableModel, model_digest, recognise_family, resolve_model
 from sphere_core.models.loading import EMBEDDED_MODEL
+from sphere_core.moments.files import read_moments
+from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import generation_digest, requests_digest
 from sphere_core.streams import StreamSpec, stream_of
 from sphere_core.trajectory import check_against_model
@@ -137,7 +138,8 @@ class Inputs:
             if path not in self._imported:
                 self._imported[path] = (read_moments(path), file_digest(path))
             moments, digest = self._imported[path]
-            check_moments(moments, model.skeleton.open_sites(layers), where=f"{where}: {path}")
+            sites = model.skeleton.open_sites(layers)
+            check_moments(moments, sites, where=f"{where}: {path}", model_digest=model.digest)
             return ResolvedMoments({"file_digest": digest}, str(path))
         identity = {
             "corpus": self._corpus(entry, where=where),

@@ -16,7 +16,9 @@ from evaluators import Evaluator, build_evaluator, read_evaluator_settings
 from sphere_core.checkpoints import checkpoint_folder
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import canonical_json, fingerprint
-from sphere_core.locate.moments import build_second_moments, encode_moments
+from sphere_core.moments.build import Pass, build_second_moments
+from sphere_core.moments.files import write_moments
+from sphere_core.moments.packing import Amount, Cursor, Packing
 from sphere_core.requests import EditRequest, generation_digest, requests_digest
 from sphere_core.storage import Storage
 from sphere_core.streams import load_stream
@@ -131,19 +133,18 @@ class ModelReplica:
         recipe = task.recipe
         texts = read_corpus(recipe.corpus, recipe.sentences, recipe.seed)
 
-        def report(done: int) -> None:
-            self._report(ReplicaProgress(task.name, done, len(texts)))
+        def report(done: Cursor) -> None:
+            self._report(ReplicaProgress(task.name, done.texts, len(texts)))
 
         with self._model.lent(task.spec, recipe.layers) as model:
             moments = build_second_moments(
                 model,
-                recipe.layers,
+                Pass(recipe.layers, Packing(recipe.max_tokens_per_text), Amount(texts=len(texts))),
                 texts,
-                max_tokens_per_text=recipe.max_tokens_per_text,
                 provenance={"recipe": fingerprint(task.spec.moments), "corpus": Path(recipe.corpus).name},
                 on_progress=report,
             )
-        self._storage.write_bytes(moments_path(recipe.key), encode_moments(moments))
+        self._storage.write_file(moments_path(recipe.key), lambda path: write_moments(moments, path))
         return Done()
 
     def _requests(self, spec: TrajectorySpec) -> tuple[EditRequest, ...]:

@@ -14,10 +14,11 @@ from sphere_core.errors import InputError
 from sphere_core.fingerprint import file_digest
 from sphere_core.hyperparameters import Hyperparameters, preset, read_hyperparameters
 from sphere_core.locate.contexts import ContextSettings, read_contexts, sample_contexts
-from sphere_core.locate.moments import SecondMoments, check_moments, read_moments
 from sphere_core.locate.prompts import Contexts
 from sphere_core.methods import Method, resolve_method
 from sphere_core.models import EditableModel, load_model
+from sphere_core.moments.files import read_moments
+from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest, requests_digest
 from sphere_core.storage import Storage
 from sphere_core.streams import StreamSpec
@@ -59,7 +60,8 @@ def run_edit(options: EditOptions, console: Console) -> None:
     model = load_model(options.model, dtype=options.dtype, device=pick_device(options.device))
     check_against_model(hyperparameters, model, where=str(options.hparams or f"preset '{options.preset}'"))
     if moments is not None:
-        check_moments(moments, model.open_sites(hyperparameters.layers), where=str(options.moments))
+        sites = model.open_sites(hyperparameters.layers)
+        check_moments(moments, sites, where=str(options.moments), model_digest=model.base_digest)
     spec = _spec(options, method, hyperparameters, requests, groups, model)
     storage = Storage(options.out)
     resume = latest_checkpoint(storage)

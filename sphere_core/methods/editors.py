@@ -16,9 +16,10 @@ from sphere_core.editors.ultraedit import UltraEditEditor
 from sphere_core.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.linalg import Subspace
-from sphere_core.locate.moments import SecondMoments, null_space
 from sphere_core.locate.targets import TargetSettings
 from sphere_core.methods.rows import HISTORY, KEYS, SYSTEM, TARGETS, Build, EditorRow
+from sphere_core.moments.null_space import null_space
+from sphere_core.moments.record import SecondMoments
 from sphere_core.regularizers.base import Scope
 from sphere_core.regularizers.nas import AnchorSettings
 from sphere_core.solver.priors import MomentPrior, NullSpacePrior
@@ -28,7 +29,7 @@ __all__ = ["EDITORS"]
 _TARGET_NAMES = (("v_lr",), ("v_num_grad_steps",), ("v_weight_decay",), ("clamp_norm_factor",), ("kl_factor",))
 _NULL_SPACE = ("nullspace_threshold", "nullspace_share")
 
-RuleOf = Callable[[Hyperparameters, torch.Tensor], WriteRule]
+RuleOf = Callable[[Hyperparameters, SecondMoments | None, int], WriteRule]
 
 
 def _closed_form(rule_of: RuleOf) -> Build:
@@ -40,7 +41,7 @@ def _closed_form(rule_of: RuleOf) -> Build:
         shaping: Shaping,
         anchor: AnchorSettings | None,
     ) -> Editor:
-        rules = {layer: rule_of(hyperparameters, _moment(moments, layer)) for layer in hyperparameters.layers}
+        rules = {layer: rule_of(hyperparameters, moments, layer) for layer in hyperparameters.layers}
         settings = TargetSettings.of(hyperparameters)
         return ClosedFormEditor(settings, hyperparameters.layers, rules, shaping, anchor)
 
@@ -53,22 +54,26 @@ def _moment(moments: SecondMoments | None, layer: int) -> torch.Tensor:
     return moments.by_layer[layer]
 
 
-def _moment_rule(hyperparameters: Hyperparameters, moment: torch.Tensor, *, history: bool) -> WriteRule:
+def _moment_rule(
+    hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int, *, history: bool
+) -> WriteRule:
+    moment = _moment(moments, layer)
     ridge = hyperparameters.update_norm_lambda or 0.0
     weight = hyperparameters.number("mom2_update_weight")
     prior = MomentPrior(moment, weight=weight, ridge=ridge, width=moment.shape[0])
     return LeastSquaresRule(prior, history, hyperparameters.history_weight, hyperparameters.history_window)
 
 
-def _memit(hyperparameters: Hyperparameters, moment: torch.Tensor) -> WriteRule:
-    return _moment_rule(hyperparameters, moment, history=False)
+def _memit(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    return _moment_rule(hyperparameters, moments, layer, history=False)
 
 
-def _with_history(hyperparameters: Hyperparameters, moment: torch.Tensor) -> WriteRule:
-    return _moment_rule(hyperparameters, moment, history=True)
+def _with_history(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    return _moment_rule(hyperparameters, moments, layer, history=True)
 
 
-def _emmet(hyperparameters: Hyperparameters, moment: torch.Tensor) -> WriteRule:
+def _emmet(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    moment = _moment(moments, layer)
     scale = hyperparameters.number("emmet_lambda")
     weight = scale * hyperparameters.number("mom2_update_weight")
     ridge = scale * (hyperparameters.update_norm_lambda or 0.0)
@@ -76,22 +81,28 @@ def _emmet(hyperparameters: Hyperparameters, moment: torch.Tensor) -> WriteRule:
     return EqualityRule(prior, False, hyperparameters.history_weight, hyperparameters.history_window)
 
 
-def _null_space(hyperparameters: Hyperparameters, moment: torch.Tensor) -> Subspace:
+def _null_space(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> Subspace:
+    """Return the null space that comes with the moments (computed before, or imported), or compute it."""
+    known = None if moments is None else moments.null_spaces.get(layer)
+    if known is not None:
+        return known
+    moment = _moment(moments, layer)
     return null_space(moment, threshold=hyperparameters.nullspace_threshold, share=hyperparameters.nullspace_share)
 
 
-def _alphaedit(hyperparameters: Hyperparameters, moment: torch.Tensor) -> WriteRule:
-    prior = NullSpacePrior(_null_space(hyperparameters, moment), hyperparameters.number("L2"))
+def _alphaedit(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    prior = NullSpacePrior(_null_space(hyperparameters, moments, layer), hyperparameters.number("L2"))
     return LeastSquaresRule(prior, True, hyperparameters.history_weight, hyperparameters.history_window)
 
 
-def _evoedit(hyperparameters: Hyperparameters, moment: torch.Tensor) -> WriteRule:
-    space = _null_space(hyperparameters, moment)
+def _evoedit(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    space = _null_space(hyperparameters, moments, layer)
     ridge, threshold = hyperparameters.number("L2"), hyperparameters.number("evoedit_threshold")
     return EvolvingNullSpaceRule(space, ridge, threshold)
 
 
-def _lyaplock(hyperparameters: Hyperparameters, moment: torch.Tensor) -> WriteRule:
+def _lyaplock(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    moment = _moment(moments, layer)
     weight, alpha = hyperparameters.number("mom2_update_weight"), hyperparameters.number("lyaplock_alpha")
     return LyapLockRule(moment, weight, alpha)
 

@@ -8,10 +8,10 @@ from sphere_core.editors.read_out import ReadOutEditor
 from sphere_core.editors.shaping import Shaping
 from sphere_core.errors import InputError, nearest_name
 from sphere_core.hyperparameters import Hyperparameters
-from sphere_core.locate.moments import SecondMoments
 from sphere_core.methods.editors import EDITORS
 from sphere_core.methods.regularizers import REGULARIZERS
 from sphere_core.methods.rows import EditorRow, RegularizerRow
+from sphere_core.moments.record import SecondMoments
 from sphere_core.regularizers.base import ReadOut, Regularizer, Scope
 from sphere_core.regularizers.nas import AnchorSettings
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sphere_core.editors.base import Editor
 from sphere_core.editors.shaping import Shaping
 from sphere_core.hyperparameters import Hyperparameters
-from sphere_core.locate.moments import SecondMoments
+from sphere_core.moments.record import SecondMoments
 from sphere_core.regularizers.base import ReadOut, Regularizer, Scope
 from sphere_core.regularizers.nas import AnchorSettings
 

@@ -10,8 +10,10 @@ from transformers.utils import logging as transformers_logging
 
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import file_digest
-from sphere_core.locate.moments import build_second_moments, encode_moments
 from sphere_core.models import load_model
+from sphere_core.moments.build import Pass, build_second_moments
+from sphere_core.moments.files import write_moments
+from sphere_core.moments.packing import Amount, Packing
 from sphere_core.storage import Storage
 from workflows.consoles import output_console
 from workflows.corpora import read_corpus
@@ -65,13 +67,12 @@ def build(
         bar = progress.add_task("texts", total=len(texts))
         moments = build_second_moments(
             loaded,
-            chosen,
+            Pass(tuple(chosen), Packing(max_tokens), Amount(texts=len(texts))),
             texts,
-            max_tokens_per_text=max_tokens,
             provenance=provenance,
-            on_progress=lambda done: progress.update(bar, completed=done),
+            on_progress=lambda done: progress.update(bar, completed=done.texts),
         )
-    Storage(out.resolve().parent).write_bytes(out.name, encode_moments(moments))
+    Storage(out.resolve().parent).write_file(out.name, lambda path: write_moments(moments, path))
     console.print(f"{moments.count} tokens, layers {layers}: {out}", highlight=False, soft_wrap=True)
 
 

@@ -1,0 +1,142 @@
+"""Building second moments: every forward serves all sites and stops at the last of them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sphere_core.errors import InputError
+from sphere_core.fingerprint import fingerprint
+from sphere_core.locate.prompts import pad_right
+from sphere_core.models.activations import capture_inputs
+from sphere_core.models.editable import EditableModel
+from sphere_core.moments.packing import Amount, Cursor, Packing, forwards, windows
+from sphere_core.moments.record import SecondMoments
+from sphere_core.moments.sums import Kept, MomentSums, Running
+
+__all__ = ["Pass", "build_second_moments", "finished_moments", "run_pass", "tokenizer_digest"]
+
+# Sums stay on an accelerator that could hold so many of them beside what it holds already.
+_SITES_ROOM = 12
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over a corpus: which layers, how texts are packed, how much of the corpus."""
+
+    layers: tuple[int, ...]
+    packing: Packing
+    amount: Amount
+
+    def identity(self) -> dict[str, Any]:
+        """Return what fixes the sums, the model and the corpus aside."""
+        return {"layers": list(self.layers), "packing": self.packing.identity(), "amount": self.amount.identity()}
+
+
+def build_second_moments(
+    model: EditableModel,
+    work: Pass,
+    texts: Iterable[str],
+    *,
+    provenance: Mapping[str, Any],
+    kept: Kept | None = None,
+    on_progress: Callable[[Cursor], None] = lambda _: None,
+) -> SecondMoments:
+    """Sum k k^T at all sites in one pass over a corpus and divide by the number of tokens.
+
+    All tokens count that are not padding, special tokens included, as in MEMIT's released statistics (arXiv
+    2210.07229). Products are fp32 inside one forward (fp64 for an fp64 network), sums over forwards float64.
+    With `kept`, a pass that was killed goes on from the sums kept last and gives equal bits. Raises
+    InputError for a corpus that is empty or too short.
+    """
+    running = run_pass(model, work, texts, kept=kept or Kept(), owns=lambda _: True, on_progress=on_progress)
+    return finished_moments(running.finished, model, work, provenance)
+
+
+def run_pass(
+    model: EditableModel,
+    work: Pass,
+    texts: Iterable[str],
+    *,
+    kept: Kept,
+    owns: Callable[[int], bool],
+    on_progress: Callable[[Cursor], None],
+) -> Running:
+    """Go through a corpus and sum the groups that `owns` says are ours; return the sums at its end."""
+    sites = model.open_sites(work.layers)
+    modules = {str(site.layer): model.network.get_submodule(site.module_path) for site in sites}
+    running = kept.load() or Running.start({site.layer: site.d_in for site in sites})
+    running.place({site.layer: _accumulates_on(model.network.get_parameter(site.name)) for site in sites})
+    for window in windows(model.tokenizer, texts, work.packing, work.amount, running.cursor):
+        if window.group != running.group:
+            kept.close_group(running)
+            running.group = window.group
+        if owns(window.group):
+            for rows in forwards(window.rows, work.packing):
+                _add_forward(model, modules, rows, running.current)
+        running.cursor = window.after
+        kept.keep(running)
+        on_progress(window.after)
+    kept.close_group(running)
+    return running
+
+
+def finished_moments(
+    sums: MomentSums, model: EditableModel, work: Pass, provenance: Mapping[str, Any]
+) -> SecondMoments:
+    """Divide sums by their number of tokens and write down of what they are; the sums are used up."""
+    if not sums.count:
+        raise InputError("the corpus holds no text", where="second moments", remedy="give at least one text")
+    made_of = {
+        "model_digest": model.base_digest,
+        "tokenizer_digest": tokenizer_digest(model),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "sites": {str(site.layer): site.name for site in model.open_sites(work.layers)},
+        "tokens": sums.count,
+        "packing": work.packing.identity(),
+        "opens_with": _opens_with(model),
+    }
+    by_layer = {layer: total.div_(sums.count).cpu() for layer, total in sums.by_layer.items()}
+    return SecondMoments(by_layer, sums.count, {**provenance, **made_of})
+
+
+def tokenizer_digest(model: EditableModel) -> str:
+    """Return the digest of everything that turns a text into ids: the tokenizer's own serialisation."""
+    return fingerprint(model.tokenizer.backend_tokenizer.to_str())
+
+
+def _accumulates_on(weight: torch.Tensor) -> torch.device:
+    """Return where a site's sums are made: beside its weight where memory is plenty, or else on the host."""
+    host = torch.device("cpu")
+    if weight.device == host:
+        return host
+    free, _ = torch.get_device_module(weight.device).mem_get_info(weight.device)
+    square = max(weight.shape) ** 2 * 8
+    return weight.device if square * _SITES_ROOM < free else host
+
+
+def _opens_with(model: EditableModel) -> list[str]:
+    """Return the special tokens that the tokenizer puts before a text."""
+    encoded = model.tokenizer("a", return_special_tokens_mask=True)
+    opening = []
+    for token, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
+        if not special:
+            break
+        opening.append(str(model.tokenizer.convert_ids_to_tokens(token)))
+    return opening
+
+
+def _add_forward(
+    model: EditableModel, modules: Mapping[str, torch.nn.Module], rows: Sequence[Sequence[int]], sums: MomentSums
+) -> None:
+    ids, mask = pad_right(rows, fill=0, device=model.device)
+
+    def run() -> object:
+        return model.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+
+    with torch.no_grad():
+        inputs = capture_inputs(modules, run)
+    for layer, values in inputs.items():
+        sums.add_keys(int(layer), values[mask.to(values.device).bool()])
+    sums.count += sum(len(row) for row in rows)

@@ -1,0 +1,121 @@
+"""Second moments and null spaces as files: our safetensors with the provenance inside, and npz with `layer{l}` arrays.
+
+A file holds C0 of a layer as `layer{l}` `[d, d]` float64, a null space as `nullspace{l}` `[r, d]` float64: the basis
+of its thinner side, transposed, so that a mapped file has the layout that eigenvectors have in memory.
+"""
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sphere_core.errors import InputError
+from sphere_core.linalg import Subspace
+from sphere_core.moments.record import SecondMoments
+
+__all__ = ["joined", "read_header", "read_moments", "write_moments"]
+
+
+def write_moments(moments: SecondMoments, path: Path) -> None:
+    """Write second moments and null spaces as safetensors, provenance in the header; equal moments, equal bytes."""
+    tensors = {f"layer{layer}": moment.contiguous() for layer, moment in sorted(moments.by_layer.items())}
+    for layer, space in sorted(moments.null_spaces.items()):
+        tensors[f"nullspace{layer}"] = space.basis.T.contiguous()
+    header: dict[str, Any] = {"count": moments.count, "provenance": dict(moments.provenance)}
+    if moments.null_spaces:
+        header["complement"] = {str(layer): space.complement for layer, space in moments.null_spaces.items()}
+    # One key only: safetensors keeps several in no fixed order.
+    save_file(tensors, path, metadata={"moments": json.dumps(header, sort_keys=True)})
+
+
+def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) -> SecondMoments:
+    """Read second moments: our safetensors, a folder of them, or an npz with one `layer{l}` array a layer.
+
+    safetensors are mapped, not copied: processes of a node that read one file share its pages. `layers` says which
+    layers are wanted. Raises InputError for a missing file, another format, or arrays that are not square.
+    """
+    if path.is_dir():
+        parts = [read_moments(part, layers=layers) for part in sorted(path.glob("*.safetensors"))]
+        return joined([part for part in parts if part.layers], where=str(path))
+    if not path.is_file():
+        raise InputError("moments file not found", where=str(path), remedy="check the path")
+    arrays, header = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
+    by_layer = {layer: tensor.double() for layer, tensor in _named(arrays, "layer").items() if layers(layer)}
+    bases = {layer: tensor for layer, tensor in _named(arrays, "nullspace").items() if layers(layer)}
+    for layer, moment in by_layer.items():
+        if moment.ndim != 2 or moment.shape[0] != moment.shape[1]:
+            raise InputError(f"layer{layer} has the shape {tuple(moment.shape)}: it must be square", where=str(path))
+    if not _named(arrays, "layer") and not _named(arrays, "nullspace"):
+        raise InputError("no array is called layer0, layer1, ...", where=str(path), remedy="name arrays layer{l}")
+    complement = header.get("complement", {})
+    spaces = {layer: Subspace(basis.T, complement=bool(complement[str(layer)])) for layer, basis in bases.items()}
+    return SecondMoments(by_layer, int(header.get("count", 0)), dict(header.get("provenance", {})), spaces)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return what one of our files says of itself (count, provenance), with the shape of every array; reads no array.
+
+    Raises InputError where it is no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as archive:
+            header = json.loads((archive.metadata() or {}).get("moments", "{}"))
+            shapes = {name: archive.get_slice(name).get_shape() for name in archive.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"not a readable safetensors file: {error}", where=str(path)) from error
+    return {"count": 0, "provenance": {}, **header, "shapes": shapes}
+
+
+def joined(parts: list[SecondMoments], *, where: str) -> SecondMoments:
+    """Return the moments of several files as one; raises InputError where they are not of one model and corpus."""
+    if not parts:
+        raise InputError("no moments here", where=where, remedy="build some: sphere moments build MODEL --corpus ...")
+    first = parts[0]
+    by_layer: dict[int, torch.Tensor] = {}
+    spaces: dict[int, Subspace] = {}
+    for part in parts:
+        for key in ("model_digest", "corpus", "tokenizer_digest"):
+            if part.provenance.get(key) != first.provenance.get(key):
+                raise InputError(
+                    f"these files do not belong together: they differ in {key} "
+                    f"({_short(first.provenance.get(key))} and {_short(part.provenance.get(key))})",
+                    where=where,
+                    remedy="give files of one model and one corpus",
+                )
+        by_layer |= part.by_layer
+        spaces |= part.null_spaces
+    return SecondMoments(by_layer, first.count, first.provenance, spaces)
+
+
+def _short(value: object) -> str:
+    return str(value) if len(str(value)) <= 60 else f"{str(value)[:57]}..."
+
+
+def _read_npz(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: torch.from_numpy(archive[name]) for name in archive.files if name.startswith("layer")}
+            count = int(archive["count"]) if "count" in archive.files else 0
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"not a readable npz file: {error}", where=str(path)) from error
+    return arrays, {"count": count, "provenance": {"imported_from": path.name}}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    header = read_header(path)
+    try:
+        with safe_open(path, framework="pt") as archive:
+            return {name: archive.get_tensor(name) for name in header["shapes"]}, header
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"not a readable safetensors file: {error}", where=str(path)) from error
+
+
+def _named(arrays: Mapping[str, torch.Tensor], stem: str) -> dict[int, torch.Tensor]:
+    numbers = {name: name.removeprefix(stem) for name in arrays if name.startswith(stem)}
+    return {int(number): arrays[name] for name, number in numbers.items() if number.isdigit()}

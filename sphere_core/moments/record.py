@@ -1,0 +1,82 @@
+"""What second moments are once they are there, and the checks before they are used."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from sphere_core.errors import InputError
+from sphere_core.fingerprint import tensors_digest
+from sphere_core.linalg import Subspace
+from sphere_core.models.sites import Site
+
+__all__ = ["SecondMoments", "check_moments", "require_second_moment"]
+
+
+@dataclass(frozen=True)
+class SecondMoments:
+    """C0 of each layer's site, float64 `[d_in, d_in]`, over `count` tokens; `provenance` says of what.
+
+    `null_spaces` are null spaces of C0 that were computed before, or imported in place of C0.
+    """
+
+    by_layer: Mapping[int, torch.Tensor]
+    count: int
+    provenance: Mapping[str, Any]
+    null_spaces: Mapping[int, Subspace] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the numbers of C0."""
+        return tensors_digest({f"layer{layer}": moment for layer, moment in self.by_layer.items()})
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers there is anything for."""
+        return sorted({*self.by_layer, *self.null_spaces})
+
+
+def check_moments(moments: SecondMoments, sites: Sequence[Site], *, where: str, model_digest: str | None) -> None:
+    """Raise InputError unless these are finite second moments of these very sites.
+
+    Every site needs a moment (or a null space in its place) of its own width, symmetric and finite. Where the file
+    says of which model it is, that must be the model of `model_digest` (its config, weights and tokenizer).
+    """
+    made_of = moments.provenance.get("model_digest")
+    if made_of is not None and model_digest is not None and made_of != model_digest:
+        raise InputError(
+            f"these are second moments of another model or tokenizer: the file's model digest is {made_of[:16]}, "
+            f"this model's is {model_digest[:16]}",
+            where=where,
+            remedy="build them for this model: sphere moments build MODEL --corpus ... --tokens ...",
+        )
+    for site in sites:
+        moment, space = moments.by_layer.get(site.layer), moments.null_spaces.get(site.layer)
+        if moment is None and space is None:
+            have = ", ".join(str(layer) for layer in moments.layers)
+            raise InputError(
+                f"no second moment for layer {site.layer}", where=where, remedy=f"the file has layers {have}"
+            )
+        for found in (moment, None if space is None else space.basis):
+            if found is not None and found.shape[0] != site.d_in:
+                raise InputError(
+                    f"the second moment of layer {site.layer} is {tuple(found.shape)}, "
+                    f"but {site.module_path} has {site.d_in} inputs",
+                    where=where,
+                    remedy="use the statistics of this very model",
+                )
+        if moment is not None:
+            require_second_moment(moment, what=f"the second moment of layer {site.layer}", where=where)
+
+
+def require_second_moment(moment: torch.Tensor, *, what: str, where: str) -> None:
+    """Raise InputError where a matrix is not finite or not symmetric, up to the rounding of its sums."""
+    if not bool(torch.isfinite(moment).all()):
+        raise InputError(f"{what} is not finite", where=where)
+    if not torch.allclose(moment, moment.T, rtol=1e-3, atol=1e-6 * float(moment.abs().max())):
+        raise InputError(
+            f"{what} is not symmetric",
+            where=where,
+            remedy="a second moment is E[k k^T]; give the statistics themselves, not another matrix",
+        )
