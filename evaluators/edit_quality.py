@@ -1,36 +1,57 @@
 """Edit quality: how many edits took, how far they carry, and what they left alone."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
-from evaluators.edit_metrics import edit_scores
-from evaluators.encoding import PairEncoder
-from evaluators.probes import ProbeTable, score_probes
-from evaluators.rows import Scored, Subject
+from evaluators.edit_metrics import probe_rows
+from evaluators.edit_rows import EditProtocol, edit_scores
+from evaluators.edit_sample import EditSample, sample_edits
+from evaluators.encoding import Encoder, PairEncoder
+from evaluators.paper_encoding import PaperEncoder
+from evaluators.probes import ProbeTable, probe_texts, score_probes
+from evaluators.rows import Score, Scored, Subject
 from sphere_core.models import EditableModel
 
 __all__ = ["EditQuality", "EditQualitySettings"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 class EditQualitySettings(BaseModel):
     """What edit quality is measured with.
 
-    `token_budget` bounds rows x longest row of one forward pass; it moves scores by rounding only. `cohort`
-    adds the efficacy of the first and of the latest so many edits.
+    `protocols`: `correct` holds for every tokenizer; `paper-memit`, `paper-alphaedit` and `paper-sphere` ask as
+    the released evaluations do, faults included. `token_budget` bounds rows x longest row of one forward pass; it
+    moves scores by rounding only. `cohort` adds the efficacy of the first and of the latest so many edits. `sample`
+    asks only so many of a checkpoint's edits, drawn by `seed` in proportion from strata of equal age.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["edit_quality"] = "edit_quality"
+    protocols: tuple[EditProtocol, ...] = Field(default=("correct",), min_length=1)
     token_budget: PositiveInt = 4096
     cohort: PositiveInt | None = None
+    sample: PositiveInt | None = None
+    seed: int = 0
+
+    @field_validator("protocols", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("protocols")
+    @classmethod
+    def _distinct(cls, protocols: tuple[EditProtocol, ...]) -> tuple[EditProtocol, ...]:
+        if len(set(protocols)) < len(protocols):
+            raise ValueError("a protocol is named twice")
+        return protocols
 
 
 class EditQuality:
-    """Scores all edits 1..t of a subject from one batched pass over their probes.
+    """Scores the edits 1..t of a subject from one batched pass over their probes, one pass a protocol.
 
     Token ids are kept between checkpoints, since they depend on tokenizer and text alone; scores never are.
     """
@@ -40,27 +61,48 @@ class EditQuality:
 
     def __init__(self, settings: EditQualitySettings) -> None:
         self.settings = settings
-        self._encoder: PairEncoder | None = None
+        self._encoders: dict[EditProtocol, Encoder] = {}
 
     def identity(self) -> dict[str, object]:
         """Everything but the subject that can change a score."""
         return {"kind": self.kind, "version": _VERSION, "settings": self.settings.model_dump(mode="json")}
 
     def score(self, subject: Subject) -> Scored:
-        """Return the edit-quality rows and the table `probes`; raises InputError for a probe that cannot be encoded."""
-        table = self.probe_table(subject)
-        return Scored(edit_scores(table, cohort=self.settings.cohort), {"probes": table.to_arrow()})
+        """Return the edit-quality rows and the scored probes; raises InputError for a probe that cannot be encoded.
 
-    def probe_table(self, subject: Subject) -> ProbeTable:
+        Tables: `probes`, one row a probe and protocol; for the unedited model also `probe_texts`, what they ask.
+        """
+        rows: list[Score] = []
+        tables: list[pa.Table] = []
+        for protocol in self.settings.protocols:
+            table = self.probe_table(subject, protocol)
+            sample = self._sample(subject)
+            rows.extend(edit_scores(table, cohort=self.settings.cohort, protocol=protocol, sample=sample))
+            tables.append(probe_rows(table, protocol))
+        named = {"probes": pa.concat_tables(tables)}
+        if subject.edits == 0:
+            named["probe_texts"] = probe_texts(subject.requests)
+        return Scored(rows, named)
+
+    def probe_table(self, subject: Subject, protocol: EditProtocol = "correct") -> ProbeTable:
         """Return the scored probes that the rows are computed from, one entry a probe and edit."""
+        sample = self._sample(subject)
         return score_probes(
             subject.model,
-            self._encoder_for(subject.model),
+            self._encoder_for(subject.model, protocol),
             subject.requests,
             token_budget=self.settings.token_budget,
+            chosen=None if sample is None else sample.places,
         )
 
-    def _encoder_for(self, model: EditableModel) -> PairEncoder:
-        if self._encoder is None or self._encoder.tokenizer is not model.tokenizer:
-            self._encoder = PairEncoder(model.tokenizer)
-        return self._encoder
+    def _sample(self, subject: Subject) -> EditSample | None:
+        if self.settings.sample is None:
+            return None
+        return sample_edits(len(subject.requests), self.settings.sample, self.settings.seed)
+
+    def _encoder_for(self, model: EditableModel, protocol: EditProtocol) -> Encoder:
+        known = self._encoders.get(protocol)
+        if known is None or known.tokenizer is not model.tokenizer:
+            known = PairEncoder(model.tokenizer) if protocol == "correct" else PaperEncoder(model.tokenizer, protocol)
+            self._encoders[protocol] = known
+        return known

@@ -2,13 +2,63 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from sphere_core.errors import InputError
 from sphere_core.locate.prompts import shared_length, without_closing
+from sphere_core.requests import Probe
 
-__all__ = ["EncodedPair", "PairEncoder"]
+__all__ = ["EncodedPair", "Encoder", "Form", "Pair", "PairEncoder", "Readable", "Reading"]
+
+Form = Literal["whole", "tokens", "locality"]
+
+
+class Pair(NamedTuple):
+    """A prompt and a target to score after it.
+
+    `form` says how the two are put before the model: `whole` in one text; `tokens` and `locality` token by token,
+    as the released zsRE evaluations do.
+    """
+
+    prompt: str
+    target: str
+    form: Form = "whole"
+
+
+class Reading(NamedTuple):
+    """One text the model reads, and the ids asked for at its positions `first`, `first` + 1, ..."""
+
+    inputs: tuple[int, ...]
+    first: int
+    targets: tuple[int, ...]
+
+
+class Readable(Protocol):
+    """A pair as token ids."""
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """The texts the model reads for it, with what is asked in each."""
+        ...
+
+
+class Encoder(Protocol):
+    """Turns pairs into token ids under one protocol, with one tokenizer."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer in use."""
+        ...
+
+    def form(self, probe: Probe) -> Form:
+        """Say how a probe is put before the model."""
+        ...
+
+    def encode(self, pairs: Sequence[Pair]) -> Sequence[Readable]:
+        """Return the pairs as token ids; raises InputError for one that cannot be asked."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -19,18 +69,18 @@ class EncodedPair:
     boundary: int
 
     @property
-    def inputs(self) -> tuple[int, ...]:
-        """What the model reads: all ids but the last, which is only predicted."""
-        return self.ids[:-1]
-
-    @property
     def targets(self) -> tuple[int, ...]:
         """The ids of the target."""
         return self.ids[self.boundary :]
 
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """One text: all ids but the last, which is only predicted."""
+        return (Reading(self.ids[:-1], self.boundary - 1, self.targets),)
+
 
 class PairEncoder:
-    """Encodes pairs with one tokenizer and remembers them.
+    """Encodes pairs with one tokenizer and remembers them: the protocol `correct`.
 
     The ids of a pair depend on the tokenizer and the text alone, never on weights: they stay valid for every
     checkpoint. The encoder holds its tokenizer, so that a caller can ask whether it still is the one in use.
@@ -38,9 +88,13 @@ class PairEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self._known: dict[tuple[str, str], EncodedPair] = {}
+        self._known: dict[Pair, EncodedPair] = {}
 
-    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
+    def form(self, probe: Probe) -> Form:
+        """Every probe is asked in one text: what the model reads before a token does not depend on what follows."""
+        return "whole"
+
+    def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
         """Return the encodings of (prompt, target) pairs; a space joins the two.
 
         The boundary is the length of the prompt's own encoding where that begins the encoding of the whole,
@@ -50,11 +104,11 @@ class PairEncoder:
         """
         missing = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
         if missing:
-            prompts = list(dict.fromkeys(prompt for prompt, _ in missing))
+            prompts = list(dict.fromkeys(pair.prompt for pair in missing))
             heads = dict(zip(prompts, self._token_ids(prompts), strict=True))
-            wholes = self._token_ids([f"{prompt} {target}" for prompt, target in missing])
+            wholes = self._token_ids([f"{pair.prompt} {pair.target}" for pair in missing])
             for pair, whole in zip(missing, wholes, strict=True):
-                self._known[pair] = _joined(pair, heads[pair[0]], whole)
+                self._known[pair] = _joined(pair, heads[pair.prompt], whole)
         return [self._known[pair] for pair in pairs]
 
     def _token_ids(self, texts: list[str]) -> list[tuple[int, ...]]:
@@ -63,10 +117,10 @@ class PairEncoder:
         return [without_closing(ids, mask) for ids, mask in rows]
 
 
-def _joined(pair: tuple[str, str], head: tuple[int, ...], whole: tuple[int, ...]) -> EncodedPair:
+def _joined(pair: Pair, head: tuple[int, ...], whole: tuple[int, ...]) -> EncodedPair:
     boundary = shared_length(head, whole)
-    where = f"prompt {pair[0]!r}, target {pair[1]!r}"
-    if boundary >= len(whole) or not pair[1].strip():
+    where = f"prompt {pair.prompt!r}, target {pair.target!r}"
+    if boundary >= len(whole) or not pair.target.strip():
         raise InputError("the target has no token of its own", where=where, remedy="give a target with a text")
     if boundary == 0:
         raise InputError(

@@ -2,9 +2,7 @@
 
 import shutil
 from dataclasses import replace
-from itertools import product
 
-import numpy as np
 import pytest
 import torch
 from eval_parts import (
@@ -21,9 +19,10 @@ from tokenizers import Tokenizer, models, processors
 from transformers import PreTrainedTokenizerFast
 
 from evaluators import EditQuality, EditQualitySettings, Score, Subject
-from evaluators.edit_metrics import edit_scores, harmonic_mean
-from evaluators.encoding import EncodedPair, PairEncoder
-from evaluators.probes import NO_CONTRAST, PairScores, ProbeTable, length_batches, score_pairs
+from evaluators.edit_metrics import probe_rows
+from evaluators.encoding import EncodedPair, Pair, PairEncoder
+from evaluators.pair_scores import length_batches, score_pairs
+from evaluators.probes import NO_CONTRAST
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import canonical_json
 from sphere_core.models import EditableModel
@@ -42,9 +41,9 @@ def evaluator(**settings: int) -> EditQuality:
     return EditQuality(EditQualitySettings(**settings))
 
 
-def distinct_pairs() -> list[tuple[str, str]]:
+def distinct_pairs() -> list[Pair]:
     probes = [probe for request in golden_requests() for probe in request.probes]
-    pairs = [pair for p in probes for pair in ((p.prompt, p.target), (p.prompt, str(p.contrast)))]
+    pairs = [pair for p in probes for pair in (Pair(p.prompt, p.target), Pair(p.prompt, str(p.contrast)))]
     return list(dict.fromkeys(pairs))
 
 
@@ -72,7 +71,7 @@ def assert_same_scores(rows: list[Score], others: list[Score]) -> None:
 
 def test_golden_likelihoods_and_argmax(llama: EditableModel) -> None:
     """Figures of the official CounterFact evaluation on the unedited model, to 1e-4."""
-    table = evaluator().probe_table(subject_of(llama)).to_arrow().to_pylist()
+    table = probe_rows(evaluator().probe_table(subject_of(llama)), "correct").to_pylist()
     seen = 0
     for place, record in enumerate(golden()["records"], start=1):
         for role in ROLES:
@@ -82,7 +81,7 @@ def test_golden_likelihoods_and_argmax(llama: EditableModel) -> None:
                 ours = (row["nll_mean"], row["contrast_nll_mean"])
                 new_first = ours[::-1] if role == "neighborhood" else ours
                 assert new_first == pytest.approx((new, true), abs=1e-4)
-                assert row["exact"] is correct
+                assert (row["correct"] == row["tokens"]) is correct
                 assert row["finite"]
                 assert not row["tied"]
                 seen += 1
@@ -174,10 +173,10 @@ def test_a_merge_across_the_joint_moves_the_boundary() -> None:
     vocabulary = {token: place for place, token in enumerate(["a", "b", "c", " ", "a "])}
     merging = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", " ")])))
     encoder = PairEncoder(merging)
-    assert encoder.encode([("cb", "b")])[0] == EncodedPair((2, 1, 3, 1), boundary=2)
-    assert encoder.encode([("ca", "b")])[0] == EncodedPair((2, 4, 1), boundary=1)
+    assert encoder.encode([Pair("cb", "b")])[0] == EncodedPair((2, 1, 3, 1), boundary=2)
+    assert encoder.encode([Pair("ca", "b")])[0] == EncodedPair((2, 4, 1), boundary=1)
     with pytest.raises(InputError, match="no token to predict"):
-        encoder.encode([("a", "b")])
+        encoder.encode([Pair("a", "b")])
 
 
 def test_a_probe_that_cannot_be_scored_is_refused(llama: EditableModel) -> None:
@@ -211,100 +210,6 @@ def test_no_hit_through_the_argmax_of_nan(llama: EditableModel) -> None:
     assert scores.token_accuracy[0] == 0
 
 
-def test_equal_logits_tie_whatever_the_targets_length(llama: EditableModel) -> None:
-    """log V averaged over 1 and over 3 tokens differs by rounding, which must not decide a comparison."""
-    flat = np.log(800.0)
-    nll = np.array([flat, np.nextafter(flat, 0)])
-    table = table_of([("rewrite", 1, 0), ("rewrite", 0, 1)], nll)
-    row = by_name(edit_scores(table, cohort=None))["efficacy", "probability", None]
-    assert (row.status, row.tied) == ("collapsed", 2)
-
-
-def table_of(probes: list[tuple[str, int, int]], nll: np.ndarray, **columns: np.ndarray) -> ProbeTable:
-    """One probe an edit; `probes` are (role, target, contrast)."""
-    count = len(nll)
-    scores = PairScores(
-        nll_mean=nll,
-        nll_sum=nll,
-        tokens=np.ones(count, dtype=int),
-        exact=np.zeros(count, dtype=bool),
-        token_accuracy=np.zeros(count),
-        finite=np.isfinite(nll),
-        tied=np.zeros(count, dtype=bool),
-    )
-    return ProbeTable(
-        edit=np.arange(1, len(probes) + 1),
-        case_id=tuple(str(place) for place in range(len(probes))),
-        role=np.array([role for role, _, _ in probes], dtype=object),
-        target=np.array([target for _, target, _ in probes]),
-        contrast=np.array([contrast for _, _, contrast in probes]),
-        pairs=tuple((f"prompt {place}", "target") for place in range(count)),
-        scores=replace(scores, **columns),
-    )
-
-
-def test_health_is_counted_where_it_belongs() -> None:
-    nll = np.array([1.0, 2.0, 3.0, np.nan])
-    probes = [("rewrite", 0, 1), ("rewrite", 1, 2), ("rewrite", 0, 0), ("neighborhood", 0, 3)]
-    rows = by_name(edit_scores(table_of(probes, nll), cohort=None))
-    efficacy = rows["efficacy", "probability", None]
-    assert (efficacy.status, efficacy.n, efficacy.nonfinite, efficacy.tied) == ("ok", 3, 0, 1)
-    assert efficacy.value == pytest.approx(2 / 3)
-    specificity = rows["specificity", "probability", None]
-    assert (specificity.status, specificity.value, specificity.nonfinite) == ("collapsed", None, 1)
-    # The argmax protocol looks at the target alone.
-    assert rows["specificity", "argmax", None].nonfinite == 0
-
-
-def test_half_tied_is_still_a_score_and_more_is_not() -> None:
-    nll = np.array([1.0, 2.0])
-    half = [("rewrite", 0, 1), ("rewrite", 0, 0)]
-    assert edit_scores(table_of(half, nll), cohort=None)[0].status == "ok"
-    assert edit_scores(table_of([*half, ("rewrite", 1, 1)], nll), cohort=None)[0].status == "collapsed"
-
-
-def test_a_score_with_a_collapsed_part_is_collapsed() -> None:
-    nll = np.array([1.0, 2.0, np.nan])
-    roles = [(role, 0, 1) for role in ROLES for _ in range(4)]
-    rows = by_name(edit_scores(table_of(roles, nll), cohort=None))
-    assert rows["score", "probability", None].value == 1.0
-    rows = by_name(edit_scores(table_of([*roles, ("neighborhood", 0, 2)], nll), cohort=None))
-    assert rows["efficacy", "probability", None].value == 1.0
-    assert rows["score", "probability", None].status == "collapsed"
-    tied = [(role, 0, 0 if role == "rewrite" else 1) for role in ROLES for _ in range(4)]
-    rows = by_name(edit_scores(table_of(tied, nll), cohort=None))
-    assert rows["specificity", "probability", None].value == 1.0
-    score = rows["score", "probability", None]
-    assert (score.status, score.tied, score.nonfinite) == ("collapsed", 4, 0)
-
-
-def test_averages_are_taken_inside_a_record_first() -> None:
-    nll = np.array([1.0, 2.0])
-    table = table_of([("paraphrase", 0, 1)] * 3 + [("paraphrase", 1, 0)], nll)
-    table = replace(table, edit=np.array([1, 1, 1, 2]))
-    row = edit_scores(table, cohort=None)[0]
-    assert (row.value, row.n) == (0.5, 2)
-    assert row.stderr == pytest.approx(np.std([1, 0], ddof=1) / np.sqrt(2))
-
-
-def test_harmonic_score_and_its_jackknife() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    rng = np.random.default_rng(5)
-    nll = np.array([1.0, 2.0])
-    probes, edits, values = [], [], {role: np.zeros(30) for role in ROLES}
-    for edit, role in product(range(30), ROLES):
-        won = rng.random(2) < 0.7
-        values[role][edit] = won.mean()
-        probes += [(role, 0, 1) if hit else (role, 1, 0) for hit in won]
-        edits += [edit + 1] * 2
-    table = replace(table_of(probes, nll), edit=np.array(edits))
-    row = by_name(edit_scores(table, cohort=None))["score", "probability", None]
-    assert row.value == pytest.approx(stats.hmean([values[role].mean() for role in ROLES]), abs=1e-12)
-    without = [stats.hmean([np.delete(values[role], i).mean() for role in ROLES]) for i in range(30)]
-    assert row.stderr == pytest.approx(np.sqrt(29 / 30 * ((without - np.mean(without)) ** 2).sum()), rel=1e-9)
-    assert harmonic_mean(np.array([0.0, 1.0, 1.0])) == 0.0
-
-
 def test_requests_without_a_contrast_have_no_probability_row(llama: EditableModel) -> None:
     bare = tuple(
         replace(request, probes=tuple(replace(probe, contrast=None) for probe in request.probes))
@@ -317,7 +222,7 @@ def test_requests_without_a_contrast_have_no_probability_row(llama: EditableMode
     assert named["specificity", "token", None] == expected["specificity", "token", None]
     table = evaluator().probe_table(Subject(llama, bare, edits=24))
     assert (table.contrast == NO_CONTRAST).all()
-    assert table.to_arrow()["contrast_nll_mean"].null_count == len(table.edit)
+    assert probe_rows(table, "correct")["contrast_nll_mean"].null_count == len(table.edit)
 
 
 def test_warm_caches_never_keep_a_score() -> None:
@@ -366,3 +271,32 @@ def test_an_edit_that_was_contradicted_is_no_longer_asked(llama: EditableModel) 
     assert set(table.edit.tolist()) == {2, 3, 4}
     before = evaluator().probe_table(Subject(llama, (first, second), 2))
     assert set(before.edit.tolist()) == {1, 2}
+
+
+def test_one_right_answer_of_a_group_is_enough(llama: EditableModel) -> None:
+    """Aliases and wordings of a multi-hop question: the model says what it has learnt, so that is one alias."""
+    request = golden_requests()[0]
+    known = next(probe for probe in request.probes if probe.role == "neighborhood")
+    hops = (
+        Probe("multi_hop", known.prompt, str(known.contrast), group="first"),
+        Probe("multi_hop", known.prompt, known.target, group="first"),
+        Probe("multi_hop", known.prompt, str(known.contrast), group="second"),
+    )
+    rows = by_name(evaluator().score(Subject(llama, (replace(request, probes=hops),), edits=1)).rows)
+    assert rows["multi_hop", "argmax", None].value == 0.5
+    alone = tuple(replace(probe, group=None) for probe in hops)
+    rows = by_name(evaluator().score(Subject(llama, (replace(request, probes=alone),), edits=1)).rows)
+    assert rows["multi_hop", "argmax", None].value == pytest.approx(1 / 3)
+
+
+def test_texts_are_stored_once_a_stream(llama: EditableModel) -> None:
+    requests = golden_requests()
+    tables = evaluator().score(Subject(llama, requests, edits=0)).tables
+    assert set(evaluator().score(Subject(llama, requests, edits=24)).tables) == {"probes"}
+    texts = {(row["edit"], row["probe"]): row for row in tables["probe_texts"].to_pylist()}
+    scored = tables["probes"].to_pylist()
+    assert len(scored) == len(texts) == 24 * 6
+    for row in scored:
+        probe = requests[row["edit"] - 1].probes[row["probe"]]
+        said = texts[row["edit"], row["probe"]]
+        assert (said["role"], said["prompt"], said["target"]) == (row["role"], probe.prompt, probe.target)

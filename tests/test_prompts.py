@@ -5,7 +5,7 @@ from tiny_models import TEXTS, requests, tokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from evaluators.encoding import PairEncoder
+from evaluators.encoding import Pair, PairEncoder
 from sphere_core.errors import InputError
 from sphere_core.locate.prompts import encode_prompt, target_ids, text_ids
 from sphere_core.requests import EditRequest
@@ -44,7 +44,7 @@ def test_what_is_edited_is_what_is_scored(kind: str) -> None:
     words = KINDS[kind]()
     for request in requests():
         edited = (*text_ids(words, request.question), *target_ids(words, request))
-        (scored,) = PairEncoder(words).encode([(request.question, request.target_new)])
+        (scored,) = PairEncoder(words).encode([Pair(request.question, request.target_new)])
         assert edited == scored.ids
         assert target_ids(words, request) == scored.targets
 

@@ -20,7 +20,7 @@ from workflows.row_files import read_rows
 from workflows.row_schema import ROW_SCHEMA
 from workflows.rows import RowsConflictError, Subjecthood, encode_rows, publish_rows
 from workflows.state import derive_state
-from workflows.table import UNEDITED, results_table
+from workflows.table import UNEDITED, column_group, results_table
 from workflows.table_formats import table_csv, table_markdown, table_parquet
 
 QUALITY = Evaluation(kind="edit_quality", id="e" * 12)
@@ -224,6 +224,26 @@ def test_the_table_means_over_seeds_at_the_end(scored: tuple[Storage, SweepPlan]
     assert rows["memit"].cells["score (argmax)"].text() == "0.200"
     assert rows["alphaedit"].cells["score (argmax)"].text() == "collapsed 1/2"
     assert rows["alphaedit"].cells["HE drift"].mean == pytest.approx(0.08)
+
+
+def test_every_protocol_has_a_column_and_a_group_of_its_own(storage: Storage) -> None:
+    plan = trajectory("memit", 0)
+    put_checkpoint(storage, plan, 4)
+    put_checkpoint(storage, plan, 8)
+    names = ("paper-sphere/probability", "paper-memit/probability", "probability", "greedy/contains")
+    scores = [score("efficacy", name, place / 10) for place, name in enumerate(names)]
+    scores.append(score("score_arithmetic", "paper-sphere/probability", 0.9))
+    publish_rows(storage, plan.rows_path(8, QUALITY), encode_rows(shared(plan, 8, QUALITY), scores))
+    table = results_table(storage, SweepPlan(name="s", trajectories=(plan,), bases=(), recipes=()), by_edits=False)
+    assert table.columns == (
+        "efficacy (probability)",
+        "efficacy (greedy/contains)",
+        "efficacy (paper-memit/probability)",
+        "efficacy (paper-sphere/probability)",
+        "score_arithmetic (paper-sphere/probability)",
+    )
+    assert [column_group(name) for name in table.columns] == [*names[2:], names[1], names[0], names[0]]
+    assert [table.rows[0].cells[name].text() for name in table.columns[:3]] == ["0.200", "0.300", "0.100"]
 
 
 def test_what_is_missing_is_listed(scored: tuple[Storage, SweepPlan]) -> None:

@@ -19,8 +19,13 @@ from workflows.state import SweepState, TrajectoryState, derive_state, scan
 __all__ = ["UNEDITED", "Cell", "ResultsTable", "TableRow", "column_group", "results_table"]
 
 UNEDITED = "(unedited)"
-_EDIT_METRICS = ("efficacy", "generalization", "specificity", "score")
+_EDIT_METRICS = (
+    *("efficacy", "generalization", "specificity", "portability", "multi_hop", "agreement"),
+    *("score", "score_arithmetic", "fluency", "consistency"),
+)
+# Protocols that stand first; every other one follows by its name, each in a group of its own.
 _PROTOCOLS = ("argmax", "probability", "token")
+_MODEL_GROUP = "model"
 _GEOMETRY = {"he_drift": "HE drift", "delta_norm_relative": "|dW|/|W|"}
 
 # One row a subject: the means of a row's seeds come from its GROUP BY. `place` joins the plan's names to the rows.
@@ -177,19 +182,19 @@ def _column(metric: str, protocol: str, task: str | None) -> str | None:
     return _GEOMETRY.get(metric)
 
 
-def _column_order(column: str) -> tuple[int, int, str]:
+def _column_order(column: str) -> tuple[int, str, int, str]:
     metric, _, protocol = column.rstrip(")").partition(" (")
     if metric in _EDIT_METRICS:
         place = _PROTOCOLS.index(protocol) if protocol in _PROTOCOLS else len(_PROTOCOLS)
-        return (place, _EDIT_METRICS.index(metric), column)
+        return (place, protocol, _EDIT_METRICS.index(metric), column)
     names: Sequence[str] = tuple(_GEOMETRY.values())
-    return (len(_PROTOCOLS) + 1, 1 + names.index(column) if column in names else 0, column)
+    return (len(_PROTOCOLS) + 1, "", 1 + names.index(column) if column in names else 0, column)
 
 
 def column_group(column: str) -> str:
     """Return what a column belongs to: an edit-quality protocol, or `model` for general ability and geometry."""
-    place = _column_order(column)[0]
-    return _PROTOCOLS[place] if place < len(_PROTOCOLS) else "model"
+    metric, _, protocol = column.rstrip(")").partition(" (")
+    return protocol if metric in _EDIT_METRICS else _MODEL_GROUP
 
 
 def _number(value: float) -> str:
