@@ -60,7 +60,10 @@ class Outcomes:
 
 
 def outcomes(table: ProbeTable) -> dict[str, Outcomes]:
-    """Return the outcomes of each protocol, and the probability difference under `magnitude`."""
+    """Return the outcomes of each protocol.
+
+    `magnitude` holds the probability difference, `agreement` the share of tokens predicted as by the unedited model.
+    """
     scores, target = table.scores, table.target
     finite, tied = scores.finite[target], scores.tied[target]
     of_probe = (table.edit, table.role, table.unit)
@@ -79,6 +82,10 @@ def outcomes(table: ProbeTable) -> dict[str, Outcomes]:
         difference = np.exp(-nll) - np.exp(-rival)
     equal &= both_finite
     named["probability"] = Outcomes(*of_paired, won.astype(float), both_finite, equal)
+    if table.agreed is not None:
+        asked = table.agreed[target] >= 0
+        share = table.agreed[target] / scores.tokens[target]
+        named["agreement"] = Outcomes(*of_probe, share, finite, tied).where(asked)
     named["magnitude"] = Outcomes(*of_paired, difference, both_finite, equal)
     return named
 
@@ -99,13 +106,14 @@ def probe_rows(table: ProbeTable, protocol: str) -> pa.Table:
 
     `nll_mean` and `contrast_nll_mean` are float32; the summed likelihood is `nll_mean` x `tokens`, a target is exact
     where `correct` = `tokens`, token accuracy is their ratio. `won` is the outcome under `probability`, decided
-    in float64.
+    in float64. `agreed` counts the tokens predicted as by the unedited model, null where it was not asked.
     """
     scores, target = table.scores, table.target
     missing = table.contrast == NO_CONTRAST
     other = np.where(missing, 0, table.contrast)
     won = np.zeros(len(target), dtype=bool)
     won[~missing] = outcomes(table)["probability"].value > 0
+    agreed = table.agreed[target] if table.agreed is not None else np.full(len(target), -1)
     correct = np.rint(scores.token_accuracy * scores.tokens)
     return pa.table(
         {
@@ -122,5 +130,6 @@ def probe_rows(table: ProbeTable, protocol: str) -> pa.Table:
             "contrast_tokens": pa.array(scores.tokens[other], pa.int16(), mask=missing),
             "contrast_finite": pa.array(scores.finite[other], pa.bool_(), mask=missing),
             "won": pa.array(won, pa.bool_(), mask=missing),
+            "agreed": pa.array(agreed.astype(np.int16), pa.int16(), mask=agreed < 0),
         }
     )

@@ -1,10 +1,13 @@
 """Edit quality: how many edits took, how far they carry, and what they left alone."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
+from evaluators.agreement import UneditedAnswers
 from evaluators.edit_metrics import probe_rows
 from evaluators.edit_rows import EditProtocol, edit_scores
 from evaluators.edit_sample import EditSample, sample_edits
@@ -25,7 +28,8 @@ class EditQualitySettings(BaseModel):
     `protocols`: `correct` holds for every tokenizer; `paper-memit`, `paper-alphaedit` and `paper-sphere` ask as
     the released evaluations do, faults included. `token_budget` bounds rows x longest row of one forward pass; it
     moves scores by rounding only. `cohort` adds the efficacy of the first and of the latest so many edits. `sample`
-    asks only so many of a checkpoint's edits, drawn by `seed` in proportion from strata of equal age.
+    asks only so many of a checkpoint's edits, drawn by `seed` in proportion from strata of equal age. `agreement` also
+    asks the unedited model the neighborhood prompts, once a process.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +40,7 @@ class EditQualitySettings(BaseModel):
     cohort: PositiveInt | None = None
     sample: PositiveInt | None = None
     seed: int = 0
+    agreement: bool = True
 
     @field_validator("protocols", mode="before")
     @classmethod
@@ -62,6 +67,7 @@ class EditQuality:
     def __init__(self, settings: EditQualitySettings) -> None:
         self.settings = settings
         self._encoders: dict[EditProtocol, Encoder] = {}
+        self._unedited = UneditedAnswers(token_budget=settings.token_budget)
 
     def identity(self) -> dict[str, object]:
         """Everything but the subject that can change a score."""
@@ -86,14 +92,19 @@ class EditQuality:
 
     def probe_table(self, subject: Subject, protocol: EditProtocol = "correct") -> ProbeTable:
         """Return the scored probes that the rows are computed from, one entry a probe and edit."""
-        sample = self._sample(subject)
-        return score_probes(
-            subject.model,
-            self._encoder_for(subject.model, protocol),
+        model, sample = subject.model, self._sample(subject)
+        encoder = self._encoder_for(model, protocol)
+        table = score_probes(
+            model,
+            encoder,
             subject.requests,
             token_budget=self.settings.token_budget,
             chosen=None if sample is None else sample.places,
         )
+        if protocol != "correct" or not self.settings.agreement:
+            return table
+        asked = np.unique(table.target[table.role == "neighborhood"])
+        return replace(table, agreed=self._unedited.agreeing(model, encoder, table.pairs, table.scores, asked))
 
     def _sample(self, subject: Subject) -> EditSample | None:
         if self.settings.sample is None:

@@ -1,7 +1,7 @@
 """Edit-quality rows: means, standard errors and health of a probe table's outcomes, under a named protocol."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -31,10 +31,11 @@ def edit_scores(
     (portability and multi_hop where probed), and `score`, the harmonic mean of the three. A paper's protocol gives
     what its tables give: `probability` and `argmax` where there is a contrast (CounterFact), `token` where there is
     none (zsRE), and one `score`, from the first of the two; SPHERE's is the arithmetic mean and is called
-    `score_arithmetic`. `*_magnitude` is the mean of exp(-nll(o)) - exp(-nll(o')). With a `cohort` of k, also the
-    efficacy of the first and of the latest k edits. Standard errors are over records; that of `score` is the
-    jackknife's. A protocol that applies to no probe gives no row. A score built on any non-finite probe, or more
-    than half on tied ones, is collapsed; so is a `score` with a collapsed part.
+    `score_arithmetic`. `*_magnitude` is the mean of exp(-nll(o)) - exp(-nll(o')). `agreement` is the share of
+    neighborhood answers predicted as the unedited model predicts them: all tokens of an answer (`argmax`) or each
+    (`token`). With a `cohort` of k, also the efficacy of the first and of the latest k edits. Standard errors are
+    over records; that of `score` is the jackknife's. A protocol that applies to no probe gives no row. A score built
+    on any non-finite probe, or more than half on tied ones, is collapsed; so is a `score` with a collapsed part.
     """
     named = outcomes(table)
     if protocol != "correct":
@@ -52,6 +53,10 @@ def edit_scores(
         found.extend(rows.cohorts(measure, by_role["rewrite"], cohort))
     for role, metric in METRIC_OF_ROLE.items():
         found.extend(rows.mean(f"{metric}_magnitude", "probability", named["magnitude"].of_role(role)))
+    if "agreement" in named:
+        share = named["agreement"]
+        found.extend(rows.mean("agreement", "argmax", replace(share, value=(share.value == 1).astype(float))))
+        found.extend(rows.mean("agreement", "token", share))
     return found
 
 

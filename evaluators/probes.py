@@ -22,7 +22,8 @@ class ProbeTable:
 
     `edit` is the request's 1-based place in the stream, `probe` the probe's 0-based place in its request.
     `target` and `contrast` index `pairs` and `scores`; a probe without contrast has `NO_CONTRAST`. Probes of one
-    `unit` ask for one thing: one right answer among them is enough.
+    `unit` ask for one thing: one right answer among them is enough. `agreed` counts a pair's tokens that are
+    predicted as the unedited model predicts them, -1 where it was not asked.
     """
 
     edit: np.ndarray
@@ -33,6 +34,7 @@ class ProbeTable:
     contrast: np.ndarray
     pairs: tuple[Pair, ...]
     scores: PairScores
+    agreed: np.ndarray | None = None
 
 
 @dataclass

@@ -194,7 +194,7 @@ def test_a_broken_model_is_collapsed(break_model) -> None:
     model = tiny_llama()
     break_model(model)
     rows = evaluator().score(subject_of(model)).rows
-    assert len(rows) == 15
+    assert len(rows) == 17
     assert {row.status for row in rows} == {"collapsed"}
     assert all(row.value is None and row.stderr is None for row in rows)
     assert all(row.nonfinite > 0 or row.tied > 0 for row in rows)
