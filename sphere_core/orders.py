@@ -4,16 +4,17 @@ import random
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from sphere_core.datasets.records import Record
-from sphere_core.errors import nearest_name
+from sphere_core.errors import InputError, nearest_name
 from sphere_core.order_files import in_given_order
 
 __all__ = ["Order", "OrderEntry", "arranged", "spread"]
 
+_T = TypeVar("_T")
 Kind = Literal["canonical", "shuffled", "clustered", "dispersed", "given"]
 
 
@@ -78,14 +79,15 @@ def arranged(records: Sequence[Record], order: Order, *, edits: int, seed: int, 
     same relation together, relations in the order of their first edit; dispersed spreads every relation
     evenly over the stream. The relation is the data set's own, else the prompt template: both of them stand in for
     similar keys and need no model (`sphere order` clusters by the keys themselves). `given` reads the file.
-    Nothing here rounds, so every machine gives the same order. Raises InputError for a faulty order file.
+    Nothing here rounds, so every machine gives the same order. Raises InputError for a faulty order file and
+    for too few records.
     """
     if order.kind == "given":
-        return _enough(in_given_order(records, Path(str(order.file)), source=source), edits)
+        return _enough(in_given_order(records, Path(str(order.file)), source=source), edits, str(order.file))
     chosen = list(records)
     if order.is_seeded:
         random.Random(seed).shuffle(chosen)
-    chosen = _enough(chosen, edits)
+    chosen = _enough(chosen, edits, source)
     if order.by is None:
         return chosen
     groups: dict[str, list[Record]] = {}
@@ -97,21 +99,25 @@ def arranged(records: Sequence[Record], order: Order, *, edits: int, seed: int, 
     return spread(list(groups.values()))
 
 
-def spread(groups: Sequence[Sequence[Record]]) -> list[Record]:
+def spread(groups: Sequence[Sequence[_T]]) -> list[_T]:
     """Interleave groups so that each is spread evenly: the j-th of m members stands at (2 j + 1) / (2 m) of the way."""
     placed = [
-        (Fraction(2 * place + 1, 2 * len(group)), number, record)
+        (Fraction(2 * place + 1, 2 * len(group)), number, member)
         for number, group in enumerate(groups)
-        for place, record in enumerate(group)
+        for place, member in enumerate(group)
     ]
-    return [record for _, _, record in sorted(placed, key=lambda item: item[:2])]
+    return [member for _, _, member in sorted(placed, key=lambda item: item[:2])]
 
 
-def _enough(records: list[Record], edits: int) -> list[Record]:
-    """Return the first records that hold at least `edits` edits, or all of them."""
+def _enough(records: list[Record], edits: int, where: str) -> list[Record]:
+    """Return the first records that hold at least `edits` edits; raises InputError where all of them hold fewer."""
     count = 0
     for place, record in enumerate(records, start=1):
         count += len(record.requests)
         if count >= edits:
             return records[:place]
-    return records
+    raise InputError(
+        f"the stream asks for {edits} edits, the data set has {count}",
+        where=where,
+        remedy=f"set edits to at most {count}",
+    )

@@ -49,14 +49,9 @@ def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[E
 
     Raises InputError where there are too few, or where order or conflicts cannot be had.
     """
-    available = sum(len(record.requests) for record in records)
     fresh = spec.edits - (spec.conflicts.count(spec.edits) if spec.conflicts is not None else 0)
-    if available < fresh:
-        raise _too_short(available, fresh, spec.source)
     chosen = arranged(records, spec.order, edits=fresh, seed=seed, source=spec.source)
     requests = [request for record in chosen for request in record.requests][:fresh]
-    if len(requests) < fresh:
-        raise _too_short(len(requests), fresh, str(spec.order.file))
     if spec.conflicts is None:
         return tuple(requests)
     if any(len(record.requests) > 1 for record in records):
@@ -72,11 +67,3 @@ def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[E
 def load_stream(spec: StreamSpec, seed: int) -> tuple[EditRequest, ...]:
     """Read a data set and return the requests of a stream in edit order; raises InputError as its two steps do."""
     return stream_of(read_dataset(spec).records, spec, seed)
-
-
-def _too_short(available: int, wanted: int, where: str) -> InputError:
-    return InputError(
-        f"the stream asks for {wanted} edits, the data set has {available}",
-        where=where,
-        remedy=f"set edits to at most {available}",
-    )

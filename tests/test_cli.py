@@ -9,28 +9,16 @@ from typing import Any
 import golden
 import pyarrow.parquet as pq
 import pytest
+from command_line import sphere, squeezed
 from safetensors.torch import load_file
 from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.datasets.factworld import edit_records, shipped_model_dir, shipped_world
 from sphere_core.errors import InputError
-from workflows.cli import COMMANDS, main
+from workflows.cli import COMMANDS
 from workflows.submit import check_address, plan_submission
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def sphere(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run the command in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["sphere", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    return int(caught.value.code or 0)
-
-
-def squeezed(text: str) -> str:
-    """Return a text without frames, blanks and line breaks: a panel breaks lines wherever its width asks."""
-    return "".join(text.replace("│", "").split())
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ COMMANDS = {
     "methods": ("methods", "List the methods, or show one with its hyperparameters and their sources."),
     "edit": ("edit", "Run one trajectory in this process: one checkpoint a batch."),
     "submit": ("submit", "Submit a sweep to a Ray cluster as a job."),
+    "data": ("data", "Check a data set: schema, counts, hash, what can be asked."),
+    "order": ("order", "Order a data set by the similarity of its edits' keys."),
     "moments": ("moments", "Build second moments from a text corpus."),
     "factworld": ("factworld", "The embedded model and its world."),
 }

@@ -1,0 +1,41 @@
+"""The options by which `sphere order` and `sphere data` name a data set."""
+
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from sphere_core.datasets.sources import DatasetSpec
+from sphere_core.errors import InputError
+
+__all__ = [
+    "ConfigOption",
+    "DatasetArgument",
+    "FileOption",
+    "HubOption",
+    "PathOption",
+    "RevisionOption",
+    "SplitOption",
+    "named_dataset",
+]
+
+DatasetArgument = Annotated[
+    str, typer.Argument(help="Schema: counterfact, multi_counterfact, zsre, mquake, facts, or factworld")
+]
+PathOption = Annotated[str | None, typer.Option(help="JSON, JSON lines, Parquet or CSV file")]
+HubOption = Annotated[str | None, typer.Option(help="Hub id (owner/name), in place of --path")]
+RevisionOption = Annotated[str | None, typer.Option(help="Commit or tag of the hub id")]
+ConfigOption = Annotated[str | None, typer.Option(help="Configuration of the hub id")]
+SplitOption = Annotated[str | None, typer.Option(help="Split of the hub id")]
+FileOption = Annotated[str | None, typer.Option(help="One file of the hub's repository, read as it is")]
+
+
+def named_dataset(dataset: str, **options: str | None) -> DatasetSpec:
+    """Return the data set that a command line names; raises InputError where its options do not fit together."""
+    try:
+        return DatasetSpec.model_validate({"dataset": dataset, **options})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"]) or "data set"
+        what = fault["msg"].removeprefix("Value error, ")
+        raise InputError(what, where=f"command line, {place}", remedy="see --help for examples") from error

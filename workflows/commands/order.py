@@ -1,0 +1,115 @@
+"""`sphere order`: orders of a data set by how similar the keys of its edits are."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.progress import Progress, TimeRemainingColumn
+from transformers.utils import logging as transformers_logging
+
+from sphere_core.datasets.sources import read_dataset
+from sphere_core.key_orders import adjacent_cosine, clusters_of, dispersed, record_keys
+from sphere_core.models import load_model
+from sphere_core.order_files import OrderFile, records_digest
+from sphere_core.orders import Order, arranged
+from sphere_core.storage import Storage
+from workflows.commands.dataset_options import (
+    ConfigOption,
+    DatasetArgument,
+    FileOption,
+    HubOption,
+    PathOption,
+    RevisionOption,
+    SplitOption,
+    named_dataset,
+)
+from workflows.consoles import output_console
+from workflows.replica_model import pick_device
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_EPILOG = """\b
+Examples:
+  sphere order multi_counterfact --path multi_counterfact.json --model meta-llama/Meta-Llama-3-8B-Instruct \\
+      --dtype bfloat16 --layer 4 --edits 10000 --seed 0 --out orders
+  sphere order factworld --model factworld --layer 0 --edits 500 --seed 0 --out orders
+
+This takes the edits that 'order: shuffled' takes at the same seed, reads each edit's key off the unedited model at one
+layer, and writes OUT/clustered-SEED.json (k-means by cosine: similar keys one after the other) and
+OUT/dispersed-SEED.json (kernel herding: similar keys far apart). A sweep compares them on the same edits:
+
+\b
+  streams:
+    - {dataset: multi_counterfact, path: multi_counterfact.json, edits: 10000, order: shuffled}
+    - {dataset: multi_counterfact, path: multi_counterfact.json, edits: 10000, order: {given: orders/clustered-0.json}}
+    - {dataset: multi_counterfact, path: multi_counterfact.json, edits: 10000, order: {given: orders/dispersed-0.json}}
+
+The files say which data set and model they are for; with any other data set a sweep refuses them.
+"""
+
+
+@app.command(epilog=_EPILOG)
+def order(
+    dataset: DatasetArgument,
+    model: Annotated[str, typer.Option(help="Model folder, hub id, or 'factworld'")],
+    layer: Annotated[int, typer.Option(help="Layer whose keys are compared; take the first one you edit")],
+    edits: Annotated[int, typer.Option(min=1, help="Edits to put in order")],
+    out: Annotated[Path, typer.Option(help="Folder for the order files")],
+    path: PathOption = None,
+    hub: HubOption = None,
+    revision: RevisionOption = None,
+    config: ConfigOption = None,
+    split: SplitOption = None,
+    file: FileOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of edits and of the clusters")] = 0,
+    clusters: Annotated[int | None, typer.Option(min=1, help="Clusters; default: the square root of the edits")] = None,
+    model_revision: Annotated[str | None, typer.Option(help="Commit or tag of the model's hub id")] = None,
+    dtype: Annotated[str, typer.Option(help="The network's dtype")] = "float32",
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads; they change the order of sums")] = 1,
+    device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
+) -> None:
+    """Write orders in which edits with similar keys come together, or as far apart as can be."""
+    torch.set_num_threads(threads)
+    transformers_logging.disable_progress_bar()
+    spec = named_dataset(dataset, path=path, hub=hub, revision=revision, config=config, split=split, file=file)
+    records = read_dataset(spec).records
+    chosen = arranged(records, Order(kind="shuffled"), edits=edits, seed=seed, source=spec.source)
+    loaded = load_model(model, dtype=dtype, device=pick_device(device), revision=model_revision)
+    console = output_console()
+    with Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=console) as progress:
+        bar = progress.add_task("keys", total=len(chosen))
+        keys = record_keys(loaded, chosen, layer, on_progress=lambda done: progress.update(bar, completed=done))
+    groups = clusters_of(keys, clusters or max(1, round(math.sqrt(len(chosen)))), seed)
+    shuffled = adjacent_cosine(keys, range(len(chosen)))
+    console.print(f"{len(chosen)} records in {len(groups)} clusters by the keys of layer {layer}", highlight=False)
+    console.print(f"shuffled: mean cosine of neighbouring keys {shuffled:.3f}", highlight=False)
+    orders = {
+        "clustered": (f"{len(groups)} clusters by cosine", [place for group in groups for place in group]),
+        "dispersed": ("kernel herding of cosines", dispersed(keys)),
+    }
+    for kind, (by, places) in orders.items():
+        cosine = adjacent_cosine(keys, places)
+        written = OrderFile(
+            dataset=spec.name,
+            dataset_digest=records_digest(records),
+            order=kind,
+            similarity={
+                "keys_of": model.rstrip("/").rsplit("/", 1)[-1],
+                "model_digest": loaded.base_digest,
+                "dtype": dtype,
+                "layer": layer,
+                "by": by,
+            },
+            seed=seed,
+            statistics={"neighbour_cosine": round(cosine, 6), "neighbour_cosine_shuffled": round(shuffled, 6)},
+            cases=tuple(chosen[place].case_id for place in places),
+        )
+        name = f"{kind}-{seed}.json"
+        Storage(out.resolve()).write_bytes(name, written.model_dump_json(indent=1).encode())
+        console.print(
+            f"{kind}: mean cosine of neighbouring keys {cosine:.3f}: {out / name}", highlight=False, soft_wrap=True
+        )
