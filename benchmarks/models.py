@@ -11,7 +11,7 @@ from sphere_core.datasets.factworld import edit_records, shipped_world
 from sphere_core.locate.contexts import ContextSettings, sample_contexts
 from sphere_core.locate.prompts import Contexts
 from sphere_core.models import EditableModel, load_model, recognise_family
-from sphere_core.models.loading import EMBEDDED_MODEL
+from sphere_core.models.source import EMBEDDED_MODEL
 from sphere_core.requests import EditRequest
 
 __all__ = ["factworld", "random_gpt2", "random_requests"]

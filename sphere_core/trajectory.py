@@ -33,7 +33,8 @@ class TrajectorySpec(BaseModel):
 
     model: str = Field(description="Path, hub id or 'factworld'")
     model_digest: str = Field(description="Digest of the model's config, weights and tokenizer files")
-    revision: str | None = Field(default=None, description="Revision of a hub id")
+    revision: str | None = Field(default=None, description="Commit of a hub id")
+    remote_code: bool = Field(default=False, description="Python files that come with the model are run")
     dtype: str = Field(description="The network's dtype; edited sites keep fp32 masters")
     method: str = Field(description="Editor, with regularizers after plus signs")
     hyperparameters: Hyperparameters
@@ -62,6 +63,7 @@ class TrajectorySpec(BaseModel):
             "contexts": self.contexts,
             "moments": self.moments,
             "threads": self.threads,
+            **({"remote_code": True} if self.remote_code else {}),
         }
 
     @property

@@ -165,6 +165,8 @@ def text_files() -> list[Path]:
     ]
 
 
+# The one call that may let a model's own code in: it passes on what the user has asked for.
+LETS_CODE_IN = {"sphere_core/models/loading.py": 1}
 RULES = [prints, module_containers, state_in_modules, unsafe_reads, fixed_devices]
 
 
@@ -173,7 +175,8 @@ def test_packages_keep_the_rule(rule: Rule) -> None:
     broken = {
         str(path.relative_to(REPOSITORY)): rule(path.read_text(encoding="utf-8")) for path in code_files(PACKAGES)
     }
-    assert {path: lines for path, lines in broken.items() if lines} == {}
+    allowed = LETS_CODE_IN if rule is unsafe_reads else {}
+    assert {path: len(lines) for path, lines in broken.items() if lines} == allowed
 
 
 def test_files_are_short() -> None:

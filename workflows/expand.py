@@ -115,7 +115,8 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs) -> Iterator[_Cell]:
                     trajectory = TrajectorySpec(
                         model=model.source,
                         model_digest=model.digest,
-                        revision=model_entry.revision,
+                        revision=model.revision,
+                        remote_code=model_entry.trust_remote_code,
                         dtype=model_entry.dtype,
                         method=method.name,
                         hyperparameters=hyperparameters,

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
 from sphere_core.datasets.factworld import shipped_world
 from sphere_core.datasets.sources import Dataset, DatasetSpec, read_dataset
 from sphere_core.errors import InputError
@@ -19,8 +16,8 @@ from sphere_core.fingerprint import file_digest
 from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters, preset, read_hyperparameters
 from sphere_core.locate.contexts import read_contexts
 from sphere_core.methods import Method, resolve_method
-from sphere_core.models import EditableModel, model_digest, recognise_family, resolve_model
-from sphere_core.models.loading import EMBEDDED_MODEL
+from sphere_core.models import EditableModel, commit_of, load_skeleton, model_digest, resolve_model
+from sphere_core.models.source import EMBEDDED_MODEL
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import generation_digest, requests_digest
@@ -34,10 +31,12 @@ __all__ = ["Inputs", "ResolvedModel", "ResolvedMoments", "ResolvedStream", "reso
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model found on this machine: its entry, its digest, and a skeleton without weights."""
+    """A model found on this machine: its entry, the revision it stands at, its digest, and a skeleton without
+    weights."""
 
     entry: ModelEntry
     source: str
+    revision: str | None
     digest: str
     skeleton: EditableModel
 
@@ -79,10 +78,12 @@ class Inputs:
         local = resolve_path(entry.source, self.folder)
         source = str(local) if entry.source != EMBEDDED_MODEL and local.is_dir() else entry.source
         try:
-            folder = resolve_model(source, revision=entry.revision)
+            folder = resolve_model(source, revision=entry.revision, remote_code=entry.trust_remote_code)
+            skeleton = load_skeleton(folder, remote_code=entry.trust_remote_code)
         except InputError as error:
             raise InputError(error.what, where=f"{where}: {error.where}", remedy=error.remedy) from error
-        return ResolvedModel(entry, source, model_digest(folder), _skeleton(folder))
+        digest = model_digest(folder, remote_code=entry.trust_remote_code)
+        return ResolvedModel(entry, source, commit_of(folder) or entry.revision, digest, skeleton)
 
     def stream(self, spec: StreamSpec, seed: int, *, where: str) -> ResolvedStream:
         """Find a stream, read it and put it in order; raises InputError where it is missing, wrong or too short.
@@ -175,12 +176,3 @@ class Inputs:
         except InputError as error:
             raise InputError(error.what, where=f"{where}: {error.where}", remedy=error.remedy) from error
         return {"file_digest": file_digest(path)}
-
-
-def _skeleton(folder: Path) -> EditableModel:
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    family = recognise_family(config, where=str(folder))
-    with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return EditableModel(network, tokenizer, family, base_digest="skeleton")

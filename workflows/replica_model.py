@@ -8,13 +8,19 @@ import torch
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import tensors_digest
 from sphere_core.models import EditableModel, load_model
+from sphere_core.models.loading import SPLIT
 from sphere_core.trajectory import TrajectorySpec
 
 __all__ = ["ReplicaModel", "pick_device"]
 
 
-def pick_device(name: str) -> torch.device:
-    """Return a torch device by name; `auto` is the accelerator this process sees, or else the CPU."""
+def pick_device(name: str) -> torch.device | str:
+    """Return a torch device by name; `auto` is the accelerator this process sees, or else the CPU.
+
+    `split`, which spreads a model over all accelerators of the process, is for `load_model` and comes back as it is.
+    """
+    if name == SPLIT:
+        return name
     if name != "auto":
         return torch.device(name)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -29,7 +35,7 @@ class ReplicaModel:
     are known by digest and checked before and after.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device | str) -> None:
         self._device = device
         self._key: tuple[str, str] | None = None
         self._loaded: EditableModel | None = None
@@ -62,7 +68,13 @@ class ReplicaModel:
         if self._loaded is None or self._key != key:
             self._loaded, self._key = None, None
             self._pristine.clear()
-            loaded = load_model(spec.model, dtype=spec.dtype, device=self._device, revision=spec.revision)
+            loaded = load_model(
+                spec.model,
+                dtype=spec.dtype,
+                device=self._device,
+                revision=spec.revision,
+                remote_code=spec.remote_code,
+            )
             if loaded.base_digest != spec.model_digest:
                 raise InputError(
                     "the model's files are not those the sweep was planned with",

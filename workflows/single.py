@@ -16,7 +16,7 @@ from sphere_core.hyperparameters import Hyperparameters, preset, read_hyperparam
 from sphere_core.locate.contexts import ContextSettings, read_contexts, sample_contexts
 from sphere_core.locate.prompts import Contexts
 from sphere_core.methods import Method, resolve_method
-from sphere_core.models import EditableModel, load_model
+from sphere_core.models import EditableModel, commit_of, load_model, resolve_model
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest, requests_digest
@@ -46,6 +46,8 @@ class EditOptions:
     seed: int
     threads: int
     device: str
+    revision: str | None
+    remote_code: bool
 
 
 def run_edit(options: EditOptions, console: Console) -> None:
@@ -57,12 +59,16 @@ def run_edit(options: EditOptions, console: Console) -> None:
     requests = load_counterfact(options.requests)
     groups = read_contexts(options.contexts) if options.contexts is not None else None
     moments = _moments(options, method, hyperparameters)
-    model = load_model(options.model, dtype=options.dtype, device=pick_device(options.device))
+    folder = resolve_model(options.model, revision=options.revision, remote_code=options.remote_code)
+    model = load_model(
+        str(folder), dtype=options.dtype, device=pick_device(options.device), remote_code=options.remote_code
+    )
     check_against_model(hyperparameters, model, where=str(options.hparams or f"preset '{options.preset}'"))
     if moments is not None:
         sites = model.open_sites(hyperparameters.layers)
         check_moments(moments, sites, where=str(options.moments), model_digest=model.base_digest)
-    spec = _spec(options, method, hyperparameters, requests, groups, model)
+    revision = commit_of(folder) or options.revision
+    spec = _spec(options, method, hyperparameters, requests, groups, model, revision)
     storage = Storage(options.out)
     resume = latest_checkpoint(storage)
     if resume is not None and resume.trajectory_id != spec.id:
@@ -127,11 +133,14 @@ def _spec(
     requests: list[EditRequest],
     groups: Contexts | None,
     model: EditableModel,
+    revision: str | None,
 ) -> TrajectorySpec:
     sampled = {"sampled": ContextSettings().model_dump(mode="json")}
     return TrajectorySpec(
         model=options.model,
         model_digest=model.base_digest,
+        revision=revision,
+        remote_code=options.remote_code,
         dtype=options.dtype,
         method=method.name,
         hyperparameters=hyperparameters,

@@ -40,7 +40,10 @@ class ModelEntry(_Part):
     source: str = Field(description="Folder, hub id, or `factworld` for the embedded model")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(description="The network's dtype; never taken from files")
     preset: str = Field(description="Name of the hyperparameter preset that methods start from")
-    revision: str | None = Field(default=None, description="Commit or tag of a hub id")
+    revision: str | None = Field(default=None, description="Commit, tag or branch of a hub id; the commit is recorded")
+    trust_remote_code: bool = Field(
+        default=False, description="Run Python files that come with the model; they enter its digest"
+    )
     name: str | None = Field(default=None, description="Name in tables; default: the last part of `source`")
 
     @model_validator(mode="before")
@@ -127,7 +130,10 @@ class WorkerResources(_Part):
     num_gpus: float | Literal["auto"] = Field(
         default="auto", description="GPUs a replica reserves, fractions allowed; `auto`: one where the cluster has any"
     )
-    device: str = Field(default="auto", description="torch device; `auto`: the accelerator if the replica sees one")
+    device: str = Field(
+        default="auto",
+        description="torch device; `auto`: the accelerator if the replica sees one; `split`: spread over all it sees",
+    )
     labels: dict[str, str] = Field(default_factory=dict, description="Ray node labels that a replica asks for")
 
 

@@ -2,16 +2,19 @@
 
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.family import Family, load_families, recognise_family
-from sphere_core.models.loading import load_model, model_digest, resolve_model
+from sphere_core.models.loading import load_model, load_skeleton
 from sphere_core.models.sites import Site, find_site
+from sphere_core.models.source import commit_of, model_digest, resolve_model
 
 __all__ = [
     "EditableModel",
     "Family",
     "Site",
+    "commit_of",
     "find_site",
     "load_families",
     "load_model",
+    "load_skeleton",
     "model_digest",
     "recognise_family",
     "resolve_model",

@@ -1,54 +1,22 @@
-"""Loading a causal LM and its tokenizer: local folders, hub ids and the embedded fact world."""
+"""Loading a causal LM and its tokenizer for editing, whole or as a skeleton without weights."""
 
-import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from sphere_core.datasets.factworld import shipped_model_dir
 from sphere_core.errors import InputError, unknown_name
-from sphere_core.fingerprint import file_digest, fingerprint
 from sphere_core.models.editable import EditableModel
-from sphere_core.models.family import recognise_family
+from sphere_core.models.family import Family, recognise_family
+from sphere_core.models.source import model_digest, resolve_model
 
-__all__ = ["DTYPES", "EMBEDDED_MODEL", "load_model", "model_digest", "resolve_model"]
+__all__ = ["DTYPES", "SPLIT", "load_model", "load_skeleton"]
 
-EMBEDDED_MODEL = "factworld"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
-_MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
-_IDENTITY_PATTERNS = ("config.json", "*.safetensors", "tokenizer*", "vocab*", "merges.txt", "special_tokens*")
-
-
-def resolve_model(source: str, *, revision: str | None = None) -> Path:
-    """Return the local folder of a model given by path, hub id or the name `factworld`.
-
-    A hub id is fetched (or found in the local cache) at `revision`; safetensors only. Raises InputError
-    where the folder, the repository or its safetensors are missing.
-    """
-    if source == EMBEDDED_MODEL:
-        return shipped_model_dir()
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        folder = _fetch(source, revision)
-    if not (folder / "config.json").is_file():
-        raise InputError("no config.json in the model folder", where=str(folder), remedy="give a model folder")
-    if not any(folder.glob("*.safetensors")):
-        raise InputError(
-            "no safetensors in the model folder",
-            where=str(folder),
-            remedy="convert the weights with save_pretrained; pickled weights are not read",
-        )
-    return folder
-
-
-def model_digest(folder: Path) -> str:
-    """Return the digest of a model's config, weights and tokenizer files; the folder's name plays no part."""
-    files = {path for pattern in _IDENTITY_PATTERNS for path in folder.glob(pattern) if path.is_file()}
-    return fingerprint({path.name: file_digest(path) for path in sorted(files)})
+# The device name that spreads a model over every accelerator the process sees.
+SPLIT = "split"
 
 
 def load_model(
@@ -58,33 +26,81 @@ def load_model(
     device: str | torch.device,
     revision: str | None = None,
     digest: str | None = None,
+    remote_code: bool = False,
 ) -> EditableModel:
     """Load a causal LM for editing.
 
-    `dtype` is one of float32, bfloat16, float16 and never taken from the files. `digest` saves
-    hashing the files again where the caller knows it. Raises InputError for an unknown dtype, a model of
-    unknown family, or a tokenizer that gives no character offsets.
+    `dtype` is one of float32, bfloat16, float16 and never taken from the files. `device` may be `split`: layers are
+    then spread over every accelerator of the process. `digest` saves hashing the files again where the caller knows it.
+    `remote_code` runs Python files that come with the model. Raises InputError for an unknown dtype, a model that
+    cannot be edited, weights that are missing from the files, or a tokenizer that gives no character offsets.
     """
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
-    folder = resolve_model(source, revision=revision)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    family = recognise_family(config, where=str(folder))
-    network = AutoModelForCausalLM.from_pretrained(
+    folder = resolve_model(source, revision=revision, remote_code=remote_code)
+    config, family = _recognised(folder, remote_code)
+    tokenizer = _load_tokenizer(folder, remote_code)
+    network, report = _pretrained(
+        AutoModelForCausalLM.from_pretrained,
         folder,
+        remote_code=remote_code,
         config=config,
         dtype=DTYPES[dtype],
         use_safetensors=True,
-        trust_remote_code=False,
         attn_implementation=family.attention,
+        device_map="balanced" if device == SPLIT else None,
+        output_loading_info=True,
     )
-    tokenizer = _load_tokenizer(folder)
-    torch.nn.Module.to(network, device)
-    return EditableModel(network, tokenizer, family, base_digest=digest if digest is not None else model_digest(folder))
+    if report["missing_keys"]:
+        # transformers fills them with random numbers and a warning.
+        raise InputError(
+            f"the files lack {len(report['missing_keys'])} of the model's weights: {min(report['missing_keys'])}",
+            where=str(folder),
+            remedy="fetch the model again, or give the checkpoint of a causal language model",
+        )
+    if device == SPLIT:
+        _require_on_accelerators(network, folder)
+    else:
+        torch.nn.Module.to(network, device)
+    if digest is None:
+        digest = model_digest(folder, remote_code=remote_code)
+    return EditableModel(network, tokenizer, family, base_digest=digest)
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+def load_skeleton(folder: Path, *, remote_code: bool = False) -> EditableModel:
+    """Build a model's modules on torch's meta device: every name and shape, no weight read.
+
+    Raises InputError as `load_model` does, but for the weights.
+    """
+    config, family = _recognised(folder, remote_code)
+    tokenizer = _load_tokenizer(folder, remote_code)
+    with torch.device("meta"):
+        network = _pretrained(AutoModelForCausalLM.from_config, config, remote_code=remote_code)
+    return EditableModel(network, tokenizer, family, base_digest="skeleton")
+
+
+def _recognised(folder: Path, remote_code: bool) -> tuple[Any, Family]:
+    try:
+        config = _pretrained(AutoConfig.from_pretrained, folder, remote_code=remote_code)
+    except (ValueError, KeyError, OSError) as error:
+        raise InputError(
+            f"config.json cannot be read as a model's ({str(error).splitlines()[0]})",
+            where=f"{folder}, config.json",
+            remedy="a model type newer than the installed transformers needs a newer one; a model that brings its own "
+            "code needs trust_remote_code: true, if you trust it",
+        ) from error
+    return config, recognise_family(config, where=str(folder))
+
+
+def _load_tokenizer(folder: Path, remote_code: bool) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = _pretrained(AutoTokenizer.from_pretrained, folder, remote_code=remote_code)
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        raise InputError(
+            f"no tokenizer can be read from the model folder ({str(error).splitlines()[0]})",
+            where=str(folder),
+            remedy="put the tokenizer's files (tokenizer.json, tokenizer_config.json) beside the weights",
+        ) from error
     if not tokenizer.is_fast:
         raise InputError(
             "the tokenizer gives no character offsets",
@@ -94,14 +110,16 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _fetch(source: str, revision: str | None) -> Path:
-    if not _HUB_ID.match(source):
-        raise InputError("model folder not found", where=source, remedy="check the path, or give a hub id")
-    try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=_MODEL_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as error:
+def _pretrained(load: Callable[..., Any], source: object, *, remote_code: bool, **options: Any) -> Any:
+    """Call one of transformers' loaders: the one place where a model's own code may be let in, if it was asked for."""
+    return load(source, trust_remote_code=remote_code, **options)
+
+
+def _require_on_accelerators(network: PreTrainedModel, folder: Path) -> None:
+    away = sorted({str(p.device) for p in network.parameters() if p.device.type in ("cpu", "meta")})
+    if away:
         raise InputError(
-            f"'{source}' is neither a local folder nor a model that can be fetched ({type(error).__name__})",
-            where=source,
-            remedy="check the path or the hub id; offline, only models already in the local cache can be used",
-        ) from error
+            "the model does not fit on the accelerators that this process sees",
+            where=str(folder),
+            remedy="give it more of them, or a smaller dtype; weights that are swapped in and out cannot be edited",
+        )

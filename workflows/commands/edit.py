@@ -41,9 +41,27 @@ def edit(
     seed: Annotated[int, typer.Option(help="Seed of sampled templates")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads; they change the order of sums")] = 1,
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub id")] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python files that come with the model")
+    ] = False,
 ) -> None:
     """Run one trajectory without Ray and keep a checkpoint after every batch. All inputs are checked first."""
     options = EditOptions(
-        model, requests, method, moments, batch_size, out, hparams, preset, contexts, dtype, seed, threads, device
+        model,
+        requests,
+        method,
+        moments,
+        batch_size,
+        out,
+        hparams,
+        preset,
+        contexts,
+        dtype,
+        seed,
+        threads,
+        device,
+        revision,
+        trust_remote_code,
     )
     run_edit(options, output_console())
