@@ -1,13 +1,23 @@
 """Edit requests and probes: one fact to write, and the prompts that tell what became of it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sphere_core.errors import InputError
-from sphere_core.fingerprint import fingerprint
+from sphere_core.fingerprint import canonical_json
 
-__all__ = ["EditRequest", "Probe", "Role", "generation_digest", "overwritten_cases", "requests_digest"]
+__all__ = [
+    "EditRequest",
+    "EncodedRequest",
+    "Probe",
+    "Role",
+    "encode_request",
+    "generation_digest",
+    "overwritten_cases",
+    "requests_digest",
+]
 
 Role = Literal["rewrite", "paraphrase", "neighborhood", "portability", "multi_hop"]
 
@@ -90,17 +100,50 @@ class EditRequest:
         return named if self.supersedes is None else {**named, "supersedes": self.supersedes}
 
 
+@dataclass(frozen=True)
+class EncodedRequest:
+    """A request as the canonical JSON that digests of streams are made of: its identity, and what only free
+    generation is scored by; `generates` tells whether there is any."""
+
+    identity: str
+    generation: str
+    generates: bool
+
+    @staticmethod
+    def digest(requests: Sequence["EncodedRequest"]) -> str:
+        """Return the sha256 of an ordered list, the same as `requests_digest` gives."""
+        return _list_digest([request.identity for request in requests])
+
+    @staticmethod
+    def generation_digest(requests: Sequence["EncodedRequest"]) -> str | None:
+        """Return the sha256 of what only free generation is scored by, the same as `generation_digest` gives."""
+        if not any(request.generates for request in requests):
+            return None
+        return _list_digest([request.generation for request in requests])
+
+
+def encode_request(request: EditRequest) -> EncodedRequest:
+    """Return a request encoded for digests."""
+    generation = [request.case_id, [*request.generation_prompts], [*request.reference_texts]]
+    generates = bool(request.generation_prompts or request.reference_texts)
+    return EncodedRequest(canonical_json(request.identity()), canonical_json(generation), generates)
+
+
 def requests_digest(requests: Sequence[EditRequest]) -> str:
     """Return the sha256 of an ordered list of edit requests."""
-    return fingerprint([request.identity() for request in requests])
+    return EncodedRequest.digest([encode_request(request) for request in requests])
 
 
 def generation_digest(requests: Sequence[EditRequest]) -> str | None:
     """Return the sha256 of what only free generation is scored by, or None where no request has any of it."""
-    asked = [[request.case_id, [*request.generation_prompts], [*request.reference_texts]] for request in requests]
-    return fingerprint(asked) if any(prompts or texts for _, prompts, texts in asked) else None
+    return EncodedRequest.generation_digest([encode_request(request) for request in requests])
 
 
 def overwritten_cases(requests: Sequence[EditRequest]) -> frozenset[str]:
     """Return the case ids of requests that another request of the list has contradicted since."""
     return frozenset(request.supersedes for request in requests if request.supersedes is not None)
+
+
+def _list_digest(texts: Sequence[str]) -> str:
+    """Return `fingerprint` of a list whose items are given as canonical JSON."""
+    return hashlib.sha256(f"[{','.join(texts)}]".encode()).hexdigest()

@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import fsspec
@@ -124,12 +124,16 @@ class Storage:
     def list(self, prefix: str = "") -> list[str]:
         """Return the sorted relative paths of all files below `prefix`, scratch files left out."""
         full = self._full(prefix) if prefix else self._root
-        try:
-            names = self._files.find(full)
-        except FileNotFoundError:
-            return []
-        found = (str(PurePosixPath(name).relative_to(self._root)) for name in names)
-        return sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
+        if self.is_local:
+            # Names alone: the file system layer would ask for every file's size and times.
+            found: Iterable[str] = _files_below(full)
+        else:
+            try:
+                found = self._files.find(full)
+            except FileNotFoundError:
+                return []
+        names = (name[len(self._root) :].lstrip("/") for name in found)
+        return sorted(name for name in names if not name.startswith(".") and "/." not in name)
 
     def delete(self, path: str) -> None:
         """Remove a file or a folder with all in it; nothing happens where there is none."""
@@ -182,3 +186,16 @@ def _file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
             remedy="s3:// needs the extra: pip install -c constraints.txt -e '.[s3]'; gs:// needs gcsfs, az:// adlfs",
         ) from error
     return filesystem, str(root)
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """Yield the paths of all files below a local folder; nothing where there is none, or once it is gone."""
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _files_below(entry.path)
+        else:
+            yield entry.path

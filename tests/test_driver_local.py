@@ -152,7 +152,7 @@ def test_a_stop_publishes_where_it_was_and_goes_on_from_there(sweep: Sweep, undi
 
     run(sweep, tmp_path, executor=executor, on_progress=interrupt)
     stopped = derive_state(Storage(tmp_path), sweep.plan).trajectories
-    assert [found.state for found in stopped] == ["stopped", "stopped"]
+    assert [found.state for found in stopped] == ["paused", "paused"]
     # The first was in its second batch, whose checkpoint is wanted; the second in its first, whose is not.
     assert [found.published for found in stopped] == [(4,), (2,)]
     assert run(sweep, tmp_path).complete

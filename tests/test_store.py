@@ -162,9 +162,9 @@ def test_a_later_attempt_fences_an_earlier_one(storage: Storage) -> None:
 
 
 def test_states_come_from_files(storage: Storage) -> None:
-    names = ("planned", "running", "stopped", "silent", "edited", "done", "failed", "collapsed")
+    names = ("planned", "running", "paused", "silent", "edited", "done", "failed", "collapsed")
     plans = {name: trajectory(name, 0) for name in names}
-    put_checkpoint(storage, plans["stopped"], 4)
+    put_checkpoint(storage, plans["paused"], 4)
     for name, at in (("running", 4e9), ("silent", 1.0)):
         record = {"state": "running", "edits": 2, "edits_per_second": 1.5, "at": at}
         storage.write_bytes(progress_path(plans[name].id), json.dumps(record).encode())
@@ -180,7 +180,7 @@ def test_states_come_from_files(storage: Storage) -> None:
         put_scores(storage, plans["collapsed"], edits, None, None)
     state = derive_state(storage, SweepPlan(name="s", trajectories=tuple(plans.values()), bases=(), recipes=()))
     found = {t.plan.title: t for t in state.trajectories}
-    assert {name: found[name].state for name in names} == {**{n: n for n in names}, "silent": "stopped"}
+    assert {name: found[name].state for name in names} == {**{n: n for n in names}, "silent": "paused"}
     assert found["edited"].missing == ((8, QUALITY), (8, GEOMETRY))
     assert found["collapsed"].to_score == (4, 6)
     assert found["running"].edits_done == 2
@@ -251,7 +251,7 @@ def test_what_is_missing_is_listed(scored: tuple[Storage, SweepPlan]) -> None:
     text = table_markdown(results_table(storage, plan, by_edits=False))
     assert "| memit      | 1 of 2 | 0.200" in text
     assert "collapsed 1/2" in text
-    assert f"- {plan.trajectories[1].id} m memit seed 1: stopped, 4/8 edits" in text
+    assert f"- {plan.trajectories[1].id} m memit seed 1: paused, 4/8 edits" in text
 
 
 def test_the_table_by_edits_has_every_checkpoint(scored: tuple[Storage, SweepPlan]) -> None:

@@ -1,12 +1,13 @@
 """What is left to do, in order: moments first, then trajectories, and scores as soon as a checkpoint stands.
 
 The board starts from the files of a sweep and follows the events of one run. It decides nothing by itself that a new
-look at the files would not decide as well: a checkpoint that is there and has no rows is to be scored.
+look at the files would not decide as well: a checkpoint that is there and has no rows is to be scored. A sweep may have
+ten thousand trajectories, and the driver asks at every step: totals are kept up to date, never counted anew.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sphere_core.storage import Storage
 from workflows.expand import Sweep
@@ -15,6 +16,7 @@ from workflows.lease import read_lease
 from workflows.plan import BasePlan, MomentsRecipe, TrajectoryPlan
 from workflows.state import SweepFiles, SweepState, derive_state, scan, scorable
 from workflows.tasks import MomentsTask, ScoreTask, Task, TrajectoryTask
+from workflows.work_queue import WorkQueue
 
 __all__ = ["Board", "Counts"]
 
@@ -35,28 +37,29 @@ class Counts:
 @dataclass
 class _Tracked:
     plan: TrajectoryPlan
+    place: int
     published: set[int]
     collapsed_at: int | None
     running: bool = False
+    queued: bool = False
     failed: bool = False
     running_edits: int = 0
+    # What this trajectory has added to the totals: trajectories done, edits done, scores expected.
+    counted: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def is_edited(self) -> bool:
-        return self.collapsed_at is not None or set(self.plan.wanted) <= self.published
+        return self.collapsed_at is not None or self.published.issuperset(self.plan.wanted)
 
-    @property
-    def edits_done(self) -> int:
-        if self.is_edited:
-            return self.plan.edits
-        return max([self.running_edits, *self.published, 0])
-
-    @property
-    def scores_expected(self) -> int:
+    def share(self) -> tuple[int, int, int]:
+        """Return what the trajectory adds to the totals now."""
         checkpoints = len(self.plan.wanted)
         if self.failed or self.collapsed_at is not None:
             checkpoints = len(scorable(self.plan, self.published, self.collapsed_at))
-        return checkpoints * len(self.plan.evaluations)
+        scores = checkpoints * len(self.plan.evaluations)
+        if self.is_edited:
+            return 1, self.plan.edits, scores
+        return 0, max([self.running_edits, *self.published, 0]), scores
 
 
 @dataclass
@@ -67,13 +70,15 @@ class Board:
     storage: Storage
     tracked: dict[str, _Tracked] = field(default_factory=dict)
     recipes: deque[MomentsRecipe] = field(default_factory=deque)
-    trajectories: deque[str] = field(default_factory=deque)
-    scores: deque[ScoreTask] = field(default_factory=deque)
+    ready: WorkQueue[str] = field(default_factory=WorkQueue)
+    # Trajectories that wait for second moments, by their key.
+    held: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    scores: WorkQueue[ScoreTask] = field(default_factory=WorkQueue)
     moments: set[str] = field(default_factory=set)
     broken_moments: set[str] = field(default_factory=set)
     known_rows: set[str] = field(default_factory=set)
-    rows_done: int = 0
-    failures: int = 0
+    totals: Counts = field(default_factory=Counts)
+    running_now: int = 0
 
     @classmethod
     def from_files(cls, sweep: Sweep, storage: Storage) -> "Board":
@@ -84,26 +89,27 @@ class Board:
         return board
 
     def _fill(self, files: SweepFiles, state: SweepState) -> None:
-        self.known_rows = set()
-        self.failures = len(state.failures)
-        for recipe in self.sweep.plan.recipes:
+        plan = self.sweep.plan
+        self.totals = Counts(trajectories=len(plan.trajectories), edits=plan.edits, scores=len(plan.bases))
+        self.totals.failures = len(state.failures)
+        for recipe in plan.recipes:
             if moments_path(recipe.key) in files.moments:
                 self.moments.add(recipe.key)
             elif task_error_path(f"moments-{recipe.key}") in files.errors:
                 self.broken_moments.add(recipe.key)
-        for base in self.sweep.plan.bases:
+        for base in plan.bases:
             self._offer(self._base_task(base), files)
-        for found in state.trajectories:
-            tracked = _Tracked(found.plan, set(found.published), found.collapsed_at)
+        for place, found in enumerate(state.trajectories):
+            tracked = _Tracked(found.plan, place, set(found.published), found.collapsed_at)
             tracked.failed = found.error is not None and not found.is_edited
             self.tracked[found.plan.id] = tracked
             for task in self._score_tasks(tracked):
                 self._offer(task, files)
             if not tracked.is_edited and not tracked.failed:
-                self.trajectories.append(found.plan.id)
-        needed = {self.tracked[key].plan.moments for key in self.trajectories}
-        for recipe in self.sweep.plan.recipes:
-            if recipe.key in needed and recipe.key not in self.moments | self.broken_moments:
+                self._queue(tracked)
+            self._recount(tracked)
+        for recipe in plan.recipes:
+            if recipe.key in self.held and recipe.key not in self.broken_moments:
                 self.recipes.append(recipe)
 
     def take(self, preference: Iterable[str], model: str | None) -> Task | None:
@@ -118,33 +124,36 @@ class Board:
             elif kind == "trajectory":
                 task = self._take_trajectory(model)
             elif kind == "score":
-                task = self._take_score(model)
+                task = self.scores.take(model)
             if task is not None:
                 return task
         return None
 
     def waiting(self) -> dict[str, int]:
         """Return how many tasks could start now, by kind."""
-        ready = sum(1 for key in self.trajectories if self._has_moments(self.tracked[key].plan))
-        return {"moments": len(self.recipes), "trajectory": ready, "score": len(self.scores)}
+        return {"moments": len(self.recipes), "trajectory": len(self.ready), "score": len(self.scores)}
 
     def has_open_trajectories(self) -> bool:
         """Tell whether any trajectory runs or waits."""
-        return bool(self.trajectories) or any(tracked.running for tracked in self.tracked.values())
+        return bool(self.running_now or len(self.ready) or self.held)
 
     def put_back(self, task: Task) -> None:
         """Put a lost task back, before all others of its kind."""
         if isinstance(task, MomentsTask):
             self.recipes.appendleft(task.recipe)
         elif isinstance(task, TrajectoryTask):
-            self.tracked[task.plan.id].running = False
-            self.trajectories.appendleft(task.plan.id)
+            tracked = self.tracked[task.plan.id]
+            self._set_running(tracked, running=False)
+            tracked.queued = True
+            self.ready.put_first(task.plan.id, tracked.plan.model_digest)
         else:
-            self.scores.appendleft(task)
+            self.scores.put_first(task, task.spec.model_digest)
 
     def moments_done(self, task: MomentsTask) -> None:
         """Note that second moments stand: the trajectories that wait for them can start."""
         self.moments.add(task.recipe.key)
+        for trajectory_id in self.held.pop(task.recipe.key, []):
+            self._queue(self.tracked[trajectory_id])
 
     def published(self, trajectory_id: str, edits: Iterable[int], *, collapsed: bool = False) -> bool:
         """Note checkpoints that stand, and queue their scores; return whether any was new."""
@@ -153,10 +162,12 @@ class Board:
         tracked.published |= new
         if collapsed and tracked.published:
             tracked.collapsed_at = max(tracked.published)
-        for task in self._score_tasks(tracked):
-            if task.rows_path not in self.known_rows:
-                self.known_rows.add(task.rows_path)
-                self.scores.append(task)
+        if new or collapsed:
+            for task in self._score_tasks(tracked):
+                if task.rows_path not in self.known_rows:
+                    self.known_rows.add(task.rows_path)
+                    self.scores.put(task, task.spec.model_digest)
+            self._recount(tracked)
         return bool(new)
 
     def damaged(self, task: ScoreTask) -> None:
@@ -166,55 +177,75 @@ class Board:
         if tracked.collapsed_at == task.edits:
             tracked.collapsed_at = None
         self.known_rows.discard(task.rows_path)
-        if not tracked.running and not tracked.failed and tracked.plan.id not in self.trajectories:
-            self.trajectories.append(tracked.plan.id)
+        if not (tracked.running or tracked.failed or tracked.queued):
+            self._queue(tracked)
+        self._recount(tracked)
 
     def running(self, trajectory_id: str, edits: int) -> None:
         """Note how far a running trajectory is."""
-        self.tracked[trajectory_id].running_edits = edits
+        tracked = self.tracked[trajectory_id]
+        if tracked.running_edits != edits:
+            tracked.running_edits = edits
+            self._recount(tracked)
 
     def ended(self, trajectory_id: str, *, failed: bool) -> None:
         """Note that a trajectory no longer runs."""
         tracked = self.tracked[trajectory_id]
-        tracked.running, tracked.running_edits = False, 0
+        self._set_running(tracked, running=False)
         tracked.failed = failed
-        self.failures += failed
+        self.totals.failures += failed
+        self._recount(tracked)
 
     def scored(self) -> None:
         """Note that a row file stands."""
-        self.rows_done += 1
+        self.totals.scores_done += 1
 
     def task_failed(self, task: Task) -> None:
-        """Note that building moments or scoring has failed for good."""
-        self.failures += 1
+        """Note that building moments or scoring has failed for good; what waits for those moments fails with them."""
+        self.totals.failures += 1
         if isinstance(task, MomentsTask):
             self.broken_moments.add(task.recipe.key)
 
-    def blocked(self) -> list[str]:
-        """Return the trajectories that can never start, because their second moments could not be built."""
-        return [key for key in self.trajectories if self.tracked[key].plan.moments in self.broken_moments]
+    def give_up_blocked(self) -> None:
+        """Take off the board the trajectories that can never start: their second moments could not be built."""
+        for key in self.broken_moments & self.held.keys():
+            for trajectory_id in self.held.pop(key):
+                self.tracked[trajectory_id].queued = False
+                self.ended(trajectory_id, failed=True)
 
     def counts(self) -> Counts:
         """Return how far the sweep is."""
-        tracked = self.tracked.values()
-        return Counts(
-            trajectories=len(self.tracked),
-            trajectories_done=sum(t.is_edited for t in tracked),
-            edits=sum(t.plan.edits for t in tracked),
-            edits_done=sum(t.edits_done for t in tracked),
-            scores=sum(t.scores_expected for t in tracked) + len(self.sweep.plan.bases),
-            scores_done=self.rows_done,
-            failures=self.failures,
-        )
+        return replace(self.totals)
+
+    def _recount(self, tracked: _Tracked) -> None:
+        """Bring the totals up to date with one trajectory."""
+        before, now = tracked.counted, tracked.share()
+        self.totals.trajectories_done += now[0] - before[0]
+        self.totals.edits_done += now[1] - before[1]
+        self.totals.scores += now[2] - before[2]
+        tracked.counted = now
+
+    def _queue(self, tracked: _Tracked) -> None:
+        """Put a trajectory in line, at its place in the plan; or aside, until its second moments are there."""
+        tracked.queued = True
+        key = tracked.plan.moments
+        if key is None or key in self.moments:
+            self.ready.put(tracked.plan.id, tracked.plan.model_digest, tracked.place)
+        else:
+            self.held[key].append(tracked.plan.id)
+
+    def _set_running(self, tracked: _Tracked, *, running: bool) -> None:
+        self.running_now += running - tracked.running
+        tracked.running, tracked.running_edits = running, 0
 
     def _offer(self, task: ScoreTask, files: SweepFiles) -> None:
         if task.rows_path in self.known_rows:
             return
         self.known_rows.add(task.rows_path)
         if task.rows_path in files.rows:
-            self.rows_done += 1
+            self.totals.scores_done += 1
         elif task_error_path(task.name) not in files.errors:
-            self.scores.append(task)
+            self.scores.put(task, task.spec.model_digest)
 
     def _score_tasks(self, tracked: _Tracked) -> Iterator[ScoreTask]:
         plan = tracked.plan
@@ -234,24 +265,12 @@ class Board:
         return MomentsTask(recipe, self.sweep.specs[recipe.trajectory])
 
     def _take_trajectory(self, model: str | None) -> TrajectoryTask | None:
-        ready = [key for key in self.trajectories if self._has_moments(self.tracked[key].plan)]
-        if not ready:
+        chosen = self.ready.take(model)
+        if chosen is None:
             return None
-        chosen = next((key for key in ready if self.tracked[key].plan.model_digest == model), ready[0])
-        self.trajectories.remove(chosen)
         tracked = self.tracked[chosen]
-        tracked.running = True
+        tracked.queued = False
+        self._set_running(tracked, running=True)
         standing = read_lease(self.storage, chosen)
         attempt = 1 if standing is None else standing.attempt + 1
         return TrajectoryTask(tracked.plan, self.sweep.specs[chosen], attempt, self.sweep.moments_file)
-
-    def _take_score(self, model: str | None) -> ScoreTask | None:
-        if not self.scores:
-            return None
-        place = next((i for i, task in enumerate(self.scores) if task.spec.model_digest == model), 0)
-        chosen = self.scores[place]
-        del self.scores[place]
-        return chosen
-
-    def _has_moments(self, plan: TrajectoryPlan) -> bool:
-        return plan.moments is None or plan.moments in self.moments

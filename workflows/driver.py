@@ -98,7 +98,7 @@ class Driver:
         """Work until nothing is left that can be done; an interrupt publishes checkpoints first and stops."""
         try:
             while True:
-                self._give_up_blocked()
+                self._board.give_up_blocked()
                 self._assign()
                 if not self._busy and not self._starting and not self._has_work():
                     break
@@ -243,11 +243,6 @@ class Driver:
         failed = Failed("WorkerLost", message, "")
         record_failure(self._storage, task, failed)
         self._settle(task, failed)
-
-    def _give_up_blocked(self) -> None:
-        for trajectory_id in self._board.blocked():
-            self._board.trajectories.remove(trajectory_id)
-            self._board.ended(trajectory_id, failed=True)
 
     def _wind_down(self) -> None:
         """Let running trajectories publish a checkpoint, for a while; what does not answer is left behind."""

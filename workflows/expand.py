@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluators import Evaluator, build_evaluator, read_evaluator_settings
+from evaluators import build_evaluator, read_evaluator_settings
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
@@ -39,6 +39,14 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class _Scorer:
+    """What an evaluator says of itself, asked once: it reads its task files for that."""
+
+    identity: dict[str, object]
+    reads_generation: bool
+
+
+@dataclass(frozen=True)
 class _Cell:
     """One trajectory of the grid, on its way from entries to a plan."""
 
@@ -47,6 +55,7 @@ class _Cell:
     method: Method
     stream: StreamSpec
     spec: TrajectorySpec
+    id: str
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -58,30 +67,30 @@ def load_sweep(path: Path) -> Sweep:
     spec, text = read_sweep(path)
     inputs = Inputs(path.resolve().parent)
     settings = _evaluator_settings(spec, text, inputs)
-    evaluators = {kind: _evaluator(values, text.where(("evaluators", kind))) for kind, values in settings.items()}
+    scorers = {kind: _scorer(values, text.where(("evaluators", kind))) for kind, values in settings.items()}
     cells = list(_cells(spec, text, inputs))
     recipes, key_of = _recipes(spec, inputs, cells)
     trajectories: list[TrajectoryPlan] = []
     seen: dict[str, str] = {}
     for cell in cells:
-        if cell.spec.id in seen:
+        if cell.id in seen:
             raise InputError(
-                f"'{cell.entry.title}' and '{seen[cell.spec.id]}' are the same trajectory",
+                f"'{cell.entry.title}' and '{seen[cell.id]}' are the same trajectory",
                 where=text.where(("methods",)),
                 remedy="two methods of the grid have the same editor, regularizers and hyperparameters",
             )
-        seen[cell.spec.id] = cell.entry.title
-        trajectories.append(_trajectory_plan(cell, spec, evaluators, key_of.get(cell.spec.id)))
+        seen[cell.id] = cell.entry.title
+        trajectories.append(_trajectory_plan(cell, spec, scorers, key_of.get(cell.id)))
     plan = SweepPlan(
         name=spec.name,
         trajectories=tuple(trajectories),
-        bases=tuple(_bases(cells, spec, evaluators)),
+        bases=tuple(_bases(cells, scorers)),
         recipes=tuple(recipes),
     )
     moments_file = None
     if spec.moments is not None and spec.moments.file is not None:
         moments_file = str((inputs.folder / spec.moments.file).resolve())
-    return Sweep(spec, text, plan, {cell.spec.id: cell.spec for cell in cells}, moments_file, settings)
+    return Sweep(spec, text, plan, {cell.id: cell.spec for cell in cells}, moments_file, settings)
 
 
 def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict[str, dict[str, Any]]:
@@ -95,8 +104,9 @@ def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict
     return {kind: {"kind": kind, **inputs.located_tasks(values)} for kind, values in settings.items()}
 
 
-def _evaluator(settings: dict[str, Any], where: str) -> Evaluator:
-    return build_evaluator(read_evaluator_settings(settings, where=where))
+def _scorer(settings: dict[str, Any], where: str) -> _Scorer:
+    evaluator = build_evaluator(read_evaluator_settings(settings, where=where))
+    return _Scorer(evaluator.identity(), evaluator.reads_generation)
 
 
 def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs) -> Iterator[_Cell]:
@@ -129,7 +139,7 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs) -> Iterator[_Cell]:
                         moments=moments.identity,
                         threads=spec.resources.threads,
                     )
-                    yield _Cell(model, entry, method, stream, trajectory)
+                    yield _Cell(model, entry, method, stream, trajectory, trajectory.id)
 
 
 def _moments(
@@ -174,31 +184,29 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[
                 seed=entry.seed,
                 max_tokens_per_text=entry.max_tokens_per_text,
                 layers=layers,
-                trajectory=members[0].spec.id,
+                trajectory=members[0].id,
             )
         )
-        key_of |= {cell.spec.id: key for cell in members}
+        key_of |= {cell.id: key for cell in members}
     return recipes, key_of
 
 
-def _evaluation_id(evaluator: Evaluator, spec: TrajectorySpec, subject: dict[str, Any]) -> str:
+def _evaluation_id(scorer: _Scorer, spec: TrajectorySpec, subject: dict[str, Any]) -> str:
     identity = {
         "rows": SCHEMA_VERSION,
-        "evaluator": evaluator.identity(),
+        "evaluator": scorer.identity,
         "dtype": spec.dtype,
         "threads": spec.threads,
-        **({"generation_digest": spec.generation_digest} if evaluator.reads_generation else {}),
+        **({"generation_digest": spec.generation_digest} if scorer.reads_generation else {}),
         **subject,
     }
     return fingerprint(identity)[:12]
 
 
-def _trajectory_plan(
-    cell: _Cell, sweep: SweepSpec, evaluators: dict[str, Evaluator], moments: str | None
-) -> TrajectoryPlan:
+def _trajectory_plan(cell: _Cell, sweep: SweepSpec, scorers: dict[str, _Scorer], moments: str | None) -> TrajectoryPlan:
     spec, method = cell.spec, cell.method
     return TrajectoryPlan(
-        id=spec.id,
+        id=cell.id,
         model=cell.model.entry.label,
         model_digest=spec.model_digest,
         dtype=spec.dtype,
@@ -215,12 +223,12 @@ def _trajectory_plan(
         wanted=sweep.wanted_checkpoints(spec.stream.edits),
         moments=moments,
         evaluations=tuple(
-            Evaluation(kind=kind, id=_evaluation_id(evaluator, spec, {})) for kind, evaluator in evaluators.items()
+            Evaluation(kind=kind, id=_evaluation_id(scorer, spec, {})) for kind, scorer in scorers.items()
         ),
     )
 
 
-def _bases(cells: list[_Cell], sweep: SweepSpec, evaluators: dict[str, Evaluator]) -> Iterator[BasePlan]:
+def _bases(cells: list[_Cell], scorers: dict[str, _Scorer]) -> Iterator[BasePlan]:
     """Yield the scores of unedited models, each once.
 
     General ability belongs to the model alone, geometry to the model and the layers looked at, edit quality
@@ -228,15 +236,17 @@ def _bases(cells: list[_Cell], sweep: SweepSpec, evaluators: dict[str, Evaluator
     """
     seen = set()
     for cell in cells:
-        for kind, evaluator in evaluators.items():
+        for kind, scorer in scorers.items():
             asks = kind == "edit_quality"
             layers = cell.layers if kind == "geometry" else ()
             digest = cell.spec.stream_digest if asks else None
-            subject = {"base": cell.spec.model_digest, "layers": list(layers), "stream_digest": digest}
-            evaluation = Evaluation(kind=kind, id=_evaluation_id(evaluator, cell.spec, subject))
-            if evaluation in seen:
+            generation = cell.spec.generation_digest if scorer.reads_generation else None
+            same = (kind, cell.spec.model_digest, cell.spec.dtype, layers, digest, generation)
+            if same in seen:
                 continue
-            seen.add(evaluation)
+            seen.add(same)
+            subject = {"base": cell.spec.model_digest, "layers": list(layers), "stream_digest": digest}
+            evaluation = Evaluation(kind=kind, id=_evaluation_id(scorer, cell.spec, subject))
             yield BasePlan(
                 model=cell.model.entry.label,
                 model_digest=cell.spec.model_digest,
@@ -247,5 +257,5 @@ def _bases(cells: list[_Cell], sweep: SweepSpec, evaluators: dict[str, Evaluator
                 seed=cell.spec.seed if asks else None,
                 stream_digest=digest,
                 evaluation=evaluation,
-                trajectory=cell.spec.id,
+                trajectory=cell.id,
             )

@@ -20,7 +20,7 @@ from sphere_core.models import EditableModel, commit_of, load_skeleton, model_di
 from sphere_core.models.source import EMBEDDED_MODEL
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
-from sphere_core.requests import generation_digest, requests_digest
+from sphere_core.requests import EditRequest, EncodedRequest, encode_request
 from sphere_core.streams import StreamSpec, stream_of
 from sphere_core.trajectory import check_against_model
 from workflows.corpora import EMBEDDED_CORPUS, read_corpus
@@ -69,6 +69,8 @@ class Inputs:
     """Reads what a sweep names, each thing once. `folder` is where the sweep file lies."""
 
     folder: Path
+    # Many orders of the same requests cost their encoding once.
+    _encoded: dict[EditRequest, EncodedRequest] = field(default_factory=dict)
     _streams: dict[tuple[StreamSpec, int | None], ResolvedStream] = field(default_factory=dict)
     _datasets: dict[DatasetSpec, Dataset] = field(default_factory=dict)
     _imported: dict[Path, tuple[SecondMoments, str]] = field(default_factory=dict)
@@ -99,7 +101,9 @@ class Inputs:
             except InputError as error:
                 raise InputError(error.what, where=f"{where}: {error.where}", remedy=error.remedy) from error
             pinned = located.model_copy(update={"sha256": dataset.sha256})
-            self._streams[key] = ResolvedStream(pinned, requests_digest(requests), generation_digest(requests))
+            encoded = [self._encode(request) for request in requests]
+            digests = EncodedRequest.digest(encoded), EncodedRequest.generation_digest(encoded)
+            self._streams[key] = ResolvedStream(pinned, *digests)
         return self._streams[key]
 
     def _dataset(self, spec: StreamSpec) -> Dataset:
@@ -107,6 +111,11 @@ class Inputs:
         if source not in self._datasets:
             self._datasets[source] = read_dataset(source)
         return self._datasets[source]
+
+    def _encode(self, request: EditRequest) -> EncodedRequest:
+        if request not in self._encoded:
+            self._encoded[request] = encode_request(request)
+        return self._encoded[request]
 
     def method(self, entry: MethodEntry, model: ResolvedModel, *, where: str) -> tuple[Method, Hyperparameters]:
         """Return a method with its hyperparameters, checked against each other and against the model."""

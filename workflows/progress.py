@@ -12,22 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from workflows.driver import View
+from workflows.durations import duration
 from workflows.executor import Worker
 from workflows.tasks import ReplicaProgress
 
-__all__ = ["SweepDisplay", "duration"]
+__all__ = ["SweepDisplay"]
 
 _LINE_SECONDS = 5.0
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as a short text: `45 s`, `3 min 05 s`, `2 h 10 min`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class SweepDisplay:
@@ -97,7 +88,8 @@ def _panel(view: View, titles: Mapping[str, str]) -> RenderableType:
 
 def _worker_line(worker: Worker, progress: ReplicaProgress, titles: Mapping[str, str]) -> Text:
     task = progress.task or "idle"
-    named = next((f"{task}: {title}" for key, title in titles.items() if key in task), task)
+    title = next((titles[part] for part in task.split("-") if part in titles), None)
+    named = task if title is None else f"{task}: {title}"
     text = f"  {worker.role} {worker.number}: {named}"
     if progress.of:
         text += f"  {progress.edits}/{progress.of}"

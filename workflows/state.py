@@ -16,9 +16,9 @@ from workflows.layout import (
 )
 from workflows.plan import Evaluation, SweepPlan, TrajectoryPlan
 
-__all__ = ["SweepFiles", "SweepState", "TrajectoryState", "derive_state", "scan"]
+__all__ = ["StateName", "SweepFiles", "SweepState", "TrajectoryState", "derive_state", "scan"]
 
-StateName = Literal["planned", "running", "stopped", "edited", "done", "collapsed", "failed"]
+StateName = Literal["planned", "running", "paused", "edited", "done", "collapsed", "failed"]
 # A replica writes its progress every second or after every batch; older words are those of a dead one.
 _SILENCE_SECONDS = 120.0
 
@@ -60,6 +60,16 @@ class TrajectoryState:
     def is_edited(self) -> bool:
         """Whether nothing is left to edit."""
         return self.collapsed_at is not None or set(self.plan.wanted) <= set(self.published)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something left to edit that can still be edited."""
+        return not self.is_edited and self.state != "failed"
+
+    @property
+    def edits_per_second(self) -> float:
+        """The rate of the last attempt; 0 where it has not said any."""
+        return float(self.progress.get("edits_per_second") or 0.0)
 
     @property
     def is_finished(self) -> bool:
@@ -163,7 +173,7 @@ def _state_name(
         return "done" if collapsed_at is None else "collapsed"
     if progress.get("state") == "running" and now - float(progress.get("at", 0)) < _SILENCE_SECONDS:
         return "running"
-    return "stopped" if published or progress else "planned"
+    return "paused" if published or progress else "planned"
 
 
 def _collapsed_at(storage: Storage, plan: TrajectoryPlan, published: tuple[int, ...]) -> int | None:

@@ -66,7 +66,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
 def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console) -> SweepResult:
     board = Board.from_files(sweep, storage)
     resources = sweep.spec.resources
-    if not any(board.waiting().values()) and not board.trajectories:
+    if not any(board.waiting().values()) and not board.has_open_trajectories():
         state = derive_state(storage, sweep.plan)
         return SweepResult(complete=False, stopped=False, failures=tuple(state.failures))
     with contextlib.ExitStack() as stack:

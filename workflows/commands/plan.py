@@ -11,6 +11,7 @@ from sphere_core.storage import Storage
 from workflows.consoles import output_console
 from workflows.expand import Sweep, load_sweep
 from workflows.state import SweepState, derive_state
+from workflows.status import MOST_LINES, groups_table, state_counts
 
 __all__ = ["app"]
 
@@ -41,6 +42,8 @@ def plan(
 
 
 def _trajectories(sweep: Sweep, state: SweepState) -> Table:
+    if len(state.trajectories) > MOST_LINES:
+        return groups_table(state, title=_title(state))
     table = Table(title=_title(state), title_justify="left", box=SIMPLE_HEAD)
     for name in ("trajectory", "model", "method", "seed", "edits", "checkpoints", "scored", "state"):
         table.add_column(name, no_wrap=True, justify="right" if name in ("seed", "edits") else "left")
@@ -62,9 +65,7 @@ def _trajectories(sweep: Sweep, state: SweepState) -> Table:
 
 
 def _title(state: SweepState) -> str:
-    names = [found.state for found in state.trajectories]
-    counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
-    return f"{len(names)} trajectories: {counts}"
+    return f"{len(state.trajectories)} trajectories: {state_counts(state.trajectories)}"
 
 
 def _summary(sweep: Sweep, state: SweepState, place: str) -> list[str]:

@@ -1,22 +1,59 @@
 """`sphere status`: where each trajectory stands."""
 
+import contextlib
+import json
 from typing import Annotated
 
 import typer
 
+from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from workflows.consoles import output_console
+from workflows.last_scores import LastScores
 from workflows.plan import read_plan
-from workflows.status import status_panel
+from workflows.state import derive_state
+from workflows.status import status_panel, status_records
+from workflows.watch import watch as watch_sweep
 
 __all__ = ["app"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+_EPILOG = """\b
+Examples:
+  sphere status runs/quickstart                     once
+  sphere status runs/quickstart --watch             every five seconds, until all is done
+  sphere status s3://bucket/sweeps/main --watch --every 60
+  sphere status runs/quickstart --json              one record a trajectory, for other programs
+"""
 
-@app.command(epilog="\b\nExamples:\n  sphere status runs/quickstart\n  sphere status s3://bucket/sweeps/main")
-def status(root: Annotated[str, typer.Argument(help="The sweep's folder or URL")]) -> None:
-    """Show each trajectory's state, edits, rate and last score, and what failed; from files alone."""
+
+@app.command(epilog=_EPILOG)
+def status(
+    root: Annotated[str, typer.Argument(help="The sweep's folder or URL")],
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until the sweep is complete")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one record a trajectory as JSON")] = False,
+) -> None:
+    """Show each trajectory's state, edits, rate, time left and last scores, and what failed; from files alone."""
+    if watch and as_json:
+        raise InputError("--watch and --json exclude each other", remedy="leave one out")
     storage = Storage(root)
     storage.require_reachable()
-    output_console().print(status_panel(storage, read_plan(storage)))
+    plan = read_plan(storage)
+    console = output_console()
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            watch_sweep(storage, plan, console, seconds=every)
+        return
+    state, scores = derive_state(storage, plan), LastScores(storage)
+    if as_json:
+        record = {
+            "name": plan.name,
+            "complete": state.is_complete,
+            "trajectories": status_records(state, scores),
+            "failures": state.failures,
+        }
+        console.out(json.dumps(record, indent=1), highlight=False)
+        return
+    console.print(status_panel(plan, state, scores))

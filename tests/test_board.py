@@ -1,0 +1,118 @@
+"""The board's queue and its running totals, against plain references."""
+
+import random
+from pathlib import Path
+
+import pytest
+from sweep_files import tiny, write_sweep
+
+from benchmarks.many_trajectories import many_settings, measure
+from sphere_core.storage import Storage
+from workflows.board import Board, Counts
+from workflows.expand import Sweep, load_sweep
+from workflows.state import scorable
+from workflows.tasks import MomentsTask, ScoreTask, TrajectoryTask
+from workflows.work_queue import WorkQueue
+
+
+def test_the_queue_gives_what_a_search_through_a_list_would() -> None:
+    choice = random.Random(0)
+    queue: WorkQueue[int] = WorkQueue()
+    line: list[tuple[str, int]] = []
+    for item in range(400):
+        group = choice.choice("abc")
+        if choice.random() < 0.2:
+            queue.put_first(item, group)
+            line.insert(0, (group, item))
+        else:
+            queue.put(item, group)
+            line.append((group, item))
+        if choice.random() < 0.6:
+            wanted = choice.choice("abcd")
+            expected = next((entry for entry in line if entry[0] == wanted), line[0])
+            line.remove(expected)
+            assert queue.take(wanted) == expected[1]
+        assert len(queue) == len(line)
+    while line:
+        assert queue.take(None) == line.pop(0)[1]
+    assert queue.take(None) is None
+
+
+def test_a_place_in_line_is_kept_whenever_it_is_put() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for place in (5, 1, 3):
+        queue.put(f"place {place}", "m", place)
+    assert [queue.take("m") for _ in range(3)] == ["place 1", "place 3", "place 5"]
+
+
+def counted_anew(board: Board) -> Counts:
+    """The totals, counted from all trajectories as if nothing had been kept."""
+    totals = Counts(len(board.tracked), scores=len(board.sweep.plan.bases), scores_done=board.totals.scores_done)
+    totals.failures = board.totals.failures
+    for tracked in board.tracked.values():
+        plan = tracked.plan
+        edited = tracked.collapsed_at is not None or set(plan.wanted) <= tracked.published
+        totals.trajectories_done += edited
+        totals.edits += plan.edits
+        totals.edits_done += plan.edits if edited else max([tracked.running_edits, *tracked.published, 0])
+        shortened = tracked.failed or tracked.collapsed_at is not None
+        checkpoints = scorable(plan, tracked.published, tracked.collapsed_at) if shortened else set(plan.wanted)
+        totals.scores += len(checkpoints) * len(plan.evaluations)
+    return totals
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    settings = tiny(methods=["memit", "memit+sphere", "memit+rect"], seeds=[0, 1, 2])
+    return load_sweep(write_sweep(tmp_path_factory.mktemp("spec"), settings))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_totals_follow_whatever_happens(sweep: Sweep, tmp_path: Path, seed: int) -> None:
+    choice = random.Random(seed)
+    board = Board.from_files(sweep, Storage(tmp_path))
+    under_way: list[MomentsTask | TrajectoryTask | ScoreTask] = []
+    for _ in range(400):
+        task = board.take(["moments", "score", "trajectory"], None) if choice.random() < 0.6 else None
+        if task is not None:
+            under_way.append(task)
+        elif under_way:
+            ended = under_way.pop(choice.randrange(len(under_way)))
+            if choice.random() < 0.3:
+                board.put_back(ended)
+            elif isinstance(ended, MomentsTask):
+                board.moments_done(ended)
+            elif isinstance(ended, ScoreTask) and ended.edits and choice.random() < 0.2:
+                board.damaged(ended)
+            elif isinstance(ended, ScoreTask):
+                board.scored()
+            else:
+                board.running(ended.plan.id, 2)
+                assert board.counts() == counted_anew(board)
+                collapsed = choice.random() < 0.2
+                board.published(ended.plan.id, [4] if collapsed else [4, 6], collapsed=collapsed)
+                board.ended(ended.plan.id, failed=choice.random() < 0.1)
+        assert board.counts() == counted_anew(board)
+        assert board.running_now == sum(isinstance(task, TrajectoryTask) for task in under_way)
+    assert board.counts().trajectories_done > 0
+
+
+def test_trajectories_whose_moments_cannot_be_built_are_given_up(sweep: Sweep, tmp_path: Path) -> None:
+    board = Board.from_files(sweep, Storage(tmp_path))
+    task = board.take(["moments"], None)
+    assert isinstance(task, MomentsTask)
+    assert board.waiting()["trajectory"] == 0
+    assert board.has_open_trajectories()
+    board.task_failed(task)
+    board.give_up_blocked()
+    assert not board.has_open_trajectories()
+    assert board.counts().failures == 1 + len(sweep.plan.trajectories)
+
+
+def test_the_benchmark_of_many_trajectories_runs_on_a_few(tmp_path: Path) -> None:
+    assert len(many_settings(70)["seeds"]) == 2
+    rows = measure(35, tmp_path, commands=False)
+    assert {row.what for row in rows if row.required is not None} == {
+        "board from files",
+        "giving out every open task, counting after each",
+    }

@@ -1,0 +1,105 @@
+"""What `sphere status` shows, once and again and again, from files alone."""
+
+import io
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from test_store import put_checkpoint, put_scores, trajectory
+
+from sphere_core.storage import Storage
+from workflows.commands.status import status
+from workflows.last_scores import LastScores
+from workflows.layout import PLAN_FILE, error_path, progress_path
+from workflows.plan import SweepPlan
+from workflows.state import derive_state
+from workflows.status import MOST_LINES, status_panel, status_records
+from workflows.watch import watch
+
+
+def text_of(plan: SweepPlan, storage: Storage) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(status_panel(plan, derive_state(storage, plan), LastScores(storage)))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path)
+
+
+def test_rate_time_left_and_the_newest_scores(storage: Storage) -> None:
+    plan = trajectory("memit", 0)
+    put_checkpoint(storage, plan, 4)
+    put_scores(storage, plan, 4, 0.75, 0.9)
+    record = {"state": "running", "edits": 6, "edits_per_second": 0.5, "at": time.time()}
+    storage.write_bytes(progress_path(plan.id), json.dumps(record).encode())
+    failed = trajectory("rome", 0)
+    storage.write_bytes(error_path(failed.id), json.dumps({"task": "t", "error": "E", "message": "why"}).encode())
+    sweep = SweepPlan(name="s", trajectories=(plan, failed), bases=(), recipes=())
+    state = derive_state(storage, sweep)
+    first, second = status_records(state, LastScores(storage))
+    assert (first["state"], first["edits"], first["seconds_left"]) == ("running", 6, 4.0)
+    assert first["scores"] == {
+        "score": {"edits": 4, "value": 0.75, "collapsed": False},
+        "HE drift": {"edits": 4, "value": 0.04, "collapsed": False},
+    }
+    assert (second["state"], second["error"]["message"]) == ("failed", "why")
+    text = text_of(sweep, storage)
+    for shown in ("0.750", "0.040", "6/8", "4 s", "failures (1)", "E: why", "0.5 edits/s, edited in 4 s"):
+        assert shown in text
+
+
+def test_many_trajectories_are_shown_by_group(storage: Storage) -> None:
+    plans = tuple(trajectory(f"m{i % 2}", i, id=f"{i:016d}") for i in range(MOST_LINES + 2))
+    put_checkpoint(storage, plans[0], 4)
+    text = text_of(SweepPlan(name="s", trajectories=plans, bases=(), recipes=()), storage)
+    assert len(text.splitlines()) < 20
+    assert "100 planned, 1 paused" in text
+
+
+def test_row_files_are_read_once(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = trajectory("memit", 0)
+    put_checkpoint(storage, plan, 4)
+    put_scores(storage, plan, 4, None, None)
+    scores = LastScores(storage)
+    found = derive_state(storage, SweepPlan(name="s", trajectories=(plan,), bases=(), recipes=())).trajectories[0]
+    assert scores.of(found)["score"].text() == "collapsed"
+    monkeypatch.setattr(Storage, "read_bytes", lambda *_: pytest.fail("read again"))
+    assert scores.of(found)["score"].text() == "collapsed"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_watching_ends_when_all_is_done(storage: Storage, terminal: bool) -> None:
+    plan = trajectory("memit", 0)
+    sweep = SweepPlan(name="s", trajectories=(plan,), bases=(), recipes=())
+    console = Console(file=io.StringIO(), width=160, force_terminal=terminal)
+
+    def finish() -> None:
+        for edits in (4, 8):
+            time.sleep(0.1)
+            put_checkpoint(storage, plan, edits)
+            put_scores(storage, plan, edits, 0.5, 0.5)
+
+    worker = threading.Thread(target=finish)
+    worker.start()
+    watch(storage, sweep, console, seconds=0.02)
+    worker.join()
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1 done" in text
+    if not terminal:
+        lines = text.splitlines()
+        assert "1 planned; 0/8 edits" in lines[0]
+        assert "1 done; 8/8 edits; 0 scores" in lines[-1]
+
+
+def test_status_as_json(storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = trajectory("memit", 0)
+    sweep = SweepPlan(name="s", trajectories=(plan,), bases=(), recipes=())
+    storage.write_bytes(PLAN_FILE, sweep.model_dump_json().encode())
+    status(storage.uri, watch=False, every=1.0, as_json=True)
+    record = json.loads(capsys.readouterr().out)
+    assert (record["complete"], [t["state"] for t in record["trajectories"]]) == (False, ["planned"])

@@ -1,0 +1,60 @@
+"""The newest scores of a trajectory: a few small row files, each read once. Needs neither models nor Ray."""
+
+import io
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from sphere_core.storage import Storage
+from workflows.state import TrajectoryState
+
+__all__ = ["SHOWN_METRICS", "LastScore", "LastScores"]
+
+# What status shows of all metrics: its name there, by metric and protocol (None: any).
+SHOWN_METRICS = {("score", "argmax"): "score", ("general_mean", None): "general", ("he_drift", None): "HE drift"}
+_COLUMNS = ["metric", "protocol", "site", "value", "status"]
+
+
+@dataclass(frozen=True)
+class LastScore:
+    """A metric's newest value: None with `collapsed` where the answers said nothing."""
+
+    edits: int
+    value: float | None
+    collapsed: bool
+
+    def text(self) -> str:
+        """Return the value as a table shows it."""
+        if self.value is None:
+            return "collapsed" if self.collapsed else "–"
+        return f"{self.value:.3f}" if abs(self.value) < 1000 else f"{self.value:.1e}"
+
+
+class LastScores:
+    """Reads newest scores from row files, which never change: what was read once is kept."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._read: dict[str, dict[str, LastScore]] = {}
+
+    def of(self, found: TrajectoryState) -> dict[str, LastScore]:
+        """Return the newest value of every shown metric that has one, by its shown name."""
+        missing = set(found.missing)
+        newest: dict[str, LastScore] = {}
+        for evaluation in found.plan.evaluations:
+            scored = (edits for edits in reversed(found.to_score) if (edits, evaluation) not in missing)
+            edits = next(scored, None)
+            if edits is not None:
+                newest |= self._file(found.plan.rows_path(edits, evaluation), edits)
+        return newest
+
+    def _file(self, path: str, edits: int) -> dict[str, LastScore]:
+        if path not in self._read:
+            data = io.BytesIO(self._storage.read_bytes(path))
+            self._read[path] = {}
+            for row in pq.ParquetFile(data).read(columns=_COLUMNS).to_pylist():
+                names = [SHOWN_METRICS.get((row["metric"], protocol)) for protocol in (row["protocol"], None)]
+                name = names[0] or names[1]
+                if name is not None and row["site"] is None:
+                    self._read[path][name] = LastScore(edits, row["value"], row["status"] == "collapsed")
+        return self._read[path]
