@@ -64,6 +64,19 @@ def resolve_path(path: str, folder: Path) -> Path:
     return (folder / Path(path).expanduser()).resolve()
 
 
+def method_of(entry: MethodEntry, preset_name: str, folder: Path, *, where: str) -> tuple[Method, Hyperparameters]:
+    """Return a method with its hyperparameters, from the preset or the entry's file, checked against each other."""
+    method = resolve_method(entry.name, where=where)
+    if entry.file is None:
+        values = preset(preset_name, method.editor_name, method.regularizer_names, dict(entry.hyperparameters))
+    else:
+        from_file = read_hyperparameters(resolve_path(entry.file, folder))
+        merged = {**from_file.model_dump(exclude_none=True), **entry.hyperparameters}
+        values = build_hyperparameters(merged, where=where)
+    method.check(values, where=where)
+    return method, values
+
+
 @dataclass
 class Inputs:
     """Reads what a sweep names, each thing once. `folder` is where the sweep file lies."""
@@ -119,16 +132,7 @@ class Inputs:
 
     def method(self, entry: MethodEntry, model: ResolvedModel, *, where: str) -> tuple[Method, Hyperparameters]:
         """Return a method with its hyperparameters, checked against each other and against the model."""
-        method = resolve_method(entry.name, where=where)
-        if entry.file is None:
-            values = preset(
-                model.entry.preset, method.editor_name, method.regularizer_names, dict(entry.hyperparameters)
-            )
-        else:
-            from_file = read_hyperparameters(resolve_path(entry.file, self.folder))
-            merged = {**from_file.model_dump(exclude_none=True), **entry.hyperparameters}
-            values = build_hyperparameters(merged, where=where)
-        method.check(values, where=where)
+        method, values = method_of(entry, model.entry.preset, self.folder, where=where)
         check_against_model(values, model.skeleton, where=where)
         return method, values
 

@@ -7,9 +7,13 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from sphere_core.costs import accelerator, accelerator_names
 from sphere_core.storage import Storage
 from workflows.consoles import output_console
 from workflows.expand import Sweep, load_sweep
+from workflows.price_table import price_panel
+from workflows.pricing import price_sweep
+from workflows.spec import read_sweep
 from workflows.state import SweepState, derive_state
 from workflows.status import MOST_LINES, groups_table, state_counts
 
@@ -20,13 +24,25 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command(
     epilog="\b\nExamples:\n  sphere plan examples/quickstart.yaml\n  sphere plan sweep.yaml --root s3://bucket/sweeps/main"
+    "\n  sphere plan examples/sphere_paper.yaml --price h100     no model, data or GPU needed"
 )
 def plan(
     sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML)")],
     root: Annotated[str | None, typer.Option(help="Where the sweep lives; default runs/NAME")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON")] = False,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Only estimate hours, memory and disk on this accelerator: {', '.join(accelerator_names())}"
+        ),
+    ] = None,
 ) -> None:
     """Check a sweep file and all it names; show what would run and what is done. Starts and writes nothing."""
+    if price is not None:
+        output_console().print(
+            price_panel(price_sweep(read_sweep(sweep)[0], sweep.resolve().parent, accelerator(price)))
+        )
+        return
     loaded = load_sweep(sweep)
     place = root or loaded.default_root
     console = output_console()

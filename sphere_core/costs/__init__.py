@@ -1,0 +1,28 @@
+"""What a trajectory costs before it is run: memory of each stage, disk, and accelerator hours."""
+
+from sphere_core.costs.memory import Stage, Workload, checkpoint_bytes, moments_bytes, stages
+from sphere_core.costs.shape import ModelShape, published_config, shape_of_config, shape_of_network
+from sphere_core.costs.time import Work, edit_work, geometry_work, hours, probe_work
+from sphere_core.costs.workload import Accelerator, TextLengths, accelerator, accelerator_names, workload_of
+
+__all__ = [
+    "Accelerator",
+    "ModelShape",
+    "Stage",
+    "TextLengths",
+    "Work",
+    "Workload",
+    "accelerator",
+    "accelerator_names",
+    "checkpoint_bytes",
+    "edit_work",
+    "geometry_work",
+    "hours",
+    "moments_bytes",
+    "probe_work",
+    "published_config",
+    "shape_of_config",
+    "shape_of_network",
+    "stages",
+    "workload_of",
+]

@@ -1,0 +1,158 @@
+"""Peak memory and disk of each stage of a trajectory, predicted before anything is loaded.
+
+Symbols: P parameters of b bytes, L edited sites of `[o, d]`, n requests a batch in C contexts, N earlier edits whose
+keys are kept, T tokens of a forward pass. Sizes are bytes.
+
+Masters and the unedited copies are fp32, decompositions and solves float64, whatever the model's dtype. Each stage is
+what stays resident plus the largest thing that is held for a moment; the coefficients count the tensors the code holds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sphere_core.costs.shape import ModelShape
+
+__all__ = ["LIBRARIES", "Stage", "Workload", "checkpoint_bytes", "moments_bytes", "stages"]
+
+# A process with torch, transformers and the harness loaded, before it holds a model.
+LIBRARIES = 0.75e9
+# Tokens of one forward pass: of the key walk and of second moments at most, of the scorer by default.
+_FORWARD_TOKENS = 16384
+_SCORER_TOKENS = 4096
+_HEAD_ROWS = 256
+# Tensors of a Gram matrix's size that a symmetric eigendecomposition holds: input, copy, vectors, workspace of two.
+_EIGEN_COPIES = 5
+_CHOLESKY_COPIES = 2
+# Half-precision activations of a layer that a backward pass keeps, in units of hidden and of d_in.
+_KEPT_HIDDEN, _KEPT_WIDE = 10, 4
+_LOGIT_COPIES = 4
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a method asks of a model.
+
+    `rows` a request: its contexts and the KL prompt. `prompt_tokens` and `target_tokens` are means. `prior` tells what
+    a site keeps: `moment` C0 and its factor, `null_space` a thin side, `none`. `history` is N at the end.
+    """
+
+    dtype_bytes: int
+    sites: int
+    batch: int
+    requests_per_pass: int
+    rows: int
+    prompt_tokens: int
+    target_tokens: int
+    last_layer: int
+    has_targets: bool
+    prior: str
+    history: int
+    principal: bool
+    on_accelerator: bool
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Peak memory of one stage: on the accelerator (0 without one) and on the host."""
+
+    name: str
+    accelerator: float
+    host: float
+
+
+def moments_bytes(shape: ModelShape, sites: int) -> float:
+    """Return the size of a file of second moments: fp32, one `[d, d]` a site."""
+    return 4.0 * sites * shape.d_in**2
+
+
+def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:
+    """Return the size of a checkpoint after `edits` edits: fp32 weights, and keys or their Gram matrix.
+
+    With history the factor of the key system goes along, `[N, N]` float64, while N < d.
+    """
+    weights = 4.0 * work.sites * shape.d_out * shape.d_in
+    return weights + work.sites * _history_bytes(shape, min(edits, work.history))
+
+
+def stages(shape: ModelShape, work: Workload) -> list[Stage]:
+    """Return the stages of a trajectory in order, each with its peak."""
+    return list(_stages(shape, work))
+
+
+def _stages(shape: ModelShape, work: Workload) -> Iterator[Stage]:
+    model = float(shape.parameters * work.dtype_bytes)
+    weight = shape.d_out * shape.d_in
+    opened = work.sites * weight * (work.dtype_bytes + 4.0)
+    square = 8.0 * shape.d_in**2
+    yield _stage(work, "load", model, 0.0)
+    if work.prior != "none":
+        sums = work.sites * square + 1.5 * square
+        yield _stage(work, "second moments", model + opened + _forward(shape, work, _FORWARD_TOKENS), sums)
+    solver, building = _solver(shape, work)
+    if work.has_targets:
+        yield _stage(work, "targets", model + opened + _targets(shape, work), solver)
+    masters = work.sites * weight * 8.0
+    written = masters + 12.0 * weight + (_principal(shape) if work.principal else 0.0)
+    yield _stage(work, "write", model + opened + max(written, _walk(shape, work)), max(solver, building))
+    saved = 3 * checkpoint_bytes(shape, work, work.history)
+    yield _stage(work, "checkpoint", model + opened + work.sites * weight * 4.0, solver + saved)
+    logits = _HEAD_ROWS * shape.vocabulary * (4 + 8 + 8.0)
+    scored = max(_forward(shape, work, _SCORER_TOKENS) + logits, 24.0 * weight + 8.0 * _EIGEN_COPIES * shape.d_out**2)
+    yield _stage(work, "score", model + opened + work.sites * weight * 4.0 + scored, 0.0)
+
+
+def _stage(work: Workload, name: str, on_device: float, on_host: float) -> Stage:
+    if work.on_accelerator:
+        return Stage(name, on_device, LIBRARIES + on_host)
+    return Stage(name, 0.0, LIBRARIES + on_device + on_host)
+
+
+def _history_bytes(shape: ModelShape, edits: int) -> float:
+    if edits == 0:
+        return 0.0
+    if edits < shape.d_in:
+        return 4.0 * shape.d_in * edits + 8.0 * edits**2
+    return 8.0 * shape.d_in**2
+
+
+def _solver(shape: ModelShape, work: Workload) -> tuple[float, float]:
+    """Return what priors and history keep, and the peak while the prior of the last site is made."""
+    square = 8.0 * shape.d_in**2
+    moments = work.sites * square / 2
+    history = work.sites * _history_bytes(shape, work.history)
+    if work.prior == "moment":
+        kept = moments + 2 * work.sites * square + history
+        return kept, kept + _CHOLESKY_COPIES * square
+    if work.prior == "null_space":
+        return moments + history, moments + history + _EIGEN_COPIES * square
+    return history, history
+
+
+def _forward(shape: ModelShape, work: Workload, tokens: int) -> float:
+    """Return the activations that one layer's forward pass holds at once."""
+    return float(tokens * work.dtype_bytes * (6 * shape.hidden + 3 * shape.d_in))
+
+
+def _walk(shape: ModelShape, work: Workload) -> float:
+    rows = work.batch * max(work.rows - 1, 1)
+    tokens = rows * work.prompt_tokens
+    kept = tokens * shape.hidden * work.dtype_bytes + rows * shape.d_in * 8.0 * 2
+    return kept + _forward(shape, work, min(tokens, _FORWARD_TOKENS))
+
+
+def _targets(shape: ModelShape, work: Workload) -> float:
+    """Return what one group of requests holds: the recorded keys and values, activations for the gradient, logits."""
+    requests = min(work.batch, work.requests_per_pass)
+    rows = requests * work.rows
+    tokens = rows * (work.prompt_tokens + work.target_tokens)
+    cache = tokens * shape.layers * shape.cache_width * work.dtype_bytes
+    span = work.prompt_tokens // 2 + work.target_tokens
+    layers = shape.layers - work.last_layer - 1
+    kept = layers * rows * span * work.dtype_bytes * (_KEPT_HIDDEN * shape.hidden + _KEPT_WIDE * shape.d_in)
+    scored = (rows - requests) * work.target_tokens + requests
+    return cache + kept + scored * shape.vocabulary * 4.0 * _LOGIT_COPIES
+
+
+def _principal(shape: ModelShape) -> float:
+    side = min(shape.d_out, shape.d_in)
+    return 16.0 * shape.d_out * shape.d_in + 8.0 * _EIGEN_COPIES * side**2

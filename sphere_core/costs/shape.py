@@ -1,0 +1,79 @@
+"""The sizes of a model and of its sites, from its config alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import torch
+import yaml
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from sphere_core.errors import InputError
+from sphere_core.models.family import Family, recognise_family
+from sphere_core.models.sites import find_site
+
+__all__ = ["ModelShape", "published_config", "shape_of_config", "shape_of_network"]
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What memory and time are computed from.
+
+    `parameters` counts tied weights once, `layer_parameters` those of one decoder layer, `head_parameters` those of the
+    map to logits. A site is `[d_out, d_in]`. `cache_width` is the width of one token's keys and values in one layer.
+    """
+
+    parameters: int
+    layers: int
+    layer_parameters: int
+    head_parameters: int
+    hidden: int
+    vocabulary: int
+    cache_width: int
+    d_out: int
+    d_in: int
+
+
+def shape_of_network(network: PreTrainedModel, family: Family) -> ModelShape:
+    """Return the shape of a network, which may stand on torch's meta device."""
+    site = find_site(network, family, 0)
+    config = network.config.get_text_config()
+    layers = network.get_submodule(family.layers)
+    head = network.get_submodule(family.head)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return ModelShape(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        layers=config.num_hidden_layers,
+        layer_parameters=sum(parameter.numel() for parameter in layers.get_submodule("0").parameters()),
+        head_parameters=sum(parameter.numel() for parameter in head.parameters()),
+        hidden=config.hidden_size,
+        vocabulary=config.vocab_size,
+        cache_width=2 * heads * width,
+        d_out=site.d_out,
+        d_in=site.d_in,
+    )
+
+
+def shape_of_config(config: PreTrainedConfig, *, where: str) -> ModelShape:
+    """Return the shape of a model built from its config without weights; raises InputError for an unknown family."""
+    family = recognise_family(config, where=where)
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    return shape_of_network(network, family)
+
+
+def published_config(source: str) -> PreTrainedConfig | None:
+    """Return the config of a published model that `published.yaml` knows by hub id, or None."""
+    text = resources.files("sphere_core.costs").joinpath("published.yaml").read_text(encoding="utf-8")
+    known: Mapping[str, Mapping[str, Any]] = yaml.safe_load(text)
+    if source not in known:
+        return None
+    values = dict(known[source])
+    model_type = values.pop("model_type")
+    try:
+        config: PreTrainedConfig = AutoConfig.for_model(model_type, **values)
+    except ValueError as error:
+        raise InputError(f"the installed transformers knows no '{model_type}'", where=source) from error
+    return config

@@ -1,0 +1,89 @@
+"""Floating-point work of editing and scoring, and the hours it takes at an assumed share of an accelerator's peak.
+
+Symbols as in `memory`; w parameters of a decoder layer, l the last edited layer of m, s tokens from the subject's last
+token on. A forward pass costs 2 FLOP a parameter and token, a backward pass to the activations as much again.
+"""
+
+from dataclasses import dataclass
+
+from sphere_core.costs.memory import Workload
+from sphere_core.costs.shape import ModelShape
+from sphere_core.costs.workload import Accelerator
+from sphere_core.hyperparameters import Hyperparameters
+
+__all__ = ["Work", "edit_work", "geometry_work", "hours", "probe_work"]
+
+# Shares of peak that are assumed: batched passes over short rows, float64 decompositions.
+MODEL_UTILISATION = 0.3
+SOLVER_UTILISATION = 0.3
+# FLOP of a symmetric eigendecomposition with vectors, in units of n^3.
+_EIGEN = 9
+
+
+@dataclass(frozen=True)
+class Work:
+    """FLOP in the model's dtype and in float64."""
+
+    model: float = 0.0
+    float64: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.model + other.model, self.float64 + other.float64)
+
+    def times(self, factor: float) -> "Work":
+        """Return so many times this work."""
+        return Work(factor * self.model, factor * self.float64)
+
+
+def hours(work: Work, accelerator: Accelerator) -> float:
+    """Return the hours of one accelerator, at the assumed shares of its peak."""
+    seconds = work.model / (MODEL_UTILISATION * accelerator.bf16)
+    return (seconds + work.float64 / (SOLVER_UTILISATION * accelerator.float64)) / 3600
+
+
+def edit_work(shape: ModelShape, work: Workload, hyperparameters: Hyperparameters, edits: int) -> Work:
+    """Return the work of editing a whole stream: targets (or gradient steps), keys, solves and projections."""
+    batches = -(-edits // work.batch)
+    tokens = work.prompt_tokens + work.target_tokens
+    forward = 2.0 * shape.layers * shape.layer_parameters
+    head = 2.0 * shape.head_parameters
+    model, solver = 0.0, 0.0
+    if work.has_targets:
+        steps = hyperparameters.v_num_grad_steps or 0
+        span = work.prompt_tokens // 2 + work.target_tokens
+        tail = 2.0 * (shape.layers - work.last_layer - 1) * shape.layer_parameters
+        scored = (work.rows - 1) * work.target_tokens + 1
+        model += edits * work.rows * tokens * forward
+        model += edits * steps * 2 * (work.rows * span * tail + scored * head)
+        model += edits * (work.rows - 1) * work.prompt_tokens * forward * (work.last_layer + 1) / shape.layers
+        solver += batches * work.sites * _solve(shape, work)
+    else:
+        epochs = hyperparameters.num_steps or 1
+        model += edits * epochs * tokens * 3 * (forward + head)
+    if work.principal:
+        solver += batches * work.sites * _decomposition(shape)
+    return Work(model, solver)
+
+
+def probe_work(shape: ModelShape, rows: int, tokens: int) -> Work:
+    """Return the work of scoring rows of so many tokens each, the head on a few of them."""
+    return Work(rows * (tokens * 2.0 * shape.layers * shape.layer_parameters + 4 * 2.0 * shape.head_parameters))
+
+
+def geometry_work(shape: ModelShape, sites: int) -> Work:
+    """Return the work of one checkpoint's energies and spectra."""
+    return Work(0.0, sites * 2 * _decomposition(shape))
+
+
+def _solve(shape: ModelShape, work: Workload) -> float:
+    """Return the mean float64 work of one site's solve: prior on a batch's keys, and half of the final history."""
+    width, earlier = shape.d_in, work.history / 2
+    prior = 8.0 * width**2 * work.batch if work.prior == "moment" else 0.0
+    if work.history < width:
+        return prior + 4.0 * work.batch * earlier * (width + earlier)
+    return prior + 2.0 * width**3
+
+
+def _decomposition(shape: ModelShape) -> float:
+    side, other = min(shape.d_out, shape.d_in), max(shape.d_out, shape.d_in)
+    return 2.0 * side**2 * other + _EIGEN * side**3
