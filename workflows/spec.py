@@ -21,6 +21,7 @@ __all__ = [
     "MethodEntry",
     "ModelEntry",
     "MomentsEntry",
+    "PublishedEntry",
     "Resources",
     "SweepSpec",
     "WorkerResources",
@@ -159,6 +160,28 @@ class Resources(_Part):
     )
 
 
+class PublishedEntry(_Part):
+    """Numbers of a paper for one model, data set and edit count, in shares; tables print them beside what is measured.
+
+    They enter nothing that is computed.
+    """
+
+    source: str = Field(description="Where the numbers stand")
+    model: str = Field(description="The model's name in tables")
+    dataset: str = Field(description="Schema of the data set")
+    edits: int = Field(ge=1, description="After how many edits")
+    protocol: str = Field(description="Protocol the numbers are compared under")
+    metrics: tuple[str, ...] = Field(min_length=1, description="What each list of values holds")
+    values: dict[str, tuple[float | None, ...]] = Field(description="Values by the method's name in tables")
+
+    @model_validator(mode="after")
+    def _one_value_a_metric(self) -> "PublishedEntry":
+        for method, values in self.values.items():
+            if len(values) != len(self.metrics):
+                raise ValueError(f"'{method}' has {len(values)} values for {len(self.metrics)} metrics")
+        return self
+
+
 class SweepSpec(_Part):
     """A sweep: models x streams x methods x seeds, all edited in the same batches and scored alike."""
 
@@ -175,6 +198,7 @@ class SweepSpec(_Part):
     contexts: ContextsEntry = Field(default_factory=ContextsEntry, description="Context templates")
     evaluators: EvaluatorsEntry = Field(description="What scores every checkpoint")
     resources: Resources = Field(default_factory=Resources, description="Threads, CPUs, GPUs, replicas")
+    published: tuple[PublishedEntry, ...] = Field(default=(), description="Numbers of papers, to print beside ours")
 
     @field_validator("methods")
     @classmethod

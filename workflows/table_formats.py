@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from workflows.state import TrajectoryState
 from workflows.table import ResultsTable, TableRow, column_group
 
-__all__ = ["table_csv", "table_markdown", "table_parquet"]
+__all__ = ["markdown_pipes", "table_csv", "table_markdown", "table_parquet"]
 
 
 def table_markdown(table: ResultsTable, *, width: int | None = None) -> str:
@@ -65,7 +65,7 @@ def _markdown_part(table: ResultsTable, columns: list[str]) -> str:
         for row in table.rows
         if any(name in row.cells for name in columns)
     ]
-    return _pipes(head, lines)
+    return markdown_pipes(head, lines)
 
 
 def missing_line(state: TrajectoryState) -> str:
@@ -126,7 +126,8 @@ def _seeds(row: TableRow) -> str:
     return str(row.seeds) if row.seeds == row.planned else f"{row.seeds} of {row.planned}"
 
 
-def _pipes(head: list[str], lines: list[list[str]]) -> str:
+def markdown_pipes(head: list[str], lines: list[list[str]]) -> str:
+    """Return aligned Markdown: a head, a rule, and a line each."""
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in [head, *lines]]
     widths = [max(len(line[index]) for line in escaped) for index in range(len(head))]
     rows = [
