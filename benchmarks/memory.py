@@ -25,10 +25,11 @@ from evaluators import EditQuality, EditQualitySettings, Geometry, GeometrySetti
 from sphere_core.checkpoints import Checkpoint, EditorState, write_checkpoint
 from sphere_core.costs import ModelShape, TextLengths, Workload, published_config, shape_of_config, stages, workload_of
 from sphere_core.hyperparameters import Hyperparameters, preset
-from sphere_core.locate.moments import build_second_moments
 from sphere_core.methods import Method, resolve_method
 from sphere_core.models import load_model
 from sphere_core.models.loading import DTYPES
+from sphere_core.moments.build import Pass, build_second_moments
+from sphere_core.moments.packing import Amount, Packing
 from sphere_core.storage import Storage
 
 __all__ = ["main"]
@@ -102,13 +103,9 @@ def _run(
     moments = None
     if method.needs_moments(hyperparameters):
         with peaks.stage("second moments"):
-            moments = build_second_moments(
-                model,
-                hyperparameters.layers,
-                [" ".join(f"w{(17 * i + j) % 20000}" for j in range(_TEXT_TOKENS)) for i in range(texts)],
-                max_tokens_per_text=_TEXT_TOKENS,
-                provenance={},
-            )
+            work = Pass(hyperparameters.layers, Packing(max_tokens_per_text=_TEXT_TOKENS), Amount(texts=texts))
+            corpus = (" ".join(f"w{(17 * i + j) % 20000}" for j in range(_TEXT_TOKENS)) for i in range(texts))
+            moments = build_second_moments(model, work, corpus, provenance={})
     with peaks.stage("edit"):
         editor = method.build(hyperparameters, moments)
         state = editor.edit(model, requests, contexts, EditorState())
