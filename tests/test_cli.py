@@ -19,13 +19,22 @@ from workflows.cli import COMMANDS
 from workflows.submit import check_address, plan_submission
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PUBLISHED: dict[str, Any] = {
+    "source": "a paper",
+    "model": "factworld",
+    "dataset": "factworld",
+    "edits": 6,
+    "protocol": "argmax",
+    "metrics": ["efficacy", "specificity"],
+    "values": {"memit": [0.25, None], "rome": [0.5, 0.5]},
+}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A sweep that has been run, and its root."""
     folder = tmp_path_factory.mktemp("finished")
-    path = write_sweep(folder, tiny(seeds=[0], methods=["memit"]))
+    path = write_sweep(folder, tiny(seeds=[0], methods=["memit"], published=[PUBLISHED]))
     with pytest.MonkeyPatch.context() as patch:
         assert sphere(patch, "run", path, "--local", "--root", folder / "root") == 0
     return path, folder / "root"
@@ -53,6 +62,18 @@ def test_every_command_has_help_with_examples(
     if name not in ("moments", "factworld"):
         assert "Example" in text
         assert f"sphere {name}" in text
+
+
+def test_published_numbers_stand_beside_ours(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, root = finished
+    assert sphere(monkeypatch, "table", root, "--published") == 0
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    memit, *rome = [line for line in lines if line[:1] == ["factworld"]]
+    assert memit[2:6] == ["memit", "6", "efficacy (argmax)", "0.250"]
+    assert float(memit[7]) == pytest.approx(float(memit[6]) - 0.25)
+    assert [line[6:] for line in rome] == [["not yet", "–"]] * 2
 
 
 def test_status_and_table_need_neither_torch_nor_ray(finished: tuple[Path, Path]) -> None:

@@ -86,6 +86,7 @@ def load_sweep(path: Path) -> Sweep:
         trajectories=tuple(trajectories),
         bases=tuple(_bases(cells, scorers)),
         recipes=tuple(recipes),
+        published=spec.published,
     )
     moments_file = None
     if spec.moments is not None and spec.moments.file is not None:

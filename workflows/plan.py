@@ -5,13 +5,13 @@ status and tables need neither the sweep file nor the models. What is done is ne
 that is derived from the files (`workflows.state`).
 """
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from workflows.layout import PLAN_FILE, base_name, rows_path, scored_name
 
-__all__ = ["BasePlan", "Evaluation", "MomentsRecipe", "SweepPlan", "TrajectoryPlan", "read_plan"]
+__all__ = ["BasePlan", "Evaluation", "MomentsRecipe", "PublishedEntry", "SweepPlan", "TrajectoryPlan", "read_plan"]
 
 PLAN_FORMAT = 1
 
@@ -85,6 +85,28 @@ class MomentsRecipe(_Record):
     trajectory: str = Field(description="A trajectory that waits for them; it names the model")
 
 
+class PublishedEntry(_Record):
+    """Numbers of a paper for one model, data set and edit count, in shares; tables print them beside what is measured.
+
+    They enter nothing that is computed.
+    """
+
+    source: str = Field(description="Where the numbers stand")
+    model: str = Field(description="The model's name in tables")
+    dataset: str = Field(description="Schema of the data set")
+    edits: int = Field(ge=1, description="After how many edits")
+    protocol: str = Field(description="Protocol the numbers are compared under")
+    metrics: tuple[str, ...] = Field(min_length=1, description="What each list of values holds")
+    values: dict[str, tuple[float | None, ...]] = Field(description="Values by the method's name in tables")
+
+    @model_validator(mode="after")
+    def _one_value_a_metric(self) -> "PublishedEntry":
+        for method, values in self.values.items():
+            if len(values) != len(self.metrics):
+                raise ValueError(f"'{method}' has {len(values)} values for {len(self.metrics)} metrics")
+        return self
+
+
 class SweepPlan(_Record):
     """All of a sweep."""
 
@@ -93,6 +115,7 @@ class SweepPlan(_Record):
     trajectories: tuple[TrajectoryPlan, ...]
     bases: tuple[BasePlan, ...]
     recipes: tuple[MomentsRecipe, ...]
+    published: tuple[PublishedEntry, ...] = ()
 
     @property
     def edits(self) -> int:

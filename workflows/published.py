@@ -1,18 +1,13 @@
 """Numbers of papers beside the numbers of a sweep: both are printed, whichever way they differ."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 import pyarrow as pa
-import yaml
-from pydantic import TypeAdapter
 
 from sphere_core.storage import Storage
-from workflows.layout import SWEEP_FILE
 from workflows.plan import SweepPlan, read_plan
 from workflows.row_files import read_rows
-from workflows.spec import PublishedEntry
 from workflows.table import Cell
 from workflows.table_formats import markdown_pipes
 
@@ -47,7 +42,7 @@ def published_table(storage: Storage) -> list[Comparison]:
     plan = read_plan(storage)
     found = _measured(storage, plan)
     compared = []
-    for entry in _entries(storage):
+    for entry in plan.published:
         for method, values in entry.values.items():
             for metric, value in zip(entry.metrics, values, strict=True):
                 if value is None:
@@ -88,11 +83,6 @@ def _line(row: Comparison) -> list[str]:
     metric = f"{row.metric} ({row.protocol})"
     edits = str(row.edits)
     return [row.model, row.dataset, row.method, edits, metric, f"{row.published:.3f}", measured, difference]
-
-
-def _entries(storage: Storage) -> tuple[PublishedEntry, ...]:
-    data: dict[str, Any] = yaml.safe_load(storage.read_bytes(SWEEP_FILE))
-    return TypeAdapter(tuple[PublishedEntry, ...]).validate_python(data.get("published") or ())
 
 
 def _measured(storage: Storage, plan: SweepPlan) -> dict[tuple[str, str, str, int, str, str], Cell]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sphere_core.errors import InputError
 from sphere_core.locate.contexts import ContextSettings
 from sphere_core.streams import StreamSpec
+from workflows.plan import PublishedEntry
 from workflows.spec_errors import as_input_error
 from workflows.yaml_text import YamlText, read_yaml
 
@@ -21,7 +22,6 @@ __all__ = [
     "MethodEntry",
     "ModelEntry",
     "MomentsEntry",
-    "PublishedEntry",
     "Resources",
     "SweepSpec",
     "WorkerResources",
@@ -158,28 +158,6 @@ class Resources(_Part):
         description="Trajectory replicas at most. On a cluster this many are asked for, which makes an "
         "autoscaler add nodes; left out, there are as many as the nodes alive can hold",
     )
-
-
-class PublishedEntry(_Part):
-    """Numbers of a paper for one model, data set and edit count, in shares; tables print them beside what is measured.
-
-    They enter nothing that is computed.
-    """
-
-    source: str = Field(description="Where the numbers stand")
-    model: str = Field(description="The model's name in tables")
-    dataset: str = Field(description="Schema of the data set")
-    edits: int = Field(ge=1, description="After how many edits")
-    protocol: str = Field(description="Protocol the numbers are compared under")
-    metrics: tuple[str, ...] = Field(min_length=1, description="What each list of values holds")
-    values: dict[str, tuple[float | None, ...]] = Field(description="Values by the method's name in tables")
-
-    @model_validator(mode="after")
-    def _one_value_a_metric(self) -> "PublishedEntry":
-        for method, values in self.values.items():
-            if len(values) != len(self.metrics):
-                raise ValueError(f"'{method}' has {len(values)} values for {len(self.metrics)} metrics")
-        return self
 
 
 class SweepSpec(_Part):

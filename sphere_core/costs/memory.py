@@ -61,8 +61,8 @@ class Stage:
 
 
 def moments_bytes(shape: ModelShape, sites: int) -> float:
-    """Return the size of a file of second moments: fp32, one `[d, d]` a site."""
-    return 4.0 * sites * shape.d_in**2
+    """Return the size of a file of second moments: float64, one `[d, d]` a site."""
+    return 8.0 * sites * shape.d_in**2
 
 
 def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:
