@@ -33,7 +33,8 @@ from sphere_core.costs import (
 from sphere_core.datasets.factworld import shipped_model_dir
 from sphere_core.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters
-from sphere_core.models.loading import DTYPES, EMBEDDED_MODEL
+from sphere_core.models.loading import DTYPES
+from sphere_core.models.source import EMBEDDED_MODEL
 from sphere_core.streams import StreamSpec
 from workflows.inputs import method_of, resolve_path
 from workflows.spec import ModelEntry, SweepSpec
