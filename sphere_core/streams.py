@@ -27,6 +27,13 @@ class StreamSpec(DatasetSpec):
         default=None, description="{share, distance}: later edits that contradict earlier ones"
     )
 
+    label: str | None = Field(default=None, description="Name in tables; needed where two streams look alike there")
+
+    @property
+    def name(self) -> str:
+        """How tables call the data set."""
+        return self.label or super().name
+
     @property
     def order_name(self) -> str:
         """How rows and tables call the order."""

@@ -184,6 +184,13 @@ class SweepSpec(_Part):
         _refuse_repeats("method", [method.title for method in methods], "give the second one a `label`")
         return methods
 
+    @field_validator("streams")
+    @classmethod
+    def _distinct_streams(cls, streams: tuple[StreamSpec, ...]) -> tuple[StreamSpec, ...]:
+        names = [f"{stream.name}, {stream.order_name}, {stream.edits} edits" for stream in streams]
+        _refuse_repeats("stream", names, "give the second one a `label`, so that tables keep them apart")
+        return streams
+
     @field_validator("models")
     @classmethod
     def _distinct_models(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
