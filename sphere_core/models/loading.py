@@ -33,13 +33,14 @@ def load_model(
     `dtype` is one of float32, bfloat16, float16 and never taken from the files. `device` may be `split`: layers are
     then spread over every accelerator of the process. `digest` saves hashing the files again where the caller knows it.
     `remote_code` runs Python files that come with the model. Raises InputError for an unknown dtype, a model that
-    cannot be edited, weights that are missing from the files, or a tokenizer that gives no character offsets.
+    cannot be edited, weights that are missing from the files, or a tokenizer that gives no character offsets or is
+    another model's.
     """
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
     config, family = _recognised(folder, remote_code)
-    tokenizer = _load_tokenizer(folder, remote_code)
+    tokenizer = _load_tokenizer(folder, config, remote_code)
     network, report = _pretrained(
         AutoModelForCausalLM.from_pretrained,
         folder,
@@ -73,7 +74,7 @@ def load_skeleton(folder: Path, *, remote_code: bool = False) -> EditableModel:
     Raises InputError as `load_model` does, but for the weights.
     """
     config, family = _recognised(folder, remote_code)
-    tokenizer = _load_tokenizer(folder, remote_code)
+    tokenizer = _load_tokenizer(folder, config, remote_code)
     with torch.device("meta"):
         network = _pretrained(AutoModelForCausalLM.from_config, config, remote_code=remote_code)
     return EditableModel(network, tokenizer, family, base_digest="skeleton")
@@ -92,7 +93,7 @@ def _recognised(folder: Path, remote_code: bool) -> tuple[Any, Family]:
     return config, recognise_family(config, where=str(folder))
 
 
-def _load_tokenizer(folder: Path, remote_code: bool) -> PreTrainedTokenizerBase:
+def _load_tokenizer(folder: Path, config: Any, remote_code: bool) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = _pretrained(AutoTokenizer.from_pretrained, folder, remote_code=remote_code)
     except (ValueError, KeyError, OSError, TypeError) as error:
@@ -106,6 +107,14 @@ def _load_tokenizer(folder: Path, remote_code: bool) -> PreTrainedTokenizerBase:
             "the tokenizer gives no character offsets",
             where=str(folder),
             remedy="provide tokenizer.json (a fast tokenizer): subjects are located by offsets",
+        )
+    known, held = tokenizer.vocab_size, config.get_text_config().vocab_size
+    # Without the tokens added to it: models are published whose tokenizer has a padding token that has no row.
+    if known > held:
+        raise InputError(
+            f"the tokenizer knows {known} tokens, the model {held}: it is the tokenizer of another model",
+            where=f"{folder}, tokenizer.json and config.json, key vocab_size",
+            remedy="put the model's own tokenizer beside its weights",
         )
     return tokenizer
 
