@@ -23,6 +23,8 @@ COMMANDS = {
     "table": ("table", "Print the results table: means and spread over seeds."),
     "methods": ("methods", "List the methods, or show one with its hyperparameters and their sources."),
     "edit": ("edit", "Run one trajectory in this process: one checkpoint a batch."),
+    "export": ("export", "Write an edited model as a plain Hugging Face folder, or its edited weights alone."),
+    "apply": ("apply", "Make the edited model again from the base model and its edited weights."),
     "submit": ("submit", "Submit a sweep to a Ray cluster as a job."),
     "data": ("data", "Check a data set: schema, counts, hash, what can be asked."),
     "order": ("order", "Order a data set by the similarity of its edits' keys."),

@@ -1,0 +1,164 @@
+"""Edited models to take away: a plain Hugging Face folder, or the edited weights alone, which make one from the base
+again, bit for bit.
+"""
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from sphere_core.errors import InputError
+from sphere_core.fingerprint import tensors_digest
+from sphere_core.models import EditableModel, load_model, model_digest, resolve_model
+from sphere_core.models.loading import DTYPES
+
+__all__ = ["DELTA_FILE", "Delta", "Merge", "edited_model", "encode_delta", "merges", "read_delta", "save_model"]
+
+DELTA_FILE = "delta.safetensors"
+CARD_FILE = "README.md"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The edited weights of one checkpoint and what they belong to.
+
+    `weights` are the weights W themselves, fp32, by parameter name and in stored orientation, not W - W_0: that
+    difference is rounded, and added to W_0 again it would not give W. `base_digest` is the digest of the unedited
+    model's files, `weights_digest` that of what the network holds once they are installed in `dtype`; `card` is the
+    model card.
+    """
+
+    weights: Mapping[str, torch.Tensor]
+    model: str
+    revision: str | None
+    base_digest: str
+    dtype: str
+    weights_digest: str
+    card: str
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What storing one site in some dtype loses.
+
+    `largest` is max |W - round(W)|; `share` is |W - round(W)|_F / |W - W_0|_F, the part of the edit that is lost
+    (inf where an entry does not fit the dtype); `change` is |W - W_0|_F / |W_0|_F.
+    """
+
+    site: str
+    dtype: str
+    change: float
+    largest: float
+    share: float
+
+
+def edited_model(
+    source: str,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    dtype: str,
+    base_digest: str,
+    revision: str | None = None,
+    remote_code: bool = False,
+) -> EditableModel:
+    """Load a base model on the CPU and install edited weights (fp32, by parameter name, stored orientation).
+
+    Raises InputError where the model is not the one that was edited (another digest), or has no such weight.
+    """
+    folder = resolve_model(source, revision=revision, remote_code=remote_code)
+    found = model_digest(folder, remote_code=remote_code)
+    if found != base_digest:
+        raise InputError(
+            f"another base model: the edit was made on {base_digest}, this is {found}",
+            where=str(source),
+            remedy="give the model, at the revision, that was edited; --model and --revision choose one",
+        )
+    model = load_model(str(folder), dtype=dtype, device="cpu", digest=found, remote_code=remote_code)
+    try:
+        model.load_weights(weights)
+    except KeyError as error:
+        raise InputError(f"the model has no weight that is called {error}", where=str(source)) from error
+    return model
+
+
+def merges(model: EditableModel) -> list[Merge]:
+    """Return what storing each edited site in float32, bfloat16 and float16 loses; sums are float64."""
+    found = []
+    for site in model.sites:
+        weight, base = model.weight(site), model.base_weight(site)
+        moved = torch.linalg.vector_norm((weight - base).double())
+        change = float(moved / torch.linalg.vector_norm(base.double()))
+        for name, dtype in DTYPES.items():
+            lost = (weight - weight.to(dtype).float()).double()
+            norm = float(torch.linalg.vector_norm(lost))
+            share = norm / float(moved) if float(moved) else 0.0
+            found.append(Merge(site.name, name, change, float(lost.abs().max()), share))
+    return found
+
+
+def encode_delta(delta: Delta) -> bytes:
+    """Return a delta as safetensors bytes, what it belongs to in the header."""
+    header = {
+        "format": _FORMAT,
+        "model": delta.model,
+        "revision": delta.revision,
+        "base_digest": delta.base_digest,
+        "dtype": delta.dtype,
+        "weights_digest": delta.weights_digest,
+        "tensors_digest": tensors_digest(delta.weights),
+        "card": delta.card,
+    }
+    tensors = {name: weight.contiguous() for name, weight in sorted(delta.weights.items())}
+    # One key only: safetensors keeps several in no fixed order, and equal deltas must be equal bytes.
+    return save(tensors, metadata={"delta": json.dumps(header, sort_keys=True)})
+
+
+def read_delta(path: Path) -> Delta:
+    """Read a delta and check it against its own digest; raises InputError for another file or a damaged one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["delta"])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"not a delta ({type(error).__name__})",
+            where=str(path),
+            remedy=f"give the {DELTA_FILE} that 'sphere export --delta-only' has written",
+        ) from error
+    if header["format"] != _FORMAT:
+        raise InputError(f"a delta of format {header['format']}; this version reads {_FORMAT}", where=str(path))
+    if tensors_digest(weights) != header["tensors_digest"]:
+        raise InputError("the weights do not match the digest in the header", where=str(path), remedy="copy it again")
+    fields = {name: header[name] for name in ("model", "revision", "base_digest", "dtype", "weights_digest", "card")}
+    return Delta(weights, **fields)
+
+
+def save_model(model: EditableModel, delta: Delta, folder: Path) -> None:
+    """Write config, weights in the network's dtype, tokenizer and model card as a folder that appears whole.
+
+    Raises InputError where the network does not hold the delta's weights, and where the folder is there already.
+    """
+    if model.weights_digest() != delta.weights_digest:
+        raise InputError(
+            f"the edited weights came out as {model.weights_digest()}, not as {delta.weights_digest}",
+            where=delta.model,
+            remedy="the delta was written by a version that rounds otherwise; export the checkpoint again",
+        )
+    if folder.exists():
+        raise InputError("the folder exists already", where=str(folder), remedy="give another --to, or remove it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        model.network.save_pretrained(scratch)
+        model.tokenizer.save_pretrained(scratch)
+        (scratch / CARD_FILE).write_text(delta.card, encoding="utf-8")
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
