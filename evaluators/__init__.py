@@ -4,7 +4,7 @@ from evaluators.edit_quality import EditQuality, EditQualitySettings
 from evaluators.general import GeneralAbility, GeneralAbilitySettings
 from evaluators.geometry import Geometry, GeometrySettings
 from evaluators.registry import EVALUATOR_KINDS, EvaluatorSettings, build_evaluator, read_evaluator_settings
-from evaluators.rows import Evaluator, Health, Previous, Score, Scored, Subject
+from evaluators.rows import Evaluator, Health, MissingPrevious, Previous, Score, Scored, Subject
 
 __all__ = [
     "EVALUATOR_KINDS",
@@ -17,6 +17,7 @@ __all__ = [
     "Geometry",
     "GeometrySettings",
     "Health",
+    "MissingPrevious",
     "Previous",
     "Score",
     "Scored",

@@ -63,6 +63,8 @@ class EditQuality:
 
     kind = "edit_quality"
     reads_generation = False
+    reads_previous = False
+    reads_moments = False
 
     def __init__(self, settings: EditQualitySettings) -> None:
         self.settings = settings

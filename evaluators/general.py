@@ -59,6 +59,8 @@ class GeneralAbility:
 
     kind = "general"
     reads_generation = False
+    reads_previous = False
+    reads_moments = False
 
     def __init__(self, settings: GeneralAbilitySettings) -> None:
         self.settings = settings

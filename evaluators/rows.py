@@ -16,6 +16,7 @@ from sphere_core.requests import EditRequest
 __all__ = [
     "Evaluator",
     "Health",
+    "MissingPrevious",
     "Previous",
     "Score",
     "Scored",
@@ -40,19 +41,28 @@ class Previous:
 
 
 @dataclass(frozen=True)
+class MissingPrevious:
+    """The checkpoint before is no longer kept: scores against it fail, for this reason."""
+
+    edits: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Subject:
     """A model to score, with the edits it has been through.
 
     `model` already holds the checkpoint's weights. `requests` are the edits 1..t in stream order, and `edits`
     is t; for the unedited model `requests` is the whole stream and `edits` is 0. `previous` is the wanted
     checkpoint before (None: the unedited model is what came before). `moments` are the second moments of the
-    sites' inputs, where the sweep has them.
+    sites' inputs, where the sweep has them; the same object is handed on from checkpoint to checkpoint. Both are
+    there for evaluators that say that they read them.
     """
 
     model: EditableModel
     requests: tuple[EditRequest, ...]
     edits: int
-    previous: Previous | None = None
+    previous: Previous | MissingPrevious | None = None
     moments: SecondMoments | None = None
 
 
@@ -116,6 +126,16 @@ class Evaluator(Protocol):
     @property
     def reads_generation(self) -> bool:
         """Whether generation prompts or reference texts of the requests enter a score, and so its identity."""
+        ...
+
+    @property
+    def reads_previous(self) -> bool:
+        """Whether the wanted checkpoint before enters a score, and so the schedule its identity."""
+        ...
+
+    @property
+    def reads_moments(self) -> bool:
+        """Whether second moments enter a score, and so its identity, where the sweep has them."""
         ...
 
     def identity(self) -> dict[str, object]:

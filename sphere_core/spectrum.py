@@ -3,6 +3,7 @@
 Symbols: W weight `[o, d]`, W^ its rows scaled to unit length. Decompositions are float64, of the smaller Gram matrix.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,11 +15,16 @@ from sphere_core.linalg import symmetric_eigen
 __all__ = [
     "SingularSubspaces",
     "dominant_rank",
+    "effective_rank",
     "gram_of_rows",
     "principal_directions",
     "principal_rank",
     "singular_subspaces",
+    "singular_values",
+    "singular_vector_similarity",
     "spectral_norm",
+    "stable_rank",
+    "subspace_similarity",
 ]
 
 
@@ -86,10 +92,13 @@ class SingularSubspaces:
         return SingularSubspaces(self.values, self.left[:, :rank].clone(), self.right[:, :rank].clone())
 
 
-def singular_subspaces(weight: torch.Tensor) -> SingularSubspaces:
+def singular_subspaces(
+    weight: torch.Tensor, *, rank_of: Callable[[torch.Tensor], int] | None = None
+) -> SingularSubspaces:
     """Return the compact SVD of W by the eigenvectors of its smaller Gram matrix.
 
-    Squaring loses the singular values below 1e-8 of the largest; directions under that are left out.
+    `rank_of` tells from the singular values how many leading directions are wanted; all values are returned. Squaring
+    loses the singular values below 1e-8 of the largest; directions under that are left out.
     Raises ValueError for a weight with a non-finite entry.
     """
     if not bool(torch.isfinite(weight).all()):
@@ -100,7 +109,9 @@ def singular_subspaces(weight: torch.Tensor) -> SingularSubspaces:
     squares, vectors = squares.flip(0).clamp_min(0), vectors.flip(1)
     kept = squares > squares[0] * 1e-15
     values, near = squares[kept].sqrt(), vectors[:, kept]
-    far = (wide @ near if tall else wide.T @ near) / values
+    if rank_of is not None:
+        near = near[:, : rank_of(values)].contiguous()
+    far = (wide @ near if tall else wide.T @ near) / values[: near.shape[1]]
     return SingularSubspaces(values, far, near) if tall else SingularSubspaces(values, near, far)
 
 
@@ -117,8 +128,51 @@ def dominant_rank(values: torch.Tensor, threshold: float, energy: Literal["sum",
     return min(int((shares < threshold).sum()) + 1, len(values))
 
 
-def spectral_norm(weight: torch.Tensor) -> float:
-    """Return the largest singular value of W, from the eigenvalues of its smaller Gram matrix, float64."""
+def singular_values(weight: torch.Tensor) -> torch.Tensor:
+    """Return all singular values of W, descending, float64, from the eigenvalues of its smaller Gram matrix.
+
+    Values below sqrt(m eps) of the largest, m the longer side, are rounding of the Gram matrix and returned as zero.
+    """
     wide = weight.double()
     gram = gram_of_rows(wide.T if wide.shape[0] > wide.shape[1] else wide)
-    return float(torch.linalg.eigvalsh(gram)[-1].clamp_min(0).sqrt())
+    squares: torch.Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
+    floor = squares[0] * max(weight.shape) * torch.finfo(torch.float64).eps
+    return torch.where(squares > floor, squares, 0).sqrt()
+
+
+def spectral_norm(weight: torch.Tensor) -> float:
+    """Return the largest singular value of W, from the eigenvalues of its smaller Gram matrix, float64."""
+    return float(singular_values(weight)[0])
+
+
+def effective_rank(values: torch.Tensor) -> float:
+    """Return exp(-sum p ln p), p = s / sum s, of singular values (Roy and Vetterli, EUSIPCO 2007); nan if all are 0."""
+    shares = values.double() / values.double().sum()
+    return float(torch.special.entr(shares).sum().exp())
+
+
+def stable_rank(values: torch.Tensor) -> float:
+    """Return |W|_F^2 / |W|_2^2 from singular values in descending order; nan if all are 0."""
+    squares = values.double().square()
+    return float(squares.sum() / squares[0])
+
+
+def subspace_similarity(base: torch.Tensor, other: torch.Tensor) -> float:
+    """Return |A^T B|_F^2 / k of A `[m, k]` and B `[m, q]`, orthonormal columns: the share of A's span found in B's.
+
+    1 for equal subspaces of equal rank, q / m on average for a random B. REVIVE (arXiv 2601.11042) tracks a
+    "low-rank subspace similarity" whose formula is not published; this is the usual one.
+    """
+    return float((base.T @ other).square().sum() / base.shape[1])
+
+
+def singular_vector_similarity(base: SingularSubspaces, other: SingularSubspaces) -> tuple[float, float]:
+    """Return the mean over i of |u_i.u'_i| |v_i.v'_i|, and that of max over j of |u_i.u'_j| |v_i.v'_j|.
+
+    The first falls where singular values change places, the second does not. i runs over the vectors of `base`; one
+    without a partner counts as 0. REVIVE's "singular vector similarity" has no published formula.
+    """
+    products = (base.left.T @ other.left).abs() * (base.right.T @ other.right).abs()
+    count = base.left.shape[1]
+    best = products.amax(dim=1) if other.left.shape[1] else products.new_zeros(count)
+    return float(products.diagonal().sum() / count), float(best.sum() / count)

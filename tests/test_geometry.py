@@ -6,7 +6,7 @@ import pytest
 import torch
 from eval_parts import BREAKERS, LAYERS, by_name, equal_logits, infinite_head, nan_head_row, tiny_gpt2, tiny_llama
 
-import evaluators.geometry
+import evaluators.site_geometry
 from evaluators import Geometry, GeometrySettings, Score, Subject
 from sphere_core.energy import hyperspherical_energy
 from sphere_core.fingerprint import canonical_json
@@ -32,12 +32,18 @@ def rescale_and_turn(model: EditableModel, layer: int) -> torch.Tensor:
 def test_the_unedited_model_has_not_moved() -> None:
     model = tiny_llama()
     rows = score(model)
-    assert len(rows) == len(METRICS) * (len(LAYERS) + 1)
+    assert {row.status for row in rows.values()} == {"ok"}
     for site in model.open_sites(LAYERS):
         assert rows["he", site.name].value == hyperspherical_energy(model.base_weight(site)).total
-        for metric in ("he_drift", "delta_norm", "delta_norm_relative"):
+        for metric in ("he_drift", "delta_norm", "delta_norm_relative", "he_step", "step_norm", "delta_spectral_norm"):
             assert rows[metric, site.name].value == 0.0
-    assert {row.protocol for row in rows.values()} == {"exact"}
+        for metric in ("output_change", "output_change_bound"):
+            assert rows[metric, site.name].value == 0.0
+        for metric in ("subspace_similarity_left", "subspace_similarity_right", "singular_vector_similarity"):
+            assert rows[metric, site.name].value == pytest.approx(1, abs=1e-9)
+    # Nothing has changed: a share, a rank or a ratio of the change would be 0 / 0.
+    absent = {"principal_share", "delta_effective_rank", "delta_stable_rank", "output_change_ratio"}
+    assert not absent & {metric for metric, _ in rows}
 
 
 def test_figures_of_a_known_change() -> None:
@@ -127,12 +133,12 @@ def test_the_base_is_measured_once_and_never_mistaken(monkeypatch: pytest.Monkey
         measured.append(weight)
         return hyperspherical_energy(weight)
 
-    monkeypatch.setattr(evaluators.geometry, "hyperspherical_energy", counted)
+    monkeypatch.setattr(evaluators.site_geometry, "hyperspherical_energy", counted)
     warm, model, other = Geometry(GeometrySettings()), tiny_llama(), tiny_gpt2(tiny_llama().tokenizer)
     score(model, warm)
     rescale_and_turn(model, 0)
     changed = score(model, warm)
-    assert len(measured) == 3 * len(LAYERS)
+    assert len(measured) == len(LAYERS)
     assert changed == score(model)
     rescale_and_turn(other, 0)
     assert score(other, warm) == score(other)

@@ -252,7 +252,8 @@ class Board:
         for edits in sorted(scorable(plan, tracked.published, tracked.collapsed_at)):
             for evaluation in plan.evaluations:
                 settings = self.sweep.evaluators[evaluation.kind]
-                yield ScoreTask(plan, self.sweep.specs[plan.id], edits, evaluation, settings)
+                spec, moments = self.sweep.specs[plan.id], self.sweep.moments_file
+                yield ScoreTask(plan, spec, edits, evaluation, settings, moments)
 
     def _base_task(self, base: BasePlan) -> ScoreTask:
         settings = self.sweep.evaluators[base.evaluation.kind]

@@ -13,6 +13,7 @@ from sphere_core.checkpoints import (
     latest_checkpoint,
     write_checkpoint,
 )
+from sphere_core.errors import InputError
 from sphere_core.locate.contexts import ContextSettings, sample_contexts
 from sphere_core.locate.prompts import Contexts
 from sphere_core.methods import resolve_method
@@ -24,9 +25,10 @@ from sphere_core.storage import Storage
 from sphere_core.trajectory import TrajectorySpec, run_trajectory
 from workflows.layout import checkpoints_folder, moments_path, progress_path, scored_name, timing_path
 from workflows.lease import Lease, require_lease
+from workflows.plan import TrajectoryPlan
 from workflows.tasks import Done, ReplicaProgress, Stopped, TrajectoryTask
 
-__all__ = ["TrajectoryRun", "moments_for", "resume_point"]
+__all__ = ["TrajectoryRun", "moments_for", "moments_of", "resume_point"]
 
 _PROGRESS_SECONDS = 1.0
 
@@ -38,10 +40,24 @@ def moments_for(task: TrajectoryTask, storage: Storage) -> SecondMoments | None:
     """
     if not resolve_method(task.spec.method).needs_moments(task.spec.hyperparameters):
         return None
-    if task.moments_file is not None:
-        return read_moments(Path(task.moments_file))
-    with storage.as_file(moments_path(str(task.plan.moments))) as path:
-        return read_moments(path)
+    return moments_of(task.plan, task.moments_file, storage)
+
+
+def moments_of(plan: TrajectoryPlan, file: str | None, storage: Storage) -> SecondMoments | None:
+    """Read the second moments a sweep has for a trajectory, imported or built; None where it has none.
+
+    Raises InputError where they are damaged or gone.
+    """
+    if file is not None:
+        return read_moments(Path(file))
+    if plan.moments is None:
+        return None
+    path = moments_path(plan.moments)
+    if not storage.exists(path):
+        remedy = "put the file back, or score in a new root: they are built before trajectories start"
+        raise InputError("second moments are gone", where=f"{storage.uri}/{path}", remedy=remedy)
+    with storage.as_file(path) as local:
+        return read_moments(local)
 
 
 def resume_point(checkpoints: Storage, wanted: Sequence[int]) -> Checkpoint | None:

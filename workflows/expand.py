@@ -44,6 +44,8 @@ class _Scorer:
 
     identity: dict[str, object]
     reads_generation: bool
+    reads_previous: bool
+    reads_moments: bool
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class _Cell:
     stream: StreamSpec
     spec: TrajectorySpec
     id: str
+    moments: ResolvedMoments
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -68,7 +71,8 @@ def load_sweep(path: Path) -> Sweep:
     inputs = Inputs(path.resolve().parent)
     settings = _evaluator_settings(spec, text, inputs)
     scorers = {kind: _scorer(values, text.where(("evaluators", kind))) for kind, values in settings.items()}
-    cells = list(_cells(spec, text, inputs))
+    scored_with_moments = any(scorer.reads_moments for scorer in scorers.values())
+    cells = list(_cells(spec, text, inputs, scored_with_moments=scored_with_moments))
     recipes, key_of = _recipes(spec, inputs, cells)
     trajectories: list[TrajectoryPlan] = []
     seen: dict[str, str] = {}
@@ -107,10 +111,10 @@ def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict
 
 def _scorer(settings: dict[str, Any], where: str) -> _Scorer:
     evaluator = build_evaluator(read_evaluator_settings(settings, where=where))
-    return _Scorer(evaluator.identity(), evaluator.reads_generation)
+    return _Scorer(evaluator.identity(), evaluator.reads_generation, evaluator.reads_previous, evaluator.reads_moments)
 
 
-def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs) -> Iterator[_Cell]:
+def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_moments: bool) -> Iterator[_Cell]:
     contexts = inputs.contexts(spec.contexts)
     for model_index, model_entry in enumerate(spec.models):
         model = inputs.model(model_entry, where=text.where(("models", model_index)))
@@ -120,6 +124,12 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs) -> Iterator[_Cell]:
         ]
         for entry, method, hyperparameters in methods:
             moments = _moments(spec, text, inputs, model, hyperparameters, method)
+            # A method that needs no moments is scored with the sweep's all the same: methods are to be compared.
+            scoring = moments
+            if scored_with_moments and spec.moments is not None and not moments.identity:
+                scoring = inputs.moments(
+                    spec.moments, model, (), threads=spec.resources.threads, where=text.where(("moments",))
+                )
             for index, stream in enumerate(spec.streams):
                 for seed in spec.seeds:
                     resolved = inputs.stream(stream, seed, where=text.where(("streams", index)))
@@ -140,7 +150,7 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs) -> Iterator[_Cell]:
                         moments=moments.identity,
                         threads=spec.resources.threads,
                     )
-                    yield _Cell(model, entry, method, stream, trajectory, trajectory.id)
+                    yield _Cell(model, entry, method, stream, trajectory, trajectory.id, scoring)
 
 
 def _moments(
@@ -170,13 +180,14 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[
         return [], {}
     groups: dict[str, list[_Cell]] = {}
     for cell in cells:
-        if cell.method.needs_moments(cell.spec.hyperparameters):
-            groups.setdefault(fingerprint(cell.spec.moments), []).append(cell)
+        if cell.moments.identity:
+            groups.setdefault(fingerprint(cell.moments.identity), []).append(cell)
     recipes: list[MomentsRecipe] = []
     key_of: dict[str, str] = {}
     for members in groups.values():
         layers = tuple(sorted({layer for cell in members for layer in cell.layers}))
-        key = fingerprint({"moments": members[0].spec.moments, "layers": list(layers)})[:16]
+        users = [cell for cell in members if cell.spec.moments] or members
+        key = fingerprint({"moments": members[0].moments.identity, "layers": list(layers)})[:16]
         recipes.append(
             MomentsRecipe(
                 key=key,
@@ -185,7 +196,7 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[
                 seed=entry.seed,
                 max_tokens_per_text=entry.max_tokens_per_text,
                 layers=layers,
-                trajectory=members[0].id,
+                trajectory=users[0].id,
             )
         )
         key_of |= {cell.id: key for cell in members}
@@ -206,6 +217,7 @@ def _evaluation_id(scorer: _Scorer, spec: TrajectorySpec, subject: dict[str, Any
 
 def _trajectory_plan(cell: _Cell, sweep: SweepSpec, scorers: dict[str, _Scorer], moments: str | None) -> TrajectoryPlan:
     spec, method = cell.spec, cell.method
+    wanted = sweep.wanted_checkpoints(spec.stream.edits)
     return TrajectoryPlan(
         id=cell.id,
         model=cell.model.entry.label,
@@ -221,12 +233,19 @@ def _trajectory_plan(cell: _Cell, sweep: SweepSpec, scorers: dict[str, _Scorer],
         batch_size=spec.batch_size,
         edits=spec.stream.edits,
         stream_digest=spec.stream_digest,
-        wanted=sweep.wanted_checkpoints(spec.stream.edits),
+        wanted=wanted,
         moments=moments,
         evaluations=tuple(
-            Evaluation(kind=kind, id=_evaluation_id(scorer, spec, {})) for kind, scorer in scorers.items()
+            Evaluation(kind=kind, id=_evaluation_id(scorer, spec, _read_by(scorer, cell, wanted)))
+            for kind, scorer in scorers.items()
         ),
     )
+
+
+def _read_by(scorer: _Scorer, cell: _Cell, wanted: tuple[int, ...]) -> dict[str, Any]:
+    """Return what enters an evaluator's scores of a trajectory beside the checkpoint and its requests."""
+    schedule = {"wanted": list(wanted)} if scorer.reads_previous else {}
+    return schedule | ({"moments": cell.moments.identity} if scorer.reads_moments else {})
 
 
 def _bases(cells: list[_Cell], scorers: dict[str, _Scorer]) -> Iterator[BasePlan]:

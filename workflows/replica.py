@@ -19,12 +19,13 @@ from sphere_core.fingerprint import canonical_json, fingerprint
 from sphere_core.moments.build import Pass, build_second_moments
 from sphere_core.moments.files import write_moments
 from sphere_core.moments.packing import Amount, Cursor, Packing
+from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest, generation_digest, requests_digest
 from sphere_core.storage import Storage
 from sphere_core.streams import load_stream
 from sphere_core.trajectory import TrajectorySpec
 from workflows.corpora import read_corpus
-from workflows.editing import TrajectoryRun, moments_for
+from workflows.editing import TrajectoryRun, moments_for, moments_of
 from workflows.layout import checkpoints_folder, error_path, moments_path, task_error_path
 from workflows.lease import Lease, LeaseLostError, take_lease
 from workflows.plan import BasePlan, TrajectoryPlan
@@ -69,6 +70,7 @@ class ModelReplica:
         self._stopping = threading.Event()
         self._streams: OrderedDict[str, tuple[EditRequest, ...]] = OrderedDict()
         self._evaluators: dict[str, Evaluator] = {}
+        self._scoring_moments: tuple[str, SecondMoments] | None = None
 
     def progress(self) -> ReplicaProgress:
         """Return what the replica is doing now."""
@@ -117,9 +119,24 @@ class ModelReplica:
     def _score(self, task: ScoreTask) -> Done:
         asks = not isinstance(task.subject, BasePlan) or task.subject.stream_digest is not None
         requests = self._requests(task.spec) if asks else ()
+        evaluator = self._evaluator(task)
+        moments = self._moments(task) if evaluator.reads_moments else None
         with self._model.lent(task.spec, layers_to_open(task)) as model:
-            score_subject(task, model, requests, self._evaluator(task), self._storage)
+            score_subject(task, model, requests, evaluator, self._storage, moments)
         return Done()
+
+    def _moments(self, task: ScoreTask) -> SecondMoments | None:
+        """Return the second moments to score a checkpoint with; the last ones are kept, they can be gigabytes."""
+        if isinstance(task.subject, BasePlan):
+            return None
+        key = task.moments_file or task.subject.moments
+        if key is None:
+            return None
+        if self._scoring_moments is None or self._scoring_moments[0] != key:
+            self._scoring_moments = None
+            moments = moments_of(task.subject, task.moments_file, self._storage)
+            self._scoring_moments = (key, moments) if moments is not None else None
+        return self._scoring_moments[1] if self._scoring_moments is not None else None
 
     def _remove_damaged(self, task: Task, damage: DamagedCheckpointError) -> Damaged:
         """Remove a checkpoint that cannot be scored, so that its trajectory makes it again."""

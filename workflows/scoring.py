@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from evaluators import Evaluator, Subject
-from sphere_core.checkpoints import read_checkpoint
+from evaluators import Evaluator, MissingPrevious, Previous, Subject
+from sphere_core.checkpoints import checkpoints_in, read_checkpoint
 from sphere_core.errors import InputError
 from sphere_core.models import EditableModel
+from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest
 from sphere_core.storage import Storage
 from workflows.layout import checkpoints_folder, details_path, timing_path
@@ -37,6 +38,7 @@ def score_subject(
     requests: Sequence[EditRequest],
     evaluator: Evaluator,
     storage: Storage,
+    moments: SecondMoments | None = None,
 ) -> None:
     """Score a checkpoint or the unedited model and publish its rows.
 
@@ -50,7 +52,8 @@ def score_subject(
     else:
         asked = tuple(requests)
     digest = model.weights_digest()
-    scored = evaluator.score(Subject(model, asked, task.edits))
+    previous = _previous(task, storage) if evaluator.reads_previous else None
+    scored = evaluator.score(Subject(model, asked, task.edits, previous, moments))
     if model.weights_digest() != digest:
         raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the weights it was to score")
     shared = shared_columns(task, digest)
@@ -69,6 +72,26 @@ def _weights(trajectory_id: str, edits: int, storage: Storage) -> Mapping[str, t
         return read_checkpoint(storage.child(checkpoints_folder(trajectory_id)), edits).weights
     except (InputError, FileNotFoundError, json.JSONDecodeError) as error:
         raise DamagedCheckpointError(str(error)) from error
+
+
+def _previous(task: ScoreTask, storage: Storage) -> Previous | MissingPrevious | None:
+    """Read the wanted checkpoint before.
+
+    One whose manifest stands without its weights has been given up on purpose: only what is scored against it is
+    lost. One that is gone or damaged is to be made again with the one that is scored, so that the rows are those of a
+    sweep that nothing has happened to: raises DamagedCheckpointError.
+    """
+    edits = task.previous_edits
+    if edits is None:
+        return None
+    checkpoints = storage.child(checkpoints_folder(str(task.subject_id)))
+    try:
+        return Previous(edits, read_checkpoint(checkpoints, edits).weights)
+    except (InputError, FileNotFoundError, json.JSONDecodeError) as error:
+        reason = f"the weights of the checkpoint before, after {edits} edits, "
+        if isinstance(error, FileNotFoundError) and edits in checkpoints_in(checkpoints):
+            return MissingPrevious(edits, reason + "are no longer kept")
+        raise DamagedCheckpointError(f"{reason}cannot be read: {error}") from error
 
 
 def shared_columns(task: ScoreTask, weights_digest: str) -> Subjecthood:

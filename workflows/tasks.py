@@ -56,13 +56,17 @@ class TrajectoryTask:
 
 @dataclass(frozen=True)
 class ScoreTask:
-    """Score one checkpoint, or the unedited model, with one evaluator."""
+    """Score one checkpoint, or the unedited model, with one evaluator.
+
+    `moments_file` are imported second moments, for evaluators that read them.
+    """
 
     subject: TrajectoryPlan | BasePlan
     spec: TrajectorySpec
     edits: int
     evaluation: Evaluation
     settings: Mapping[str, Any]
+    moments_file: str | None = None
 
     @property
     def subject_id(self) -> str | None:
@@ -75,6 +79,13 @@ class ScoreTask:
         if isinstance(self.subject, BasePlan):
             return base_name(self.subject.model_digest)
         return scored_name(self.subject.id, self.edits)
+
+    @property
+    def previous_edits(self) -> int | None:
+        """The wanted checkpoint before; None where the unedited model is what came before."""
+        if isinstance(self.subject, BasePlan):
+            return None
+        return max((edits for edits in self.subject.wanted if edits < self.edits), default=None)
 
     @property
     def rows_path(self) -> str:
