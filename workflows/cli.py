@@ -25,6 +25,7 @@ COMMANDS = {
     "edit": ("edit", "Run one trajectory in this process: one checkpoint a batch."),
     "export": ("export", "Write an edited model as a plain Hugging Face folder, or its edited weights alone."),
     "apply": ("apply", "Make the edited model again from the base model and its edited weights."),
+    "doctor": ("doctor", "Check this machine, a model and a method before anything is loaded."),
     "submit": ("submit", "Submit a sweep to a Ray cluster as a job."),
     "data": ("data", "Check a data set: schema, counts, hash, what can be asked."),
     "order": ("order", "Order a data set by the similarity of its edits' keys."),

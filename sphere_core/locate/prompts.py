@@ -14,6 +14,7 @@ __all__ = [
     "SubjectPrompt",
     "encode_prompt",
     "in_context",
+    "opening_tokens",
     "pad_right",
     "shared_length",
     "target_ids",
@@ -63,6 +64,17 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
     """Return a text's token ids, with the special tokens that open it and without those that close it."""
     encoded = tokenizer(text, return_special_tokens_mask=True)
     return without_closing(encoded["input_ids"], encoded["special_tokens_mask"])
+
+
+def opening_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the special tokens that the tokenizer puts before a text."""
+    encoded = tokenizer("a", return_special_tokens_mask=True)
+    opening = []
+    for token, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
+        if not special:
+            break
+        opening.append(str(tokenizer.convert_ids_to_tokens(token)))
+    return opening
 
 
 def without_closing(ids: Sequence[int], special: Sequence[int]) -> tuple[int, ...]:

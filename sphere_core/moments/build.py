@@ -8,7 +8,7 @@ import torch
 
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import fingerprint
-from sphere_core.locate.prompts import pad_right
+from sphere_core.locate.prompts import opening_tokens, pad_right
 from sphere_core.models.activations import capture_inputs
 from sphere_core.models.editable import EditableModel
 from sphere_core.moments.packing import Amount, Cursor, Packing, forwards, windows
@@ -95,7 +95,7 @@ def finished_moments(
         "sites": {str(site.layer): site.name for site in model.open_sites(work.layers)},
         "tokens": sums.count,
         "packing": work.packing.identity(),
-        "opens_with": _opens_with(model),
+        "opens_with": opening_tokens(model.tokenizer),
     }
     by_layer = {layer: total.div_(sums.count).cpu() for layer, total in sums.by_layer.items()}
     return SecondMoments(by_layer, sums.count, {**provenance, **made_of})
@@ -114,17 +114,6 @@ def _accumulates_on(weight: torch.Tensor) -> torch.device:
     free, _ = torch.get_device_module(weight.device).mem_get_info(weight.device)
     square = max(weight.shape) ** 2 * 8
     return weight.device if square * _SITES_ROOM < free else host
-
-
-def _opens_with(model: EditableModel) -> list[str]:
-    """Return the special tokens that the tokenizer puts before a text."""
-    encoded = model.tokenizer("a", return_special_tokens_mask=True)
-    opening = []
-    for token, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
-        if not special:
-            break
-        opening.append(str(model.tokenizer.convert_ids_to_tokens(token)))
-    return opening
 
 
 def _add_forward(

@@ -1,0 +1,61 @@
+"""`sphere doctor`: what it recognises, predicts and refuses, without loading a weight."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import sphere
+
+from sphere_core.datasets.factworld import shipped_model_dir
+
+
+def words(text: str) -> str:
+    """One space between words, so that tables and wrapped lines read as one line."""
+    return " ".join(text.split())
+
+
+def test_the_embedded_model_is_recognised_and_its_stages_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sphere(monkeypatch, "doctor", "factworld", "--preset", "factworld", "--dtype", "float32") == 0
+    text = words(capsys.readouterr().out)
+    for part in ("transformers", torch.__version__, "family ok llama", "0.6 million parameters, 4 layers"):
+        assert part in text
+    assert "d_out 64, d_in 512, stored [d_out, d_in]" in text
+    assert "texts open with <bos>" in text
+    for stage in ("load", "second moments", "targets", "write", "checkpoint", "score"):
+        assert f"{stage} ok" in text
+
+
+def test_a_model_that_is_not_here_is_missing_with_the_way_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "meta-llama/Meta-Llama-3-8B-Instruct"
+    assert sphere(monkeypatch, "doctor", name, "--preset", "llama3-8b", "--edits", "15000") == 1
+    text = words(capsys.readouterr().out)
+    assert f"hf download {name}" in text
+    assert "8.03 billion parameters, as published" in text
+    assert "a checkpoint after 15000 edits ok 9.40 GB" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_type": "mixtral", "num_local_experts": 8}, "expert"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quanti"),
+    ],
+)
+def test_what_cannot_be_edited_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    changes: dict[str, object],
+    reason: str,
+) -> None:
+    for path in shipped_model_dir().iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+    assert sphere(monkeypatch, "doctor", tmp_path) == 1
+    assert reason in words(capsys.readouterr().out).lower()
