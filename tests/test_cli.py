@@ -14,9 +14,7 @@ from safetensors.torch import load_file
 from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.datasets.factworld import edit_records, shipped_model_dir, shipped_world
-from sphere_core.errors import InputError
 from workflows.cli import COMMANDS
-from workflows.submit import check_address, plan_submission
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED: dict[str, Any] = {
@@ -285,49 +283,6 @@ def test_edit_refuses_wrong_input_and_writes_nothing(
     assert sphere(monkeypatch, *edit_arguments(edit_inputs, tmp_path / "out", **changes)) == 2
     assert squeezed(expected) in squeezed(capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("address", "environment", "insecure", "refused"),
-    [
-        ("http://10.0.0.5:8265", {}, False, "there is no token"),
-        ("http://head.example.org:8265", {}, False, "there is no token"),
-        ("http://10.0.0.5:8265", {"RAY_AUTH_TOKEN": "t" * 32}, False, None),
-        ("http://10.0.0.5:8265", {}, True, None),
-        ("http://127.0.0.1:8265", {}, False, None),
-        ("http://localhost:8265", {}, False, None),
-        ("http://[::1]:8265", {}, False, None),
-        ("https://ray.example.org", {}, False, None),
-        ("10.0.0.5:8265", {}, False, "not the address"),
-        ("ray://10.0.0.5:10001", {}, True, "not the address"),
-    ],
-)
-def test_submit_talks_to_strangers_only_with_a_token(
-    tmp_path: Path, address: str, environment: dict[str, str], insecure: bool, refused: str | None
-) -> None:
-    surroundings = {"HOME": str(tmp_path), **environment}
-    if refused is None:
-        check_address(address, surroundings, insecure=insecure)
-        return
-    with pytest.raises(InputError, match=refused):
-        check_address(address, surroundings, insecure=insecure)
-
-
-def test_a_submission_is_named_by_its_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = write_sweep(tmp_path / "here", tiny())
-    first = plan_submission(path, tmp_path, "s3://bucket/a")
-    assert first == plan_submission(path, tmp_path, "s3://bucket/a")
-    assert first.name != plan_submission(path, tmp_path, "s3://bucket/b").name
-    assert first.entrypoint == ("python -m workflows.cli run here/sweep.yaml --address auto --root s3://bucket/a")
-    common = ("submit", path, "--address", "http://127.0.0.1:8265")
-    assert sphere(monkeypatch, *common, "--root", "runs/tiny", "--working-dir", tmp_path) == 2
-    assert "relative" in capsys.readouterr().err
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    assert sphere(monkeypatch, *common, "--root", "s3://bucket/a", "--working-dir", elsewhere) == 2
-    assert squeezed("not in the working directory") in squeezed(capsys.readouterr().err)
 
 
 def test_a_sweep_on_an_object_store_gives_the_same_bytes(

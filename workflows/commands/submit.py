@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from workflows.cluster_address import cluster_address
 from workflows.consoles import output_console
-from workflows.submit import check_address, plan_submission, submit
+from workflows.jobs import connect, follow_job
+from workflows.submit import plan_submission, submit
 
 __all__ = ["app"]
 
@@ -15,23 +17,33 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _EPILOG = """\b
 Examples:
   sphere submit sweep.yaml --address http://127.0.0.1:8265 --root s3://bucket/sweeps/main --follow
-  sphere submit sweep.yaml --address https://ray.example.org --root /mnt/sphere/main
+  sphere submit sweep.yaml --cluster cluster.yaml --root /mnt/sphere/main
+  sphere stop sweep.yaml --cluster cluster.yaml
 
-The same sweep and root given again attach to the job under way; after it has ended they start the next, which
-goes on from what is on storage. The token is read from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
+The job takes along the code that runs here, the sweep file and the relative paths that it names; absolute paths
+and URLs must mean the same on every node. The same sweep and root given again attach to the job under way; after
+it has ended they start the next, which goes on from what is on storage. The token is read from RAY_AUTH_TOKEN,
+RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. With --follow the exit code is that of `sphere run`; Ctrl-C leaves the
+job running.
 """
 
 
 @app.command("submit", epilog=_EPILOG)
 def command(
-    sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML), inside the working directory")],
-    address: Annotated[str, typer.Option(help="The cluster's Jobs API: http(s)://HOST:PORT")],
+    sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML)")],
     root: Annotated[str, typer.Option(help="Where the sweep lives: storage that all nodes share")],
-    working_dir: Annotated[Path, typer.Option(help="Folder that is sent to the cluster, without junk")] = Path(),
+    address: Annotated[str | None, typer.Option(help="The cluster's Jobs API: http(s)://HOST:PORT")] = None,
+    cluster: Annotated[Path | None, typer.Option(help="A file of Ray's cluster launcher: opens a tunnel")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show the job's log until it ends")] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http without a token")] = False,
 ) -> None:
     """Submit a sweep to a Ray cluster as a job, once; a second time attaches to it."""
-    check_address(address, insecure=insecure)
-    submission = plan_submission(sweep, working_dir, root)
-    raise typer.Exit(submit(submission, address, follow=follow, console=output_console()))
+    console = output_console()
+    submission = plan_submission(sweep, root)
+    with cluster_address(address, cluster, insecure=insecure) as place:
+        client = connect(place)
+        job = submit(submission, client, console)
+        if follow:
+            raise typer.Exit(follow_job(client, job, console))
+    console.print("the same command with --follow shows its log", highlight=False)
+    console.print(f"from files alone: sphere status {root}", highlight=False, soft_wrap=True)
