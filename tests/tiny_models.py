@@ -62,14 +62,14 @@ ADDS_BOS = {"llama", "mistral", "gemma2", "gemma3_text"}
 PADS_LEFT = {"mistral", "gemma2", "phi3"}
 
 
-def tiny_config(family: str, *, layers: int = 3) -> PretrainedConfig:
+def tiny_config(family: str, *, layers: int = 3, positions: int = 64) -> PretrainedConfig:
     """The config of a small model of some model type."""
     sizes = {"vocab_size": 320, "initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 1}
     if family in ("gpt2", "gptj"):
-        sizes |= {"n_embd": 32, "n_layer": layers, "n_head": 4, "n_positions": 64}
+        sizes |= {"n_embd": 32, "n_layer": layers, "n_head": 4, "n_positions": positions}
     else:
         sizes |= {"hidden_size": 32, "intermediate_size": 72, "num_hidden_layers": layers, "num_attention_heads": 4}
-        sizes |= {"max_position_embeddings": 64}
+        sizes |= {"max_position_embeddings": positions}
         sizes |= {} if family == "gpt_neox" else {"num_key_value_heads": 2}
     own = dict(FAMILIES[family])
     if "layer_types" in own:
@@ -77,9 +77,11 @@ def tiny_config(family: str, *, layers: int = 3) -> PretrainedConfig:
     return CONFIG_MAPPING[family](**{**sizes, **own})
 
 
-def tiny_model(family: str, *, seed: int = 0, layers: int = 3, dtype: torch.dtype = torch.float32) -> EditableModel:
+def tiny_model(
+    family: str, *, seed: int = 0, layers: int = 3, dtype: torch.dtype = torch.float32, positions: int = 64
+) -> EditableModel:
     """A model with fresh random weights; `family` is a model type. Llama has a tokenizer that adds BOS, GPT-2 none."""
-    config = tiny_config(family, layers=layers)
+    config = tiny_config(family, layers=layers, positions=positions)
     known = recognise_family(config, where="test")
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -67,7 +67,8 @@ def _sample_next(
     tokens, mask = pad_right([ids], fill=0, device=model.device)
     with torch.no_grad():
         logits = model.network(input_ids=tokens, attention_mask=mask, use_cache=False).logits[0, -1].float().cpu()
-    logits[list(special)] = -torch.inf
+    # A tokenizer may add special tokens of its class that the model has no logit for.
+    logits[[token for token in special if token < len(logits)]] = -torch.inf
     top = logits.topk(min(top_k, logits.shape[0]))
     choice = torch.multinomial(top.values.softmax(dim=-1), 1, generator=generator)
     return int(top.indices[choice])
