@@ -216,6 +216,16 @@ def test_edit_keeps_a_checkpoint_a_batch_under_the_models_own_names(
         assert not weight.equal(original[name].float())
 
 
+def test_edit_takes_own_facts_from_a_csv_file(
+    edit_inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = tmp_path / "facts.csv"
+    facts.write_text("prompt,subject,target_new\nDunen Babusk likes to eat,Dunen Babusk,goulash\n", encoding="utf-8")
+    arguments = edit_arguments({**edit_inputs, "requests": facts}, tmp_path / "out", dataset="facts")
+    assert sphere(monkeypatch, *arguments) == 0
+    assert (tmp_path / "out" / "000001" / "weights.safetensors").is_file()
+
+
 def test_edit_goes_on_from_the_last_checkpoint_to_the_same_bytes(
     edit_inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,6 +274,8 @@ def test_edit_gives_the_released_weights_after_three_batches(
         ({"method": "mend"}, "unknown method 'mend'"),
         ({"model": "./nowhere"}, "nowhere"),
         ({"requests": "no.json"}, "requests file not found"),
+        ({"dataset": "counterfacts"}, "Input should be 'factworld', 'counterfact'"),
+        ({"dataset": "zsre"}, "facts.json, record 0 (case 0)"),
         ({"moments": "no.npz"}, "moments file not found"),
         ({"contexts": "no.json"}, "contexts file not found"),
         ({"preset": "llama3-8b"}, "layer 4 is out of range"),

@@ -9,7 +9,7 @@ from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from sphere_core.checkpoints import checkpoints_in, latest_checkpoint, write_checkpoint
-from sphere_core.datasets.counterfact import load_counterfact
+from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import file_digest
 from sphere_core.hyperparameters import Hyperparameters, preset, read_hyperparameters
@@ -34,7 +34,7 @@ class EditOptions:
     """What `sphere edit` was asked for."""
 
     model: str
-    requests: Path
+    requests: DatasetSpec
     method: str
     moments: Path | None
     batch_size: int
@@ -56,7 +56,7 @@ def run_edit(options: EditOptions, console: Console) -> None:
     transformers_logging.disable_progress_bar()
     method = resolve_method(options.method, where="--method")
     hyperparameters = _hyperparameters(options, method)
-    requests = load_counterfact(options.requests)
+    requests = [request for record in read_dataset(options.requests).records for request in record.requests]
     groups = read_contexts(options.contexts) if options.contexts is not None else None
     moments = _moments(options, method, hyperparameters)
     folder = resolve_model(options.model, revision=options.revision, remote_code=options.remote_code)
@@ -144,7 +144,7 @@ def _spec(
         dtype=options.dtype,
         method=method.name,
         hyperparameters=hyperparameters,
-        stream=StreamSpec(dataset="counterfact", path=str(options.requests), edits=len(requests)),
+        stream=StreamSpec(**options.requests.model_dump(), edits=len(requests)),
         stream_digest=requests_digest(requests),
         batch_size=options.batch_size,
         seed=options.seed,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from workflows.commands.dataset_options import named_dataset
 from workflows.consoles import output_console
 from workflows.single import EditOptions, run_edit
 
@@ -16,7 +17,7 @@ _EPILOG = """\b
 Examples:
   sphere edit --model ./gpt2-xl --requests counterfact.json --method memit \\
       --hparams gpt2-xl.json --moments stats.npz --batch-size 100 --out edited
-  sphere edit --model factworld --requests facts.json --method alphaedit+sphere \\
+  sphere edit --model factworld --requests facts.csv --dataset facts --method alphaedit+sphere \\
       --preset factworld --moments moments.safetensors --batch-size 25 --out edited
 
 OUT/000025/weights.safetensors then holds each edited weight after 25 edits, under the model's own
@@ -27,10 +28,13 @@ parameter name and in its own orientation. The same command again goes on from t
 @app.command(epilog=_EPILOG)
 def edit(
     model: Annotated[str, typer.Option(help="Model folder, hub id, or 'factworld'")],
-    requests: Annotated[Path, typer.Option(help="CounterFact-shaped JSON list, edited in file order")],
+    requests: Annotated[Path, typer.Option(help="JSON, JSON lines, Parquet or CSV file, edited in file order")],
     method: Annotated[str, typer.Option(help="Method, such as memit or alphaedit+sphere")],
     batch_size: Annotated[int, typer.Option(min=1, help="Requests edited together")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoints")],
+    dataset: Annotated[
+        str, typer.Option(help="Schema of the requests: counterfact, multi_counterfact, zsre, mquake or facts")
+    ] = "counterfact",
     moments: Annotated[
         Path | None, typer.Option(help="Second moments: npz with layer{l} arrays, or our safetensors")
     ] = None,
@@ -49,7 +53,7 @@ def edit(
     """Run one trajectory without Ray and keep a checkpoint after every batch. All inputs are checked first."""
     options = EditOptions(
         model,
-        requests,
+        named_dataset(dataset, path=str(requests)),
         method,
         moments,
         batch_size,
