@@ -1,6 +1,7 @@
 """Readers of MQuAKE, own facts and the hub; columnar files; snippets; every fault names file, record and field."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sphere_core.datasets.files import read_records
-from sphere_core.datasets.hub import check_hub_id, hub_records
+from sphere_core.datasets.hub import _commit_in, check_hub_id, hub_records
 from sphere_core.datasets.records import Record
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.errors import InputError
@@ -234,12 +235,32 @@ def test_a_hub_data_set_is_read_through_datasets(tmp_path: Path, monkeypatch: py
     source = as_parquet(FOLDER / "mquake_cf.json", folder)
     source.rename(folder / "train-00000-of-00001.parquet")
     found = hub_records(str(folder), revision="main", config=None, split=None, file=None)
-    assert found == read_records(folder / "train-00000-of-00001.parquet")
+    assert found.records == read_records(folder / "train-00000-of-00001.parquet")
+    assert found.commit is None
     (folder / "test-00000-of-00001.parquet").write_bytes((folder / "train-00000-of-00001.parquet").read_bytes())
     with pytest.raises(InputError, match="several splits") as raised:
         hub_records(str(folder), revision="main", config=None, split=None, file=None)
     assert "train" in str(raised.value.remedy)
-    assert len(hub_records(str(folder), revision="main", config=None, split="test", file=None)) == 2
+    assert len(hub_records(str(folder), revision="main", config=None, split="test", file=None).records) == 2
+
+
+def test_a_file_of_a_hub_repository_is_pinned_to_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "datasets--made-up--facts"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    (cached / "snapshots" / commit / "data").mkdir(parents=True)
+    shutil.copy(FOLDER / "counterfact.json", cached / "snapshots" / commit / "data")
+    spec = {"dataset": "counterfact", "hub": "made-up/facts", "file": "data/counterfact.json"}
+    found = read_dataset(DatasetSpec(revision="main", **spec))
+    assert found.commit == commit
+    assert found.records == read("counterfact", FOLDER / "counterfact.json")
+    assert read_dataset(DatasetSpec(revision=commit, **spec)).records == found.records
+    # What the library calls the files of a data set it reads itself.
+    assert _commit_in([f"hf://datasets/made-up/facts@{commit}/data/train.parquet"]) == commit
+    with pytest.raises(InputError, match="cannot be read from the hub"):
+        read_dataset(DatasetSpec(revision="v2", **spec))
 
 
 @pytest.mark.parametrize("file", [None, "multi_counterfact.json"])

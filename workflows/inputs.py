@@ -103,7 +103,8 @@ class Inputs:
     def stream(self, spec: StreamSpec, seed: int, *, where: str) -> ResolvedStream:
         """Find a stream, read it and put it in order; raises InputError where it is missing, wrong or too short.
 
-        The stream that comes back names its file by what it hashes to, which a replica checks before it edits.
+        The stream that comes back names its file by what it hashes to, which a replica checks before it edits, and
+        a hub id by the commit that was found.
         """
         located = spec.located(lambda path: str(resolve_path(path, self.folder)))
         key = (located, seed if spec.is_seeded else None)
@@ -113,7 +114,8 @@ class Inputs:
                 requests = stream_of(dataset.records, located, seed)
             except InputError as error:
                 raise InputError(error.what, where=f"{where}: {error.where}", remedy=error.remedy) from error
-            pinned = located.model_copy(update={"sha256": dataset.sha256})
+            revision = dataset.commit or located.revision
+            pinned = located.model_copy(update={"sha256": dataset.sha256, "revision": revision})
             encoded = [self._encode(request) for request in requests]
             digests = EncodedRequest.digest(encoded), EncodedRequest.generation_digest(encoded)
             self._streams[key] = ResolvedStream(pinned, *digests)

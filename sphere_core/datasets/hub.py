@@ -1,7 +1,8 @@
 """Records of a data set on the Hugging Face hub, at a pinned revision; no script of a repository is ever run."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
@@ -9,9 +10,19 @@ from huggingface_hub import hf_hub_download
 from sphere_core.datasets.files import read_records
 from sphere_core.errors import InputError
 
-__all__ = ["check_hub_id", "hub_records"]
+__all__ = ["HubRecords", "check_hub_id", "hub_records"]
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+# Where a cached file, or the address of a hub file, names the commit it is of.
+_COMMIT = re.compile(r"(?:/snapshots/|@)([0-9a-f]{40})/")
+
+
+@dataclass(frozen=True)
+class HubRecords:
+    """Records of a hub data set, and the commit they are of where the libraries say it."""
+
+    records: list[Mapping[str, object]]
+    commit: str | None
 
 
 def check_hub_id(hub: str) -> None:
@@ -24,9 +35,7 @@ def check_hub_id(hub: str) -> None:
         )
 
 
-def hub_records(
-    hub: str, *, revision: str, config: str | None, split: str | None, file: str | None
-) -> list[Mapping[str, object]]:
+def hub_records(hub: str, *, revision: str, config: str | None, split: str | None, file: str | None) -> HubRecords:
     """Return the records of a hub data set: one `file` of its repository as it is, or a `split` through `datasets`.
 
     Both are looked for in the local cache when the hub cannot be reached. Raises InputError where neither has
@@ -35,7 +44,8 @@ def hub_records(
     where = f"{hub} at {revision}"
     try:
         if file is not None:
-            return read_records(Path(hf_hub_download(hub, file, repo_type="dataset", revision=revision)))
+            path = hf_hub_download(hub, file, repo_type="dataset", revision=revision)
+            return HubRecords(read_records(Path(path)), _commit_in([path]))
         return _split(hub, revision, config, split, where)
     except (OSError, ValueError, RuntimeError) as error:
         # What the libraries raise for "not found", "offline", "a script" and "which split?" shares no other base.
@@ -48,15 +58,20 @@ def hub_records(
         ) from error
 
 
-def _split(
-    hub: str, revision: str | None, config: str | None, split: str | None, where: str
-) -> list[Mapping[str, object]]:
+def _split(hub: str, revision: str | None, config: str | None, split: str | None, where: str) -> HubRecords:
     # Imported here: a second of import time that a local file need not pay.
     from datasets import Dataset, load_dataset
 
     loaded = load_dataset(hub, name=config, revision=revision, split=split)
-    if isinstance(loaded, Dataset):
-        return list(loaded.to_list())
-    if len(loaded) > 1:
-        raise InputError("the data set has several splits", where=where, remedy=f"give 'split': {', '.join(loaded)}")
-    return list(next(iter(loaded.values())).to_list())
+    if not isinstance(loaded, Dataset):
+        if len(loaded) > 1:
+            raise InputError(
+                "the data set has several splits", where=where, remedy=f"give 'split': {', '.join(loaded)}"
+            )
+        loaded = next(iter(loaded.values()))
+    return HubRecords(loaded.to_list(), _commit_in(loaded.info.download_checksums or ()))
+
+
+def _commit_in(places: Iterable[str]) -> str | None:
+    found = {match[1] for place in places if (match := _COMMIT.search(place))}
+    return found.pop() if len(found) == 1 else None

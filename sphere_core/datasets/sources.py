@@ -73,10 +73,11 @@ class DatasetSpec(BaseModel):
 
 @dataclass(frozen=True)
 class Dataset:
-    """The records of a data set in file order, and the sha256 of the file they stood in, where there was one."""
+    """The records of a data set in file order, and what pins them: the sha256 of their file, or the hub's commit."""
 
     records: tuple[Record, ...]
     sha256: str | None
+    commit: str | None
 
 
 def read_dataset(spec: DatasetSpec) -> Dataset:
@@ -89,7 +90,7 @@ def read_dataset(spec: DatasetSpec) -> Dataset:
             where=spec.source,
             remedy="fetch the file again, or change 'sha256' if this is the file you mean",
         )
-    raw = _raw_records(spec)
+    raw, commit = _raw_records(spec)
     if spec.records not in (None, len(raw)):
         raise InputError(
             f"the data set has {len(raw)} records, not the {spec.records} that are asked for",
@@ -100,13 +101,15 @@ def read_dataset(spec: DatasetSpec) -> Dataset:
     records = schema.read(raw, spec.source)
     if spec.snippets is not None:
         records = with_snippets(records, raw, Path(spec.snippets))
-    return Dataset(tuple(records), digest)
+    return Dataset(tuple(records), digest, commit)
 
 
-def _raw_records(spec: DatasetSpec) -> Sequence[Mapping[str, object]]:
+def _raw_records(spec: DatasetSpec) -> tuple[Sequence[Mapping[str, object]], str | None]:
+    """Return the records as they stand, and the commit of the hub they are of."""
     if spec.path is not None:
-        return read_records(Path(spec.path))
-    if spec.hub is not None:
-        check_hub_id(spec.hub)
-        return hub_records(spec.hub, revision=str(spec.revision), config=spec.config, split=spec.split, file=spec.file)
-    return edit_records(shipped_world())
+        return read_records(Path(spec.path)), None
+    if spec.hub is None:
+        return edit_records(shipped_world()), None
+    check_hub_id(spec.hub)
+    found = hub_records(spec.hub, revision=str(spec.revision), config=spec.config, split=spec.split, file=spec.file)
+    return found.records, found.commit
