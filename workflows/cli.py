@@ -21,6 +21,7 @@ COMMANDS = {
     "run": ("run", "Run a sweep: edit, score every checkpoint, gather rows, print the table."),
     "status": ("status", "Show where each trajectory of a sweep stands, from its files alone."),
     "table": ("table", "Print the results table: means and spread over seeds."),
+    "retention": ("retention", "Follow every edit over the checkpoints: curves, cohorts, survival."),
     "methods": ("methods", "List the methods, or show one with its hyperparameters and their sources."),
     "edit": ("edit", "Run one trajectory in this process: one checkpoint a batch."),
     "export": ("export", "Write an edited model as a plain Hugging Face folder, or its edited weights alone."),
@@ -40,6 +41,7 @@ Examples:
   sphere plan examples/quickstart.yaml     what would run, what is done
   sphere status runs/quickstart            where each trajectory stands
   sphere table runs/quickstart             the results so far
+  sphere retention runs/quickstart curve   what was kept and forgotten
   sphere methods memit+sphere              what a method is made of
 """
 

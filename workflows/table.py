@@ -16,7 +16,16 @@ from workflows.plan import SweepPlan, TrajectoryPlan
 from workflows.row_files import read_rows
 from workflows.state import SweepState, TrajectoryState, derive_state, scan
 
-__all__ = ["UNEDITED", "Cell", "ResultsTable", "TableRow", "column_group", "results_table"]
+__all__ = [
+    "UNEDITED",
+    "Cell",
+    "ResultsTable",
+    "TableRow",
+    "column_group",
+    "number_text",
+    "results_table",
+    "stream_name",
+]
 
 UNEDITED = "(unedited)"
 _EDIT_METRICS = (
@@ -64,7 +73,7 @@ class Cell:
             return "collapsed" if self.collapsed == self.n else f"collapsed {self.collapsed}/{self.n}"
         if self.mean is None:
             return "–"
-        return _number(self.mean) + (f" ± {_number(self.sd)}" if self.sd is not None else "")
+        return number_text(self.mean) + (f" ± {number_text(self.sd)}" if self.sd is not None else "")
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> Resul
 def _rows(plan: SweepPlan, grouped: dict[tuple[str, str, str, int | None], dict[str, Cell]]) -> list[TableRow]:
     planned: dict[tuple[str, str, str], int] = {}
     for trajectory in plan.trajectories:
-        key = (trajectory.model, _stream(trajectory), trajectory.title)
+        key = (trajectory.model, stream_name(trajectory), trajectory.title)
         planned[key] = planned.get(key, 0) + 1
     places: dict[tuple[str, str, str], int] = {}
     order = {(model, stream): place for place, (model, stream, _) in enumerate(reversed(planned))}
@@ -132,7 +141,7 @@ def _aggregate(rows: pa.Table, plan: SweepPlan, state: SweepState, *, by_edits: 
             {
                 "trajectory_id": found.plan.id,
                 "model": found.plan.model,
-                "stream": _stream(found.plan),
+                "stream": stream_name(found.plan),
                 "method": found.plan.title,
                 "last": found.collapsed_at if found.collapsed_at is not None else found.plan.edits,
             }
@@ -158,7 +167,7 @@ _BASE_COLUMNS = ("model", "stream", "method", "model_digest", "dtype", "evaluato
 
 def _base_records(plan: SweepPlan) -> list[dict[str, str]]:
     """Return the unedited model's place in each stream: its own scores, or those every stream shares."""
-    streams = {(t.model, t.model_digest, t.dtype, _stream(t), t.stream_digest) for t in plan.trajectories}
+    streams = {(t.model, t.model_digest, t.dtype, stream_name(t), t.stream_digest) for t in plan.trajectories}
     records: dict[tuple[str, ...], dict[str, str]] = {}
     for base in plan.bases:
         for model, digest, dtype, stream, stream_digest in sorted(streams):
@@ -169,7 +178,8 @@ def _base_records(plan: SweepPlan) -> list[dict[str, str]]:
     return list(records.values())
 
 
-def _stream(plan: TrajectoryPlan) -> str:
+def stream_name(plan: TrajectoryPlan) -> str:
+    """Return how tables call a trajectory's stream."""
     return f"{plan.dataset}, {plan.order}, {plan.edits} edits in batches of {plan.batch_size}"
 
 
@@ -197,6 +207,7 @@ def column_group(column: str) -> str:
     return protocol if metric in _EDIT_METRICS else _MODEL_GROUP
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
+    """Return a number as tables show it: three decimals, or an exponent where those say nothing."""
     plain = value == 0 or 0.0005 <= abs(value) < 100_000
     return f"{value:.3f}" if plain else f"{value:.1e}"

@@ -1,4 +1,4 @@
-"""Writing a results table as Markdown, CSV or Parquet."""
+"""Writing results as Markdown, CSV or Parquet."""
 
 import csv
 import io
@@ -7,9 +7,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflows.state import TrajectoryState
-from workflows.table import ResultsTable, TableRow, column_group
+from workflows.table import ResultsTable, TableRow, column_group, number_text
 
-__all__ = ["markdown_pipes", "table_csv", "table_markdown", "table_parquet"]
+__all__ = [
+    "arrow_csv",
+    "arrow_markdown",
+    "arrow_parquet",
+    "markdown_pipes",
+    "table_csv",
+    "table_markdown",
+    "table_parquet",
+]
+
+# Told in the heading where all rows agree, so that the columns that differ have room.
+_HEADING_COLUMNS = ("model", "stream", "dataset")
 
 
 def table_markdown(table: ResultsTable, *, width: int | None = None) -> str:
@@ -80,20 +91,51 @@ def missing_line(state: TrajectoryState) -> str:
 
 def table_csv(table: ResultsTable) -> str:
     """Return the table as CSV: mean, sd, n and the number of collapsed seeds of each column."""
-    sink = io.StringIO()
-    flat = table_arrow(table)
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(flat.column_names)
-    for record in flat.to_pylist():
-        writer.writerow(["" if value is None else value for value in record.values()])
-    return sink.getvalue()
+    return arrow_csv(table_arrow(table))
 
 
 def table_parquet(table: ResultsTable) -> bytes:
     """Return the same columns as the CSV as Parquet bytes."""
-    sink = io.BytesIO()
-    pq.write_table(table_arrow(table), sink, compression="zstd")
+    return arrow_parquet(table_arrow(table))
+
+
+def arrow_csv(table: pa.Table) -> str:
+    """Return any table as CSV, what is missing as nothing."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(table.column_names)
+    for record in table.to_pylist():
+        writer.writerow(["" if value is None else value for value in record.values()])
     return sink.getvalue()
+
+
+def arrow_parquet(table: pa.Table) -> bytes:
+    """Return any table as Parquet bytes."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def arrow_markdown(table: pa.Table, *, shown: int | None) -> str:
+    """Return any table as Markdown, its first `shown` rows (None: all); names that all rows share stand above it."""
+    shared = [
+        name for name in _HEADING_COLUMNS if name in table.column_names and len(set(table[name].to_pylist())) == 1
+    ]
+    heading = "; ".join(str(table[name][0].as_py()) for name in shared)
+    kept = table.drop_columns(shared)
+    lines = [[_cell(value) for value in record.values()] for record in kept.slice(0, shown).to_pylist()]
+    parts = [*([heading, ""] if heading else []), markdown_pipes(kept.column_names, lines)]
+    if shown is not None and table.num_rows > shown:
+        parts.append(f"\n{table.num_rows - shown} more rows: ask for --format csv or parquet, or for --out FILE")
+    return "\n".join(parts) + "\n"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number_text(value) if isinstance(value, float) else str(value)
 
 
 def table_arrow(table: ResultsTable) -> pa.Table:

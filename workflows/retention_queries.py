@@ -1,0 +1,218 @@
+"""What `sphere retention` asks of the stored probes: one query a table, in DuckDB's SQL.
+
+`PROBES` stands for the Parquet files of the sweep's scored probes, `trajectories` for the plan (`workflows.retention`
+makes both). `answers` has one row an edit and checkpoint that asked it; `lives` one row an edit.
+"""
+
+__all__ = ["ANSWERS", "LIVES", "MACROS", "MEASURES", "QUERIES"]
+
+# What a probe's answer is worth under each measure; both are 0 or 1.
+MEASURES = {"argmax": "(correct = tokens)::INT", "probability": "won::INT"}
+
+# Wilson's interval of a share p of n at 95 % (Wilson, JASA 22, 1927).
+MACROS = """
+CREATE MACRO wilson_mid(p, n) AS (p + 1.959964^2 / (2 * n)) / (1 + 1.959964^2 / n);
+CREATE MACRO wilson_half(p, n) AS
+    1.959964 / (1 + 1.959964^2 / n) * sqrt(p * (1 - p) / n + 1.959964^2 / (4 * n^2));
+CREATE MACRO low(p, n) AS CASE WHEN p * n IS NOT NULL THEN greatest(0, wilson_mid(p, n) - wilson_half(p, n)) END;
+CREATE MACRO high(p, n) AS CASE WHEN p * n IS NOT NULL THEN least(1, wilson_mid(p, n) + wilson_half(p, n)) END;
+"""
+
+# An edit is written with its batch; its age counts the edits written after that batch.
+ANSWERS = """
+CREATE TABLE answers AS
+SELECT t.*, p.edits, p.edit,
+       least(ceil(p.edit / t.batch_size)::INT * t.batch_size, t.planned) AS written,
+       p.edits - written AS age,
+       avg({worth}) AS success,
+       avg(p.contrast_nll_mean - p.nll_mean) AS margin,
+       bool_and(p.finite AND coalesce(p.contrast_finite, true)) AS finite
+FROM ({probes}) AS p JOIN trajectories AS t USING (trajectory_id)
+WHERE p.role = '{role}' AND p.protocol = '{protocol}' AND ({worth}) IS NOT NULL
+GROUP BY ALL
+"""
+
+# Immediate: at the first checkpoint that stands at or after the edit's batch. Final: at the trajectory's last one. An
+# edit that a later one contradicts is asked no more and has no final answer; one left out of a sample has a gap.
+LIVES = """
+CREATE TABLE lives AS
+WITH checkpoints AS (SELECT DISTINCT trajectory_id, edits FROM answers),
+ends AS (SELECT trajectory_id, max(edits) AS last FROM checkpoints GROUP BY ALL),
+installs AS (
+    SELECT w.trajectory_id, w.written, min(c.edits) AS installed_at
+    FROM (SELECT DISTINCT trajectory_id, written FROM answers) AS w
+    JOIN checkpoints AS c ON c.trajectory_id = w.trajectory_id AND c.edits >= w.written
+    GROUP BY ALL
+),
+told AS (
+    SELECT a.*, i.installed_at, e.last, a.success = 1 AS is_right,
+           max(a.edits) FILTER (a.success = 1) OVER (PARTITION BY a.trajectory_id, a.edit) AS last_right
+    FROM answers AS a JOIN installs AS i USING (trajectory_id, written) JOIN ends AS e USING (trajectory_id)
+)
+SELECT trajectory_id, edit, any_value(written) AS written, any_value(installed_at) AS installed_at,
+       any_value(last) AS last_checkpoint,
+       bool_or(is_right) FILTER (edits = installed_at) AS installed,
+       max(margin) FILTER (edits = installed_at) AS strength,
+       bool_or(is_right) FILTER (edits = last) AS kept,
+       max(margin) FILTER (edits = last) AS final_margin,
+       CASE WHEN installed THEN min(edits) FILTER (NOT is_right AND edits > installed_at) END AS first_lost,
+       any_value(last_right) AS last_right,
+       bool_and(finite) AS finite
+FROM told GROUP BY trajectory_id, edit
+"""
+
+_CURVE = """
+WITH seeds AS (
+    SELECT place, model, stream, method, trajectory_id, edits, avg(success) AS share, avg(margin) AS margin,
+           count(*)::INT AS n, bool_and(finite) AS finite
+    FROM answers GROUP BY ALL
+),
+pooled AS (
+    SELECT min(place) AS place, model, stream, method, edits, count(*) AS seeds, sum(n)::INT AS n,
+           CASE WHEN bool_and(finite) THEN sum(share * n) / sum(n) END AS rate,
+           CASE WHEN bool_and(finite) THEN stddev_samp(share) END AS sd_over_seeds,
+           CASE WHEN bool_and(finite) THEN avg(margin) END AS margin,
+           count(*) FILTER (NOT finite) AS collapsed
+    FROM seeds GROUP BY model, stream, method, edits
+)
+SELECT model, stream, method, edits, seeds, n, rate, low(rate, n) AS low, high(rate, n) AS high, sd_over_seeds,
+       margin, collapsed
+FROM pooled ORDER BY place, edits
+"""
+
+_COHORTS = """
+WITH cohorts AS (
+    SELECT *, 'all' AS cohort FROM answers
+    UNION ALL SELECT *, 'first ' || $cohort FROM answers WHERE edit <= $cohort
+    UNION ALL SELECT *, 'latest ' || $cohort FROM answers WHERE edit > edits - $cohort
+),
+pooled AS (
+    SELECT min(place) AS place, model, stream, method, edits, cohort, count(DISTINCT seed) AS seeds,
+           count(*)::INT AS n, CASE WHEN bool_and(finite) THEN avg(success) END AS rate
+    FROM cohorts GROUP BY model, stream, method, edits, cohort
+)
+SELECT model, stream, method, edits, cohort, seeds, n, rate, low(rate, n) AS low, high(rate, n) AS high
+FROM pooled ORDER BY place, edits, cohort
+"""
+
+_AGES = """
+WITH binned AS (SELECT *, ($batches * batch_size)::INT AS width, (age // width * width)::INT AS age_from FROM answers),
+pooled AS (
+    SELECT min(place) AS place, model, stream, method, edits, age_from, age_from + width - 1 AS age_to,
+           count(DISTINCT seed) AS seeds, count(*)::INT AS n,
+           CASE WHEN bool_and(finite) THEN avg(success) END AS rate
+    FROM binned GROUP BY model, stream, method, edits, age_from, width
+)
+SELECT model, stream, method, edits, age_from, age_to, seeds, n, rate, low(rate, n) AS low, high(rate, n) AS high
+FROM pooled ORDER BY place, edits, age_from
+"""
+
+# A cohort is what was written between two checkpoints; its curve is the share still right at each checkpoint since.
+# The area is divided by the span, so that 1 is an edit never lost; a cohort seen once has none.
+_AREAS = """
+WITH curves AS (
+    SELECT a.trajectory_id, l.installed_at AS cohort, a.edits, avg(a.success) AS rate, count(*)::INT AS n,
+           bool_and(a.finite) AS finite
+    FROM answers AS a JOIN lives AS l USING (trajectory_id, edit) GROUP BY ALL
+),
+steps AS (
+    SELECT *, lead(edits) OVER w - edits AS span, (rate + lead(rate) OVER w) / 2 * span AS area
+    FROM curves WINDOW w AS (PARTITION BY trajectory_id, cohort ORDER BY edits)
+),
+areas AS (
+    SELECT trajectory_id, cohort, max(n) AS n, arg_min(rate, edits) AS immediate,
+           CASE WHEN bool_and(finite) THEN arg_max(rate, edits) END AS final,
+           CASE WHEN bool_and(finite) THEN sum(area) / sum(span) END AS auc
+    FROM steps GROUP BY ALL
+)
+"""
+
+_AUC = (
+    _AREAS
+    + """
+SELECT model, stream, method, cohort, count(*) AS seeds, sum(n)::INT AS n, avg(immediate) AS immediate,
+       CASE WHEN count(final) = count(*) THEN avg(final) END AS final,
+       CASE WHEN count(final) = count(*) THEN avg(auc) END AS auc,
+       CASE WHEN count(final) = count(*) THEN stddev_samp(auc) END AS auc_sd
+FROM areas JOIN trajectories USING (trajectory_id) GROUP BY model, stream, method, cohort
+ORDER BY min(place), cohort
+"""
+)
+
+# Shares are of all seeds' edits, with Wilson's interval; `monotone`: of the edits lost, those never right again. A
+# trajectory that has collapsed takes away the numbers of its line; `collapsed` counts them.
+_ENDS = (
+    _AREAS
+    + """,
+whole AS (
+    SELECT trajectory_id, CASE WHEN count(final) = count(*) THEN avg(auc) END AS auc FROM areas GROUP BY ALL
+),
+ends AS (
+    SELECT trajectory_id, any_value(last_checkpoint) AS edits, avg(installed::INT) AS immediate,
+           avg(kept::INT) AS final, count(kept) AS n,
+           count(*) FILTER (installed AND kept IS NOT NULL) AS installed,
+           count(*) FILTER (installed AND NOT kept) AS lost,
+           count(*) FILTER (first_lost IS NOT NULL) AS ever_lost,
+           count(*) FILTER (last_right < first_lost) AS never_back,
+           bool_and(finite) AS finite
+    FROM lives GROUP BY ALL
+)
+"""
+)
+
+_SUMMARY = (
+    _ENDS
+    + """
+SELECT model, stream, method, count(*) AS seeds, avg(immediate) AS immediate,
+       CASE WHEN bool_and(finite) THEN avg(final) END AS final,
+       CASE WHEN bool_and(finite) THEN stddev_samp(final) END AS final_sd,
+       CASE WHEN bool_and(finite) THEN sum(lost) / sum(installed) END AS forgotten,
+       low(sum(lost) / sum(installed), CASE WHEN bool_and(finite) THEN sum(installed) END) AS low,
+       high(sum(lost) / sum(installed), CASE WHEN bool_and(finite) THEN sum(installed) END) AS high,
+       sum(never_back) / nullif(sum(ever_lost), 0) AS monotone,
+       CASE WHEN bool_and(finite) THEN avg(auc) END AS auc,
+       CASE WHEN bool_and(finite) THEN stddev_samp(auc) END AS auc_sd,
+       count(*) FILTER (NOT finite) AS collapsed
+FROM ends JOIN whole USING (trajectory_id) JOIN trajectories USING (trajectory_id)
+GROUP BY model, stream, method ORDER BY min(place)
+"""
+)
+
+_ORDER = (
+    _ENDS
+    + """
+SELECT model, dataset, edits, method, "order", count(*) AS seeds, avg(immediate) AS immediate,
+       CASE WHEN bool_and(finite) THEN avg(final) END AS final,
+       CASE WHEN bool_and(finite) THEN stddev_samp(final) END AS final_sd,
+       low(sum(final * n) / sum(n), CASE WHEN bool_and(finite) THEN sum(n) END) AS low,
+       high(sum(final * n) / sum(n), CASE WHEN bool_and(finite) THEN sum(n) END) AS high,
+       CASE WHEN bool_and(finite) THEN avg(auc) END AS auc, count(*) FILTER (NOT finite) AS collapsed
+FROM ends JOIN whole USING (trajectory_id) JOIN trajectories USING (trajectory_id)
+GROUP BY model, dataset, edits, method, "order" ORDER BY model, dataset, min(place), "order"
+"""
+)
+
+_SURVIVAL = """
+SELECT a.model, a.stream, a.method, a.seed, a.edit, a.written, a.edits, a.age, a.success = 1 AS is_right, a.margin,
+       l.installed, l.strength, a.finite
+FROM answers AS a JOIN lives AS l USING (trajectory_id, edit)
+ORDER BY a.place, a.edit, a.edits
+"""
+
+_EDITS = """
+SELECT model, stream, method, seed, edit, c.case_id, written, installed_at, installed, strength, first_lost,
+       last_right, kept, final_margin, finite
+FROM lives JOIN trajectories USING (trajectory_id) LEFT JOIN cases AS c USING (trajectory_id, edit)
+ORDER BY place, edit
+"""
+
+QUERIES = {
+    "summary": _SUMMARY,
+    "curve": _CURVE,
+    "cohorts": _COHORTS,
+    "ages": _AGES,
+    "auc": _AUC,
+    "order": _ORDER,
+    "edits": _EDITS,
+    "survival": _SURVIVAL,
+}
