@@ -67,6 +67,12 @@ def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[E
             where=f"{spec.source}, key conflicts",
             remedy="leave 'conflicts' out: a multi-hop question hangs on all edits of its record",
         )
+    if len({request.case_id for request in requests}) < len(requests):
+        raise InputError(
+            "conflicts need case ids that are unique: what is contradicted is named by them",
+            where=f"{spec.source}, field case_id",
+            remedy="number the records, or leave case_id out",
+        )
     pool = [request for record in records for request in record.requests]
     return tuple(with_conflicts(requests, spec.conflicts, pool=pool, edits=spec.edits, seed=seed))
 

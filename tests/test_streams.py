@@ -182,7 +182,12 @@ def test_conflicts_contradict_at_their_distance(order: str, seed: int) -> None:
     assert stream != world(order, seed + 1, conflicts={"share": 0.2, "distance": 30})
 
 
-def test_conflicts_that_cannot_be_had() -> None:
+def test_conflicts_that_cannot_be_had(tmp_path: Path) -> None:
+    facts = tmp_path / "facts.csv"
+    facts.write_text("case_id,prompt,subject,target_new\n" + "7,Ilka Torm plays,Ilka Torm,harp\n" * 3)
+    twice = StreamSpec(dataset="facts", path=str(facts), edits=3, conflicts=Conflicts(share=0.3, distance=1))
+    with pytest.raises(InputError, match="case ids that are unique"):
+        load_stream(twice, 0)
     with pytest.raises(InputError, match="do not fit into 10 edits"):
         world(edits=10, conflicts={"share": 0.5, "distance": 9})
     path = str(FOLDER / "mquake_cf.json")

@@ -103,8 +103,7 @@ class Inputs:
     def stream(self, spec: StreamSpec, seed: int, *, where: str) -> ResolvedStream:
         """Find a stream, read it and put it in order; raises InputError where it is missing, wrong or too short.
 
-        The stream that comes back names its file by what it hashes to, which a replica checks before it edits, and
-        a hub id by the commit that was found.
+        The stream that comes back records what its file hashes to, and of a hub id the commit that was found.
         """
         located = spec.located(lambda path: str(resolve_path(path, self.folder)))
         key = (located, seed if spec.is_seeded else None)

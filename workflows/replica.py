@@ -68,7 +68,7 @@ class ModelReplica:
         self._listener = listener
         self._progress = ReplicaProgress()
         self._stopping = threading.Event()
-        self._streams: OrderedDict[str, tuple[EditRequest, ...]] = OrderedDict()
+        self._streams: OrderedDict[tuple[str, str | None], tuple[EditRequest, ...]] = OrderedDict()
         self._evaluators: dict[str, Evaluator] = {}
         self._scoring_moments: tuple[str, SecondMoments] | None = None
 
@@ -166,19 +166,20 @@ class ModelReplica:
 
     def _requests(self, spec: TrajectorySpec) -> tuple[EditRequest, ...]:
         """Return a trajectory's stream, checked against its digest; a few streams are kept."""
-        if spec.stream_digest not in self._streams:
-            requests = load_stream(spec.stream, spec.seed)
-            found = (requests_digest(requests), generation_digest(requests))
-            if found != (spec.stream_digest, spec.generation_digest):
+        planned = (spec.stream_digest, spec.generation_digest)
+        if planned not in self._streams:
+            # What the plan recorded of the file is for people; what must be the same is the requests.
+            requests = load_stream(spec.stream.model_copy(update={"sha256": None}), spec.seed)
+            if (requests_digest(requests), generation_digest(requests)) != planned:
                 raise InputError(
                     "the data set is not the one the sweep was planned with",
-                    where=spec.stream.path or spec.stream.dataset,
+                    where=spec.stream.source,
                     remedy="restore it, or plan again: another stream is another trajectory",
                 )
-            self._streams[spec.stream_digest] = requests
+            self._streams[planned] = requests
             if len(self._streams) > _STREAMS_KEPT:
                 self._streams.popitem(last=False)
-        return self._streams[spec.stream_digest]
+        return self._streams[planned]
 
     def _evaluator(self, task: ScoreTask) -> Evaluator:
         key = canonical_json(dict(task.settings))
