@@ -177,12 +177,10 @@ def preset_names() -> list[str]:
 def preset_sources(name: str, editor: str, regularizers: tuple[str, ...]) -> dict[str, tuple[Any, str]]:
     """Return each value of one method in a preset with its source; raises InputError for an unknown preset or editor.
 
-    Sections are merged in the order `shared`, `editors.EDITOR`, `regularizers.NAME`, `combinations.EDITOR+NAME`.
+    `name` is a preset of the package or the path of a YAML file of the same form. Sections are merged in the order
+    `shared`, `editors.EDITOR`, `regularizers.NAME`, `combinations.EDITOR+NAME`.
     """
-    if name not in preset_names():
-        raise unknown_name("preset", name, preset_names())
-    text = resources.files("sphere_core.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    sections = yaml.safe_load(text)
+    sections = _sections(name)
     if editor not in sections["editors"]:
         raise unknown_name("editor", editor, sections["editors"], where=f"preset '{name}'")
     merged = {**sections["shared"], **sections["editors"][editor]}
@@ -190,6 +188,25 @@ def preset_sources(name: str, editor: str, regularizers: tuple[str, ...]) -> dic
         merged |= sections.get("regularizers", {}).get(regularizer, {})
         merged |= sections.get("combinations", {}).get(f"{editor}+{regularizer}", {})
     return {key: (entry["value"], _spelled_out(entry["source"], sections["sources"])) for key, entry in merged.items()}
+
+
+def _sections(name: str) -> Mapping[str, Any]:
+    if not name.endswith((".yaml", ".yml")):
+        if name not in preset_names():
+            raise unknown_name("preset", name, preset_names())
+        text = resources.files("sphere_core.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    elif Path(name).is_file():
+        text = Path(name).read_text(encoding="utf-8")
+    else:
+        raise InputError("preset file not found", where=name, remedy="check the path; 'sphere calibrate' writes one")
+    try:
+        sections = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"not valid YAML: {error}", where=name) from error
+    needed = ("sources", "shared", "editors")
+    if not isinstance(sections, dict) or any(not isinstance(sections.get(key), dict) for key in needed):
+        raise InputError(f"a preset has the sections {', '.join(needed)}", where=name, remedy="see sphere_core/presets")
+    return sections
 
 
 def _spelled_out(source: str, abbreviations: Mapping[str, str]) -> str:

@@ -26,6 +26,7 @@ COMMANDS = {
     "edit": ("edit", "Run one trajectory in this process: one checkpoint a batch."),
     "export": ("export", "Write an edited model as a plain Hugging Face folder, or its edited weights alone."),
     "apply": ("apply", "Make the edited model again from the base model and its edited weights."),
+    "calibrate": ("calibrate", "Find hyperparameters for a model without a preset, on held-out requests."),
     "doctor": ("doctor", "Check this machine, a model and a method before anything is loaded."),
     "submit": ("submit", "Submit a sweep to a Ray cluster as a job; a second time attaches to it."),
     "stop": ("stop", "Stop a submitted sweep; what it has published stays."),

@@ -68,6 +68,8 @@ def method_of(entry: MethodEntry, preset_name: str, folder: Path, *, where: str)
     """Return a method with its hyperparameters, from the preset or the entry's file, checked against each other."""
     method = resolve_method(entry.name, where=where)
     if entry.file is None:
+        if preset_name.endswith((".yaml", ".yml")):
+            preset_name = str(resolve_path(preset_name, folder))
         values = preset(preset_name, method.editor_name, method.regularizer_names, dict(entry.hyperparameters))
     else:
         from_file = read_hyperparameters(resolve_path(entry.file, folder))

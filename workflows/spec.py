@@ -40,7 +40,7 @@ class ModelEntry(_Part):
 
     source: str = Field(description="Folder, hub id, or `factworld` for the embedded model")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(description="The network's dtype; never taken from files")
-    preset: str = Field(description="Name of the hyperparameter preset that methods start from")
+    preset: str = Field(description="Preset that methods start from: a name, or a YAML file")
     revision: str | None = Field(default=None, description="Commit, tag or branch of a hub id; the commit is recorded")
     trust_remote_code: bool = Field(
         default=False, description="Run Python files that come with the model; they enter its digest"
