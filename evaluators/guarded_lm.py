@@ -1,20 +1,19 @@
 """The harness's Hugging Face model with a count of rows that say nothing: non-finite or all-equal logits."""
 
-import contextlib
 import copy
-import io
-import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
+from evaluators.quiet import quiet_harness
 from sphere_core.models import EditableModel
 
-__all__ = ["GuardedHFLM", "RowCounts", "guarded_lm", "quiet_harness", "tokenizer_for_harness"]
+__all__ = ["Encodings", "GuardedHFLM", "RowCounts", "guarded_lm", "tokenizer_for_harness"]
+
+_KEPT_TOKENS = 4_000_000
 
 
 @dataclass
@@ -37,12 +36,30 @@ class RowCounts:
         self.flat += int((low == high).any(dim=1).sum())
 
 
-class GuardedHFLM(HFLM):
-    """An `HFLM` that counts and shows no progress bars."""
+@dataclass
+class Encodings:
+    """Token ids of texts under one tokenizer, kept between checkpoints: they depend on nothing else.
 
-    def __init__(self, **options: Any) -> None:
+    Texts are no longer added once so many tokens are kept that they would crowd memory (about 150 MB).
+    """
+
+    ids: dict[tuple[str, bool | None], list[int]] = field(default_factory=dict)
+    tokens: int = 0
+
+    def add(self, key: tuple[str, bool | None], ids: list[int]) -> None:
+        """Keep the ids of a text, while there is room."""
+        if self.tokens < _KEPT_TOKENS:
+            self.ids[key] = ids
+            self.tokens += len(ids)
+
+
+class GuardedHFLM(HFLM):
+    """An `HFLM` that counts, encodes no text twice and shows no progress bars."""
+
+    def __init__(self, *, encodings: Encodings, **options: Any) -> None:
         super().__init__(**options)
         self.counts = RowCounts()
+        self._encodings = encodings
 
     def reset_counts(self) -> None:
         """Start counting anew."""
@@ -59,6 +76,22 @@ class GuardedHFLM(HFLM):
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
         """Generate, as the harness does."""
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **options: Any
+    ) -> list[int]:
+        """Encode a text, as the harness does."""
+        if left_truncate_len or options:
+            return super().tok_encode(string, add_special_tokens, left_truncate_len, **options)
+        found = self._encodings.ids.get((string, add_special_tokens))
+        if found is None:
+            found = super().tok_encode(string, add_special_tokens)
+            self._encodings.add((string, add_special_tokens), found)
+        return list(found)
+
+    def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **options: Any) -> list[Any]:
+        # Whole texts come here with the bar switched on.
+        return super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
 
     def _model_call(self, *args: Any, **options: Any) -> torch.Tensor:
         logits: torch.Tensor = super()._model_call(*args, **options)
@@ -103,12 +136,21 @@ class _FiniteSteps(LogitsProcessor):
         return int(rows.sum())
 
 
-def guarded_lm(model: EditableModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int) -> GuardedHFLM:
-    """Wrap the live network; `tokenizer` must be one that the harness may change.
+def guarded_lm(
+    model: EditableModel, tokenizer: PreTrainedTokenizerBase, encodings: Encodings, *, batch_size: int
+) -> GuardedHFLM:
+    """Wrap the live network; `tokenizer` must be one that the harness may change, `encodings` those of its texts.
 
     Likelihoods are taken in fp32 whatever the network's dtype: in half precision choices tie by rounding.
     """
-    return GuardedHFLM(pretrained=model.network, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")
+    with quiet_harness():
+        return GuardedHFLM(
+            encodings=encodings,
+            pretrained=model.network,
+            tokenizer=tokenizer,
+            batch_size=batch_size,
+            softmax_dtype="float32",
+        )
 
 
 def tokenizer_for_harness(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -121,16 +163,3 @@ def tokenizer_for_harness(tokenizer: PreTrainedTokenizerBase) -> PreTrainedToken
     if own.pad_token_id is None:
         own.pad_token = own.eos_token or own.bos_token or own.convert_ids_to_tokens(0)
     return own
-
-
-@contextlib.contextmanager
-def quiet_harness() -> Iterator[None]:
-    """Silence the harness's progress bars, which have no switch, and its warning about live models."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-__all__ = ["kept_random_state"]
+__all__ = ["kept_random_state", "seeded"]
 
 
 @contextlib.contextmanager
@@ -22,3 +22,13 @@ def kept_random_state(device: torch.device) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw from `seed` inside, whoever draws and from whichever of the three states; put them back on leaving."""
+    with kept_random_state(device):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        yield

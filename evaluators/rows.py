@@ -15,7 +15,9 @@ from sphere_core.requests import EditRequest
 
 __all__ = [
     "Evaluator",
+    "FailedPart",
     "Health",
+    "KeptResults",
     "MissingPrevious",
     "Previous",
     "Score",
@@ -40,6 +42,18 @@ class Previous:
     weights: Mapping[str, torch.Tensor]
 
 
+class KeptResults(Protocol):
+    """Results that were found before, under keys that name everything they depend on."""
+
+    def read(self, key: str) -> bytes | None:
+        """Return what is kept under a key, or None."""
+        ...
+
+    def write(self, key: str, data: bytes) -> None:
+        """Keep a result for whoever asks for the same key."""
+        ...
+
+
 @dataclass(frozen=True)
 class MissingPrevious:
     """The checkpoint before is no longer kept: scores against it fail, for this reason."""
@@ -56,7 +70,8 @@ class Subject:
     is t; for the unedited model `requests` is the whole stream and `edits` is 0. `previous` is the wanted
     checkpoint before (None: the unedited model is what came before). `moments` are the second moments of the
     sites' inputs, where the sweep has them; the same object is handed on from checkpoint to checkpoint. Both are
-    there for evaluators that say that they read them.
+    there for evaluators that say that they read them. `kept`, where given, holds results of equal weights under equal
+    settings.
     """
 
     model: EditableModel
@@ -64,6 +79,7 @@ class Subject:
     edits: int
     previous: Previous | MissingPrevious | None = None
     moments: SecondMoments | None = None
+    kept: KeptResults | None = None
 
 
 @dataclass(frozen=True)
@@ -80,9 +96,9 @@ class Score:
     """One number in long format.
 
     `value` is None if and only if `status` is not "ok": "collapsed" where the answers say nothing, "failed" where
-    the scorer raised; `reason` then says why. `stderr` is None where no closed form holds.
-    `n` counts what the value averages over (records, documents, entries); `nonfinite` and `tied` count what
-    was scored to get it (probes, documents, entries).
+    the scorer raised; `reason` then says why. `stderr`, and the 95 % interval from `ci_low` to `ci_high`, are None
+    where no closed form holds or none was asked for. `n` counts what the value averages over (records, documents,
+    entries); `nonfinite` and `tied` count what was scored to get it (probes, documents, entries).
     """
 
     metric: str
@@ -97,6 +113,8 @@ class Score:
     site: str | None = None
     task: str | None = None
     reason: str | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.status != "ok"):
@@ -104,14 +122,25 @@ class Score:
 
 
 @dataclass(frozen=True)
+class FailedPart:
+    """A part of an evaluation that raised; its rows have the status "failed" and the other parts' rows stand."""
+
+    part: str
+    error: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True)
 class Scored:
-    """What an evaluator found: scores, and the tables behind them by name (scored probes, documents, ...).
+    """What an evaluator found: scores, the tables behind them by name (scored probes, documents, ...), what failed.
 
     A table's columns are the evaluator's own; who was scored, by what, is added where it is stored.
     """
 
     rows: list[Score]
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
+    failures: tuple[FailedPart, ...] = ()
 
 
 @runtime_checkable
@@ -175,10 +204,15 @@ def make_score(
     part_collapsed: bool = False,
     site: str | None = None,
     task: str | None = None,
+    interval: tuple[float, float] | None = None,
 ) -> Score:
-    """Build a score; a collapsing health, a collapsed part or a non-finite value takes the number away."""
+    """Build a score; a collapsing health, a collapsed part or a non-finite value takes the number away.
+
+    `interval` is the 95 % confidence interval, where there is one.
+    """
     collapsed = part_collapsed or collapses(health) or not math.isfinite(value)
     kept_stderr = None if collapsed or stderr is None or not math.isfinite(stderr) else float(stderr)
+    low, high = (None, None) if collapsed or interval is None else interval
     return Score(
         metric=metric,
         protocol=protocol,
@@ -191,6 +225,8 @@ def make_score(
         higher_is_better=higher_is_better,
         site=site,
         task=task,
+        ci_low=low,
+        ci_high=high,
     )
 
 

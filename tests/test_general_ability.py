@@ -1,6 +1,5 @@
 """General ability through the real harness, on small tasks that the tiny model knows."""
 
-import json
 import random
 import shutil
 from pathlib import Path
@@ -9,128 +8,41 @@ import lm_eval
 import numpy as np
 import pytest
 import torch
-from eval_parts import BREAKERS, by_name, golden_requests, subject_of, tiny_llama
+from eval_parts import BREAKERS, golden_requests, subject_of, tiny_llama
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from task_parts import (
+    CHOICE,
+    HOT,
+    READING,
+    SAMPLED,
+    SCORED,
+    SCORER,
+    WRITE_BASE,
+    choice_rows,
+    evaluator,
+    know_folder,
+    named,
+    write_jsonl,
+)
 
-from evaluators import GeneralAbility, GeneralAbilitySettings, Score, Subject
-from evaluators.tasks_catalog import harness_version, shipped_suites
+from evaluators import Subject
+from evaluators.harness_tasks import harness_version
+from evaluators.suites import shipped_suites
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import canonical_json
 from sphere_core.models import EditableModel, load_model
 
-CHOICE = """\
-task: know_choice
-dataset_path: json
-dataset_kwargs: {data_files: {test: choice.jsonl}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: prompt
-doc_to_choice: choices
-doc_to_target: label
-metric_list:
-  - {metric: acc, aggregation: mean, higher_is_better: true}
-  - {metric: acc_norm, aggregation: mean, higher_is_better: true}
-metadata: {version: 1.0}
-"""
-WRITE = """\
-include: _base.yaml
-task: know_write
-metric_list:
-  - {metric: exact_match, aggregation: mean, higher_is_better: true}
-"""
-WRITE_BASE = """\
-dataset_path: json
-dataset_kwargs: {data_files: {test: data/write.jsonl}}
-test_split: test
-output_type: generate_until
-doc_to_text: prompt
-doc_to_target: answer
-generation_kwargs: {until: ["."], max_gen_toks: 5, do_sample: false}
-filter_list:
-  - name: none
-    filter: [{function: remove_whitespace}, {function: take_first}]
-metadata: {version: 1.0}
-"""
-SAMPLED = WRITE.replace("know_write", "know_sample").replace(
-    "metric_list:",
-    'generation_kwargs: {until: ["."], max_gen_toks: 3, do_sample: true, temperature: 1.0}\nmetric_list:',
-)
-SCORER = '''\
-def shares(doc, results):
-    """Share of the answer's letters that were written, and whether any were."""
-    wanted = set(doc["answer"])
-    return {"letters": len(set(results[0]) & wanted) / len(wanted), "some": float(results[0] != "")}
-'''
-SCORED = """\
-include: _base.yaml
-task: know_letters
-process_results: !function scorer.shares
-metric_list:
-  - {metric: letters, aggregation: mean, higher_is_better: true}
-  - {metric: some, aggregation: mean, higher_is_better: true}
-"""
-
-
-HOT = SCORED + "generation_kwargs: {until: ['.'], max_gen_toks: 5, do_sample: true, temperature: 5.0}\n"
-READING = """\
-task: know_reading
-dataset_path: json
-dataset_kwargs: {data_files: {test: data/write.jsonl}}
-test_split: test
-output_type: loglikelihood_rolling
-doc_to_text: ""
-doc_to_target: "{{prompt}} {{answer}}."
-metric_list:
-  - {metric: word_perplexity, aggregation: weighted_perplexity, higher_is_better: false}
-metadata: {version: 1.0}
-"""
-
-
-def write_jsonl(path: Path, rows: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-
-
-def choice_rows() -> list[dict]:
-    rows = []
-    for place, request in enumerate(golden_requests()):
-        true, new = request.target_true, request.target_new
-        # Every third label is wrong, and the right answer stands in both places.
-        choices = [true, new] if place % 2 else [new, true]
-        right = choices.index(true)
-        rows.append({"prompt": request.question, "choices": choices, "label": 1 - right if place % 3 == 0 else right})
-    return rows
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A suite of one multiple-choice and one generation task, with data files named relative to the YAML."""
-    suite = tmp_path / "know"
-    suite.mkdir()
-    (suite / "choice.yaml").write_text(CHOICE)
-    (suite / "write.yaml").write_text(WRITE)
-    (suite / "_base.yaml").write_text(WRITE_BASE)
-    (suite / "all.yaml").write_text("group: everything\ntask: [know_choice, know_write]\n")
-    write_jsonl(suite / "choice.jsonl", choice_rows())
-    answers = [{"prompt": r.question, "answer": r.target_true} for r in golden_requests()]
-    answers[0]["answer"] = "something else"
-    write_jsonl(suite / "data" / "write.jsonl", answers)
-    return suite
+    return know_folder(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def llama() -> EditableModel:
     """Shared by tests that leave its weights alone."""
     return tiny_llama()
-
-
-def evaluator(*tasks: Path | str, **settings: int) -> GeneralAbility:
-    return GeneralAbility(GeneralAbilitySettings(tasks=tuple(str(task) for task in tasks), **settings))
-
-
-def named(rows: list[Score]) -> dict[tuple[str, str | None], Score]:
-    return {(metric, task): row for (metric, _, task), row in by_name(rows).items()}
 
 
 def test_scores_their_errors_and_the_mean(llama: EditableModel, folder: Path) -> None:
@@ -160,7 +72,7 @@ def test_scores_are_the_harness_s_own(llama: EditableModel, folder: Path) -> Non
     theirs = lm_eval.evaluate(plain, config, bootstrap_iters=0)["results"]["know_choice"]
     for metric in ("acc", "acc_norm"):
         assert ours[metric, "know_choice"].value == theirs[f"{metric},none"]
-    assert ("general_mean", "choice.yaml") not in ours
+    assert ours["general_mean", "choice.yaml"].value == ours["acc", "know_choice"].value
 
 
 def absolute_choice(folder: Path) -> Path:
@@ -265,7 +177,8 @@ def test_perplexity_is_no_part_of_the_mean(llama: EditableModel, folder: Path) -
     found = named(evaluator(folder).score(subject_of(llama)).rows)
     row = found["word_perplexity", "know_reading"]
     assert 1 < row.value < 1e4
-    assert (row.stderr, row.n, row.higher_is_better) == (None, 24, False)
+    assert (row.n, row.higher_is_better) == (24, False)
+    assert row.ci_low < row.value < row.ci_high
     assert found["general_mean", "know"].n == 48
     assert ("top_answer_share", "know_reading") not in found
 
@@ -318,7 +231,7 @@ def test_changed_data_is_read_anew(llama: EditableModel, folder: Path) -> None:
 
 
 def test_wrong_tasks_are_refused(llama: EditableModel, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="task suite 'factwrld'"):
+    with pytest.raises(InputError, match="task 'factwrld'"):
         evaluator("factwrld")
     with pytest.raises(InputError, match="not found"):
         evaluator(tmp_path / "nowhere.yaml")

@@ -152,7 +152,7 @@ def wrong_moments(folder: Path, **arrays: np.ndarray) -> dict[str, Any]:
         ({"moments": {"corpus": "no.txt", "sentences": 5}}, "corpus file not found", "moments"),
         ({"moments": {"file": "no.npz"}}, "moments file not found", "no.npz"),
         ({"evaluators": {}}, "no evaluator", "evaluators"),
-        ({"evaluators": {"general": {"tasks": ["factwrld"]}}}, "unknown task suite", ""),
+        ({"evaluators": {"general": {"tasks": ["factwrld"]}}}, "unknown task 'factwrld'", ""),
         ({"evaluators": {"edit_quality": {"cohrt": 3}}}, "'cohrt'", "evaluators.edit_quality"),
         ({"methods": ["memit", {"name": "memit", "label": "same"}]}, "the same trajectory", "methods"),
     ],

@@ -176,12 +176,24 @@ class Inputs:
         return str(resolve_path(str(entry.corpus), self.folder))
 
     def located_tasks(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return evaluator settings with task files and folders made absolute; names of shipped suites stay."""
-        if not isinstance(settings.get("tasks"), list):
-            return dict(settings)
-        paths = {entry: resolve_path(entry, self.folder) for entry in settings["tasks"] if isinstance(entry, str)}
-        tasks = [str(paths[e]) if e in paths and paths[e].exists() else e for e in settings["tasks"]]
-        return {**settings, "tasks": tasks}
+        """Return evaluator settings with files and folders made absolute; names of suites and tasks stay."""
+        located = {**settings}
+        if isinstance(settings.get("tasks"), list):
+            located["tasks"] = [self._located_entry(entry) for entry in settings["tasks"]]
+        if isinstance(settings.get("include_path"), list):
+            located["include_path"] = [str(resolve_path(str(entry), self.folder)) for entry in settings["include_path"]]
+        if isinstance(settings.get("corpus"), str):
+            located["corpus"] = str(resolve_path(settings["corpus"], self.folder))
+        return located
+
+    def _located_entry(self, entry: Any) -> Any:
+        """Return an entry of `tasks`, a name or a mapping with one; a path that leads somewhere is made absolute."""
+        if isinstance(entry, dict) and isinstance(entry.get("task"), str):
+            return {**entry, "task": self._located_entry(entry["task"])}
+        if not isinstance(entry, str):
+            return entry
+        path = resolve_path(entry, self.folder)
+        return str(path) if path.exists() else entry
 
     def _corpus(self, entry: MomentsEntry, *, where: str) -> dict[str, str]:
         if entry.corpus == EMBEDDED_CORPUS:

@@ -11,6 +11,7 @@ __all__ = [
     "checkpoints_folder",
     "details_path",
     "error_path",
+    "kept_score_path",
     "lease_path",
     "moments_path",
     "progress_path",
@@ -88,6 +89,11 @@ def rows_path(kind: str, subject: str, evaluation_id: str) -> str:
 def details_path(table: str, subject: str, evaluation_id: str) -> str:
     """Return the file of a table behind one subject's rows: scored probes, documents, and the like."""
     return f"{DETAILS}/{table}/{subject}-{evaluation_id}.parquet"
+
+
+def kept_score_path(key: str) -> str:
+    """Return the file of a result that equal weights share; the key is a digest of all it depends on."""
+    return f"scores/{key[:2]}/{key}.parquet"
 
 
 def timing_path(stage: str, name: str) -> str:

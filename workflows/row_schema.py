@@ -4,7 +4,7 @@ import pyarrow as pa
 
 __all__ = ["ROW_SCHEMA", "SCHEMA_VERSION"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _COLUMNS = [
     ("schema_version", pa.int32(), False),
@@ -33,6 +33,8 @@ _COLUMNS = [
     # The number, its spread, and the answers behind it.
     ("value", pa.float64(), True),
     ("stderr", pa.float64(), True),
+    ("ci_low", pa.float64(), True),
+    ("ci_high", pa.float64(), True),
     ("n", pa.int64(), False),
     ("nonfinite", pa.int64(), False),
     ("tied", pa.int64(), False),

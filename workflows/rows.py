@@ -58,6 +58,8 @@ def encode_rows(shared: Subjecthood, scores: Sequence[Score]) -> bytes:
             "task": score.task,
             "value": score.value,
             "stderr": score.stderr,
+            "ci_low": score.ci_low,
+            "ci_high": score.ci_high,
             "n": score.n,
             "nonfinite": score.nonfinite,
             "tied": score.tied,

@@ -6,23 +6,41 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from evaluators import Evaluator, MissingPrevious, Previous, Subject
+from evaluators import Evaluator, MissingPrevious, Previous, Scored, Subject
 from sphere_core.checkpoints import checkpoints_in, read_checkpoint
 from sphere_core.errors import InputError
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest
 from sphere_core.storage import Storage
-from workflows.layout import checkpoints_folder, details_path, timing_path
+from workflows.layout import checkpoints_folder, details_path, kept_score_path, task_error_path, timing_path
 from workflows.plan import TrajectoryPlan
 from workflows.rows import Subjecthood, encode_rows, encode_table, publish_rows
 from workflows.tasks import ScoreTask
 
-__all__ = ["DamagedCheckpointError", "layers_to_open", "score_subject", "shared_columns"]
+__all__ = ["DamagedCheckpointError", "KeptScores", "layers_to_open", "score_subject", "shared_columns"]
 
 
 class DamagedCheckpointError(RuntimeError):
     """A checkpoint is not what its manifest says, or is gone."""
+
+
+class KeptScores:
+    """Results below a sweep's root that every trajectory with equal weights shares."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def read(self, key: str) -> bytes | None:
+        """Return what is kept under a key, or None."""
+        try:
+            return self._storage.read_bytes(kept_score_path(key))
+        except FileNotFoundError:
+            return None
+
+    def write(self, key: str, data: bytes) -> None:
+        """Keep a result."""
+        self._storage.write_bytes(kept_score_path(key), data)
 
 
 def layers_to_open(task: ScoreTask) -> tuple[int, ...]:
@@ -42,7 +60,8 @@ def score_subject(
 ) -> None:
     """Score a checkpoint or the unedited model and publish its rows.
 
-    `requests` is the whole stream; a checkpoint is asked about the edits it has been through. Raises
+    `requests` is the whole stream; a checkpoint is asked about the edits it has been through. A part that failed
+    leaves its error and traceback among the errors, and rows that say `failed`; the other parts' rows stand. Raises
     DamagedCheckpointError, and RuntimeError for an evaluator that leaves other weights behind than it found.
     """
     started = time.monotonic()
@@ -53,18 +72,32 @@ def score_subject(
         asked = tuple(requests)
     digest = model.weights_digest()
     previous = _previous(task, storage) if evaluator.reads_previous else None
-    scored = evaluator.score(Subject(model, asked, task.edits, previous, moments))
+    scored = evaluator.score(Subject(model, asked, task.edits, previous, moments, KeptScores(storage)))
     if model.weights_digest() != digest:
         raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the weights it was to score")
-    shared = shared_columns(task, digest)
-    # Row files are what says that a checkpoint is scored: the tables behind them come first.
-    for name, table in scored.tables.items():
-        path = details_path(name, task.subject_name, task.evaluation.id)
-        publish_rows(storage, path, encode_table(shared, table))
-    publish_rows(storage, task.rows_path, encode_rows(shared, scored.rows))
+    _publish(task, storage, shared_columns(task, digest), scored)
     seconds = {"seconds": round(time.monotonic() - started, 6), "rows": len(scored.rows)}
     path = timing_path(task.evaluation.kind, f"{task.subject_name}-{task.evaluation.id}")
     storage.write_bytes(path, json.dumps(seconds).encode())
+
+
+def _publish(task: ScoreTask, storage: Storage, shared: Subjecthood, scored: Scored) -> None:
+    """Write tables, then failures, then rows: row files are what says that a checkpoint is scored."""
+    tables = {details_path(name, task.subject_name, task.evaluation.id): table for name, table in scored.tables.items()}
+    for path, table in tables.items():
+        publish_rows(storage, path, encode_table(shared, table))
+    for part in scored.failures:
+        record = {
+            "task": f"{task.name} {part.part}",
+            "error": part.error,
+            "message": part.message,
+            "edits": task.edits,
+            "traceback": part.traceback,
+            # What stands without this part: with these files gone, the whole is scored again.
+            "redo": [task.rows_path, *tables],
+        }
+        storage.write_bytes(task_error_path(f"{task.name}-{part.part}"), json.dumps(record, indent=1).encode())
+    publish_rows(storage, task.rows_path, encode_rows(shared, scored.rows))
 
 
 def _weights(trajectory_id: str, edits: int, storage: Storage) -> Mapping[str, torch.Tensor]:

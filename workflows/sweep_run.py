@@ -108,6 +108,9 @@ def _forget_failures(sweep: Sweep, storage: Storage, state: SweepState) -> None:
     for found in state.trajectories:
         if found.error is not None:
             storage.delete(error_path(found.plan.id))
+    for record in state.task_errors:
+        for path in record.get("redo", []):
+            storage.delete(path)
     storage.delete("errors")
 
 

@@ -1,0 +1,125 @@
+"""Task YAMLs as files: what they say with their includes merged, and every file their scores depend on.
+
+In lm-eval a relative data file is looked for in the current directory; here it lies beside the YAML that names it.
+Task YAMLs may name Python scorers with `!function module.name`; such a module lies beside the YAML and is run, as
+lm-eval does: load only task folders you trust.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from sphere_core.errors import InputError
+from sphere_core.fingerprint import file_digest
+
+__all__ = ["is_local_data", "read_task_file", "require_sources", "source_digests", "task_config", "task_name"]
+
+_FUNCTION = re.compile(r"!function\s+[\"']?([\w.]+)\.\w+")
+
+
+def read_task_file(file: Path, *, resolve: bool = False) -> dict[str, object]:
+    """Return what one YAML says, includes not followed; `resolve` imports the Python scorers it names.
+
+    Raises InputError where it is no YAML or a scorer cannot be imported.
+    """
+    try:
+        return dict(load_yaml(file, resolve_func=resolve, recursive=False))
+    except yaml.YAMLError as error:
+        raise InputError(f"not valid YAML: {error}", where=str(file), remedy="mend the file") from error
+    except (ImportError, AttributeError, ValueError, OSError) as error:
+        raise InputError(f"the task file cannot be read: {error}", where=str(file)) from error
+
+
+def task_name(file: Path) -> str | None:
+    """Return the task a YAML defines; None for a base file that others include and for a group."""
+    raw = read_task_file(file)
+    name = raw.get("task")
+    return name if "group" not in raw and isinstance(name, str) else None
+
+
+def task_config(file: Path) -> dict[str, object]:
+    """Return a task's whole configuration: includes merged, local keys winning, data files absolute."""
+    raw = read_task_file(file, resolve=True)
+    merged: dict[str, object] = {}
+    for base in _included(file, raw):
+        base_config = task_config(base)
+        base_config.pop("task_list", None)
+        merged.update(base_config)
+    raw.pop("include", None)
+    options = raw.get("dataset_kwargs")
+    if isinstance(options, Mapping) and "data_files" in options and is_local_data({**merged, **raw}):
+        raw["dataset_kwargs"] = {**options, "data_files": _absolute(options["data_files"], file.parent)}
+    path = raw.get("dataset_path")
+    if isinstance(path, str) and (file.parent / path).is_dir():
+        raw["dataset_path"] = str((file.parent / path).resolve())
+    return {**merged, **raw}
+
+
+def is_local_data(config: Mapping[str, object]) -> bool:
+    """Tell whether a task reads files by a format (`json`, `csv`, ...) or a folder, and not a data set on the hub."""
+    path = config.get("dataset_path")
+    return path in _PACKAGED_DATASETS_MODULES or (isinstance(path, str) and Path(path).is_dir())
+
+
+def source_digests(file: Path) -> list[list[str]]:
+    """Return name and digest of the YAML, what it includes, its Python scorers and its local data files.
+
+    Paths enter as names alone, so that a task keeps its identity when its folder moves.
+    """
+    return [[source.name, file_digest(source)] for source in dict.fromkeys(_sources(file))]
+
+
+def require_sources(file: Path) -> None:
+    """Raise InputError where a file that a task names is not there."""
+    for source in _sources(file):
+        if not source.is_file():
+            raise InputError("data file not found", where=str(source), remedy=f"it is named in {file}")
+
+
+def _sources(file: Path) -> Iterator[Path]:
+    yield file
+    if not file.is_file():
+        return
+    raw = read_task_file(file)
+    text = file.read_text(encoding="utf-8")
+    for module in dict.fromkeys(_FUNCTION.findall(text)):
+        scorer = file.parent / f"{module.replace('.', '/')}.py"
+        if scorer.is_file():
+            yield scorer
+    for base in _included(file, raw):
+        yield from _sources(base)
+    options = raw.get("dataset_kwargs")
+    if isinstance(options, Mapping) and raw.get("dataset_path", "json") in _PACKAGED_DATASETS_MODULES:
+        yield from _flat(_absolute(options.get("data_files", []), file.parent))
+    folder = raw.get("dataset_path")
+    if isinstance(folder, str) and (file.parent / folder).is_dir():
+        yield from sorted(path for path in (file.parent / folder).resolve().rglob("*") if path.is_file())
+
+
+def _included(file: Path, raw: Mapping[str, object]) -> list[Path]:
+    includes = raw.get("include", [])
+    names = includes if isinstance(includes, list) else [includes]
+    return [file.parent / str(name) for name in names]
+
+
+def _absolute(files: object, folder: Path) -> object:
+    if isinstance(files, Mapping):
+        return {key: _absolute(value, folder) for key, value in files.items()}
+    if isinstance(files, list):
+        return [_absolute(value, folder) for value in files]
+    name = str(files)
+    return name if "://" in name else str((folder / name).resolve())
+
+
+def _flat(files: object) -> Iterator[Path]:
+    if isinstance(files, Mapping):
+        files = list(files.values())
+    for item in files if isinstance(files, list) else [files]:
+        if isinstance(item, list):
+            yield from _flat(item)
+        elif "://" not in str(item):
+            yield Path(str(item))
