@@ -12,6 +12,7 @@ from evaluators.edit_metrics import probe_rows
 from evaluators.edit_rows import EditProtocol, edit_scores
 from evaluators.edit_sample import EditSample, sample_edits
 from evaluators.encoding import Encoder, PairEncoder
+from evaluators.free_running import GenerationSettings, generated_scores
 from evaluators.paper_encoding import PaperEncoder
 from evaluators.probes import ProbeTable, probe_texts, score_probes
 from evaluators.rows import Score, Scored, Subject
@@ -29,7 +30,8 @@ class EditQualitySettings(BaseModel):
     the released evaluations do, faults included. `token_budget` bounds rows x longest row of one forward pass; it
     moves scores by rounding only. `cohort` adds the efficacy of the first and of the latest so many edits. `sample`
     asks only so many of a checkpoint's edits, drawn by `seed` in proportion from strata of equal age. `agreement` also
-    asks the unedited model the neighborhood prompts, once a process.
+    asks the unedited model the neighborhood prompts, once a process. `generation` adds free-running metrics, which
+    cost a forward pass for every token said.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +43,7 @@ class EditQualitySettings(BaseModel):
     sample: PositiveInt | None = None
     seed: int = 0
     agreement: bool = True
+    generation: GenerationSettings | None = None
 
     @field_validator("protocols", mode="before")
     @classmethod
@@ -62,12 +65,12 @@ class EditQuality:
     """
 
     kind = "edit_quality"
-    reads_generation = False
     reads_previous = False
     reads_moments = False
 
     def __init__(self, settings: EditQualitySettings) -> None:
         self.settings = settings
+        self.reads_generation = settings.generation is not None and settings.generation.fluency is not None
         self._encoders: dict[EditProtocol, Encoder] = {}
         self._unedited = UneditedAnswers(token_budget=settings.token_budget)
 
@@ -78,7 +81,8 @@ class EditQuality:
     def score(self, subject: Subject) -> Scored:
         """Return the edit-quality rows and the scored probes; raises InputError for a probe that cannot be encoded.
 
-        Tables: `probes`, one row a probe and protocol; for the unedited model also `probe_texts`, what they ask.
+        Tables: `probes`, one row a probe and protocol; for the unedited model also `probe_texts`, what they ask; with
+        `generation` also `generations`, what was said freely.
         """
         rows: list[Score] = []
         tables: list[pa.Table] = []
@@ -90,6 +94,12 @@ class EditQuality:
         named = {"probes": pa.concat_tables(tables)}
         if subject.edits == 0:
             named["probe_texts"] = probe_texts(subject.requests)
+        if self.settings.generation is not None:
+            free = generated_scores(
+                subject, self.settings.generation, seed=self.settings.seed, token_budget=self.settings.token_budget
+            )
+            rows.extend(free.rows)
+            named.update(free.tables)
         return Scored(rows, named)
 
     def probe_table(self, subject: Subject, protocol: EditProtocol = "correct") -> ProbeTable:
