@@ -16,6 +16,7 @@ from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.prompts import pad_right
 from sphere_core.models import EditableModel, load_families, recognise_family
 from sphere_core.models.calls import hidden_states
+from sphere_core.models.output_norm import OutputNorm
 from sphere_core.models.tail import record_tail
 
 EVERY = pytest.mark.parametrize("family", list(FAMILIES))
@@ -132,6 +133,15 @@ def test_a_residual_turns_the_output_to_the_nearest_that_the_norm_can_give(famil
     optimiser.step(distance)
     reached = (norm.apply(free.detach()) - wanted).norm(dim=0)
     assert torch.allclose((found - wanted).norm(dim=0), reached, rtol=1e-4)
+
+
+def test_a_gain_of_zero_is_no_fault() -> None:
+    generator = torch.Generator().manual_seed(4)
+    values, change = torch.randn(2, 32, 3, generator=generator, dtype=torch.float64)
+    gain = torch.ones(32, dtype=torch.float64)
+    gain[5] = 0
+    residuals = OutputNorm(gain, 1e-6).residuals(values, change)
+    assert torch.allclose((values + residuals).norm(dim=0), values.norm(dim=0))
 
 
 @WITH_A_NORM

@@ -144,9 +144,12 @@ METHODS = pytest.mark.parametrize("method", ["alphaedit+sphere", "r_rome", "ft",
 
 def same_edits(method: str, split: EditableModel, whole: EditableModel) -> None:
     assert len({parameter.device for parameter in split.network.parameters()}) == 2
+    base = {site.name: whole.base_weight(site).clone() for site in whole.open_sites((0, 1))}
     one, other = run(method, split, count=2)[0].weights, run(method, whole, count=2)[0].weights
     for name, weight in one.items():
-        assert torch.allclose(weight.cpu(), other[name].cpu(), atol=1e-4)
+        moved = (other[name].cpu() - base[name]).norm()
+        # Two kinds of processor sum in different orders, and Adam's first steps magnify that.
+        assert float((weight.cpu() - other[name].cpu()).norm()) <= 2e-2 * float(moved)
 
 
 @pytest.mark.skipif(not torch.accelerator.is_available(), reason="needs an accelerator")
