@@ -1,6 +1,7 @@
 """Export and apply: the folder that leaves is the model that was scored, and the delta makes the same folder again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -94,6 +95,21 @@ def test_the_delta_makes_the_same_folder_byte_for_byte(
     # Equal deltas are equal bytes.
     assert sphere(monkeypatch, "export", checkpoint, "--to", tmp_path / "again", "--delta-only") == 0
     assert contents(tmp_path / "again") == contents(tmp_path / "delta")
+
+
+@pytest.mark.parametrize("address", ["", "000004"])
+def test_what_sphere_edit_wrote_is_exported_alike(
+    sweep: Path, trajectory: str, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    source, out = sweep / "trajectories" / trajectory, tmp_path / "edited"
+    shutil.copytree(source / "checkpoints", out)
+    shutil.copy(source / "spec.json", out)
+    moved = tmp_path / "moved"
+    shutil.copytree(shipped_model_dir(), moved)
+    assert sphere(monkeypatch, "export", out / address, "--model", moved, "--to", tmp_path / "model") == 0
+    mine, theirs = contents(tmp_path / "model"), contents(exported)
+    assert "None were recorded" in mine.pop("README.md").decode()
+    assert mine == {name: data for name, data in theirs.items() if name != "README.md"}
 
 
 def test_another_base_model_and_a_damaged_delta_are_refused(
