@@ -9,7 +9,7 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks import energy, keys, projections, pruning, steps, targets
+from benchmarks import energy, geometry, keys, projections, pruning, steps, targets
 from benchmarks.rows import Row, as_records, table
 
 __all__ = ["BENCHMARKS", "main"]
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Row]]] = {
     "steps": steps.measure,
     "pruning": pruning.measure,
     "energy": energy.measure,
+    "geometry": geometry.measure,
     "keys": keys.measure,
 }
 WIDTH = 220

@@ -22,6 +22,7 @@ COMMANDS = {
     "status": ("status", "Show where each trajectory of a sweep stands, from its files alone."),
     "table": ("table", "Print the results table: means and spread over seeds."),
     "retention": ("retention", "Follow every edit over the checkpoints: curves, cohorts, survival."),
+    "correlate": ("correlate", "Correlate energy drift and other geometry with the scores; tabulate the bound."),
     "methods": ("methods", "List the methods, or show one with its hyperparameters and their sources."),
     "edit": ("edit", "Run one trajectory in this process: one checkpoint a batch."),
     "export": ("export", "Write an edited model as a plain Hugging Face folder, or its edited weights alone."),

@@ -22,6 +22,8 @@ __all__ = [
     "ResultsTable",
     "TableRow",
     "column_group",
+    "column_name",
+    "column_order",
     "number_text",
     "results_table",
     "stream_name",
@@ -106,13 +108,13 @@ def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> Resul
     found = _aggregate(read_rows(storage, plan, files), plan, state, by_edits=by_edits)
     grouped: dict[tuple[str, str, str, int | None], dict[str, Cell]] = {}
     for record in found.to_pylist():
-        column = _column(record["metric"], record["protocol"], record["task"])
+        column = column_name(record["metric"], record["protocol"], record["task"])
         if column is not None:
             key = (record["model"], record["stream"], record["method"], record["edits"])
             cell = Cell(record["mean"], record["sd"], record["n"], record["collapsed"])
             grouped.setdefault(key, {})[column] = cell
     used = {column for cells in grouped.values() for column in cells}
-    columns = tuple(sorted(used, key=_column_order))
+    columns = tuple(sorted(used, key=column_order))
     rows = tuple(_rows(plan, grouped))
     return ResultsTable(columns, rows, tuple(t for t in state.trajectories if not t.is_finished), by_edits)
 
@@ -183,7 +185,7 @@ def stream_name(plan: TrajectoryPlan) -> str:
     return f"{plan.dataset}, {plan.order}, {plan.edits} edits in batches of {plan.batch_size}"
 
 
-def _column(metric: str, protocol: str, task: str | None) -> str | None:
+def column_name(metric: str, protocol: str, task: str | None) -> str | None:
     """Return the column a metric belongs in, or None for what the table leaves out."""
     if metric in _EDIT_METRICS and task is None:
         return f"{metric} ({protocol})"
@@ -192,7 +194,8 @@ def _column(metric: str, protocol: str, task: str | None) -> str | None:
     return _GEOMETRY.get(metric)
 
 
-def _column_order(column: str) -> tuple[int, str, int, str]:
+def column_order(column: str) -> tuple[int, str, int, str]:
+    """Return the key by which columns are sorted."""
     metric, _, protocol = column.rstrip(")").partition(" (")
     if metric in _EDIT_METRICS:
         place = _PROTOCOLS.index(protocol) if protocol in _PROTOCOLS else len(_PROTOCOLS)

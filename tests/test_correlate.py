@@ -1,0 +1,215 @@
+"""`sphere correlate` on rows whose correlations are known: from row files to tables and a figure."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from scipy.stats import spearmanr
+from typer.testing import CliRunner
+
+from evaluators.rows import Health, Score, make_score
+from sphere_core.errors import InputError
+from sphere_core.storage import Storage
+from workflows.commands.correlate import app
+from workflows.correlate import ALL_METHODS, bound_rows, correlations, observations, scores_in
+from workflows.correlate_figure import correlation_figure
+from workflows.correlate_formats import bound_csv
+from workflows.plan import Evaluation, SweepPlan, TrajectoryPlan
+from workflows.row_files import read_rows
+from workflows.rows import Subjecthood, encode_rows
+
+EDITS = (10, 20, 30, 40)
+SEEDS = range(5)
+GEOMETRY, QUALITY = Evaluation(kind="geometry", id="a" * 12), Evaluation(kind="edit_quality", id="b" * 12)
+HEALTH = Health(10, 0, 0)
+
+
+def trajectory(method: str, seed: int) -> TrajectoryPlan:
+    return TrajectoryPlan(
+        id=f"{method}{seed}".ljust(16, "x"),
+        model="m",
+        model_digest="d" * 64,
+        dtype="float32",
+        title=method,
+        method=method,
+        editor=method,
+        regularizer=None,
+        dataset="data",
+        order="canonical",
+        seed=seed,
+        batch_size=10,
+        edits=EDITS[-1],
+        stream_digest="s" * 64,
+        wanted=EDITS,
+        moments=None,
+        evaluations=(GEOMETRY, QUALITY),
+    )
+
+
+def plain(metric: str, protocol: str, value: float, site: str | None = None) -> Score:
+    return make_score(metric, protocol, value, None, n=1, health=HEALTH, higher_is_better=None, site=site)
+
+
+def figures(method: str, seed: int, edits: int) -> tuple[float, float]:
+    """A drift whose sign differs between the two sites, and an efficacy that falls with its size."""
+    drift = edits * (1 + seed % 3) / (1000 if method == "slow" else 200) + seed / 5000
+    return drift, 1 - drift - 0.001 * ((seed * 7 + edits) % 5)
+
+
+def geometry_rows(method: str, seed: int, edits: int) -> list[Score]:
+    drift, _ = figures(method, seed, edits)
+    rows = [plain("he_drift", "exact", sign * drift, site) for sign, site in ((-1.5, "one"), (0.5, "two"))]
+    rows += [plain("delta_norm", "exact", edits + (seed * edits) % 7, site) for site in ("one", "two")]
+    for protocol, ratio in (("orthonormal", 0.5 if edits == 40 else 4.0), ("moments", 2.0)):
+        rows += [plain("output_change_ratio", protocol, ratio + place, f"{place}") for place in range(2)]
+    return rows
+
+
+def write(root: Path, plan: TrajectoryPlan, edits: int, evaluation: Evaluation, scores: list[Score]) -> None:
+    shared = Subjecthood(
+        trajectory_id=plan.id,
+        model=plan.model,
+        model_digest=plan.model_digest,
+        dtype=plan.dtype,
+        method=plan.method,
+        editor=plan.editor,
+        regularizer=None,
+        dataset=plan.dataset,
+        order=plan.order,
+        seed=plan.seed,
+        batch_size=10,
+        edits=edits,
+        stream_digest=plan.stream_digest,
+        weights_digest="w",
+        evaluator=evaluation.kind,
+        evaluation_id=evaluation.id,
+    )
+    Storage(root).write_bytes(plan.rows_path(edits, evaluation), encode_rows(shared, scores))
+    manifest = f"trajectories/{plan.id}/checkpoints/{edits:06d}/manifest.json"
+    Storage(root).write_bytes(manifest, b'{"collapsed": false}')
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    plans = tuple(trajectory(method, seed) for method in ("slow", "fast") for seed in SEEDS)
+    sweep = SweepPlan(name="known", trajectories=plans, bases=(), recipes=())
+    Storage(folder).write_bytes("plan.json", sweep.model_dump_json().encode())
+    for plan in plans:
+        for edits in EDITS:
+            _, efficacy = figures(plan.title, plan.seed, edits)
+            write(folder, plan, edits, GEOMETRY, geometry_rows(plan.title, plan.seed, edits))
+            # Seed 4 of the fast method ends collapsed: its efficacy would be chance, and is no number.
+            lost = plan.title == "fast" and plan.seed == 4 and edits == 40
+            health = Health(10, 1, 0) if lost else HEALTH
+            quality = [
+                make_score(metric, protocol, efficacy, None, n=10, health=health, higher_is_better=True)
+                for metric, protocol in (("efficacy", "argmax"), ("efficacy", "probability"))
+            ]
+            constant = make_score("specificity", "argmax", 0.5, None, n=10, health=HEALTH, higher_is_better=True)
+            write(folder, plan, edits, QUALITY, [*quality, constant])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows_and_plan(root: Path) -> tuple[pa.Table, SweepPlan]:
+    plan = SweepPlan.model_validate_json((root / "plan.json").read_text())
+    return read_rows(Storage(root), plan), plan
+
+
+def test_what_is_correlated(rows_and_plan: tuple) -> None:
+    found = observations(*rows_and_plan)
+    assert len(found) == 2 * len(SEEDS) * len(EDITS)
+    for checkpoint in found:
+        drift, _ = figures(checkpoint.method, int(checkpoint.trajectory[4]), checkpoint.edits)
+        # The mean over sites of absolute values, not the absolute value of the mean.
+        assert checkpoint.values["he_drift"] == pytest.approx(drift)
+        assert {"output_change_ratio/moments", "output_change_ratio/orthonormal"} <= set(checkpoint.values)
+    assert scores_in(found, []) == ["efficacy (argmax)", "specificity (argmax)"]
+    assert scores_in(found, ["efficacy"]) == ["efficacy (argmax)", "efficacy (probability)"]
+    with pytest.raises(InputError, match="efficacy"):
+        scores_in(found, ["eficacy"])
+    with pytest.raises(InputError, match="he_drift"):
+        correlations(found, ["he_drif"], ["efficacy (argmax)"], resamples=100, seed=0)
+
+
+def test_within_methods_and_pooled(rows_and_plan: tuple) -> None:
+    found = observations(*rows_and_plan)
+    results = correlations(found, ["he_drift"], ["efficacy (argmax)", "specificity (argmax)"], resamples=300, seed=0)
+    assert [(row.score.split()[0], row.method) for row in results] == [
+        (score, method) for score in ("efficacy", "specificity") for method in ("slow", "fast", ALL_METHODS)
+    ]
+    for row in results[:3]:
+        chosen = [c for c in found if row.method in (c.method, ALL_METHODS)]
+        kept = [c for c in chosen if c.values["efficacy (argmax)"] is not None]
+        assert (row.checkpoints, row.collapsed) == (len(kept), len(chosen) - len(kept))
+        assert row.collapsed == (0 if row.method == "slow" else 1)
+        pairs = [(c.values["he_drift"], c.values["efficacy (argmax)"]) for c in kept]
+        assert row.spearman.value == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic)
+        assert row.spearman.low <= row.spearman.value <= row.spearman.high
+        assert row.partial.value is not None
+        assert row.trajectories == len(SEEDS) * (2 if row.method == ALL_METHODS else 1)
+    assert {row.spearman.note for row in results[3:]} == {"a constant"}
+
+
+def test_the_size_of_the_change_given_itself_is_nothing(rows_and_plan: tuple) -> None:
+    (row,) = correlations(
+        [c for c in observations(*rows_and_plan) if c.method == "slow"],
+        ["delta_norm"],
+        ["efficacy (argmax)"],
+        resamples=100,
+        seed=0,
+    )
+    assert row.spearman.value is not None
+    assert (row.partial.value, row.partial.note) == (None, "determined by what is held fixed")
+
+
+def test_the_bounds_ratio(rows_and_plan: tuple) -> None:
+    rows = {(row.method, row.edits, row.protocol): row for row in bound_rows(*rows_and_plan)}
+    assert len(rows) == 2 * len(EDITS) * 2
+    early, late = rows["slow", 10, "orthonormal"], rows["slow", 40, "orthonormal"]
+    assert (early.n, early.smallest, early.median, early.largest, early.below_one) == (10, 4, 4.5, 5, 0)
+    assert (late.n, late.smallest, late.below_one) == (10, 0.5, 5)
+
+
+def test_the_command(root: Path, rows_and_plan: tuple, tmp_path: Path) -> None:
+    def call(*arguments: str) -> str:
+        done = CliRunner().invoke(app, [str(root), "--resamples", "100", *arguments], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    path = tmp_path / "figure.svg"
+    text = call("--figure", str(path))
+    assert "| efficacy (argmax)" in text
+    assert "n/a (a constant)" in text
+    assert "5 of 10" in text
+    drawn = path.read_text(encoding="utf-8")
+    for words in ("efficacy (argmax)", "fast", "orthonormal inputs"):
+        assert words in drawn
+    record = json.loads(call("--format", "json"))
+    assert len(record["correlations"]) == 6
+    assert len(record["bound"]) == 16
+    lines = list(csv.DictReader(io.StringIO(call("--format", "csv"))))
+    assert float(lines[0]["spearman"]) == record["correlations"][0]["spearman"]["value"]
+    assert len(list(csv.DictReader(io.StringIO(bound_csv(bound_rows(*rows_and_plan)))))) == 16
+
+
+def test_equal_figures_are_equal_bytes(rows_and_plan: tuple) -> None:
+    rows, plan = rows_and_plan
+    found = observations(rows, plan)
+    correlated = correlations(found, ["he_drift"], ["efficacy (argmax)"], resamples=100, seed=0)
+    first, again = (correlation_figure(found, correlated, [], form="svg") for _ in range(2))
+    assert first == again
+    assert correlation_figure(found, correlated, [], form="png").startswith(b"\x89PNG")
+
+
+def test_wrong_figures_and_empty_sweeps_are_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written"):
+        CliRunner().invoke(app, [str(root), "--figure", "drift.jpg"], catch_exceptions=False)
+    empty = SweepPlan(name="empty", trajectories=(), bases=(), recipes=())
+    Storage(tmp_path).write_bytes("plan.json", empty.model_dump_json().encode())
+    with pytest.raises(InputError, match="no checkpoint has rows of geometry"):
+        CliRunner().invoke(app, [str(tmp_path)], catch_exceptions=False)

@@ -1,0 +1,90 @@
+"""`sphere correlate`: whether geometry goes with the scores."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sphere_core.storage import Storage
+from workflows.consoles import output_console
+from workflows.correlate import bound_rows, correlations, observations, scores_in
+from workflows.correlate_figure import correlation_figure
+from workflows.correlate_formats import bound_csv, correlations_csv, correlations_json, correlations_markdown
+from workflows.figures import check_figure_path
+from workflows.plan import read_plan
+from workflows.row_files import read_rows
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_EPILOG = """\b
+Examples:
+  sphere correlate runs/quickstart                                       HE drift with each score
+  sphere correlate runs/quickstart --figure drift.svg                    and a figure
+  sphere correlate runs/quickstart --against delta_spectral_norm --against principal_share
+  sphere correlate runs/quickstart --score 'efficacy (probability)'
+  sphere correlate runs/quickstart --format csv --table bound --out bound.csv
+"""
+
+
+class Format(Enum):
+    """How tables are written."""
+
+    MARKDOWN = "md"
+    CSV = "csv"
+    JSON = "json"
+
+
+class Table(Enum):
+    """Which table a CSV holds."""
+
+    CORRELATIONS = "correlations"
+    BOUND = "bound"
+
+
+@app.command(epilog=_EPILOG)
+def correlate(
+    root: Annotated[str, typer.Argument(help="The sweep's folder or URL")],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="A figure of geometry, its absolute value averaged over sites; repeatable [he_drift]"),
+    ] = None,
+    score: Annotated[
+        list[str] | None,
+        typer.Option(help="A score, by metric or by the table's column; repeatable [edit quality, general means]"),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="md and json hold both tables, csv one")] = Format.MARKDOWN,
+    table: Annotated[Table, typer.Option(help="Which table a csv holds")] = Table.CORRELATIONS,
+    figure: Annotated[Path | None, typer.Option(help="Also draw it: FILE.svg, .png or .pdf")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: the terminal")] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap samples behind an interval")] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap")] = 0,
+) -> None:
+    """Correlate energy drift, or another figure of geometry, with each score, and tabulate the energy's bound.
+
+    Spearman within each method across checkpoints, pooled over methods, and partial: given edit count and |dW|.
+    Checkpoints of one trajectory are no independent evidence, so intervals resample whole trajectories (5 at least).
+    """
+    if figure is not None:
+        check_figure_path(figure)
+    storage = Storage(root)
+    plan = read_plan(storage)
+    rows = read_rows(storage, plan)
+    found = observations(rows, plan)
+    scores = scores_in(found, score or [])
+    correlated = correlations(found, against or ["he_drift"], scores, resamples=resamples, seed=seed)
+    bounds = bound_rows(rows, plan)
+    if form is Format.JSON:
+        text = correlations_json(correlated, bounds)
+    elif form is Format.CSV:
+        text = correlations_csv(correlated) if table is Table.CORRELATIONS else bound_csv(bounds)
+    else:
+        text = correlations_markdown(correlated, bounds)
+    if figure is not None:
+        figure.write_bytes(correlation_figure(found, correlated, bounds, form=figure.suffix.removeprefix(".")))
+    if out is None:
+        output_console().out(text, end="", highlight=False)
+    else:
+        out.write_text(text, encoding="utf-8")
