@@ -96,6 +96,10 @@ class GeneralAbility:
             "suites": [suite.identity(self._hub) for suite in self._suites],
         }
 
+    def check(self) -> None:
+        """Raise InputError for a task that the harness refuses, as far as that shows without data of the hub."""
+        load_suites([suite for suite in self._suites if not suite.needs_hub()])
+
     def score(self, subject: Subject) -> Scored:
         """Return the rows of each task's metrics and health, of groups, and a mean row for each entry of `tasks`.
 

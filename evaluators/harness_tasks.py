@@ -18,9 +18,10 @@ from evaluators.hub_data import HubData, hub_data, unreachable
 from evaluators.quiet import quiet_harness
 from evaluators.random_state import kept_random_state
 from evaluators.suites import Member, Suite
-from evaluators.task_files import read_task_file, source_digests, task_config
+from evaluators.task_files import read_task_file, source_digests
 from evaluators.task_groups import TaskGroup
 from sphere_core.errors import InputError
+from sphere_core.fingerprint import file_digest
 
 __all__ = ["LoadedMember", "LoadedSuite", "LoadedTask", "harness_version", "load_suites"]
 
@@ -99,7 +100,7 @@ def _load(member: Member) -> tuple[dict[str, LoadedTask], list[TaskGroup]]:
             manager.task_index.update(member.found.loadable())
             found = manager.load([member.found.name])
         else:
-            found = manager.load([member.config()])
+            found = manager.load(list(member.configs().values()))
     except (*_LOAD_FAULTS, *_HUB_FAULTS) as error:
         raise _refusal(member, error) from error
     files = {} if member.found is None else member.found.task_files
@@ -115,10 +116,10 @@ def _load(member: Member) -> tuple[dict[str, LoadedTask], list[TaskGroup]]:
 
 
 def _identity(member: Member, file: Path | None) -> dict[str, object]:
-    paths = [path for path in (file, member.corpus) if path is not None]
     return {
-        "files": [source_digests(path) for path in paths],
+        "files": [] if file is None else source_digests(file),
         "num_fewshot": member.entry.num_fewshot,
+        **({} if member.corpus is None else {"corpus": file_digest(member.corpus)}),
     }
 
 
@@ -131,9 +132,8 @@ def _set_examples(task: Task, wanted: int | None) -> None:
 
 
 def _refusal(member: Member, error: Exception) -> InputError:
-    named = member.found.task_files if member.found is not None else {member.entry.task: member.file}
-    configs = {name: task_config(file) for name, file in named.items() if file is not None and member.corpus is None}
     if isinstance(error, _HUB_FAULTS):
+        configs = member.configs()
         hub = HubData()
         for name, config in configs.items():
             hub.revision(name, config)

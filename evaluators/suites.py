@@ -7,10 +7,11 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from evaluators.hub_data import HubData
+from evaluators.hub_data import HubData, hub_data
 from evaluators.task_files import require_sources, source_digests, task_config, task_name
 from evaluators.task_index import FoundTasks, TaskFolder, harness_folder
 from sphere_core.errors import InputError, unknown_name
+from sphere_core.fingerprint import file_digest
 
 __all__ = ["Member", "Preset", "Suite", "SuiteResolver", "TaskEntry", "preset_names", "read_preset", "shipped_suites"]
 
@@ -69,26 +70,25 @@ class Member:
 
         Raises InputError where data on the hub can be had neither there nor from the cache.
         """
-        named = {} if self.found is None else self.found.task_files
-        revisions = [hub.revision(name, task_config(file)) for name, file in named.items()]
-        if self.found is None and self.file is not None and self.corpus is None:
-            revisions = [hub.revision(self.entry.task, task_config(self.file))]
+        revisions = [hub.revision(name, config) for name, config in self.configs().items()]
         return {
             "settings": self.entry.model_dump(mode="json", exclude={"task"}),
             "files": [source_digests(file) for file in self.files()],
             "data": [revision for revision in revisions if revision is not None],
-            **({} if self.corpus is None else {"corpus": source_digests(self.corpus)}),
+            **({} if self.corpus is None else {"corpus": file_digest(self.corpus)}),
         }
 
-    def config(self) -> dict[str, object]:
-        """Return the configuration of a member that is a file; of the corpus task with the corpus filled in."""
+    def configs(self) -> dict[str, dict[str, object]]:
+        """Return the configuration of each of its tasks, by name; that of the corpus task with the corpus filled in."""
+        if self.found is not None:
+            return {name: task_config(file) for name, file in self.found.task_files.items()}
         if self.file is None:
-            raise ValueError(f"'{self.entry.task}' is not one file")
+            return {}
         config = task_config(self.file)
         if self.corpus is not None:
             form = "json" if self.corpus.suffix in (".json", ".jsonl") else "text"
             config |= {"dataset_path": form, "dataset_kwargs": {"data_files": {"test": str(self.corpus)}}}
-        return config
+        return {self.entry.task: config}
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,10 @@ class Suite:
     def identity(self, hub: HubData) -> dict[str, object]:
         """Return what its scores depend on; paths enter as names alone."""
         return {"name": self.name, "members": [member.identity(hub) for member in self.members]}
+
+    def needs_hub(self) -> bool:
+        """Tell whether any of its data is a data set on the hub."""
+        return any(hub_data(config) is not None for member in self.members for config in member.configs().values())
 
 
 class SuiteResolver:

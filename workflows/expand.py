@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluators import build_evaluator, read_evaluator_settings
+from evaluators import GeneralAbility, build_evaluator, read_evaluator_settings
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
@@ -111,6 +111,8 @@ def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict
 
 def _scorer(settings: dict[str, Any], where: str) -> _Scorer:
     evaluator = build_evaluator(read_evaluator_settings(settings, where=where))
+    if isinstance(evaluator, GeneralAbility):
+        evaluator.check()
     return _Scorer(evaluator.identity(), evaluator.reads_generation, evaluator.reads_previous, evaluator.reads_moments)
 
 
