@@ -77,7 +77,11 @@ class Storage:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = self._scratch(target)
         try:
+            scratch.touch()
+            mode = scratch.stat().st_mode
             write(scratch)
+            # Some writers make files that only their owner can read; others work below the same root.
+            scratch.chmod(mode)
             with scratch.open("rb") as handle:
                 os.fsync(handle.fileno())
             scratch.replace(target)

@@ -51,7 +51,7 @@ def test_help_names_every_command_without_loading_any() -> None:
     assert "sphere run examples/quickstart.yaml" in done.stdout
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "moments build", "factworld train"])
+@pytest.mark.parametrize("name", [*COMMANDS, "moments build", "moments list", "moments compare", "factworld train"])
 def test_every_command_has_help_with_examples(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -191,8 +191,8 @@ def edit_inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (folder / "contexts.json").write_text('[["{}"], ["The. {}"]]', encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         moments = folder / "moments.safetensors"
-        built = ("moments", "build", "--model", "factworld", "--layers", "0,1", "--corpus", "factworld")
-        assert sphere(patch, *built, "--sentences", 600, "--out", moments) == 0
+        built = ("moments", "build", "factworld", "--layers", "0,1", "--corpus", "factworld", "--sentences", 600)
+        assert sphere(patch, *built, "--store", folder / "store", "--out", moments) == 0
     return {"requests": folder / "facts.json", "contexts": folder / "contexts.json", "moments": moments}
 
 

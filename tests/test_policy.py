@@ -106,10 +106,19 @@ def state_in_modules(source: str) -> list[int]:
     return lines
 
 
+def reads_tensors_only(call: ast.Call) -> bool:
+    """Tell whether a call is torch.load(..., weights_only=True), which builds tensors and nothing else."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    flag = given.get("weights_only")
+    return called_name(call) == "load" and isinstance(flag, ast.Constant) and flag.value is True
+
+
 def unsafe_reads(source: str) -> list[int]:
-    """Return the lines that read or write a format which can run code."""
+    """Return the lines that read or write a format which can run code; tensors alone may be read from a pickle."""
+    nodes = list(walk(source))
+    tensors_only = [call.func for call in nodes if isinstance(call, ast.Call) and reads_tensors_only(call)]
     lines = []
-    for node in walk(source):
+    for node in nodes:
         if isinstance(node, ast.Import):
             lines += [node.lineno for alias in node.names if alias.name.partition(".")[0] in PICKLERS]
         elif isinstance(node, ast.ImportFrom):
@@ -117,7 +126,7 @@ def unsafe_reads(source: str) -> list[int]:
             if (node.module or "").partition(".")[0] in PICKLERS or named & UNSAFE_CALLS:
                 lines.append(node.lineno)
         elif isinstance(node, ast.Attribute):
-            if (getattr(node.value, "id", ""), node.attr) in UNSAFE_CALLS:
+            if (getattr(node.value, "id", ""), node.attr) in UNSAFE_CALLS and node not in tensors_only:
                 lines.append(node.lineno)
         elif isinstance(node, ast.keyword) and node.arg in {"allow_pickle", "trust_remote_code"}:
             lines += [] if isinstance(node.value, ast.Constant) and node.value.value is False else [node.lineno]
@@ -206,7 +215,8 @@ def test_no_path_of_a_machine() -> None:
         (state_in_modules, "@cache\ndef f(): ..."),
         (unsafe_reads, "import pickle"),
         (unsafe_reads, "from cloudpickle import dumps"),
-        (unsafe_reads, "weights = torch.load(path, weights_only=True)"),
+        (unsafe_reads, "weights = torch.load(path)"),
+        (unsafe_reads, "weights = torch.load(path, weights_only=flag)"),
         (unsafe_reads, "from torch import load"),
         (unsafe_reads, "yaml.load(text, Loader=yaml.SafeLoader)"),
         (unsafe_reads, "numpy.load(path, allow_pickle=True)"),
@@ -234,6 +244,7 @@ def test_a_broken_rule_is_found(rule: Rule, source: str) -> None:
             unsafe_reads,
             "yaml.safe_load(text)\nnumpy.load(path, allow_pickle=False)\nsafetensors.torch.load_file(p)",
         ),
+        (unsafe_reads, "weights = torch.load(path, weights_only=True)"),
         (fixed_devices, "def f():\n    'cuda'\n    return torch.device(name)"),
         (machine_paths, "network/" + "work/x and ~/.ray and ./ro" + "ot/x"),
     ],

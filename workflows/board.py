@@ -146,7 +146,7 @@ class Board:
             self._set_running(tracked, running=False)
             tracked.queued = True
             self.ready.put_first(task.plan.id, tracked.plan.model_digest)
-        else:
+        elif isinstance(task, ScoreTask):
             self.scores.put_first(task, task.spec.model_digest)
 
     def moments_done(self, task: MomentsTask) -> None:

@@ -33,7 +33,7 @@ COMMANDS = {
     "stop": ("stop", "Stop a submitted sweep; what it has published stays."),
     "data": ("data", "Check a data set: schema, counts, hash, what can be asked."),
     "order": ("order", "Order a data set by the similarity of its edits' keys."),
-    "moments": ("moments", "Build second moments from a text corpus."),
+    "moments": ("moments", "Second moments of a model: build, list, verify, import, compare."),
     "factworld": ("factworld", "The embedded model and its world."),
 }
 

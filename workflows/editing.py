@@ -25,6 +25,7 @@ from sphere_core.storage import Storage
 from sphere_core.trajectory import TrajectorySpec, run_trajectory
 from workflows.layout import checkpoints_folder, moments_path, progress_path, scored_name, timing_path
 from workflows.lease import Lease, require_lease
+from workflows.null_spaces import with_null_spaces
 from workflows.plan import TrajectoryPlan
 from workflows.tasks import Done, ReplicaProgress, Stopped, TrajectoryTask
 
@@ -33,14 +34,21 @@ __all__ = ["TrajectoryRun", "moments_for", "moments_of", "resume_point"]
 _PROGRESS_SECONDS = 1.0
 
 
-def moments_for(task: TrajectoryTask, storage: Storage) -> SecondMoments | None:
-    """Read the second moments a trajectory uses, imported or built; None where its method uses none.
+def moments_for(
+    task: TrajectoryTask, storage: Storage, *, on_wait: Callable[[str], None] = lambda _: None
+) -> SecondMoments | None:
+    """Return the second moments a trajectory uses, imported or built; None where its method uses none.
 
-    Raises InputError where they are damaged.
+    Where the method edits inside their null space, that comes along: computed once, shared by all trajectories.
+    `on_wait` hears who computes it meanwhile. Raises InputError where a file is damaged.
     """
-    if not resolve_method(task.spec.method).needs_moments(task.spec.hyperparameters):
+    method = resolve_method(task.spec.method)
+    if not method.needs_moments(task.spec.hyperparameters):
         return None
-    return moments_of(task.plan, task.moments_file, storage)
+    moments = moments_of(task.plan, task.moments_file, storage)
+    if moments is None or not method.editor_row.uses_null_space:
+        return moments
+    return with_null_spaces(moments, task, storage, on_wait=on_wait)
 
 
 def moments_of(plan: TrajectoryPlan, file: str | None, storage: Storage) -> SecondMoments | None:

@@ -93,8 +93,8 @@ def load_sweep(path: Path) -> Sweep:
         published=spec.published,
     )
     moments_file = None
-    if spec.moments is not None and spec.moments.file is not None:
-        moments_file = str((inputs.folder / spec.moments.file).resolve())
+    if spec.moments is not None and spec.moments.corpus is None:
+        moments_file = str(inputs.moments_path(spec.moments))
     return Sweep(spec, text, plan, {cell.id: cell.spec for cell in cells}, moments_file, settings)
 
 
@@ -178,7 +178,7 @@ def _moments(
 def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[MomentsRecipe], dict[str, str]]:
     """Return the recipes, and the key of each trajectory that waits for one."""
     entry = spec.moments
-    if entry is None or entry.corpus is None or entry.sentences is None:
+    if entry is None or entry.corpus is None:
         return [], {}
     groups: dict[str, list[_Cell]] = {}
     for cell in cells:
@@ -193,9 +193,9 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[
         recipes.append(
             MomentsRecipe(
                 key=key,
-                corpus=str(inputs.corpus_path(entry)),
+                corpus=inputs.corpus(entry),
                 sentences=entry.sentences,
-                seed=entry.seed,
+                tokens=entry.tokens,
                 max_tokens_per_text=entry.max_tokens_per_text,
                 layers=layers,
                 trajectory=users[0].id,

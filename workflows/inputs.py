@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sphere_core.datasets.factworld import shipped_world
 from sphere_core.datasets.sources import Dataset, DatasetSpec, read_dataset
 from sphere_core.errors import InputError
-from sphere_core.fingerprint import file_digest
+from sphere_core.fingerprint import file_digest, fingerprint
 from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters, preset, read_hyperparameters
 from sphere_core.locate.contexts import read_contexts
 from sphere_core.methods import Method, resolve_method
@@ -23,7 +22,9 @@ from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest, EncodedRequest, encode_request
 from sphere_core.streams import StreamSpec, stream_of
 from sphere_core.trajectory import check_against_model
-from workflows.corpora import EMBEDDED_CORPUS, read_corpus
+from workflows.corpora import find_corpus, require_texts
+from workflows.corpus import Corpus
+from workflows.moments_store import MomentsStore, store_folder
 from workflows.spec import ContextsEntry, MethodEntry, ModelEntry, MomentsEntry
 
 __all__ = ["Inputs", "ResolvedModel", "ResolvedMoments", "ResolvedStream", "resolve_path"]
@@ -88,7 +89,8 @@ class Inputs:
     _encoded: dict[EditRequest, EncodedRequest] = field(default_factory=dict)
     _streams: dict[tuple[StreamSpec, int | None], ResolvedStream] = field(default_factory=dict)
     _datasets: dict[DatasetSpec, Dataset] = field(default_factory=dict)
-    _imported: dict[Path, tuple[SecondMoments, str]] = field(default_factory=dict)
+    _imported: dict[Path, SecondMoments] = field(default_factory=dict)
+    _corpora: dict[MomentsEntry, Corpus] = field(default_factory=dict)
 
     def model(self, entry: ModelEntry, *, where: str) -> ResolvedModel:
         """Find a model and build its skeleton; raises InputError where it is missing or of no known family."""
@@ -150,17 +152,17 @@ class Inputs:
         self, entry: MomentsEntry, model: ResolvedModel, layers: tuple[int, ...], *, threads: int, where: str
     ) -> ResolvedMoments:
         """Return the identity of second moments: the digest of a file that was checked, or the recipe."""
-        if entry.file is not None:
-            path = resolve_path(entry.file, self.folder)
+        if entry.corpus is None:
+            path = self.moments_path(entry)
             if path not in self._imported:
-                self._imported[path] = (read_moments(path), file_digest(path))
-            moments, digest = self._imported[path]
+                self._imported[path] = read_moments(path)
             sites = model.skeleton.open_sites(layers)
-            check_moments(moments, sites, where=f"{where}: {path}", model_digest=model.digest)
-            return ResolvedMoments({"file_digest": digest}, str(path))
+            check_moments(self._imported[path], sites, where=f"{where}: {path}", model_digest=model.digest)
+            return ResolvedMoments({"file_digest": _moments_digest(path, layers)}, str(path))
+        corpus = self._checked_corpus(entry, where=where)
         identity = {
-            "corpus": self._corpus(entry, where=where),
-            "sentences": entry.sentences,
+            "corpus": _corpus_identity(corpus),
+            **({"tokens": entry.tokens} if entry.sentences is None else {"sentences": entry.sentences}),
             "seed": entry.seed,
             "max_tokens_per_text": entry.max_tokens_per_text,
             "model_digest": model.digest,
@@ -169,11 +171,25 @@ class Inputs:
         }
         return ResolvedMoments(identity, None)
 
-    def corpus_path(self, entry: MomentsEntry) -> str | None:
-        """Return the corpus as the replica will find it: `factworld` or an absolute path."""
-        if entry.corpus in (None, EMBEDDED_CORPUS):
-            return entry.corpus
-        return str(resolve_path(str(entry.corpus), self.folder))
+    def moments_path(self, entry: MomentsEntry) -> Path:
+        """Return the file or folder of moments that are not built: a path of the sweep file, or a set of the store."""
+        if entry.stored is not None:
+            return MomentsStore(store_folder(None)).locate(entry.stored)
+        return resolve_path(str(entry.file), self.folder)
+
+    def corpus(self, entry: MomentsEntry) -> Corpus:
+        """Return the corpus that moments are built from; raises InputError where there is none, or it has no pin."""
+        if entry not in self._corpora:
+            self._corpora[entry] = find_corpus(
+                (entry.corpus,) if isinstance(entry.corpus, str) else tuple(entry.corpus or ()),
+                folder=self.folder,
+                config=entry.config,
+                revision=entry.revision,
+                field=entry.field,
+                seed=entry.seed,
+                asks_hub=False,
+            )
+        return self._corpora[entry]
 
     def located_tasks(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return evaluator settings with files and folders made absolute; names of suites and tasks stay."""
@@ -195,12 +211,26 @@ class Inputs:
         path = resolve_path(entry, self.folder)
         return str(path) if path.exists() else entry
 
-    def _corpus(self, entry: MomentsEntry, *, where: str) -> dict[str, str]:
-        if entry.corpus == EMBEDDED_CORPUS:
-            return {"world": shipped_world().digest()}
-        path = resolve_path(str(entry.corpus), self.folder)
+    def _checked_corpus(self, entry: MomentsEntry, *, where: str) -> Corpus:
         try:
-            read_corpus(str(path), entry.sentences or 1, entry.seed)
+            corpus = self.corpus(entry)
+            require_texts(corpus, entry.sentences or 1)
         except InputError as error:
             raise InputError(error.what, where=f"{where}: {error.where}", remedy=error.remedy) from error
-        return {"file_digest": file_digest(path)}
+        return corpus
+
+
+def _corpus_identity(corpus: Corpus) -> dict[str, Any]:
+    """Return what a corpus brings into a trajectory's identity; the seed of the fact world's stands beside it."""
+    if corpus.kind == "factworld":
+        return {"world": corpus.identity()["world"]}
+    if corpus.identity() == {"files": list(corpus.digests)} and len(corpus.digests) == 1:
+        return {"file_digest": corpus.digests[0]}
+    return corpus.identity()
+
+
+def _moments_digest(path: Path, layers: tuple[int, ...]) -> str:
+    """Return the digest of a moments file; of a folder, that of the files of these layers."""
+    if path.is_file():
+        return file_digest(path)
+    return fingerprint({str(layer): file_digest(path / f"layer{layer}.safetensors") for layer in layers})

@@ -2,6 +2,7 @@
 
 __all__ = [
     "DETAILS",
+    "MOMENTS",
     "PLAN_FILE",
     "ROWS",
     "SPEC_FILE",
@@ -13,7 +14,9 @@ __all__ = [
     "error_path",
     "kept_score_path",
     "lease_path",
+    "moments_lock_path",
     "moments_path",
+    "null_space_path",
     "progress_path",
     "rows_path",
     "scored_name",
@@ -28,6 +31,7 @@ PLAN_FILE = "plan.json"
 SPEC_FILE = "spec.json"
 TRAJECTORIES = "trajectories"
 ROWS = "rows"
+MOMENTS = "moments"
 DETAILS = "details"
 
 
@@ -68,7 +72,17 @@ def task_error_path(task_name: str) -> str:
 
 def moments_path(key: str) -> str:
     """Return where built second moments stand."""
-    return f"moments/{key}.safetensors"
+    return f"{MOMENTS}/{key}.safetensors"
+
+
+def moments_lock_path(name: str) -> str:
+    """Return where it stands who builds second moments or a null space; hidden from listings."""
+    return f"{MOMENTS}/.{name}.lock"
+
+
+def null_space_path(key: str) -> str:
+    """Return where the null space of one layer's second moments stands."""
+    return f"{MOMENTS}/nullspace-{key}.safetensors"
 
 
 def scored_name(trajectory_id: str, edits: int) -> str:

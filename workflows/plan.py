@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
+from workflows.corpus import Corpus
 from workflows.layout import PLAN_FILE, base_name, rows_path, scored_name
 
 __all__ = ["BasePlan", "Evaluation", "MomentsRecipe", "PublishedEntry", "SweepPlan", "TrajectoryPlan", "read_plan"]
@@ -77,9 +78,9 @@ class MomentsRecipe(_Record):
     """Second moments to build before trajectories start: one pass over a corpus, for all layers of the sweep."""
 
     key: str
-    corpus: str = Field(description="`factworld`, or the path of a text file")
-    sentences: int
-    seed: int
+    corpus: Corpus
+    sentences: int | None
+    tokens: int | None
     max_tokens_per_text: int
     layers: tuple[int, ...]
     trajectory: str = Field(description="A trajectory that waits for them; it names the model")

@@ -7,7 +7,6 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -15,19 +14,26 @@ from transformers.utils import logging as transformers_logging
 from evaluators import Evaluator, build_evaluator, read_evaluator_settings
 from sphere_core.checkpoints import checkpoint_folder
 from sphere_core.errors import InputError
-from sphere_core.fingerprint import canonical_json, fingerprint
-from sphere_core.moments.build import Pass, build_second_moments
+from sphere_core.fingerprint import canonical_json
 from sphere_core.moments.files import write_moments
-from sphere_core.moments.packing import Amount, Cursor, Packing
+from sphere_core.moments.packing import Cursor
 from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest, generation_digest, requests_digest
 from sphere_core.storage import Storage
 from sphere_core.streams import load_stream
 from sphere_core.trajectory import TrajectorySpec
-from workflows.corpora import read_corpus
+from workflows.build_lock import building
 from workflows.editing import TrajectoryRun, moments_for, moments_of
-from workflows.layout import checkpoints_folder, error_path, moments_path, task_error_path
+from workflows.layout import (
+    MOMENTS,
+    checkpoints_folder,
+    error_path,
+    moments_lock_path,
+    moments_path,
+    task_error_path,
+)
 from workflows.lease import Lease, LeaseLostError, take_lease
+from workflows.moments_build import build_alone, build_shard, recipe_work
 from workflows.plan import BasePlan, TrajectoryPlan
 from workflows.replica_model import ReplicaModel, pick_device
 from workflows.scoring import DamagedCheckpointError, layers_to_open, score_subject
@@ -35,6 +41,7 @@ from workflows.tasks import (
     Damaged,
     Done,
     Failed,
+    MomentsShardTask,
     MomentsTask,
     Outcome,
     ReplicaProgress,
@@ -100,6 +107,8 @@ class ModelReplica:
         match task:
             case MomentsTask():
                 return self._build_moments(task)
+            case MomentsShardTask():
+                return self._build_shard(task)
             case TrajectoryTask():
                 return self._edit(task)
             case ScoreTask():
@@ -111,7 +120,7 @@ class ModelReplica:
         lease = Lease(task.attempt, self._owner)
         take_lease(self._storage, task.plan.id, lease)
         requests = self._requests(task.spec)
-        moments = moments_for(task, self._storage)
+        moments = moments_for(task, self._storage, on_wait=self._waits)
         run = TrajectoryRun(task, lease, self._storage, self._report, self._stopping.is_set)
         with self._model.lent(task.spec, task.spec.hyperparameters.layers) as model:
             return run.run(model, requests, moments)
@@ -147,21 +156,32 @@ class ModelReplica:
         return Damaged(str(damage))
 
     def _build_moments(self, task: MomentsTask) -> Done:
-        recipe = task.recipe
-        texts = read_corpus(recipe.corpus, recipe.sentences, recipe.seed)
+        """Build what a sweep waits for, unless another replica has; wait for one that does."""
+        work = recipe_work(task.recipe, task.spec)
+        path, lock = moments_path(task.recipe.key), moments_lock_path(task.recipe.key)
 
         def report(done: Cursor) -> None:
-            self._report(ReplicaProgress(task.name, done.texts, len(texts)))
+            shown = done.texts if task.recipe.tokens is None else done.tokens
+            self._report(ReplicaProgress(task.name, shown, task.recipe.tokens or task.recipe.sentences or 0))
 
-        with self._model.lent(task.spec, recipe.layers) as model:
-            moments = build_second_moments(
-                model,
-                Pass(recipe.layers, Packing(recipe.max_tokens_per_text), Amount(texts=len(texts))),
-                texts,
-                provenance={"recipe": fingerprint(task.spec.moments), "corpus": Path(recipe.corpus).name},
-                on_progress=report,
-            )
-        self._storage.write_file(moments_path(recipe.key), lambda path: write_moments(moments, path))
+        def publish(moments: SecondMoments) -> None:
+            self._storage.write_file(path, lambda scratch: write_moments(moments, scratch))
+
+        with building(self._storage, lock, lambda: self._storage.exists(path), on_wait=self._waits) as mine:
+            if mine:
+                with self._model.lent(task.spec, task.recipe.layers) as model:
+                    build_alone(work, model, self._storage.child(MOMENTS), publish=publish, on_progress=report)
+        return Done()
+
+    def _waits(self, holder: str) -> None:
+        self._report(ReplicaProgress(f"waiting for second moments that {holder} builds"))
+
+    def _build_shard(self, task: MomentsShardTask) -> Done:
+        def report(done: Cursor) -> None:
+            self._report(ReplicaProgress(task.name, done.tokens, task.work.work.amount.tokens or 0))
+
+        with self._model.lent(task.work.model, task.work.work.layers) as model:
+            build_shard(task.work, task.shard, task.shards, model, self._storage, report)
         return Done()
 
     def _requests(self, spec: TrajectorySpec) -> tuple[EditRequest, ...]:

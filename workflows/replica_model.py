@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 
@@ -9,7 +10,6 @@ from sphere_core.errors import InputError
 from sphere_core.fingerprint import tensors_digest
 from sphere_core.models import EditableModel, load_model
 from sphere_core.models.loading import SPLIT
-from sphere_core.trajectory import TrajectorySpec
 
 __all__ = ["ReplicaModel", "pick_device"]
 
@@ -27,6 +27,25 @@ def pick_device(name: str) -> torch.device | str:
     return accelerator if accelerator is not None else torch.device("cpu")
 
 
+class Named(Protocol):
+    """Which model is meant: where it is, the digest of its content, the network's dtype."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def model_digest(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def revision(self) -> str | None: ...
+
+    @property
+    def remote_code(self) -> bool: ...
+
+
 class ReplicaModel:
     """Loads a model when a task asks for another one than the last, and lends it for one task at a time.
 
@@ -42,7 +61,7 @@ class ReplicaModel:
         self._pristine: dict[str, str] = {}
 
     @contextmanager
-    def lent(self, spec: TrajectorySpec, layers: Sequence[int]) -> Iterator[EditableModel]:
+    def lent(self, spec: Named, layers: Sequence[int]) -> Iterator[EditableModel]:
         """Lend the unedited model of a trajectory with these layers open.
 
         Raises InputError where the model's files are not those that were planned, and RuntimeError where the
@@ -63,7 +82,7 @@ class ReplicaModel:
                 self._loaded, self._key = None, None
                 self._pristine.clear()
 
-    def _load(self, spec: TrajectorySpec) -> EditableModel:
+    def _load(self, spec: Named) -> EditableModel:
         key = (spec.model_digest, spec.dtype)
         if self._loaded is None or self._key != key:
             self._loaded, self._key = None, None

@@ -82,20 +82,27 @@ class MethodEntry(_Part):
 
 
 class MomentsEntry(_Part):
-    """Where second moments come from: built from a corpus, or imported from a file."""
+    """Where second moments come from: built from a corpus, imported from a file, or kept in the store."""
 
-    corpus: str | None = Field(default=None, description="`factworld`, or a text file with one text a line")
+    corpus: str | tuple[str, ...] | None = Field(
+        default=None, description="`factworld`, text, JSONL or Parquet files, or a hub id such as wikimedia/wikipedia"
+    )
     sentences: int | None = Field(default=None, ge=1, description="Texts taken from the corpus")
+    tokens: int | None = Field(default=None, ge=1, description="Tokens taken from the corpus, in place of `sentences`")
+    config: str | None = Field(default=None, description="Configuration of a hub corpus")
+    revision: str | None = Field(default=None, description="Commit of a hub corpus")
+    field: str = Field(default="text", description="Field that holds the text in JSONL, Parquet and hub corpora")
     seed: int = Field(default=0, description="Seed of the embedded corpus")
     max_tokens_per_text: int = Field(default=1024, ge=1, description="Longer texts are cut there")
-    file: str | None = Field(default=None, description="npz with `layer{l}` arrays, or our safetensors")
+    file: str | None = Field(default=None, description="npz with `layer{l}` arrays, our safetensors, or a folder")
+    stored: str | None = Field(default=None, description="Key of a set in the store; `sphere moments list` shows them")
 
     @model_validator(mode="after")
     def _one_source(self) -> "MomentsEntry":
-        if (self.corpus is None) == (self.file is None):
-            raise ValueError("give either `corpus` (with `sentences`) or `file`")
-        if self.corpus is not None and self.sentences is None:
-            raise ValueError("`corpus` needs `sentences`: how many texts to take")
+        if sum(source is not None for source in (self.corpus, self.file, self.stored)) != 1:
+            raise ValueError("give either `corpus` (with `sentences` or `tokens`), `file` or `stored`")
+        if self.corpus is not None and (self.sentences is None) == (self.tokens is None):
+            raise ValueError("`corpus` needs `sentences` or `tokens`, one of them: how much of it to take")
         return self
 
 

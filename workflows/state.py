@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from sphere_core.storage import Storage
 from workflows.layout import (
+    MOMENTS,
     ROWS,
     TRAJECTORIES,
     checkpoints_folder,
@@ -111,7 +112,7 @@ def scan(storage: Storage) -> SweepFiles:
     return SweepFiles(
         checkpoints={key: frozenset(found) for key, found in checkpoints.items()},
         rows=frozenset(storage.list(ROWS)),
-        moments=frozenset(storage.list("moments")),
+        moments=frozenset(storage.list(MOMENTS)),
         errors=frozenset([*errors, *storage.list("errors")]),
         progress=frozenset(progress),
     )

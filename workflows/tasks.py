@@ -6,12 +6,14 @@ from typing import Any
 
 from sphere_core.trajectory import TrajectorySpec
 from workflows.layout import base_name, scored_name
+from workflows.moments_build import ModelName, MomentsWork
 from workflows.plan import BasePlan, Evaluation, MomentsRecipe, TrajectoryPlan
 
 __all__ = [
     "Damaged",
     "Done",
     "Failed",
+    "MomentsShardTask",
     "MomentsTask",
     "Outcome",
     "ReplicaProgress",
@@ -34,6 +36,25 @@ class MomentsTask:
     def name(self) -> str:
         """How errors and logs call it."""
         return f"moments-{self.recipe.key}"
+
+
+@dataclass(frozen=True)
+class MomentsShardTask:
+    """Sum every `shards`-th group of a corpus, from the group `shard` on."""
+
+    work: MomentsWork
+    shard: int
+    shards: int
+
+    @property
+    def spec(self) -> ModelName:
+        """The model it needs."""
+        return self.work.model
+
+    @property
+    def name(self) -> str:
+        """How errors and logs call it."""
+        return f"moments-{self.work.key}-shard-{self.shard}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +121,7 @@ class ScoreTask:
         return f"{self.evaluation.kind}-{self.subject_name}-{self.evaluation.id}"
 
 
-Task = MomentsTask | TrajectoryTask | ScoreTask
+Task = MomentsTask | MomentsShardTask | TrajectoryTask | ScoreTask
 
 
 @dataclass(frozen=True)

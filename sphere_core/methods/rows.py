@@ -34,6 +34,7 @@ class EditorRow:
     scope: Scope = Scope.AFTER_BATCH
     gives: tuple[str, ...] = ()
     needs_moments: Callable[[Hyperparameters], bool] = lambda _: True
+    uses_null_space: bool = False
     state: str = "none"
 
 

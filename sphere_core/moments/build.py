@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import fingerprint
@@ -69,10 +70,10 @@ def run_pass(
     running = kept.load() or Running.start({site.layer: site.d_in for site in sites})
     running.place({site.layer: _accumulates_on(model.network.get_parameter(site.name)) for site in sites})
     for window in windows(model.tokenizer, texts, work.packing, work.amount, running.cursor):
-        if window.group != running.group:
+        group = window.after.group
+        if group != running.cursor.group:
             kept.close_group(running)
-            running.group = window.group
-        if owns(window.group):
+        if owns(group):
             for rows in forwards(window.rows, work.packing):
                 _add_forward(model, modules, rows, running.current)
         running.cursor = window.after
@@ -85,12 +86,15 @@ def run_pass(
 def finished_moments(
     sums: MomentSums, model: EditableModel, work: Pass, provenance: Mapping[str, Any]
 ) -> SecondMoments:
-    """Divide sums by their number of tokens and write down of what they are; the sums are used up."""
+    """Divide sums by their number of tokens and write down of what they are; the sums are used up.
+
+    What `provenance` says comes before what the model says of itself: a skeleton knows no dtype.
+    """
     if not sums.count:
         raise InputError("the corpus holds no text", where="second moments", remedy="give at least one text")
     made_of = {
         "model_digest": model.base_digest,
-        "tokenizer_digest": tokenizer_digest(model),
+        "tokenizer_digest": tokenizer_digest(model.tokenizer),
         "dtype": str(model.dtype).removeprefix("torch."),
         "sites": {str(site.layer): site.name for site in model.open_sites(work.layers)},
         "tokens": sums.count,
@@ -98,12 +102,12 @@ def finished_moments(
         "opens_with": opening_tokens(model.tokenizer),
     }
     by_layer = {layer: total.div_(sums.count).cpu() for layer, total in sums.by_layer.items()}
-    return SecondMoments(by_layer, sums.count, {**provenance, **made_of})
+    return SecondMoments(by_layer, sums.count, {**made_of, **provenance})
 
 
-def tokenizer_digest(model: EditableModel) -> str:
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the digest of everything that turns a text into ids: the tokenizer's own serialisation."""
-    return fingerprint(model.tokenizer.backend_tokenizer.to_str())
+    return fingerprint(tokenizer.backend_tokenizer.to_str())
 
 
 def _accumulates_on(weight: torch.Tensor) -> torch.device:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sphere_core.errors import InputError
+from sphere_core.fingerprint import tensors_digest
 from sphere_core.linalg import Subspace
 from sphere_core.moments.record import SecondMoments
 
@@ -24,10 +25,12 @@ __all__ = ["joined", "read_header", "read_moments", "write_moments"]
 
 def write_moments(moments: SecondMoments, path: Path) -> None:
     """Write second moments and null spaces as safetensors, provenance in the header; equal moments, equal bytes."""
-    tensors = {f"layer{layer}": moment.contiguous() for layer, moment in sorted(moments.by_layer.items())}
-    for layer, space in sorted(moments.null_spaces.items()):
-        tensors[f"nullspace{layer}"] = space.basis.T.contiguous()
-    header: dict[str, Any] = {"count": moments.count, "provenance": dict(moments.provenance)}
+    tensors = moments.tensors()
+    header: dict[str, Any] = {
+        "count": moments.count,
+        "provenance": dict(moments.provenance),
+        "digests": {name: tensors_digest({name: tensor}) for name, tensor in tensors.items()},
+    }
     if moments.null_spaces:
         header["complement"] = {str(layer): space.complement for layer, space in moments.null_spaces.items()}
     # One key only: safetensors keeps several in no fixed order.
@@ -41,7 +44,7 @@ def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) 
     layers are wanted. Raises InputError for a missing file, another format, or arrays that are not square.
     """
     if path.is_dir():
-        parts = [read_moments(part, layers=layers) for part in sorted(path.glob("*.safetensors"))]
+        parts = [read_moments(part, layers=layers) for part in sorted(path.glob("layer*.safetensors"))]
         return joined([part for part in parts if part.layers], where=str(path))
     if not path.is_file():
         raise InputError("moments file not found", where=str(path), remedy="check the path")

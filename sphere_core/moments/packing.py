@@ -20,7 +20,10 @@ from transformers import PreTrainedTokenizerBase
 
 from sphere_core.errors import InputError
 
-__all__ = ["Amount", "Cursor", "Packing", "Window", "forwards", "windows"]
+__all__ = ["MAX_GROUPS", "Amount", "Cursor", "Packing", "Window", "forwards", "windows"]
+
+# Groups of a corpus at most: a shard hands in one file of sums for each of its groups.
+MAX_GROUPS = 16
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Packing:
     max_tokens_per_text: int
     forward_tokens: int = 16384
     window_texts: int = 512
-    group_tokens: int = 1 << 18
-    group_windows: int = 16
+    group_tokens: int = 16384
+    group_windows: int = 1
 
     def identity(self) -> dict[str, int]:
         """Return what fixes the order of all sums."""
@@ -60,17 +63,16 @@ class Amount:
         return f"{self.tokens} tokens" if self.tokens is not None else f"{self.texts} texts"
 
 
-# Groups at most: a shard hands in one file of sums for each of its groups.
-MAX_GROUPS = 16
-
-
 @dataclass(frozen=True)
 class Cursor:
-    """Where a pass over the corpus stands: windows, texts and tokens before this point."""
+    """Where a pass over the corpus stands: windows, texts and tokens before this point; the group of the last window,
+    and the part of the amount in which that began."""
 
     window: int = 0
     texts: int = 0
     tokens: int = 0
+    group: int = 0
+    part: int = 0
 
     def reaches(self, amount: Amount) -> bool:
         """Tell whether the amount is met."""
@@ -81,9 +83,8 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Window:
-    """Rows of token ids of consecutive texts, the group they belong to, and where the pass stands after them."""
+    """Rows of token ids of consecutive texts, and where the pass stands after them."""
 
-    group: int
     rows: list[list[int]]
     after: Cursor
 
@@ -107,8 +108,12 @@ def windows(
             )
         rows = tokenizer(batch, truncation=True, max_length=packing.max_tokens_per_text)["input_ids"]
         kept = _cut(rows, None if amount.tokens is None else amount.tokens - done.tokens)
-        after = Cursor(done.window + 1, done.texts + len(batch), done.tokens + sum(len(row) for row in kept))
-        yield Window(_group(done, packing, amount), kept, after)
+        part = _part(done, packing, amount)
+        # Parts in which no window begins leave no gap between groups.
+        group = done.group + (part != done.part)
+        tokens = done.tokens + sum(len(row) for row in kept)
+        after = Cursor(done.window + 1, done.texts + len(batch), tokens, group, part)
+        yield Window(kept, after)
         done = after
 
 
@@ -137,8 +142,8 @@ def _cut(rows: list[list[int]], left: int | None) -> list[list[int]]:
     return kept
 
 
-def _group(start: Cursor, packing: Packing, amount: Amount) -> int:
-    """Return the group of the window that begins here: equal parts of the amount, none smaller than the least group."""
+def _part(start: Cursor, packing: Packing, amount: Amount) -> int:
+    """Return the part of the amount in which a window begins: equal parts, none smaller than the least group."""
     if amount.tokens is not None:
         return start.tokens // max(packing.group_tokens, -(-amount.tokens // MAX_GROUPS))
     whole = -(-(amount.texts or 0) // packing.window_texts)

@@ -31,6 +31,12 @@ class SecondMoments:
         """Digest of the numbers of C0."""
         return tensors_digest({f"layer{layer}": moment for layer, moment in self.by_layer.items()})
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return every array under its name in a file: `layer{l}` C0, `nullspace{l}` a basis transposed."""
+        named = {f"layer{layer}": moment.contiguous() for layer, moment in sorted(self.by_layer.items())}
+        spaces = sorted(self.null_spaces.items())
+        return named | {f"nullspace{layer}": space.basis.T.contiguous() for layer, space in spaces}
+
     @property
     def layers(self) -> list[int]:
         """The layers there is anything for."""
@@ -66,7 +72,8 @@ def check_moments(moments: SecondMoments, sites: Sequence[Site], *, where: str, 
                     where=where,
                     remedy="use the statistics of this very model",
                 )
-        if moment is not None:
+        # Where the null space is there, it was taken from a moment that was checked.
+        if moment is not None and space is None:
             require_second_moment(moment, what=f"the second moment of layer {site.layer}", where=where)
 
 

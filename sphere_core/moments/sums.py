@@ -51,7 +51,6 @@ class Running:
 
     finished: MomentSums
     current: MomentSums
-    group: int = 0
     cursor: Cursor = field(default_factory=Cursor)
 
     @classmethod
@@ -105,14 +104,14 @@ class KeptInFile(Kept):
         if found is None or found[1].get("identity") != self._identity:
             return None
         parts, header = found
-        return Running(parts["finished"], parts["current"], header["group"], Cursor(**header["cursor"]))
+        return Running(parts["finished"], parts["current"], Cursor(**header["cursor"]))
 
     def keep(self, running: Running) -> None:
         """Replace the file where the last writing is long enough ago."""
         start = time.monotonic()
         if start < self._due:
             return
-        header = {"identity": self._identity, "group": running.group, "cursor": asdict(running.cursor)}
+        header = {"identity": self._identity, "cursor": asdict(running.cursor)}
         write_sums(self._storage, self._path, {"finished": running.finished, "current": running.current}, header)
         end = time.monotonic()
         self._due = end + max(self._every, _SAVE_SHARE * (end - start) if self._every else 0.0)

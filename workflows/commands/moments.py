@@ -1,27 +1,21 @@
-"""`sphere moments build`: second moments of a model's sites over a text corpus."""
+"""`sphere moments`: second moments built, listed, verified, imported and compared."""
 
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from rich.progress import Progress, TimeRemainingColumn
-from transformers.utils import logging as transformers_logging
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import file_digest
-from sphere_core.models import load_model
-from sphere_core.moments.build import Pass, build_second_moments
-from sphere_core.moments.files import write_moments
-from sphere_core.moments.packing import Amount, Packing
-from sphere_core.storage import Storage
+from workflows.commands.moments_build import EPILOG, StoreOption, build
 from workflows.consoles import output_console
-from workflows.corpora import read_corpus
-from workflows.replica_model import pick_device
+from workflows.moments_check import compare_stored, import_files, verify_stored
+from workflows.moments_store import MomentsStore, StoredSet, store_folder
 
 __all__ = ["app"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+app.command(epilog=EPILOG)(build)
 
 
 @app.callback()
@@ -29,56 +23,79 @@ def _moments() -> None:
     """Second moments C0 = E[k k^T] of the inputs of a model's edited weights."""
 
 
-_EPILOG = """\b
-Examples:
-  sphere moments build --model ./gpt2-xl --layers 13,14,15,16,17 --corpus wikipedia.txt \\
-      --sentences 100000 --out gpt2-xl-moments.safetensors
-  sphere moments build --model factworld --layers 0,1 --corpus factworld --sentences 4000 --out moments.safetensors
-
-A text corpus has one text a line. Use the file in a sweep with `moments: {file: PATH}`.
-"""
-
-
-@app.command(epilog=_EPILOG)
-def build(
-    model: Annotated[str, typer.Option(help="Model folder, hub id, or 'factworld'")],
-    layers: Annotated[str, typer.Option(help="Layers, separated by commas")],
-    corpus: Annotated[str, typer.Option(help="Text file with one text a line, or 'factworld'")],
-    sentences: Annotated[int, typer.Option(min=1, help="Texts taken from the corpus")],
-    out: Annotated[Path, typer.Option(help="File to write (safetensors)")],
-    dtype: Annotated[str, typer.Option(help="The network's dtype")] = "float32",
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longer texts are cut there")] = 1024,
-    seed: Annotated[int, typer.Option(help="Seed of the embedded corpus")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads; they change the order of sums")] = 1,
-    device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
-) -> None:
-    """Build second moments in one pass over a corpus, all layers at once."""
-    torch.set_num_threads(threads)
-    transformers_logging.disable_progress_bar()
-    chosen = _layers(layers)
-    texts = read_corpus(corpus, sentences, seed)
-    loaded = load_model(model, dtype=dtype, device=pick_device(device))
-    loaded.open_sites(chosen)
-    provenance = {"corpus": Path(corpus).name, "texts": str(len(texts)), "max_tokens_per_text": str(max_tokens)}
-    if Path(corpus).is_file():
-        provenance["corpus_digest"] = file_digest(Path(corpus))
+@app.command(name="list", epilog="\b\nExample:\n  sphere moments list --store /shared/moments")
+def list_sets(store: StoreOption = None) -> None:
+    """List what is in the store: of which model, which sites, from which corpus, over how many tokens."""
+    keeper = MomentsStore(store_folder(store))
     console = output_console()
-    with Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task("texts", total=len(texts))
-        moments = build_second_moments(
-            loaded,
-            Pass(tuple(chosen), Packing(max_tokens), Amount(texts=len(texts))),
-            texts,
-            provenance=provenance,
-            on_progress=lambda done: progress.update(bar, completed=done.texts),
-        )
-    Storage(out.resolve().parent).write_file(out.name, lambda path: write_moments(moments, path))
-    console.print(f"{moments.count} tokens, layers {layers}: {out}", highlight=False, soft_wrap=True)
+    sets = keeper.sets()
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("key", "model", "sites", "corpus", "tokens", "size"):
+        table.add_column(name, justify="right" if name in ("tokens", "size") else "left", overflow="fold")
+    for stored in sets:
+        table.add_row(*_cells(stored))
+    if sets:
+        console.print(table)
+    console.print(f"{len(sets)} sets in {keeper.storage.uri}", highlight=False, soft_wrap=True)
 
 
-def _layers(text: str) -> list[int]:
-    try:
-        layers = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"'{text}' is not a list of layers", where="--layers", remedy="for example 4,5,6") from error
-    return sorted(set(layers))
+@app.command(
+    epilog="\b\nExamples:\n  sphere moments verify\n  sphere moments verify 3f2a llama3-8b-moments.safetensors"
+)
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Keys or files; default: the whole store")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Recompute every digest; check that moments are finite, symmetric and positive semidefinite. Exit code 1: some
+    are not."""
+    if not verify_stored(MomentsStore(store_folder(store)), names or [], output_console()):
+        raise typer.Exit(1)
+
+
+@app.command(
+    name="import",
+    epilog="""\b
+Examples:
+  sphere moments import data/stats/gpt2-xl/wikipedia_stats/*_mom2_100000.npz --model ./gpt2-xl
+  sphere moments import null_space_project.pt --model ./llama3-8b --layers 4,5,6,7,8
+
+The files do not say of which model they are: --model is taken at your word and kept as such. An imported
+projector is the null space that AlphaEdit then edits in, whatever nullspace_threshold says.
+""",
+)
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="MEMIT's *_mom2_*.npz, or AlphaEdit's null_space_project.pt")],
+    model: Annotated[str, typer.Option(help="Model folder, hub id, or 'factworld': what the statistics are of")],
+    layers: Annotated[str | None, typer.Option(help="Layers of a projector, in its order")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit or tag of the model's hub id")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Import MEMIT's statistics or AlphaEdit's projector into the store."""
+    import_files(MomentsStore(store_folder(store)), files, model, layers, revision, output_console())
+
+
+@app.command(epilog="\b\nExample:\n  sphere moments compare 3f2a 91bc --layers 4,5")
+def compare(
+    first: Annotated[str, typer.Argument(help="Key, file or folder")],
+    second: Annotated[str, typer.Argument(help="Key, file or folder")],
+    layers: Annotated[str | None, typer.Option(help="Only these layers; default: all that both have")] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, help="Eigenvalues below it are null space; 2e-2 in AlphaEdit's released settings")
+    ] = 2e-2,
+    store: StoreOption = None,
+) -> None:
+    """Say how far two statistics of one model are apart: entries, spectra, and what lies outside their null spaces."""
+    compare_stored(MomentsStore(store_folder(store)), first, second, layers, threshold, output_console())
+
+
+def _cells(stored: StoredSet) -> list[str]:
+    of = stored.provenance
+    imported = str(of.get("source", "")).startswith("imported")
+    return [
+        stored.key,
+        f"{of.get('model', 'unknown')} {of.get('dtype', '')}".strip(),
+        f"layers {', '.join(map(str, stored.layers))}",
+        "imported" if imported else str(of.get("corpus_name", "unknown")),
+        f"{stored.count:,}" if stored.count else "",
+        f"{sum(file.size for file in stored.files) / 1e6:,.1f} MB",
+    ]

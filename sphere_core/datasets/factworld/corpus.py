@@ -1,6 +1,7 @@
 """The text a fact-world model is trained on."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sphere_core.datasets.factworld.skills import Skills, load_skills, training_item
@@ -53,10 +54,11 @@ def fact_sentences(world: World) -> list[Sentence]:
     return [_tell(world, fact, template) for fact in world.facts for template in _trained(world, fact)]
 
 
-def corpus_sentences(world: World, count: int, seed: int) -> list[str]:
-    """Return `count` sentences of the training distribution, for second moments."""
+def corpus_sentences(world: World, seed: int) -> Iterator[str]:
+    """Yield sentences of the training distribution without end, for second moments."""
     source = SentenceSource(world, seed)
-    return [source.draw().text for _ in range(count)]
+    while True:
+        yield source.draw().text
 
 
 def _trained(world: World, fact: Fact) -> list[int]:

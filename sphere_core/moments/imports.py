@@ -1,0 +1,105 @@
+"""Statistics that other projects have made: MEMIT's `*_stats/*.npz` and AlphaEdit's projector.
+
+Neither says of which model it is. Whoever imports them says so, and the file keeps that it was said, not measured.
+"""
+
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sphere_core.errors import InputError
+from sphere_core.fingerprint import file_digest
+from sphere_core.linalg import Subspace
+from sphere_core.models.sites import Site
+from sphere_core.moments.null_space import projector_subspace
+from sphere_core.moments.record import SecondMoments, check_moments
+
+__all__ = ["import_projector", "import_statistics"]
+
+# `transformer.h.13.mlp.c_proj_float32_mom2_100000.npz`: module, precision, statistics, perhaps a length, texts.
+_NAME = re.compile(
+    r"^(?P<module>.+?)_float(?:16|32|64)_(?:[a-z0-9_]+-)*mom2(?:-[a-z0-9_]+)*(?:_t[^_]+)?(?:_(?P<texts>\d+))?\.npz$"
+)
+
+
+def import_statistics(paths: Sequence[Path], sites: Sequence[Site], *, model: str, model_digest: str) -> SecondMoments:
+    """Return the second moments of MEMIT's npz files, one a site, named by the module they are of.
+
+    They hold the raw sum of k k^T (`mom2.mom2`, fp32 as released) and the number of tokens (`mom2.count`). Raises
+    InputError where a file is none of these, names no site of this model, or has another width.
+    """
+    by_path = {site.module_path: site for site in sites}
+    by_layer: dict[int, torch.Tensor] = {}
+    counts, origins = {}, {}
+    for path in paths:
+        named = _NAME.match(path.name)
+        site = by_path.get(named["module"]) if named else None
+        if site is None:
+            raise InputError(
+                "the file's name names no editable module of this model",
+                where=str(path),
+                remedy=f"keep the released name, such as {sites[0].module_path}_float32_mom2_100000.npz",
+            )
+        total, counts[str(site.layer)] = _read_statistics(path)
+        by_layer[site.layer] = total.double() / counts[str(site.layer)]
+        origins[path.name] = file_digest(path)
+    provenance = {
+        "source": "imported: MEMIT's statistics; model and corpus are as the importer says",
+        "model": model,
+        "model_digest": model_digest,
+        "imported_from": origins,
+        "counts": counts,
+    }
+    moments = SecondMoments(by_layer, max(counts.values()), provenance)
+    chosen = [site for site in sites if site.layer in by_layer]
+    check_moments(moments, chosen, where=", ".join(str(path) for path in paths), model_digest=model_digest)
+    return moments
+
+
+def import_projector(path: Path, sites: Sequence[Site], *, model: str, model_digest: str) -> SecondMoments:
+    """Return the null spaces of AlphaEdit's `null_space_project.pt`: `[layers, d, d]`, one projector a site in order.
+
+    The file is a torch pickle; nothing but tensors is read from it. What AlphaEdit edits with is then this very
+    subspace, whatever `nullspace_threshold` says. Raises InputError where it is no such file or holds no projectors of
+    these sites.
+    """
+    try:
+        projectors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises the pickler's own errors, which share no nearer base
+        raise InputError(f"not a file of tensors: {str(error)[:120]}", where=str(path)) from error
+    if not isinstance(projectors, torch.Tensor) or projectors.ndim != 3 or len(projectors) != len(sites):
+        found = tuple(projectors.shape) if isinstance(projectors, torch.Tensor) else type(projectors).__name__
+        raise InputError(
+            f"expected one [d, d] projector for each of {len(sites)} layers, found {found}",
+            where=str(path),
+            remedy="name the layers the projector was made for, in its order, with --layers",
+        )
+    spaces: dict[int, Subspace] = {}
+    for site, projector in zip(sites, projectors, strict=True):
+        spaces[site.layer] = projector_subspace(projector, where=f"{path}, layer {site.layer}")
+    provenance = {
+        "source": "imported: AlphaEdit's projector; model and layers are as the importer says",
+        "model": model,
+        "model_digest": model_digest,
+        "imported_from": {path.name: file_digest(path)},
+    }
+    moments = SecondMoments({}, 0, provenance, spaces)
+    check_moments(moments, sites, where=str(path), model_digest=model_digest)
+    return moments
+
+
+def _read_statistics(path: Path) -> tuple[torch.Tensor, int]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            total, count = torch.from_numpy(archive["mom2.mom2"]), int(archive["mom2.count"])
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"not MEMIT's statistics: {error}", where=str(path), remedy="they hold the arrays mom2.mom2 and mom2.count"
+        ) from error
+    if count <= 0:
+        raise InputError(f"the number of tokens is {count}", where=str(path))
+    return total, count

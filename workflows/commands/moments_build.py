@@ -1,0 +1,90 @@
+"""`sphere moments build`: one pass over a corpus, into the store."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from transformers.utils import logging as transformers_logging
+
+from workflows.consoles import output_console
+from workflows.moments_run import BuildOptions, run_build
+
+__all__ = ["EPILOG", "StoreOption", "build"]
+
+StoreOption = Annotated[
+    str | None, typer.Option(help="Where moments are kept; default: $SPHERE_MOMENTS, or a folder in the cache")
+]
+
+EPILOG = """\b
+Examples:
+  sphere moments build meta-llama/Meta-Llama-3-8B-Instruct --preset llama3-8b --dtype bfloat16 \\
+      --corpus wikimedia/wikipedia --tokens 50000000
+  sphere moments build ./gpt2-xl --layers 13,14,15,16,17 --corpus a.jsonl --corpus b.parquet --tokens 10000000
+  sphere moments build ./gpt2-xl --preset gpt2-xl --corpus wikipedia.txt --sentences 100000 \\
+      --shards 4 --address auto --store /shared/moments
+  sphere moments build factworld --layers 0,1 --corpus factworld --sentences 4000
+
+All layers come from one pass; every forward stops at the last of them. One text is one row, cut at --max-tokens;
+special tokens are those the tokenizer adds, and count; padding never does. Killed, the same command goes on
+where its sums were kept last, with equal bits. Shards add up to the same bits as one process.
+Use the result in a sweep with the line that is printed at the end.
+"""
+
+
+def build(
+    model: Annotated[str, typer.Argument(help="Model folder, hub id, or 'factworld'")],
+    corpus: Annotated[
+        list[str], typer.Option(help="Hub id, text, JSONL or Parquet file (may be given again), or 'factworld'")
+    ],
+    layers: Annotated[str | None, typer.Option(help="Layers, separated by commas")] = None,
+    preset_name: Annotated[str | None, typer.Option("--preset", help="Take the layers of MEMIT in a preset")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens taken from the corpus")] = None,
+    sentences: Annotated[int | None, typer.Option(min=1, help="Texts taken from the corpus, in place of it")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longer texts are cut there; default 1024")] = None,
+    dtype: Annotated[str, typer.Option(help="The network's dtype; sums are always float64")] = "float32",
+    revision: Annotated[str | None, typer.Option(help="Commit or tag of the model's hub id")] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python files that come with the model")
+    ] = False,
+    corpus_config: Annotated[str | None, typer.Option(help="Configuration of a hub corpus")] = None,
+    corpus_revision: Annotated[str | None, typer.Option(help="Commit of a hub corpus")] = None,
+    field: Annotated[str, typer.Option(help="Field with the text in JSONL, Parquet and hub corpora")] = "text",
+    seed: Annotated[int, typer.Option(help="Seed of the fact world's sentences")] = 0,
+    store: StoreOption = None,
+    out: Annotated[Path | None, typer.Option(help="Also write all layers as this one file")] = None,
+    shards: Annotated[int, typer.Option(min=1, max=16, help="Parts built at the same time, as Ray workers")] = 1,
+    address: Annotated[str | None, typer.Option(help="Ray cluster for the shards; default: this machine")] = None,
+    forward_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of one forward; default: as fit")] = None,
+    save_every: Annotated[float, typer.Option(min=0, help="Seconds between two savings of sums")] = 60.0,
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads; they change the order of sums")] = 1,
+    device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
+) -> None:
+    """Build second moments of several layers in one pass over a corpus, and keep them by what they are of."""
+    torch.set_num_threads(threads)
+    transformers_logging.disable_progress_bar()
+    options = BuildOptions(
+        model=model,
+        corpus=tuple(corpus),
+        layers=layers,
+        preset=preset_name,
+        tokens=tokens,
+        sentences=sentences,
+        max_tokens=max_tokens,
+        dtype=dtype,
+        revision=revision,
+        remote_code=trust_remote_code,
+        corpus_config=corpus_config,
+        corpus_revision=corpus_revision,
+        field=field,
+        seed=seed,
+        store=store,
+        out=out,
+        shards=shards,
+        address=address,
+        forward_tokens=forward_tokens,
+        save_every=save_every,
+        threads=threads,
+        device=device,
+    )
+    run_build(options, output_console())
