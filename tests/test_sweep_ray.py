@@ -145,7 +145,7 @@ def test_a_killed_replica_is_replaced_and_nothing_differs_from_one_replica(
         board = Board.from_files(sweep, storage)
         result = Driver(board, executor, storage, Watching(watch), evaluators=1).run()
         executor._resources = Resources.model_validate({"replica": {"num_cpus": 64}})
-        with pytest.raises(InputError, match="cannot hold a single replica: one needs 64 CPU"):
+        with pytest.raises(InputError, match="no node can hold a replica: one needs 64 CPU"):
             executor._require_room()
     assert killed
     assert result.complete

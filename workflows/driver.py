@@ -100,7 +100,7 @@ class Driver:
             while True:
                 self._board.give_up_blocked()
                 self._assign()
-                if not self._busy and not self._starting and not self._has_work():
+                if not self._busy and not self._has_work():
                     break
                 self._grow()
                 self._follow(self._executor.wait(_TICK_SECONDS))

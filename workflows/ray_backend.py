@@ -6,22 +6,28 @@ it reads its authentication mode once, at import, and that must be prepared firs
 
 import logging
 import math
+import time
 from types import TracebackType
 from typing import Any, Self
 
 from sphere_core.errors import InputError
+from sphere_core.models.loading import SPLIT
 from workflows.executor import Event, Finished, Lost, Ready, Role, Worker
+from workflows.placement import Need, Node, room, why_none
 from workflows.ray_environment import prepare_client_environment, prepare_cluster_environment
 from workflows.ray_scratch import RayScratch
 from workflows.replica import ModelReplica
 from workflows.spec import Resources, WorkerResources
-from workflows.tasks import ReplicaProgress, Task
+from workflows.tasks import ReplicaProgress, Stopped, Task
 
 __all__ = ["RayExecutor"]
 
 # Nothing large goes through the object store: tasks and outcomes only.
 _OBJECT_STORE_BYTES = 100 << 20
 _PROGRESS_SECONDS = 0.2
+# How often the nodes are looked at for notices, and how often it is said again that none can hold a replica.
+_LOOK_SECONDS = 2.0
+_REPEAT_SECONDS = 300.0
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -47,6 +53,9 @@ class RayExecutor:
         self._actors: dict[Worker, Any] = {}
         self._pending: dict[Any, tuple[Worker, Task | None]] = {}
         self._asked: dict[Any, Worker] = {}
+        self._node_of: dict[Worker, str] = {}
+        self._leaving: set[Worker] = set()
+        self._looked = self._complained = -math.inf
         self._started = 0
         self._replica_class = _replica_class(ray)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -94,7 +103,7 @@ class RayExecutor:
     def start(self, role: Role) -> Worker:
         """Start an actor; it is ready when it has imported what it needs."""
         wish = self._wish(role)
-        need = self._need(role)
+        need = self._need(role).amounts
         self._started += 1
         worker = Worker(self._started, role)
         options: dict[str, Any] = {
@@ -106,11 +115,15 @@ class RayExecutor:
         }
         if wish.labels:
             options["label_selector"] = dict(wish.labels)
-        device = "cpu" if wish.device == "auto" and need["GPU"] == 0 else wish.device
+        device = wish.device
+        if device == "auto" and need["GPU"] == 0:
+            device = "cpu"
+        elif device == "auto" and need["GPU"] > 1:
+            device = SPLIT
         actor_class = self._replica_class.options(**options)
         actor = actor_class.remote(self._root, threads=self._resources.threads, device=device)
         self._actors[worker] = actor
-        self._pending[actor.__ray_ready__.remote()] = (worker, None)
+        self._pending[actor.node.remote()] = (worker, None)
         return worker
 
     def assign(self, worker: Worker, task: Task) -> None:
@@ -121,6 +134,7 @@ class RayExecutor:
         """Return the calls that came back, and the actors that died with theirs."""
         if not self._pending:
             return []
+        self._look()
         self._ray.wait(list(self._pending), num_returns=1, timeout=seconds)
         done, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
         return [self._outcome(reference) for reference in done]
@@ -166,35 +180,71 @@ class RayExecutor:
             outcome = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
             # An actor that is merely unreachable may still be writing; it is ended, and fenced by its lease.
-            self._ray.kill(self._actors.pop(worker))
+            self._forget(worker)
             return Lost(worker, task, f"{type(error).__name__}: {_first_line(error)}")
         if task is None:
+            self._node_of[worker] = outcome
             return Ready(worker)
+        # Whatever else such a worker was busy with is done; its next trajectory stops after one batch.
+        if worker in self._leaving and isinstance(outcome, Stopped):
+            self._forget(worker)
+            return Lost(worker, task, "its node is about to leave; a checkpoint was published first")
         return Finished(worker, task, outcome)
 
+    def _forget(self, worker: Worker) -> None:
+        self._ray.kill(self._actors.pop(worker))
+        self._node_of.pop(worker, None)
+        self._leaving.discard(worker)
+
+    def _look(self) -> None:
+        """Stop the work on nodes that have notice to leave; say so where no node can hold a replica."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        draining = self._draining()
+        for worker, node in self._node_of.items():
+            if node in draining and worker not in self._leaving:
+                self._leaving.add(worker)
+                self._actors[worker].stop.remote()
+        waits = any(task is None for _, task in self._pending.values())
+        if waits and now - self._complained > _REPEAT_SECONDS and self._fit("replica") == 0:
+            self._complained = now
+            _LOGGER.warning("waiting: %s", why_none(self._nodes(), self._need("replica")))
+
+    def _draining(self) -> set[str]:
+        """Return the nodes with notice; Ray has no public way to ask, and none is a safe answer."""
+        try:
+            return set(self._ray._private.state.state.get_draining_nodes())
+        except (AttributeError, self._ray.exceptions.RayError):
+            return set()
+
+    def _nodes(self) -> list[Node]:
+        """Return the nodes alive that have no notice to leave."""
+        draining = self._draining()
+        return [
+            Node(node["NodeManagerAddress"], node["Resources"], node["Labels"])
+            for node in self._ray.nodes()
+            if node["Alive"] and node["NodeID"] not in draining
+        ]
+
     def _fit(self, role: Role) -> int:
-        """Return how many workers of a role all nodes alive can hold.
+        """Return how many workers of a role the nodes can hold in all.
 
         Replicas leave room for the dedicated evaluators, unless not even one replica would fit then. Evaluators take
         what replicas have left.
         """
-        total = dict(self._ray.cluster_resources())
-        if role == "replica":
-            beside = self._holds(_less(total, self._need("evaluator"), self._resources.evaluator.replicas), role)
-            return beside or min(1, self._holds(total, role))
-        replicas = sum(worker.role == "replica" for worker in self._actors)
-        return self._holds(_less(total, self._need("replica"), replicas), role)
-
-    def _holds(self, free: dict[str, float], role: Role) -> int:
-        need = {name: amount for name, amount in self._need(role).items() if amount > 0}
-        room = [math.floor(free.get(name, 0.0) / amount + 1e-9) for name, amount in need.items()]
-        return max(0, min(room, default=1))
+        nodes, replica, evaluator = self._nodes(), self._need("replica"), self._need("evaluator")
+        if role == "evaluator":
+            replicas = sum(worker.role == "replica" for worker in self._actors)
+            return room(nodes, evaluator, beside=replica, count=replicas)
+        beside = room(nodes, replica, beside=evaluator, count=self._resources.evaluator.replicas)
+        return beside or min(1, room(nodes, replica, beside=evaluator, count=0))
 
     def _require_room(self) -> None:
         if self._fit("replica") == 0:
-            need = ", ".join(f"{amount:g} {name}" for name, amount in self._need("replica").items())
             raise InputError(
-                f"this machine cannot hold a single replica: one needs {need}",
+                why_none(self._nodes(), self._need("replica")),
                 where="sweep file, key resources.replica",
                 remedy="ask for less, or give the --address of a cluster that has more",
             )
@@ -202,19 +252,22 @@ class RayExecutor:
     def _wish(self, role: Role) -> WorkerResources:
         return self._resources.evaluator if role == "evaluator" else self._resources.replica
 
-    def _need(self, role: Role) -> dict[str, float]:
+    def _need(self, role: Role) -> Need:
         wish = self._wish(role)
-        if wish.num_gpus == "auto":
+        gpus = wish.num_gpus
+        if gpus == "auto":
             gpus = 1.0 if self._ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
-        else:
-            gpus = float(wish.num_gpus)
-        return {"CPU": float(wish.num_cpus), "GPU": gpus}
+        return Need({"CPU": float(wish.num_cpus), "GPU": float(gpus)}, dict(wish.labels))
 
 
 def _replica_class(ray: Any) -> Any:
     """Return the actor class: the replica, its control verbs answering while a long `run` goes on."""
 
     class Replica(ModelReplica):
+        def node(self) -> str:
+            """Return the node it lives on; answered once it has started."""
+            return str(ray.get_runtime_context().get_node_id())
+
         @ray.method(concurrency_group="control")
         def progress(self) -> ReplicaProgress:
             return ModelReplica.progress(self)
@@ -224,10 +277,6 @@ def _replica_class(ray: Any) -> Any:
             ModelReplica.stop(self)
 
     return ray.remote(concurrency_groups={"control": 1})(Replica)
-
-
-def _less(free: dict[str, float], need: dict[str, float], count: int) -> dict[str, float]:
-    return {**free, **{name: free.get(name, 0.0) - count * amount for name, amount in need.items()}}
 
 
 def _first_line(error: BaseException) -> str:

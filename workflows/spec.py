@@ -142,7 +142,17 @@ class WorkerResources(_Part):
         default="auto",
         description="torch device; `auto`: the accelerator if the replica sees one; `split`: spread over all it sees",
     )
-    labels: dict[str, str] = Field(default_factory=dict, description="Ray node labels that a replica asks for")
+    labels: dict[str, str] = Field(
+        default_factory=dict,
+        description="Ray node labels that a replica asks for: `value`, `!value` or `in(a,b)` by key",
+    )
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float | Literal["auto"]) -> float | Literal["auto"]:
+        if gpus != "auto" and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+            raise ValueError(f"{gpus:g} GPUs: give a fraction of one, or a whole number that the model is split over")
+        return gpus
 
 
 class EvaluatorResources(WorkerResources):
