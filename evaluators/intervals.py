@@ -9,7 +9,15 @@ from scipy import stats
 
 from evaluators.rows import mean_stderr, rate_stderr
 
-__all__ = ["Difference", "Estimate", "estimate_mean", "estimate_ratio", "normal_interval", "paired_difference"]
+__all__ = [
+    "Difference",
+    "Estimate",
+    "estimate_mean",
+    "estimate_ratio",
+    "normal_interval",
+    "paired_difference",
+    "paired_ratio",
+]
 
 _LEVEL = 0.95
 
@@ -89,6 +97,20 @@ def paired_difference(after: np.ndarray, before: np.ndarray) -> Difference:
     else:
         p = float(2 * stats.t.sf(abs(mean) / stderr, n - 1))
     return Difference(mean, interval, p, n)
+
+
+def paired_ratio(after: np.ndarray, before: np.ndarray, weights: np.ndarray) -> Difference:
+    """Return the change of -sum(a) / sum(w), as of the log of a perplexity, over the same documents, `[n]` each.
+
+    The change is itself a ratio of sums, so that the ratio estimator's interval holds; p is that of its t.
+    """
+    found = estimate_ratio(np.asarray(before, dtype=np.float64) - np.asarray(after, dtype=np.float64), weights)
+    p = None
+    if found.stderr:
+        p = float(2 * stats.t.sf(abs(found.value) / found.stderr, len(weights) - 1))
+    elif found.value == 0:
+        p = 1.0
+    return Difference(found.value, found.interval, p, len(weights))
 
 
 def _student(mean: float, stderr: float, n: int) -> tuple[float, float]:

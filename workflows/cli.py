@@ -21,6 +21,8 @@ COMMANDS = {
     "run": ("run", "Run a sweep: edit, score every checkpoint, gather rows, print the table."),
     "status": ("status", "Show where each trajectory of a sweep stands, from its files alone."),
     "table": ("table", "Print the results table: means and spread over seeds."),
+    "ability": ("ability", "General ability task by task, with the change from the unedited model."),
+    "tasks": ("tasks", "List suites and presets of general ability, or show one and whether its data can be had."),
     "retention": ("retention", "Follow every edit over the checkpoints: curves, cohorts, survival."),
     "correlate": ("correlate", "Correlate energy drift and other geometry with the scores; tabulate the bound."),
     "methods": ("methods", "List the methods, or show one with its hyperparameters and their sources."),
