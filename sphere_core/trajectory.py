@@ -1,6 +1,6 @@
 """The trajectory: a chain of edit batches on one model, as a generator of checkpoints. Runs without a cluster."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -107,13 +107,15 @@ def run_trajectory(
     batch_size: int,
     contexts: Contexts,
     resume: Checkpoint | None,
+    before_batch: Callable[[EditableModel, int, Sequence[EditRequest], Contexts], None] | None = None,
 ) -> Iterator[Checkpoint]:
     """Edit `requests` in order, `batch_size` at a time, and yield a checkpoint after every batch.
 
     Starts from the unedited model, or from `resume`: weights, editor state and templates are then those of the
     checkpoint, and what follows is bit for bit what an uninterrupted run gives. Tensors of a checkpoint are never
     written to afterwards. A trajectory whose edited weights stop being finite ends with a checkpoint marked
-    `collapsed`. The model is left edited.
+    `collapsed`. The model is left edited. `before_batch` is shown the model, the edits so far, the batch to come and
+    the templates; it must not change the model.
     """
     model.restore_base()
     state, done = EditorState(), 0
@@ -124,6 +126,8 @@ def run_trajectory(
             return
     while done < len(requests):
         batch = requests[done : done + batch_size]
+        if before_batch is not None:
+            before_batch(model, done, batch, contexts)
         state = editor.edit(model, batch, contexts, state)
         done += len(batch)
         weights = model.edited_weights()

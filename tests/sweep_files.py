@@ -38,7 +38,8 @@ def write_sweep(folder: Path, settings: dict[str, Any]) -> Path:
 
 
 def results_of(root: Path | str) -> dict[str, bytes]:
-    """Return the bytes of all checkpoints and rows below a sweep's root, a folder or a URL."""
+    """Return the bytes of all checkpoints, kept keys, rows and what is behind them below a root, a folder or a URL."""
     storage = Storage(root)
-    names = (name for name in storage.list() if name.startswith("rows/") or "/checkpoints/" in name)
+    kept = ("/checkpoints/", "/keys/")
+    names = (name for name in storage.list() if name.startswith(("rows/", "details/")) or any(k in name for k in kept))
     return {name: storage.read_bytes(name) for name in names}

@@ -58,7 +58,7 @@ def run(
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    return load_sweep(write_sweep(tmp_path_factory.mktemp("spec"), tiny(seeds=[0])))
+    return load_sweep(write_sweep(tmp_path_factory.mktemp("spec"), tiny(seeds=[0], keep_keys=True)))
 
 
 @pytest.fixture(scope="module")

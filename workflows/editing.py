@@ -23,6 +23,7 @@ from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest
 from sphere_core.storage import Storage
 from sphere_core.trajectory import TrajectorySpec, run_trajectory
+from workflows.kept_keys import KeyKeeper
 from workflows.layout import checkpoints_folder, moments_path, progress_path, scored_name, timing_path
 from workflows.lease import Lease, require_lease
 from workflows.null_spaces import with_null_spaces
@@ -114,13 +115,23 @@ class TrajectoryRun:
         collapsed = resume is not None and resume.collapsed
         clock = _Clock(first)
         self._say(first, clock, published)
+        keeper = None
+        if plan.keep_keys:
+            keeper = KeyKeeper(self.storage, plan.id, plan.wanted, spec.hyperparameters.layers, first)
         chain = run_trajectory(
-            plan.id, editor, model, requests, batch_size=spec.batch_size, contexts=contexts, resume=resume
+            plan.id,
+            editor,
+            model,
+            requests,
+            batch_size=spec.batch_size,
+            contexts=contexts,
+            resume=resume,
+            before_batch=None if keeper is None else keeper.note,
         )
         for checkpoint in chain:
             collapsed, stopping = checkpoint.collapsed, self.should_stop()
             if checkpoint.edits in plan.wanted or collapsed or stopping:
-                self._publish(checkpoint, checkpoints, clock)
+                self._publish(checkpoint, checkpoints, clock, keeper)
                 self._drop_stops(checkpoint.edits, checkpoints)
                 published = sorted({*published, checkpoint.edits})
             self._say(checkpoint.edits, clock, published)
@@ -133,8 +144,10 @@ class TrajectoryRun:
         self._write_progress(last, clock, "collapsed" if collapsed else "edited")
         return Done(tuple(published), collapsed)
 
-    def _publish(self, checkpoint: Checkpoint, checkpoints: Storage, clock: "_Clock") -> None:
+    def _publish(self, checkpoint: Checkpoint, checkpoints: Storage, clock: "_Clock", keeper: KeyKeeper | None) -> None:
         require_lease(self.storage, self.task.plan.id, self.lease)
+        if keeper is not None:
+            keeper.publish(checkpoint.edits)
         write_checkpoint(checkpoint, checkpoints)
         timing = {"edits": checkpoint.edits, "attempt": self.lease.attempt, **clock.lap(checkpoint.edits)}
         path = timing_path("edit", scored_name(self.task.plan.id, checkpoint.edits))

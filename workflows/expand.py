@@ -237,6 +237,7 @@ def _trajectory_plan(cell: _Cell, sweep: SweepSpec, scorers: dict[str, _Scorer],
         stream_digest=spec.stream_digest,
         wanted=wanted,
         moments=moments,
+        keep_keys=sweep.keep_keys,
         evaluations=tuple(
             Evaluation(kind=kind, id=_evaluation_id(scorer, spec, _read_by(scorer, cell, wanted)))
             for kind, scorer in scorers.items()

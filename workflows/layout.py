@@ -13,6 +13,7 @@ __all__ = [
     "details_path",
     "error_path",
     "kept_score_path",
+    "keys_folder",
     "lease_path",
     "moments_lock_path",
     "moments_path",
@@ -43,6 +44,11 @@ def trajectory_folder(trajectory_id: str) -> str:
 def checkpoints_folder(trajectory_id: str) -> str:
     """Return the folder that holds a trajectory's checkpoints, one folder an edit count."""
     return f"{trajectory_folder(trajectory_id)}/checkpoints"
+
+
+def keys_folder(trajectory_id: str) -> str:
+    """Return the folder that holds the keys of a trajectory's edits, one file a checkpoint interval."""
+    return f"{trajectory_folder(trajectory_id)}/keys"
 
 
 def spec_path(trajectory_id: str) -> str:

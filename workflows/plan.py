@@ -47,6 +47,7 @@ class TrajectoryPlan(_Record):
     stream_digest: str
     wanted: tuple[int, ...] = Field(description="Edit counts whose checkpoints are kept and scored")
     moments: str | None = Field(description="Key of the recipe that is built first; None where moments are imported")
+    keep_keys: bool = Field(default=False, description="Whether the key of every edit is kept beside the checkpoints")
     evaluations: tuple[Evaluation, ...]
 
     def rows_path(self, edits: int, evaluation: Evaluation) -> str:

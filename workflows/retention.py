@@ -10,15 +10,18 @@ import pyarrow.parquet as pq
 
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
+from workflows.key_similarity import later_similarity, similarity_columns
 from workflows.layout import DETAILS, base_name, details_path, scored_name
 from workflows.plan import SweepPlan, TrajectoryPlan
-from workflows.retention_queries import ANSWERS, LIVES, MACROS, MEASURES, QUERIES
+from workflows.retention_queries import ANSWERS, LIVES, MACROS, MEASURES, table_query
 from workflows.state import SweepFiles, scan
 from workflows.table import stream_name
 
 __all__ = ["RetentionAsk", "retention_sql", "retention_table"]
 
 _KIND = "edit_quality"
+_COMPARES_KEYS = ("edits", "survival", "predictors")
+_NO_KEYS = pa.schema([("trajectory_id", pa.string()), ("edit", pa.int32()), ("edits", pa.int64())])
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,11 @@ class RetentionAsk:
 
 
 def retention_sql(ask: RetentionAsk) -> str:
-    """Return the SQL of a table: macros, the tables `answers` and `lives`, and the query on them."""
-    parts = [MACROS, _answers(ask, "SELECT * FROM read_parquet(PROBES)"), LIVES, QUERIES[ask.name]]
+    """Return the SQL of a table: macros, the tables `answers` and `lives`, and the query on them.
+
+    The columns of key similarity, which depend on the layers edited, are left out.
+    """
+    parts = [MACROS, _answers(ask, "SELECT * FROM read_parquet(PROBES)"), LIVES, table_query(ask.name, ())]
     return ";\n".join(part.strip().removesuffix(";") for part in parts) + ";\n"
 
 
@@ -62,7 +68,9 @@ def retention_table(storage: Storage, plan: SweepPlan, ask: RetentionAsk) -> pa.
         connection.execute(LIVES)
         if connection.sql("SELECT count(*) FROM answers").fetchall() == [(0,)]:
             raise _nothing_asked(connection, listed, ask)
-        query = QUERIES[ask.name]
+        similar = _similarity(storage, plan) if ask.name in _COMPARES_KEYS else None
+        connection.register("similarity", _NO_KEYS.empty_table() if similar is None else similar)
+        query = table_query(ask.name, similarity_columns(similar))
         values = _widths(plan, ask)
         return connection.sql(query, params={k: v for k, v in values.items() if f"${k}" in query}).to_arrow_table()
 
@@ -102,6 +110,11 @@ def _trajectories(plan: SweepPlan) -> pa.Table:
             for place, trajectory in enumerate(plan.trajectories)
         ]
     )
+
+
+def _similarity(storage: Storage, plan: SweepPlan) -> pa.Table | None:
+    found = [table for trajectory in plan.trajectories if (table := later_similarity(storage, trajectory)) is not None]
+    return pa.concat_tables(found, promote_options="default") if found else None
 
 
 def _cases(storage: Storage, plan: SweepPlan) -> pa.Table:

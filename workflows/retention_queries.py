@@ -4,7 +4,9 @@
 makes both). `answers` has one row an edit and checkpoint that asked it; `lives` one row an edit.
 """
 
-__all__ = ["ANSWERS", "LIVES", "MACROS", "MEASURES", "QUERIES"]
+from collections.abc import Sequence
+
+__all__ = ["ANSWERS", "LIVES", "MACROS", "MEASURES", "QUERIES", "table_query"]
 
 # What a probe's answer is worth under each measure; both are 0 or 1.
 MEASURES = {"argmax": "(correct = tokens)::INT", "probability": "won::INT"}
@@ -194,16 +196,65 @@ GROUP BY model, dataset, edits, method, "order" ORDER BY model, dataset, min(pla
 
 _SURVIVAL = """
 SELECT a.model, a.stream, a.method, a.seed, a.edit, a.written, a.edits, a.age, a.success = 1 AS is_right, a.margin,
-       l.installed, l.strength, a.finite
+       l.installed, l.strength, a.finite{similarity}
 FROM answers AS a JOIN lives AS l USING (trajectory_id, edit)
+LEFT JOIN similarity AS s USING (trajectory_id, edit, edits)
 ORDER BY a.place, a.edit, a.edits
 """
 
 _EDITS = """
 SELECT model, stream, method, seed, edit, c.case_id, written, installed_at, installed, strength, first_lost,
-       last_right, kept, final_margin, finite
-FROM lives JOIN trajectories USING (trajectory_id) LEFT JOIN cases AS c USING (trajectory_id, edit)
-ORDER BY place, edit
+       last_right, kept, final_margin, finite{similarity}
+FROM lives AS l JOIN trajectories USING (trajectory_id) LEFT JOIN cases AS c USING (trajectory_id, edit)
+LEFT JOIN similarity AS s ON s.trajectory_id = l.trajectory_id AND s.edit = l.edit AND s.edits = l.last_checkpoint
+ORDER BY place, l.edit
+"""
+
+# Spearman's correlation of what was known of an edit with its being lost, among the edits that took: ranks within a
+# trajectory, ties at their mean rank. `given_age` holds the place in the stream fixed (partial correlation): early
+# edits have both more time to be lost and more later keys. Trajectories are pooled by Fisher's z, weighted by n - 3;
+# the interval has Bonett and Wright's variance, (1 + r^2 / 2) / (n - 3) (Psychometrika 65, 2000).
+_PREDICTORS = """
+WITH known AS (
+    SELECT l.trajectory_id, l.strength, l.written{similarity}, (NOT l.kept)::DOUBLE AS lost
+    FROM lives AS l
+    LEFT JOIN similarity AS s ON s.trajectory_id = l.trajectory_id AND s.edit = l.edit AND s.edits = l.last_checkpoint
+    WHERE l.installed AND l.kept IS NOT NULL AND l.finite
+),
+pairs AS (
+{pairs}
+),
+ranked AS (
+    SELECT trajectory_id, predictor,
+           rank() OVER (w ORDER BY x) + (count(*) OVER (PARTITION BY trajectory_id, predictor, x) - 1) / 2 AS rx,
+           rank() OVER (w ORDER BY y) + (count(*) OVER (PARTITION BY trajectory_id, predictor, y) - 1) / 2 AS ry,
+           rank() OVER (w ORDER BY z) + (count(*) OVER (PARTITION BY trajectory_id, predictor, z) - 1) / 2 AS rz
+    FROM pairs WHERE x IS NOT NULL WINDOW w AS (PARTITION BY trajectory_id, predictor)
+),
+rhos AS (
+    SELECT trajectory_id, predictor, count(*)::INT AS n,
+           CASE WHEN stddev_pop(rx) > 0 AND stddev_pop(ry) > 0 THEN corr(rx, ry) END AS xy,
+           CASE WHEN stddev_pop(rx) > 0 AND stddev_pop(rz) > 0 THEN corr(rx, rz) END AS xz,
+           CASE WHEN stddev_pop(ry) > 0 AND stddev_pop(rz) > 0 THEN corr(ry, rz) END AS yz
+    FROM ranked GROUP BY ALL HAVING n > 3
+),
+partial AS (
+    SELECT *, CASE WHEN xz^2 < 1 - 1e-9 AND yz^2 < 1 - 1e-9
+                   THEN (xy - xz * yz) / sqrt((1 - xz^2) * (1 - yz^2)) END AS given
+    FROM rhos WHERE xy IS NOT NULL
+),
+pooled AS (
+    SELECT min(place) AS place, model, stream, method, predictor, count(*) AS seeds, sum(n)::INT AS n,
+           sum(n - 3) AS weight,
+           sum((n - 3) * atanh(least(greatest(xy, -0.999999), 0.999999))) / weight AS z,
+           sum((n - 3) * atanh(least(greatest(given, -0.999999), 0.999999)))
+               / sum(n - 3) FILTER (given IS NOT NULL) AS given_z
+    FROM partial JOIN trajectories USING (trajectory_id) GROUP BY model, stream, method, predictor
+)
+SELECT model, stream, method, predictor, seeds, n, tanh(z) AS spearman,
+       tanh(z - 1.959964 * sqrt((1 + tanh(z)^2 / 2) / weight)) AS low,
+       tanh(z + 1.959964 * sqrt((1 + tanh(z)^2 / 2) / weight)) AS high, tanh(given_z) AS given_age
+FROM pooled ORDER BY place, predictor
 """
 
 QUERIES = {
@@ -214,5 +265,18 @@ QUERIES = {
     "auc": _AUC,
     "order": _ORDER,
     "edits": _EDITS,
+    "predictors": _PREDICTORS,
     "survival": _SURVIVAL,
 }
+
+
+def table_query(name: str, similarity: Sequence[str]) -> str:
+    """Return the query of a table, with the columns of key similarity where keys are kept."""
+    query = QUERIES[name]
+    columns = "".join(f', s."{column}"' for column in similarity)
+    predictors = ["strength", "written", *similarity]
+    pairs = [
+        f"SELECT trajectory_id, '{name}' AS predictor, \"{name}\"::DOUBLE AS x, lost AS y, written AS z FROM known"
+        for name in predictors
+    ]
+    return query.replace("{similarity}", columns).replace("{pairs}", "\nUNION ALL\n".join(pairs))

@@ -189,6 +189,9 @@ class SweepSpec(_Part):
     checkpoint_every: int = Field(
         ge=1, description="Edits between two checkpoints, a multiple of batch_size; the last batch is always one"
     )
+    keep_keys: bool = Field(
+        default=False, description="Keep the key of every edit, half precision; `sphere retention` then compares them"
+    )
     moments: MomentsEntry | None = Field(default=None, description="Second moments of the sites' inputs")
     contexts: ContextsEntry = Field(default_factory=ContextsEntry, description="Context templates")
     evaluators: EvaluatorsEntry = Field(description="What scores every checkpoint")

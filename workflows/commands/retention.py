@@ -28,6 +28,8 @@ Tables:
   order      final success by the order of the stream
   edits      one row an edit: installed, strength, when lost, kept
   survival   one row an edit and checkpoint: right or not, margin, age
+  predictors what foretells that an edit is lost: strength, age, likeness of
+             later keys (needs keep_keys: true in the sweep), Spearman's
 
 Examples:
   sphere retention runs/quickstart
@@ -54,6 +56,7 @@ class Table(Enum):
     ORDER = "order"
     EDITS = "edits"
     SURVIVAL = "survival"
+    PREDICTORS = "predictors"
 
 
 class Role(Enum):
