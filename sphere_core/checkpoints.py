@@ -21,16 +21,20 @@ from sphere_core.storage import Storage
 __all__ = [
     "Checkpoint",
     "EditorState",
+    "checkpoint_files",
     "checkpoint_folder",
     "checkpoints_in",
     "latest_checkpoint",
     "read_checkpoint",
     "read_manifest",
+    "trim_checkpoint",
     "write_checkpoint",
 ]
 
 FORMAT = 1
 _WEIGHTS, _RAW, _STATE, _MANIFEST = "weights.safetensors", "raw.safetensors", "state.safetensors", "manifest.json"
+# Without these there is nothing to resume from or to score.
+_MANIFEST_KEYS = {"trajectory_id", "collapsed", "contexts", "scalars", "files"}
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,26 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> dict[str, obje
     return manifest
 
 
+def checkpoint_files() -> tuple[str, ...]:
+    """Return the names of the large files of a checkpoint: all but the manifest."""
+    return (_WEIGHTS, _RAW, _STATE)
+
+
+def trim_checkpoint(storage: Storage, edits: int) -> None:
+    """Remove all of a checkpoint but its manifest: it was made, and can be neither read nor resumed from."""
+    for name in checkpoint_files():
+        storage.delete(f"{checkpoint_folder(edits)}/{name}")
+
+
 def read_manifest(storage: Storage, edits: int) -> dict[str, Any]:
     """Return the manifest of one checkpoint; raises FileNotFoundError where there is none."""
-    manifest = json.loads(storage.read_bytes(f"{checkpoint_folder(edits)}/{_MANIFEST}"))
-    if not isinstance(manifest, dict):
-        raise InputError("the manifest is not an object", where=f"{storage.uri}/{checkpoint_folder(edits)}")
+    data = storage.read_bytes(f"{checkpoint_folder(edits)}/{_MANIFEST}")
+    try:
+        manifest = json.loads(data)
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or not manifest.keys() >= _MANIFEST_KEYS:
+        raise InputError("the manifest is not a checkpoint's", where=f"{storage.uri}/{checkpoint_folder(edits)}")
     return manifest
 
 
@@ -162,7 +181,7 @@ def latest_checkpoint(storage: Storage, *, at_most: int | None = None) -> Checkp
             continue
         try:
             return read_checkpoint(storage, edits)
-        except (InputError, FileNotFoundError, json.JSONDecodeError):
+        except (InputError, FileNotFoundError):
             continue
     return None
 

@@ -1,18 +1,24 @@
 """Files under one root, on any file system fsspec knows, published atomically."""
 
+import builtins
 import contextlib
 import os
 import re
 import tempfile
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import fsspec
 
 from sphere_core.errors import InputError
+from sphere_core.storage_faults import PATIENCE, StorageError, persistently
 
 __all__ = ["Storage"]
+
+Result = TypeVar("Result")
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/:@]*:[^@]*@")
 
@@ -26,10 +32,14 @@ class Storage:
     file. Names that begin with a dot are scratch and are never listed. Credentials come from the
     environment (or the machine's role), never from the URL, which is printed and written into files.
 
+    What fails is tried again for a few seconds (`patience`: the pauses between tries); then, or at once where the disk
+    is full, every method raises StorageError.
+
     Raises InputError for a URL that no installed file system serves, or that holds credentials.
     """
 
-    def __init__(self, uri: str | Path) -> None:
+    def __init__(self, uri: str | Path, *, patience: Sequence[float] = PATIENCE) -> None:
+        self._patience = tuple(patience)
         self.uri = str(uri).rstrip("/")
         if _CREDENTIALS.search(self.uri):
             raise InputError(
@@ -48,32 +58,36 @@ class Storage:
 
     def child(self, path: str) -> "Storage":
         """Return the storage rooted at a folder below this one."""
-        return Storage(f"{self.uri}/{path}")
+        return Storage(f"{self.uri}/{path}", patience=self._patience)
 
     def exists(self, path: str) -> bool:
         """Tell whether a file or folder is there now."""
-        return bool(self._files.exists(self._full(path)))
+        return self._try(path, lambda full: bool(self._files.exists(full)))
 
     def read_bytes(self, path: str) -> bytes:
         """Return a file's bytes; raises FileNotFoundError where there is none."""
-        return bytes(self._files.cat_file(self._full(path)))
+        return self._try(path, lambda full: bytes(self._files.cat_file(full)))
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Publish a file whole, replacing what was there."""
-        if not self.is_local:
-            self._files.pipe_file(self._full(path), data)
-            return
-        self.write_file(path, lambda scratch: scratch.write_bytes(data))
+        if self.is_local:
+            self._try(path, lambda full: self._publish(Path(full), lambda scratch: scratch.write_bytes(data)))
+        else:
+            self._try(path, lambda full: self._files.pipe_file(full, data))
 
     def write_file(self, path: str, write: Callable[[Path], object]) -> None:
         """Publish a file that `write` makes at a local path it is given, whole; for what is too large for one bytes."""
-        if not self.is_local:
-            with tempfile.TemporaryDirectory() as folder:
-                scratch = Path(folder) / PurePosixPath(path).name
-                write(scratch)
-                self._files.put_file(str(scratch), self._full(path))
+        where = f"{self.uri}/{path}"
+        if self.is_local:
+            # Tried once: what `write` does may take minutes, and its faults need not be the storage's.
+            persistently(lambda: self._publish(Path(self._full(path)), write), where=where, faults=OSError, patience=())
             return
-        target = Path(self._full(path))
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Path(folder) / PurePosixPath(path).name
+            persistently(lambda: write(scratch), where=str(scratch), faults=OSError, patience=())
+            self._try(path, lambda full: self._files.put_file(str(scratch), full))
+
+    def _publish(self, target: Path, write: Callable[[Path], object]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = self._scratch(target)
         try:
@@ -97,7 +111,7 @@ class Storage:
             return
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / PurePosixPath(path).name
-            self._files.get_file(self._full(path), str(copy))
+            self._try(path, lambda full: self._files.get_file(full, str(copy)))
             yield copy
 
     def create_exclusive(self, path: str, data: bytes) -> bool:
@@ -107,42 +121,58 @@ class Storage:
         on), by a conditional PUT (`If-None-Match: *`) on S3 and stores that speak its protocol. A file system
         of fsspec that ignores `mode="create"` gets check-then-write; callers must stay correct when two win there.
         """
-        if not self.is_local:
-            try:
-                self._files.pipe_file(self._full(path), data, mode="create")
-            except FileExistsError:
-                return False
-            return True
-        target = Path(self._full(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._scratch(target)
-        scratch.write_bytes(data)
         try:
-            os.link(scratch, target)
+            if self.is_local:
+                self._try(path, lambda full: self._link(Path(full), data))
+            else:
+                self._try(path, lambda full: self._files.pipe_file(full, data, mode="create"))
         except FileExistsError:
             return False
-        finally:
-            scratch.unlink()
         return True
+
+    def _link(self, target: Path, data: bytes) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self._scratch(target)
+        try:
+            scratch.write_bytes(data)
+            os.link(scratch, target)
+        finally:
+            scratch.unlink(missing_ok=True)
 
     def list(self, prefix: str = "") -> list[str]:
         """Return the sorted relative paths of all files below `prefix`, scratch files left out."""
         full = self._full(prefix) if prefix else self._root
-        if self.is_local:
-            # Names alone: the file system layer would ask for every file's size and times.
-            found: Iterable[str] = _files_below(full)
-        else:
-            try:
-                found = self._files.find(full)
-            except FileNotFoundError:
-                return []
+        try:
+            found = self._try(prefix, lambda _: self._find(full))
+        except FileNotFoundError:
+            return []
         names = (name[len(self._root) :].lstrip("/") for name in found)
         return sorted(name for name in names if not name.startswith(".") and "/." not in name)
+
+    def _find(self, full: str) -> Iterable[str]:
+        # Names alone: for a local folder the file system layer would ask for every file's size and times.
+        return list(_files_below(full)) if self.is_local else self._files.find(full)
 
     def delete(self, path: str) -> None:
         """Remove a file or a folder with all in it; nothing happens where there is none."""
         with contextlib.suppress(FileNotFoundError):
-            self._files.rm(self._full(path), recursive=True)
+            self._try(path, lambda full: self._files.rm(full, recursive=True))
+
+    def size(self, path: str) -> int:
+        """Return a file's bytes in number; raises FileNotFoundError where there is none."""
+        return self._try(path, lambda full: int(self._files.size(full)))
+
+    def scratch_files(self) -> builtins.list[tuple[str, int, float]]:
+        """Return what writers left unpublished on a local file system: path, bytes, seconds since it was written."""
+        if not self.is_local:
+            return []
+        found = []
+        for full in _files_below(self._root):
+            if full.endswith(".tmp") and "/." in full[len(self._root) :]:
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.stat(full)
+                    found.append((full[len(self._root) + 1 :], status.st_size, time.time() - status.st_mtime))
+        return sorted(found)
 
     def local_path(self, path: str = "") -> Path | None:
         """Return the path on this machine's file system, or None on an object store."""
@@ -151,29 +181,38 @@ class Storage:
     def require_reachable(self) -> None:
         """Raise InputError where the storage does not answer: no such host, no credentials, no right to read."""
         with self._explained("read"):
-            self.exists("plan.json")
+            self._files.exists(self._full("plan.json"))
 
     def require_writable(self) -> None:
         """Raise InputError where nothing can be written: no such bucket, no right to write, no space left."""
         probe = f".probe-{uuid.uuid4().hex[:8]}"
+        at_once = Storage(self.uri, patience=())
         with self._explained("written"):
-            self.write_bytes(probe, b"")
-            self.delete(probe)
+            at_once.write_bytes(probe, b"")
+            at_once.delete(probe)
 
     @contextlib.contextmanager
     def _explained(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # every file system has exceptions of its own, without a common base
+        except Exception as fault:  # every file system has exceptions of its own, without a common base
+            error = fault.__cause__ or fault if isinstance(fault, StorageError) else fault
             reason = str(error) or "no reason given"
             raise InputError(
                 f"the storage cannot be {verb}: {type(error).__name__}: {reason}",
                 where=self.uri,
                 remedy="check the path or bucket, and the credentials and endpoint in the environment",
-            ) from error
+            ) from fault
 
     def _scratch(self, target: Path) -> Path:
         return target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+
+    def _try(self, path: str, call: Callable[[str], Result]) -> Result:
+        """Call with the full path, again and again for a while where that fails."""
+        # Remote file systems have exceptions of their own, without a common base.
+        faults: type[Exception] = OSError if self.is_local else Exception
+        full = self._full(path)
+        return persistently(lambda: call(full), where=f"{self.uri}/{path}", faults=faults, patience=self._patience)
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}"

@@ -85,7 +85,7 @@ def test_totals_follow_whatever_happens(sweep: Sweep, tmp_path: Path, seed: int)
             elif isinstance(ended, ScoreTask) and ended.edits and choice.random() < 0.2:
                 board.damaged(ended)
             elif isinstance(ended, ScoreTask):
-                board.scored()
+                board.scored(ended)
             else:
                 board.running(ended.plan.id, 2)
                 assert board.counts() == counted_anew(board)

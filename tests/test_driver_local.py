@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from local_runs import Crash, run
 from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.checkpoints import read_checkpoint
@@ -14,7 +15,7 @@ from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from sphere_core.trajectory import TrajectorySpec
 from workflows.board import Board
-from workflows.driver import MAX_LOSSES, Driver, SweepResult, View
+from workflows.driver import MAX_LOSSES, SweepResult
 from workflows.executor import Event, Finished, LocalExecutor, Lost
 from workflows.expand import Sweep, load_sweep
 from workflows.layout import checkpoints_folder
@@ -24,36 +25,6 @@ from workflows.row_files import read_rows
 from workflows.state import derive_state
 from workflows.table import results_table
 from workflows.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
-
-
-class Quiet:
-    """A display that shows nothing."""
-
-    def update(self, view: View) -> None:
-        pass
-
-
-class Crash(BaseException):
-    """What ends a process without any clean-up of ours."""
-
-
-def run(
-    sweep: Sweep,
-    root: Path,
-    *,
-    executor: LocalExecutor | None = None,
-    on_progress: Callable[[ReplicaProgress], None] = lambda _: None,
-) -> SweepResult:
-    storage = Storage(root)
-    worker = executor or LocalExecutor(str(root), threads=1, device="cpu")
-    driver = Driver(Board.from_files(sweep, storage), worker, storage, Quiet(), evaluators=0)
-
-    def listen(progress: ReplicaProgress) -> None:
-        driver.listen(progress)
-        on_progress(progress)
-
-    worker.listener = listen
-    return driver.run()
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +75,16 @@ def test_a_second_run_does_nothing(sweep: Sweep, undisturbed: Path) -> None:
 def test_a_crash_at_any_write_changes_nothing(
     sweep: Sweep, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
 ) -> None:
-    write, writes = Storage.write_file, 0
+    publish, writes = Storage._publish, 0
 
-    def dying_write(storage: Storage, path: str, make: Callable[[Path], object]) -> None:
+    def dying_publish(storage: Storage, target: Path, make: Callable[[Path], object]) -> None:
         nonlocal writes
         writes += 1
         if writes == crash_at:
             raise Crash
-        write(storage, path, make)
+        publish(storage, target, make)
 
-    monkeypatch.setattr(Storage, "write_file", dying_write)
+    monkeypatch.setattr(Storage, "_publish", dying_publish)
     with pytest.raises(Crash):
         run(sweep, tmp_path)
     monkeypatch.undo()
@@ -143,18 +114,41 @@ def test_scoring_needs_nothing_but_files(sweep: Sweep, undisturbed: Path, tmp_pa
     assert results_of(tmp_path) == results_of(undisturbed)
 
 
-def test_a_stop_publishes_where_it_was_and_goes_on_from_there(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_drained_replica_publishes_where_it_is_and_nothing_is_done_twice(
+    sweep: Sweep, undisturbed: Path, tmp_path: Path
+) -> None:
+    executor = LocalExecutor(str(tmp_path), threads=1, device="cpu")
+    seen: list[tuple[str | None, int]] = []
+
+    def drain(progress: ReplicaProgress) -> None:
+        seen.append((progress.task, progress.edits))
+        if progress.edits == 2 and progress.of == 6 and seen.count((progress.task, 2)) == 1:
+            executor.stop_work()
+
+    assert run(sweep, tmp_path, executor=executor, on_progress=drain).complete
+    assert results_of(tmp_path) == results_of(undisturbed)
+    for plan in sweep.plan.trajectories:
+        edits = [done for task, done in seen if task == f"trajectory-{plan.id}" and done]
+        # Every batch is edited once; where a new attempt begins, it says once more where that is.
+        assert sorted(set(edits)) == [2, 4, 6]
+        assert len(edits) == 4
+        lease = read_lease(Storage(tmp_path), plan.id)
+        assert lease is not None
+        assert lease.attempt == 2
+
+
+def test_an_interrupt_publishes_where_it_is_and_the_next_run_goes_on_from_there(
+    sweep: Sweep, undisturbed: Path, tmp_path: Path
+) -> None:
     executor = LocalExecutor(str(tmp_path), threads=1, device="cpu")
 
     def interrupt(progress: ReplicaProgress) -> None:
         if progress.edits == 2 and progress.of == 6:
-            executor.stop_work()
+            raise KeyboardInterrupt
 
-    run(sweep, tmp_path, executor=executor, on_progress=interrupt)
-    stopped = derive_state(Storage(tmp_path), sweep.plan).trajectories
-    assert [found.state for found in stopped] == ["paused", "paused"]
-    # The first was in its second batch, whose checkpoint is wanted; the second in its first, whose is not.
-    assert [found.published for found in stopped] == [(4,), (2,)]
+    result = run(sweep, tmp_path, executor=executor, on_progress=interrupt)
+    assert result.stopped
+    assert not derive_state(Storage(tmp_path), sweep.plan).is_complete
     assert run(sweep, tmp_path).complete
     assert results_of(tmp_path) == results_of(undisturbed)
 
@@ -304,7 +298,7 @@ def test_changed_data_is_noticed_before_it_is_edited(tmp_path: Path) -> None:
     path.write_text(json.dumps(facts), encoding="utf-8")
     result = run(changed, tmp_path / "root")
     assert {failure["error"] for failure in result.failures} == {"InputError"}
-    assert "not the one the sweep was planned with" in result.failures[0]["message"]
+    assert "not to the sha256 that is asked for" in result.failures[0]["message"]
     assert results_of(tmp_path / "root").keys() == {
         base.rows_path for base in changed.plan.bases if base.stream_digest is None
     }

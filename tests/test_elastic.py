@@ -89,7 +89,7 @@ def test_replicas_follow_the_cluster(cluster: Cluster, tmp_path: Path, caplog: p
     assert "one needs 1 CPU, 0 GPU, label kind=edit. Nodes:" in caplog.text
     # The node with notice was left at the next batch, with what was done published, for the one that came.
     assert weather.noticed is not None
-    assert "about to leave; a checkpoint was published first" in caplog.text
+    assert "is about to go" in caplog.text
     lease = read_lease(storage, sweep.plan.trajectories[0].id)
     assert lease is not None
     assert lease.attempt == 2

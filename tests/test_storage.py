@@ -1,7 +1,9 @@
 """Storage: atomic publishing, listing without scratch, and the same behaviour off the local disk."""
 
+import errno
 import threading
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
+from sphere_core.storage_faults import StorageError, persistently
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -150,3 +153,27 @@ def test_urls_with_credentials_or_of_no_known_kind_are_refused() -> None:
     with pytest.raises(InputError, match="no file system for this storage"):
         Storage("carrier-pigeon://coop/sweep")
     assert Storage("memory://bucket/a:b@c").uri == "memory://bucket/a:b@c"
+
+
+def test_what_is_tried_again_and_what_is_not() -> None:
+    def failing(errors: list[Exception]) -> Callable[[], str]:
+        def call() -> str:
+            if errors:
+                raise errors.pop(0)
+            return "done"
+
+        return call
+
+    trying = {"where": "there", "faults": Exception, "patience": (0.0, 0.0)}
+    assert persistently(failing([OSError(5, "io"), ValueError("odd")]), **trying) == "done"
+    with pytest.raises(StorageError, match="there: OSError: "):
+        persistently(failing([OSError(5, "io")] * 3), **trying)
+    left: list[Exception] = [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ]
+    with pytest.raises(StorageError, match="No space left"):
+        persistently(failing(left), **trying)
+    assert len(left) == 1
+    with pytest.raises(FileNotFoundError):
+        persistently(failing([FileNotFoundError()]), **trying)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from replicas import FailingOnce
 from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.errors import InputError
@@ -160,6 +161,45 @@ def test_a_killed_replica_is_replaced_and_nothing_differs_from_one_replica(
     # All that Ray opened could be reached from this machine only.
     assert addresses
     assert addresses <= {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+
+
+def test_a_failed_accelerator_ends_the_process_and_a_politely_ended_one_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ray's workers find the faulty replica there.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
+    settings = tiny(seeds=[0], methods=["memit"], streams=[{"dataset": "factworld", "edits": 12, "order": "shuffled"}])
+    one = load_sweep(write_sweep(tmp_path / "spec", settings))
+    plan = one.plan.trajectories[0]
+    quiet, storage = Storage(tmp_path / "quiet"), Storage(tmp_path / "root")
+    local = LocalExecutor(quiet.uri, threads=1, device="cpu")
+    assert Driver(Board.from_files(one, quiet), local, quiet, Watching(), evaluators=0).run().complete
+    ended: list[int] = []
+    resumed: list[int] = []
+
+    def watch(view: View) -> None:
+        for progress in view.doing.values():
+            lease = read_lease(storage, plan.id)
+            if lease is None or not progress.of or progress.task != f"trajectory-{plan.id}":
+                continue
+            if lease.attempt == 2 and progress.edits == 6 and not ended:
+                ended.append(int(lease.owner.rpartition(":")[2]))
+                os.kill(ended[0], signal.SIGTERM)
+            if lease.attempt == 3:
+                resumed.append(progress.edits)
+
+    resources = Resources.model_validate({"threads": 1, "evaluator": {"replicas": 0}})
+    with RayExecutor(storage.uri, resources, address=None, num_cpus=1, replica=FailingOnce) as executor:
+        result = Driver(Board.from_files(one, storage), executor, storage, Watching(watch), evaluators=0).run()
+        assert executor._started == 3
+    assert (result.complete, result.failures) == (True, ())
+    assert results_of(tmp_path / "root") == results_of(tmp_path / "quiet")
+    lease = read_lease(storage, plan.id)
+    assert lease is not None
+    assert lease.attempt == 3
+    # What the polite end had published was where the next attempt began: nothing was edited twice.
+    assert ended
+    assert min(resumed, default=12) >= 6
 
 
 def test_a_sweep_killed_in_the_middle_goes_on_to_the_same_bytes(

@@ -5,12 +5,13 @@ look at the files would not decide as well: a checkpoint that is there and has n
 ten thousand trajectories, and the driver asks at every step: totals are kept up to date, never counted anew.
 """
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from sphere_core.storage import Storage
 from workflows.expand import Sweep
+from workflows.keeping import trimmable
 from workflows.layout import moments_path, task_error_path
 from workflows.lease import read_lease
 from workflows.plan import BasePlan, MomentsRecipe, TrajectoryPlan
@@ -44,12 +45,18 @@ class _Tracked:
     queued: bool = False
     failed: bool = False
     running_edits: int = 0
+    # Evaluations whose rows stand, by checkpoint; and the checkpoints of which only the manifest is left.
+    scored: Counter[int] = field(default_factory=Counter)
+    trimmed: set[int] = field(default_factory=set)
     # What this trajectory has added to the totals: trajectories done, edits done, scores expected.
     counted: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def is_edited(self) -> bool:
         return self.collapsed_at is not None or self.published.issuperset(self.plan.wanted)
+
+    def is_scored(self, edits: int) -> bool:
+        return self.scored[edits] == len(self.plan.evaluations)
 
     def share(self) -> tuple[int, int, int]:
         """Return what the trajectory adds to the totals now."""
@@ -102,6 +109,7 @@ class Board:
         for place, found in enumerate(state.trajectories):
             tracked = _Tracked(found.plan, place, set(found.published), found.collapsed_at)
             tracked.failed = found.error is not None and not found.is_edited
+            tracked.trimmed = tracked.published - files.whole.get(found.plan.id, frozenset())
             self.tracked[found.plan.id] = tracked
             for task in self._score_tasks(tracked):
                 self._offer(task, files)
@@ -174,6 +182,7 @@ class Board:
         """Note that a checkpoint is gone: its trajectory is to be run again from the one before."""
         tracked = self.tracked[str(task.subject_id)]
         tracked.published.discard(task.edits)
+        tracked.trimmed.discard(task.edits)
         if tracked.collapsed_at == task.edits:
             tracked.collapsed_at = None
         self.known_rows.discard(task.rows_path)
@@ -196,9 +205,21 @@ class Board:
         self.totals.failures += failed
         self._recount(tracked)
 
-    def scored(self) -> None:
+    def scored(self, task: ScoreTask) -> None:
         """Note that a row file stands."""
         self.totals.scores_done += 1
+        if task.subject_id is not None:
+            self.tracked[task.subject_id].scored[task.edits] += 1
+
+    def to_trim(self, trajectory_id: str) -> list[int]:
+        """Return the checkpoints that the sweep does not keep and nothing needs any more; they count as trimmed now."""
+        tracked = self.tracked[trajectory_id]
+        found = trimmable(
+            tracked.plan, self.sweep.plan.keep, tracked.published, edited=tracked.is_edited, scored=tracked.is_scored
+        )
+        new = [edits for edits in found if edits not in tracked.trimmed]
+        tracked.trimmed.update(new)
+        return new
 
     def task_failed(self, task: Task) -> None:
         """Note that building moments or scoring has failed for good; what waits for those moments fails with them."""
@@ -243,7 +264,7 @@ class Board:
             return
         self.known_rows.add(task.rows_path)
         if task.rows_path in files.rows:
-            self.totals.scores_done += 1
+            self.scored(task)
         elif task_error_path(task.name) not in files.errors:
             self.scores.put(task, task.spec.model_digest)
 

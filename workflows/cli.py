@@ -12,6 +12,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from sphere_core.errors import InputError
+from sphere_core.storage_faults import StorageError
 
 __all__ = ["main"]
 
@@ -20,6 +21,8 @@ COMMANDS = {
     "plan": ("plan", "Show what a sweep would run and what is done; starts nothing, writes nothing."),
     "run": ("run", "Run a sweep: edit, score every checkpoint, gather rows, print the table."),
     "status": ("status", "Show where each trajectory of a sweep stands, from its files alone."),
+    "retry": ("retry", "Forget failures, so that the next run tries again."),
+    "gc": ("gc", "Remove what killed writers left and checkpoints that need not be kept."),
     "table": ("table", "Print the results table: means and spread over seeds."),
     "ability": ("ability", "General ability task by task, with the change from the unedited model."),
     "tasks": ("tasks", "List suites and presets of general ability, or show one and whether its data can be had."),
@@ -88,12 +91,17 @@ def _sphere() -> None:
 
 
 def main() -> None:
-    """Run the command line; a fault of the input is one screen of text and exit code 2."""
+    """Run the command line; a fault of the input is one screen of text and exit code 2, one of storage exit code 3."""
     try:
         app(prog_name="sphere")
     except InputError as error:
         Console(stderr=True).print(_error_panel(error))
         sys.exit(2)
+    except StorageError as fault:
+        remedy = "make room or mend it, then give the same command again: all that is published stands"
+        gone = InputError("storage has given out", where=str(fault), remedy=remedy)
+        Console(stderr=True).print(_error_panel(gone))
+        sys.exit(3)
 
 
 def _error_panel(error: InputError) -> Panel:

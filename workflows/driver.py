@@ -5,13 +5,17 @@ it anywhere and start it again.
 """
 
 import logging
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sphere_core.storage import Storage
+from sphere_core.storage_faults import StorageError
 from workflows.board import Board, Counts
-from workflows.executor import Event, Executor, Finished, Lost, Ready, Role, Worker
+from workflows.executor import Event, Executor, ExecutorError, Finished, Leaving, Lost, Ready, Role, Worker
+from workflows.keeping import trim
 from workflows.pace import Pace
 from workflows.replica import record_failure
 from workflows.state import derive_state
@@ -21,9 +25,11 @@ from workflows.tasks import (
     Failed,
     MomentsTask,
     Outcome,
+    OutOfMemory,
     ReplicaProgress,
     ScoreTask,
     Stopped,
+    StorageFailed,
     Superseded,
     Task,
     TrajectoryTask,
@@ -33,9 +39,13 @@ __all__ = ["Display", "Driver", "SweepResult", "View"]
 
 # How often a task may lose its worker, with nothing new published in between, before it counts as its fault.
 MAX_LOSSES = 3
-# How many workers may die before their first task.
+# How often a task may run out of memory: once may be a neighbour's fault.
+MAX_EXHAUSTED = 2
+# How many workers may die in a row before their first task.
 MAX_STILLBORN = 5
 _TICK_SECONDS = 0.5
+# How often workers are asked what they do.
+_ASK_SECONDS = 0.5
 _STOP_SECONDS = 120.0
 _LOGGER = logging.getLogger(__name__)
 
@@ -61,11 +71,12 @@ class Display(Protocol):
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How a run ended: complete, and what failed on the way."""
+    """How a run ended: complete, stopped, what failed on the way, and why storage gave out if it did."""
 
     complete: bool
     stopped: bool
     failures: tuple[dict[str, Any], ...]
+    storage_fault: str | None = None
 
 
 class Driver:
@@ -79,25 +90,37 @@ class Driver:
         display: Display,
         *,
         evaluators: int,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
+        """`guard` is called at every step; what it raises ends the run as it stands."""
         self._board = board
         self._executor = executor
         self._storage = storage
         self._display = display
         self._evaluators = evaluators
+        self._guard = guard
         self._idle: list[Worker] = []
         self._starting: set[Worker] = set()
         self._busy: dict[Worker, Task] = {}
         self._model_of: dict[Worker, str] = {}
         self._pace = Pace()
+        self._leaving: set[Worker] = set()
         self._losses: Counter[str] = Counter()
+        self._exhausted: Counter[str] = Counter()
+        self._storage_fault: str | None = None
+        self._asked = -_ASK_SECONDS
         self._stillborn = 0
         self._superseded: list[dict[str, Any]] = []
 
     def run(self) -> SweepResult:
-        """Work until nothing is left that can be done; an interrupt publishes checkpoints first and stops."""
+        """Work until nothing is left that can be done.
+
+        An interrupt publishes checkpoints first and stops, and so does storage that gives out, as far as it lets them.
+        Raises ExecutorError where no workers are to be had.
+        """
         try:
-            while True:
+            while self._storage_fault is None:
+                self._guard()
                 self._board.give_up_blocked()
                 self._assign()
                 if not self._busy and not self._has_work():
@@ -107,6 +130,12 @@ class Driver:
         except KeyboardInterrupt:
             self._wind_down()
             return self._result(stopped=True)
+        except StorageError as error:
+            self._storage_fault = str(error)
+        if self._storage_fault is not None:
+            _LOGGER.error("storage gives out; what runs is asked to stop: %s", self._storage_fault)
+            self._wind_down()
+            return SweepResult(False, False, tuple(self._superseded), self._storage_fault)
         return self._result(stopped=False)
 
     def _result(self, *, stopped: bool) -> SweepResult:
@@ -152,14 +181,26 @@ class Driver:
             match event:
                 case Ready(worker):
                     self._starting.discard(worker)
+                    self._stillborn = 0
                     self._idle.append(worker)
                 case Finished(worker, task, outcome):
                     self._busy.pop(worker, None)
                     self._pace.end(worker)
                     self._idle.append(worker)
+                    if worker in self._leaving or isinstance(outcome, Stopped | OutOfMemory):
+                        self._end(worker)
                     self._settle(task, outcome)
-                case Lost(worker, task, reason):
-                    self._lose(worker, task, reason)
+                case Lost():
+                    self._lose(event)
+                case Leaving(worker):
+                    self._let_go(worker)
+        if events and self._storage_fault is None:
+            # Before anything else: an idle worker waits for this.
+            self._assign()
+        now = time.monotonic()
+        if now - self._asked < _ASK_SECONDS:
+            return
+        self._asked = now
         doing = self._executor.progress()
         for progress in doing.values():
             self._hear(progress)
@@ -188,21 +229,39 @@ class Driver:
     def _settle(self, task: Task, outcome: Outcome) -> None:
         if isinstance(outcome, Damaged):
             self._remake(task, outcome)
+        elif isinstance(outcome, OutOfMemory):
+            self._run_out(task, outcome.message)
+        elif isinstance(outcome, StorageFailed):
+            self._storage_fault = outcome.reason
         elif isinstance(task, TrajectoryTask):
-            if isinstance(outcome, Done | Stopped):
-                collapsed = isinstance(outcome, Done) and outcome.collapsed
-                self._board.published(task.plan.id, outcome.published, collapsed=collapsed)
-            self._board.ended(task.plan.id, failed=isinstance(outcome, Failed))
-            if isinstance(outcome, Superseded):
-                self._note_superseded(task, outcome)
+            self._settle_trajectory(task, outcome)
         elif isinstance(outcome, Failed):
             self._board.task_failed(task)
         elif isinstance(task, MomentsTask):
             self._board.moments_done(task)
         elif isinstance(task, ScoreTask):
-            self._board.scored()
+            self._board.scored(task)
+            if task.subject_id is not None:
+                self._trim(task.subject_id)
         if isinstance(outcome, Failed):
             _LOGGER.error("%s failed: %s: %s", task.name, outcome.error, outcome.message)
+
+    def _settle_trajectory(self, task: TrajectoryTask, outcome: Outcome) -> None:
+        if isinstance(outcome, Done | Stopped):
+            collapsed = isinstance(outcome, Done) and outcome.collapsed
+            self._board.published(task.plan.id, outcome.published, collapsed=collapsed)
+        if isinstance(outcome, Stopped):
+            _LOGGER.info("%s stopped at a checkpoint; it goes on elsewhere", task.name)
+            self._board.put_back(task)
+            return
+        self._board.ended(task.plan.id, failed=isinstance(outcome, Failed))
+        self._trim(task.plan.id)
+        if isinstance(outcome, Superseded):
+            self._note_superseded(task, outcome)
+
+    def _trim(self, trajectory_id: str) -> None:
+        for edits in self._board.to_trim(trajectory_id):
+            trim(self._storage, trajectory_id, edits)
 
     def _remake(self, task: Task, outcome: Damaged) -> None:
         """Have a damaged checkpoint made again, unless that keeps happening."""
@@ -211,36 +270,70 @@ class Driver:
         if isinstance(task, ScoreTask) and self._losses[task.name] < MAX_LOSSES:
             self._board.damaged(task)
             return
-        failed = Failed("DamagedCheckpoint", f"damaged {MAX_LOSSES} times: {outcome.reason}", "")
-        record_failure(self._storage, task, failed)
-        self._settle(task, failed)
+        self._fail(task, Failed("DamagedCheckpoint", f"damaged {MAX_LOSSES} times: {outcome.reason}", ""))
 
     def _note_superseded(self, task: TrajectoryTask, outcome: Superseded) -> None:
         message = f"taken over by {outcome.by}: another run works on this sweep"
         _LOGGER.error("%s was %s", task.name, message)
         self._superseded.append({"task": task.name, "error": "Superseded", "message": message})
 
-    def _lose(self, worker: Worker, task: Task | None, reason: str) -> None:
-        """Forget a dead worker; put its task back, unless the task has cost too many of them."""
+    def _let_go(self, worker: Worker) -> None:
+        """Give a worker nothing more; its trajectory stops at the next batch, a score is finished."""
+        if worker in self._idle:
+            self._end(worker)
+        elif worker in self._busy and worker not in self._leaving:
+            _LOGGER.warning("the machine of worker %d is about to go", worker.number)
+            self._leaving.add(worker)
+            if isinstance(self._busy[worker], TrajectoryTask):
+                self._executor.stop_work(worker)
+
+    def _end(self, worker: Worker) -> None:
+        self._forget(worker)
+        self._executor.end(worker)
+
+    def _forget(self, worker: Worker) -> None:
         self._busy.pop(worker, None)
         self._pace.end(worker)
         self._model_of.pop(worker, None)
         self._starting.discard(worker)
+        self._leaving.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
-        if task is None:
-            self._stillborn += 1
-            _LOGGER.warning("worker %d ended before its first task: %s", worker.number, reason)
+
+    def _lose(self, lost: Lost) -> None:
+        """Forget a dead worker; put its task back, unless the task has cost too many of them."""
+        unborn = lost.worker in self._starting
+        self._forget(lost.worker)
+        if lost.task is None:
+            _LOGGER.warning("worker %d ended without a task: %s", lost.worker.number, lost.reason)
+            self._stillborn += unborn
             if self._stillborn >= MAX_STILLBORN:
-                raise RuntimeError(f"{self._stillborn} workers in a row could not start; the last one: {reason}")
+                raise ExecutorError(
+                    f"{self._stillborn} workers in a row could not start; the last one: {lost.reason}",
+                    "see the workers' logs in Ray's session folder; `sphere run SWEEP --local` tries it here",
+                )
             return
-        self._losses[task.name] += 1
-        _LOGGER.warning("worker %d was lost with %s: %s", worker.number, task.name, reason)
-        if self._losses[task.name] < MAX_LOSSES:
+        _LOGGER.warning("worker %d was lost with %s: %s", lost.worker.number, lost.task.name, lost.reason)
+        if lost.out_of_memory:
+            self._run_out(lost.task, lost.reason)
+            return
+        self._losses[lost.task.name] += not lost.blameless
+        if self._losses[lost.task.name] < MAX_LOSSES:
+            self._board.put_back(lost.task)
+            return
+        message = f"its worker was lost {MAX_LOSSES} times with nothing new published in between; last: {lost.reason}"
+        self._fail(lost.task, Failed("WorkerLost", message, ""))
+
+    def _run_out(self, task: Task, reason: str) -> None:
+        """Try a task that ran out of memory once more, in a new process; then it has failed."""
+        self._exhausted[task.name] += 1
+        if self._exhausted[task.name] < MAX_EXHAUSTED:
+            _LOGGER.warning("%s ran out of memory, to be tried in a new process: %s", task.name, reason)
             self._board.put_back(task)
             return
-        message = f"its worker was lost {MAX_LOSSES} times with nothing new published in between; the last: {reason}"
-        failed = Failed("WorkerLost", message, "")
+        self._fail(task, Failed("OutOfMemory", f"ran out of memory {MAX_EXHAUSTED} times; the last: {reason}", ""))
+
+    def _fail(self, task: Task, failed: Failed) -> None:
         record_failure(self._storage, task, failed)
         self._settle(task, failed)
 

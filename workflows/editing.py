@@ -24,7 +24,7 @@ from sphere_core.requests import EditRequest
 from sphere_core.storage import Storage
 from sphere_core.trajectory import TrajectorySpec, run_trajectory
 from workflows.kept_keys import KeyKeeper
-from workflows.layout import checkpoints_folder, moments_path, progress_path, scored_name, timing_path
+from workflows.layout import attempt_path, checkpoints_folder, moments_path, progress_path, scored_name, timing_path
 from workflows.lease import Lease, require_lease
 from workflows.null_spaces import with_null_spaces
 from workflows.plan import TrajectoryPlan
@@ -114,6 +114,7 @@ class TrajectoryRun:
         first = resume.edits if resume is not None else 0
         collapsed = resume is not None and resume.collapsed
         clock = _Clock(first)
+        self._note_attempt(first)
         self._say(first, clock, published)
         keeper = None
         if plan.keep_keys:
@@ -145,7 +146,7 @@ class TrajectoryRun:
         return Done(tuple(published), collapsed)
 
     def _publish(self, checkpoint: Checkpoint, checkpoints: Storage, clock: "_Clock", keeper: KeyKeeper | None) -> None:
-        require_lease(self.storage, self.task.plan.id, self.lease)
+        self._require_lease()
         if keeper is not None:
             keeper.publish(checkpoint.edits)
         write_checkpoint(checkpoint, checkpoints)
@@ -167,7 +168,22 @@ class TrajectoryRun:
         if clock.due():
             self._write_progress(edits, clock, "running")
 
+    def _note_attempt(self, first: int) -> None:
+        """Write down where this attempt begins, and how far the one before had said it was."""
+        try:
+            before = int(json.loads(self.storage.read_bytes(progress_path(self.task.plan.id)))["edits"])
+        except (FileNotFoundError, ValueError, KeyError):
+            before = first
+        record = {"from": first, "before": max(before, first), "owner": self.lease.owner, "at": time.time()}
+        path = attempt_path(self.task.plan.id, self.lease.attempt)
+        self.storage.write_bytes(path, json.dumps(record).encode())
+
+    def _require_lease(self) -> None:
+        require_lease(self.storage, self.task.plan.id, self.lease)
+
     def _write_progress(self, edits: int, clock: "_Clock", state: str) -> None:
+        # A replica that has been taken for dead finds out here, long before its next checkpoint.
+        self._require_lease()
         record = {
             "state": state,
             "edits": edits,

@@ -4,10 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from workflows.process_faults import BrokenReplicaError
 from workflows.replica import ModelReplica
 from workflows.tasks import Outcome, ReplicaProgress, Task
 
-__all__ = ["Event", "Executor", "Finished", "LocalExecutor", "Lost", "Ready", "Role", "Worker"]
+__all__ = [
+    "Event",
+    "Executor",
+    "ExecutorError",
+    "Finished",
+    "Leaving",
+    "LocalExecutor",
+    "Lost",
+    "Ready",
+    "Role",
+    "Worker",
+]
 
 Role = Literal["replica", "evaluator"]
 
@@ -38,14 +50,34 @@ class Finished:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker is gone, with the task it had, if any. Whatever it published stands."""
+    """A worker is gone, with the task it had, if any. Whatever it published stands.
+
+    `blameless`: it went with its machine, which says nothing about the task.
+    """
 
     worker: Worker
     task: Task | None
     reason: str
+    out_of_memory: bool = False
+    blameless: bool = False
 
 
-Event = Ready | Finished | Lost
+@dataclass(frozen=True)
+class Leaving:
+    """A worker's machine is about to go; what the worker does should end soon, and nothing new begin."""
+
+    worker: Worker
+
+
+Event = Ready | Finished | Lost | Leaving
+
+
+class ExecutorError(RuntimeError):
+    """What runs the workers has failed as a whole: no worker can start, the cluster is gone."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = remedy
 
 
 class Executor(Protocol):
@@ -71,8 +103,12 @@ class Executor(Protocol):
         """Return what the workers say they are doing, those that answer."""
         ...
 
-    def stop_work(self) -> None:
-        """Ask all running trajectories to publish a checkpoint and return."""
+    def stop_work(self, worker: Worker | None = None) -> None:
+        """Ask all running trajectories, or one worker's, to publish a checkpoint and return."""
+        ...
+
+    def end(self, worker: Worker) -> None:
+        """End a worker that has no task; no event follows."""
         ...
 
     def close(self) -> None:
@@ -86,7 +122,8 @@ class LocalExecutor:
     def __init__(self, root: str, *, threads: int, device: str) -> None:
         # Whoever wants to hear about progress while `wait` runs sets this.
         self.listener: Callable[[ReplicaProgress], None] = lambda _: None
-        self._replica = ModelReplica(root, threads=threads, device=device, listener=lambda p: self.listener(p))
+        self._make = lambda: ModelReplica(root, threads=threads, device=device, listener=lambda p: self.listener(p))
+        self._replica = self._make()
         self._events: list[Event] = []
         self._assigned: tuple[Worker, Task] | None = None
         self._started = 0
@@ -110,7 +147,7 @@ class LocalExecutor:
         """Run the task that was assigned, to its end."""
         if self._assigned is not None:
             (worker, task), self._assigned = self._assigned, None
-            self._events.append(Finished(worker, task, self._replica.run(task)))
+            self._events.append(self._run(worker, task))
         events, self._events = self._events, []
         return events
 
@@ -118,9 +155,20 @@ class LocalExecutor:
         """Nothing: progress arrives through the listener while `wait` runs."""
         return {}
 
-    def stop_work(self) -> None:
+    def _run(self, worker: Worker, task: Task) -> Event:
+        try:
+            return Finished(worker, task, self._replica.run(task))
+        except BrokenReplicaError as error:
+            remedy = "run the same command again: a new process goes on from the last checkpoints"
+            raise ExecutorError(f"the accelerator has failed: {error}", remedy) from error
+
+    def stop_work(self, worker: Worker | None = None) -> None:
         """Ask the replica to stop after the current batch."""
         self._replica.stop()
+
+    def end(self, worker: Worker) -> None:
+        """Put a new replica in the place of the one there was."""
+        self._replica = self._make()
 
     def close(self) -> None:
         """Nothing to end."""

@@ -91,6 +91,7 @@ def load_sweep(path: Path) -> Sweep:
         bases=tuple(_bases(cells, scorers)),
         recipes=tuple(recipes),
         published=spec.published,
+        keep=spec.keep,
     )
     moments_file = None
     if spec.moments is not None and spec.moments.corpus is None:

@@ -2,15 +2,19 @@
 
 __all__ = [
     "DETAILS",
+    "DRIVER_LOCKS",
     "MOMENTS",
     "PLAN_FILE",
+    "RETRIED",
     "ROWS",
     "SPEC_FILE",
     "SWEEP_FILE",
     "TRAJECTORIES",
+    "attempt_path",
     "base_name",
     "checkpoints_folder",
     "details_path",
+    "driver_lock_path",
     "error_path",
     "kept_score_path",
     "keys_folder",
@@ -34,6 +38,8 @@ TRAJECTORIES = "trajectories"
 ROWS = "rows"
 MOMENTS = "moments"
 DETAILS = "details"
+DRIVER_LOCKS = "driver"
+RETRIED = "retried"
 
 
 def trajectory_folder(trajectory_id: str) -> str:
@@ -54,6 +60,11 @@ def keys_folder(trajectory_id: str) -> str:
 def spec_path(trajectory_id: str) -> str:
     """Return where a trajectory's whole specification stands."""
     return f"{trajectory_folder(trajectory_id)}/{SPEC_FILE}"
+
+
+def driver_lock_path(generation: int) -> str:
+    """Return where it stands which driver works on the sweep."""
+    return f"{DRIVER_LOCKS}/{generation:09d}.json"
 
 
 def lease_path(trajectory_id: str) -> str:
@@ -94,6 +105,11 @@ def null_space_path(key: str) -> str:
 def scored_name(trajectory_id: str, edits: int) -> str:
     """Return the name of one checkpoint among rows and timings."""
     return f"{trajectory_id}-{edits:06d}"
+
+
+def attempt_path(trajectory_id: str, attempt: int) -> str:
+    """Return where it stands from which edit an attempt at a trajectory began."""
+    return f"{trajectory_folder(trajectory_id)}/attempts/{attempt:04d}.json"
 
 
 def base_name(model_digest: str) -> str:

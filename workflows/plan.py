@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from workflows.corpus import Corpus
+from workflows.keep import Keep
 from workflows.layout import PLAN_FILE, base_name, rows_path, scored_name
 
 __all__ = ["BasePlan", "Evaluation", "MomentsRecipe", "PublishedEntry", "SweepPlan", "TrajectoryPlan", "read_plan"]
@@ -118,6 +119,7 @@ class SweepPlan(_Record):
     bases: tuple[BasePlan, ...]
     recipes: tuple[MomentsRecipe, ...]
     published: tuple[PublishedEntry, ...] = ()
+    keep: Keep = Field(default=Keep(), description="Which checkpoints stay whole; changes no number")
 
     @property
     def edits(self) -> int:

@@ -6,19 +6,25 @@ it reads its authentication mode once, at import, and that must be prepared firs
 
 import logging
 import math
+import os
+import signal
+import sys
 import time
+import traceback
 from types import TracebackType
 from typing import Any, Self
 
 from sphere_core.errors import InputError
 from sphere_core.models.loading import SPLIT
-from workflows.executor import Event, Finished, Lost, Ready, Role, Worker
+from workflows.executor import Event, Finished, Leaving, Lost, Ready, Role, Worker
 from workflows.placement import Need, Node, room, why_none
+from workflows.process_faults import BrokenReplicaError
 from workflows.ray_environment import prepare_client_environment, prepare_cluster_environment
+from workflows.ray_head import Head
 from workflows.ray_scratch import RayScratch
 from workflows.replica import ModelReplica
 from workflows.spec import Resources, WorkerResources
-from workflows.tasks import ReplicaProgress, Stopped, Task
+from workflows.tasks import Outcome, ReplicaProgress, Task
 
 __all__ = ["RayExecutor"]
 
@@ -28,6 +34,8 @@ _PROGRESS_SECONDS = 0.2
 # How often the nodes are looked at for notices, and how often it is said again that none can hold a replica.
 _LOOK_SECONDS = 2.0
 _REPEAT_SECONDS = 300.0
+# Of a replica that ends itself: EX_SOFTWARE.
+_BROKEN_EXIT_CODE = 70
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -38,7 +46,16 @@ class RayExecutor:
     again is decided by the driver, from files. Use as a context manager.
     """
 
-    def __init__(self, root: str, resources: Resources, *, address: str | None, num_cpus: int | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        resources: Resources,
+        *,
+        address: str | None,
+        num_cpus: int | None = None,
+        replica: type[ModelReplica] = ModelReplica,
+    ) -> None:
+        """`replica` is what an actor is made of."""
         if address is None:
             prepare_cluster_environment()
         else:
@@ -54,10 +71,11 @@ class RayExecutor:
         self._pending: dict[Any, tuple[Worker, Task | None]] = {}
         self._asked: dict[Any, Worker] = {}
         self._node_of: dict[Worker, str] = {}
-        self._leaving: set[Worker] = set()
+        self._told_to_leave: set[Worker] = set()
         self._looked = self._complained = -math.inf
+        self._head: Head | None = None
         self._started = 0
-        self._replica_class = _replica_class(ray)
+        self._replica_class = _replica_class(ray, replica)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is not None:
             ray.init(address=address, **quiet)
@@ -77,6 +95,7 @@ class RayExecutor:
             except InputError:
                 self.close()
                 raise
+        self._head = Head(ray.get_runtime_context().gcs_address)
 
     def __enter__(self) -> Self:
         return self
@@ -131,13 +150,18 @@ class RayExecutor:
         self._pending[self._actors[worker].run.remote(task)] = (worker, task)
 
     def wait(self, seconds: float) -> list[Event]:
-        """Return the calls that came back, and the actors that died with theirs."""
+        """Return the calls that came back, the actors that died with theirs, and those whose node is about to go.
+
+        Raises ExecutorError where the head of the cluster has not answered for a while.
+        """
+        if self._head is not None:
+            self._head.require()
+        events = self._look()
         if not self._pending:
-            return []
-        self._look()
-        self._ray.wait(list(self._pending), num_returns=1, timeout=seconds)
+            return events
+        self._ray.wait(list(self._pending), num_returns=1, timeout=0 if events else seconds)
         done, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
-        return [self._outcome(reference) for reference in done]
+        return [*events, *(self._outcome(reference) for reference in done)]
 
     def progress(self) -> dict[Worker, ReplicaProgress]:
         """Ask the busy actors what they do; one that does not answer now is asked again at the next call."""
@@ -158,14 +182,18 @@ class RayExecutor:
                 continue  # its death is told by the call it was busy with
         return said
 
-    def stop_work(self) -> None:
-        """Raise the stop flag of every actor."""
-        for actor in self._actors.values():
+    def stop_work(self, worker: Worker | None = None) -> None:
+        """Raise the stop flag of every actor, or of one."""
+        for actor in self._actors.values() if worker is None else [self._actors[worker]]:
             actor.stop.remote()
 
+    def end(self, worker: Worker) -> None:
+        """Kill an actor."""
+        self._forget(worker)
+
     def close(self) -> None:
-        """End all actors and, where Ray was started here, Ray."""
-        if not self._ray.is_initialized():
+        """End all actors and, where Ray was started here, Ray; nothing where the head is gone and they with it."""
+        if not self._ray.is_initialized() or (self._head is not None and self._head.is_lost):
             return
         for actor in self._actors.values():
             self._ray.kill(actor)
@@ -181,36 +209,38 @@ class RayExecutor:
         except self._ray.exceptions.RayError as error:
             # An actor that is merely unreachable may still be writing; it is ended, and fenced by its lease.
             self._forget(worker)
-            return Lost(worker, task, f"{type(error).__name__}: {_first_line(error)}")
+            return Lost(
+                worker,
+                task,
+                f"{type(error).__name__}: {_gist(error)}",
+                out_of_memory=isinstance(error, self._ray.exceptions.OutOfMemoryError),
+                blameless=bool(getattr(error, "preempted", False)),
+            )
         if task is None:
             self._node_of[worker] = outcome
             return Ready(worker)
-        # Whatever else such a worker was busy with is done; its next trajectory stops after one batch.
-        if worker in self._leaving and isinstance(outcome, Stopped):
-            self._forget(worker)
-            return Lost(worker, task, "its node is about to leave; a checkpoint was published first")
         return Finished(worker, task, outcome)
 
     def _forget(self, worker: Worker) -> None:
         self._ray.kill(self._actors.pop(worker))
         self._node_of.pop(worker, None)
-        self._leaving.discard(worker)
+        self._told_to_leave.discard(worker)
 
-    def _look(self) -> None:
-        """Stop the work on nodes that have notice to leave; say so where no node can hold a replica."""
+    def _look(self) -> list[Event]:
+        """Return the workers on nodes with notice to leave, each once; say so where no node can hold a replica."""
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
-            return
+            return []
         self._looked = now
         draining = self._draining()
-        for worker, node in self._node_of.items():
-            if node in draining and worker not in self._leaving:
-                self._leaving.add(worker)
-                self._actors[worker].stop.remote()
+        leaving = [worker for worker, node in self._node_of.items() if node in draining]
+        new = [worker for worker in leaving if worker not in self._told_to_leave]
+        self._told_to_leave.update(new)
         waits = any(task is None for _, task in self._pending.values())
         if waits and now - self._complained > _REPEAT_SECONDS and self._fit("replica") == 0:
             self._complained = now
             _LOGGER.warning("waiting: %s", why_none(self._nodes(), self._need("replica")))
+        return [Leaving(worker) for worker in new]
 
     def _draining(self) -> set[str]:
         """Return the nodes with notice; Ray has no public way to ask, and none is a safe answer."""
@@ -260,25 +290,47 @@ class RayExecutor:
         return Need({"CPU": float(wish.num_cpus), "GPU": float(gpus)}, dict(wish.labels))
 
 
-def _replica_class(ray: Any) -> Any:
+def _replica_class(ray: Any, kind: type[ModelReplica]) -> Any:
     """Return the actor class: the replica, its control verbs answering while a long `run` goes on."""
 
-    class Replica(ModelReplica):
+    class Replica(kind):  # type: ignore[valid-type, misc]
+        def __init__(self, root: str, *, threads: int, device: str) -> None:
+            super().__init__(root, threads=threads, device=device)
+            # Whoever ends this process politely gets a checkpoint at the next batch.
+            signal.signal(signal.SIGTERM, lambda number, frame: self._leave())
+
         def node(self) -> str:
             """Return the node it lives on; answered once it has started."""
             return str(ray.get_runtime_context().get_node_id())
 
+        def run(self, task: Task) -> Outcome:
+            try:
+                return kind.run(self, task)
+            except BrokenReplicaError:
+                # Nothing else frees a failed accelerator; the driver starts another process.
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(_BROKEN_EXIT_CODE)
+
+        def _leave(self) -> None:
+            if (kind.progress(self).task or "").startswith("trajectory-"):
+                kind.stop(self)
+            else:
+                # A score cannot be stopped half-way; it is done again elsewhere.
+                os._exit(128 + signal.SIGTERM)
+
         @ray.method(concurrency_group="control")
         def progress(self) -> ReplicaProgress:
-            return ModelReplica.progress(self)
+            return kind.progress(self)
 
         @ray.method(concurrency_group="control")
         def stop(self) -> None:
-            ModelReplica.stop(self)
+            kind.stop(self)
 
     return ray.remote(concurrency_groups={"control": 1})(Replica)
 
 
-def _first_line(error: BaseException) -> str:
+def _gist(error: BaseException) -> str:
+    """Return the first line of an error, and the last where a traceback lies between them."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else ""
+    return " ... ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))

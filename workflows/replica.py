@@ -20,6 +20,7 @@ from sphere_core.moments.packing import Cursor
 from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest, generation_digest, requests_digest
 from sphere_core.storage import Storage
+from sphere_core.storage_faults import StorageError
 from sphere_core.streams import load_stream
 from sphere_core.trajectory import TrajectorySpec
 from workflows.build_lock import building
@@ -35,6 +36,7 @@ from workflows.layout import (
 from workflows.lease import Lease, LeaseLostError, take_lease
 from workflows.moments_build import build_alone, build_shard, recipe_work
 from workflows.plan import BasePlan, TrajectoryPlan
+from workflows.process_faults import BrokenReplicaError, free_memory, is_broken_accelerator, is_out_of_memory
 from workflows.replica_model import ReplicaModel, pick_device
 from workflows.scoring import DamagedCheckpointError, layers_to_open, score_subject
 from workflows.tasks import (
@@ -44,9 +46,11 @@ from workflows.tasks import (
     MomentsShardTask,
     MomentsTask,
     Outcome,
+    OutOfMemory,
     ReplicaProgress,
     ScoreTask,
     Stopped,
+    StorageFailed,
     Superseded,
     Task,
     TrajectoryTask,
@@ -88,7 +92,10 @@ class ModelReplica:
         self._stopping.set()
 
     def run(self, task: Task) -> Outcome:
-        """Do one piece of work. An error becomes a file and an outcome; the replica lives on."""
+        """Do one piece of work. An error becomes a file and an outcome; the replica lives on.
+
+        Raises BrokenReplicaError, with nothing written, where it is the process that has failed.
+        """
         self._report(ReplicaProgress(task.name))
         try:
             return self._do(task)
@@ -96,12 +103,29 @@ class ModelReplica:
             return Superseded(str(lost))
         except DamagedCheckpointError as damage:
             return self._remove_damaged(task, damage)
-        except Exception as error:  # noqa: BLE001 - a trajectory's crash becomes a failure, the sweep goes on
-            failed = Failed(type(error).__name__, str(error), traceback.format_exc(), self._progress.edits or None)
-            record_failure(self._storage, task, failed)
-            return failed
+        except StorageError as fault:
+            return StorageFailed(str(fault))
+        except Exception as error:  # a trajectory's crash becomes a failure, the sweep goes on
+            if is_broken_accelerator(error):
+                raise BrokenReplicaError(f"{task.name}: {type(error).__name__}: {error}") from error
+            if is_out_of_memory(error):
+                exhausted = OutOfMemory(f"{type(error).__name__}: {error}")
+            else:
+                return self._fail(task, error)
         finally:
             self._report(ReplicaProgress())
+        # Only now that the error, and with it what its frames referred to, is gone.
+        self._model.forget()
+        free_memory()
+        return exhausted
+
+    def _fail(self, task: Task, error: Exception) -> Outcome:
+        failed = Failed(type(error).__name__, str(error), traceback.format_exc(), self._progress.edits or None)
+        try:
+            record_failure(self._storage, task, failed)
+        except StorageError as fault:
+            return StorageFailed(str(fault))
+        return failed
 
     def _do(self, task: Task) -> Outcome:
         match task:

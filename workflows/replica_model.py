@@ -79,14 +79,17 @@ class ReplicaModel:
             whole = True
         finally:
             if not whole:
-                self._loaded, self._key = None, None
-                self._pristine.clear()
+                self.forget()
+
+    def forget(self) -> None:
+        """Let go of the model; the next loan loads one anew."""
+        self._loaded, self._key = None, None
+        self._pristine.clear()
 
     def _load(self, spec: Named) -> EditableModel:
         key = (spec.model_digest, spec.dtype)
         if self._loaded is None or self._key != key:
-            self._loaded, self._key = None, None
-            self._pristine.clear()
+            self.forget()
             loaded = load_model(
                 spec.model,
                 dtype=spec.dtype,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sphere_core.errors import InputError
 from sphere_core.locate.contexts import ContextSettings
 from sphere_core.streams import StreamSpec
+from workflows.keep import Keep
 from workflows.plan import PublishedEntry
 from workflows.spec_errors import as_input_error
 from workflows.yaml_text import YamlText, read_yaml
@@ -194,6 +195,11 @@ class SweepSpec(_Part):
     )
     moments: MomentsEntry | None = Field(default=None, description="Second moments of the sites' inputs")
     contexts: ContextsEntry = Field(default_factory=ContextsEntry, description="Context templates")
+    keep: Keep = Field(
+        default=Keep(),
+        description="Checkpoints that stay whole once they are scored: `all`, `last N`, or `every K` (edits); "
+        "of the others the manifest and all rows stay",
+    )
     evaluators: EvaluatorsEntry = Field(description="What scores every checkpoint")
     resources: Resources = Field(default_factory=Resources, description="Threads, CPUs, GPUs, replicas")
     published: tuple[PublishedEntry, ...] = Field(default=(), description="Numbers of papers, to print beside ours")

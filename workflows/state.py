@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sphere_core.storage import Storage
 from workflows.layout import (
     MOMENTS,
+    RETRIED,
     ROWS,
     TRAJECTORIES,
     checkpoints_folder,
@@ -26,9 +27,13 @@ _SILENCE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class SweepFiles:
-    """The names that matter among all files of a sweep, from one listing."""
+    """The names that matter among all files of a sweep, from one listing.
+
+    `checkpoints` are those with a manifest, `whole` those with weights, by trajectory.
+    """
 
     checkpoints: dict[str, frozenset[int]]
+    whole: dict[str, frozenset[int]]
     rows: frozenset[str]
     moments: frozenset[str]
     errors: frozenset[str]
@@ -85,6 +90,7 @@ class SweepState:
     trajectories: tuple[TrajectoryState, ...]
     bases_missing: tuple[str, ...]
     task_errors: tuple[dict[str, Any], ...]
+    task_error_paths: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -100,20 +106,24 @@ class SweepState:
 def scan(storage: Storage) -> SweepFiles:
     """List a sweep's files once and sort their names; reads no file."""
     checkpoints: dict[str, set[int]] = {}
+    whole: dict[str, set[int]] = {}
     errors, progress = set(), set()
     for path in storage.list(TRAJECTORIES):
         parts = path.split("/")
         if len(parts) == 5 and parts[2] == "checkpoints" and parts[4] == "manifest.json":
             checkpoints.setdefault(parts[1], set()).add(int(parts[3]))
+        elif len(parts) == 5 and parts[2] == "checkpoints" and parts[4] == "weights.safetensors":
+            whole.setdefault(parts[1], set()).add(int(parts[3]))
         elif parts[-1] == "error.json":
             errors.add(path)
         elif parts[-1] == "progress.json":
             progress.add(path)
     return SweepFiles(
         checkpoints={key: frozenset(found) for key, found in checkpoints.items()},
+        whole={key: frozenset(found) for key, found in whole.items()},
         rows=frozenset(storage.list(ROWS)),
         moments=frozenset(storage.list(MOMENTS)),
-        errors=frozenset([*errors, *storage.list("errors")]),
+        errors=frozenset([*errors, *(path for path in storage.list("errors") if f"/{RETRIED}/" not in path)]),
         progress=frozenset(progress),
     )
 
@@ -129,8 +139,8 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
     now = time.time()
     trajectories = tuple(_trajectory(storage, trajectory, found, now) for trajectory in plan.trajectories)
     bases = tuple(base.rows_path for base in plan.bases if base.rows_path not in found.rows)
-    errors = tuple(_read(storage, path) for path in sorted(found.errors) if path.startswith("errors/"))
-    return SweepState(trajectories, bases, errors)
+    paths = tuple(path for path in sorted(found.errors) if path.startswith("errors/"))
+    return SweepState(trajectories, bases, tuple(_read(storage, path) for path in paths), paths)
 
 
 def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: float) -> TrajectoryState:

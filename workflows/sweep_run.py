@@ -4,6 +4,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -13,14 +14,18 @@ from rich.logging import RichHandler
 
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
+from sphere_core.storage_faults import StorageError
 from workflows.board import Board
 from workflows.driver import Driver, SweepResult
-from workflows.executor import Executor, LocalExecutor
+from workflows.driver_lock import DriverLock
+from workflows.executor import Executor, ExecutorError, LocalExecutor
 from workflows.expand import Sweep
-from workflows.layout import PLAN_FILE, ROWS, SWEEP_FILE, error_path, spec_path
+from workflows.keeping import forget_trimmed
+from workflows.layout import PLAN_FILE, ROWS, SWEEP_FILE, spec_path
 from workflows.progress import SweepDisplay
 from workflows.ray_backend import RayExecutor
-from workflows.state import SweepState, derive_state
+from workflows.retrying import forget_failures
+from workflows.state import derive_state, scan
 from workflows.status import failures_table
 from workflows.table import results_table
 from workflows.table_formats import table_markdown
@@ -28,6 +33,8 @@ from workflows.table_formats import table_markdown
 __all__ = ["RunOptions", "run_sweep"]
 
 EXIT_DONE, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
+# Small files a new sweep writes at a time.
+_WRITERS = 16
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class RunOptions:
     local: bool
     num_cpus: int | None
     retry_failed: bool
+    steal: bool
 
 
 def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
@@ -48,22 +56,30 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
     storage = Storage(options.root)
     storage.require_reachable()
     state = derive_state(storage, sweep.plan)
-    if options.retry_failed:
-        _forget_failures(sweep, storage, state)
-        state = derive_state(storage, sweep.plan)
-    if not state.is_complete:
-        storage.require_writable()
-    _publish_plan(sweep, storage)
-    if state.is_complete:
+    if state.is_complete and not (options.retry_failed and state.failures):
+        _publish_plan(sweep, storage)
         console.print(f"{sweep.plan.name}: everything is done, nothing to run")
         result = SweepResult(complete=True, stopped=False, failures=tuple(state.failures))
-    else:
-        with _logging_to(console):
-            result = _work(sweep, options, storage, console)
+        return _report(sweep, options, storage, result, console)
+    storage.require_writable()
+    lock = DriverLock(storage).acquire(steal=options.steal, tell=console.print)
+    with lock, _logging_to(console):
+        if options.retry_failed:
+            forget_failures(storage, sweep.plan, derive_state(storage, sweep.plan))
+        _publish_plan(sweep, storage)
+        try:
+            result = _work(sweep, options, storage, console, lock)
+        except ExecutorError as error:
+            console.print(f"{error}\n{error.remedy}", style="bold red", highlight=False)
+            return EXIT_FAILED
+    if result.storage_fault is not None:
+        raise StorageError(result.storage_fault)
     return _report(sweep, options, storage, result, console)
 
 
-def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console) -> SweepResult:
+def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console, lock: DriverLock) -> SweepResult:
+    files = scan(storage)
+    forget_trimmed(storage, derive_state(storage, sweep.plan, files), files)
     board = Board.from_files(sweep, storage)
     resources = sweep.spec.resources
     if not any(board.waiting().values()) and not board.has_open_trajectories():
@@ -81,7 +97,7 @@ def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console)
         titles = {plan.id: f"{plan.model} {plan.title} seed {plan.seed}" for plan in sweep.plan.trajectories}
         display = stack.enter_context(SweepDisplay(console, titles))
         evaluators = 0 if options.local else resources.evaluator.replicas
-        driver = Driver(board, executor, storage, display, evaluators=evaluators)
+        driver = Driver(board, executor, storage, display, evaluators=evaluators, guard=lock.require)
         if isinstance(executor, LocalExecutor):
             executor.listener = driver.listen
         # After Ray has started: it installs a handler of its own, which aborts.
@@ -99,19 +115,14 @@ def _publish_plan(sweep: Sweep, storage: Storage) -> None:
         if not storage.exists(path) or storage.read_bytes(path) != data:
             storage.write_bytes(path, data)
     present = {path for path in storage.list("trajectories") if path.endswith("/spec.json")}
-    for trajectory_id, spec in sweep.specs.items():
-        if spec_path(trajectory_id) not in present:
-            storage.write_bytes(spec_path(trajectory_id), spec.model_dump_json(indent=1).encode())
+    missing = [trajectory_id for trajectory_id in sweep.specs if spec_path(trajectory_id) not in present]
 
+    def write(trajectory_id: str) -> None:
+        storage.write_bytes(spec_path(trajectory_id), sweep.specs[trajectory_id].model_dump_json(indent=1).encode())
 
-def _forget_failures(sweep: Sweep, storage: Storage, state: SweepState) -> None:
-    for found in state.trajectories:
-        if found.error is not None:
-            storage.delete(error_path(found.plan.id))
-    for record in state.task_errors:
-        for path in record.get("redo", []):
-            storage.delete(path)
-    storage.delete("errors")
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for _ in pool.map(write, missing):
+            pass
 
 
 def _report(sweep: Sweep, options: RunOptions, storage: Storage, result: SweepResult, console: Console) -> int:

@@ -15,10 +15,12 @@ __all__ = [
     "Failed",
     "MomentsShardTask",
     "MomentsTask",
+    "OutOfMemory",
     "Outcome",
     "ReplicaProgress",
     "ScoreTask",
     "Stopped",
+    "StorageFailed",
     "Superseded",
     "Task",
     "TrajectoryTask",
@@ -163,7 +165,21 @@ class Damaged:
     reason: str
 
 
-Outcome = Done | Stopped | Superseded | Failed | Damaged
+@dataclass(frozen=True)
+class OutOfMemory:
+    """The work needed more memory than there was; nothing of it has been published."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class StorageFailed:
+    """Storage is full or has gone on failing; nothing more can be published."""
+
+    reason: str
+
+
+Outcome = Done | Stopped | Superseded | Failed | Damaged | OutOfMemory | StorageFailed
 
 
 @dataclass(frozen=True)

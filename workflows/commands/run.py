@@ -21,7 +21,8 @@ Examples:
   sphere run sweep.yaml --root s3://bucket/sweeps/main     keep everything on an object store
 
 The same command again goes on where the last one stopped, and does nothing when all is done.
-Exit codes: 0 all done, 1 something failed (see the table of failures), 2 wrong input, 130 stopped.
+Exit codes: 0 all done, 1 something failed (see the table of failures), 2 wrong input or another driver at work,
+3 storage full or gone, 130 stopped.
 """
 
 
@@ -33,8 +34,9 @@ def run(
     local: Annotated[bool, typer.Option("--local", help="Run in this process, one replica, without Ray")] = False,
     num_cpus: Annotated[int | None, typer.Option(help="CPUs for a Ray started here; default: all")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before")] = False,
+    steal: Annotated[bool, typer.Option("--steal", help="Take the sweep over from a driver that hangs")] = False,
 ) -> None:
     """Run a sweep: edit, score every checkpoint, gather rows, print the table."""
     loaded = load_sweep(sweep)
-    options = RunOptions(root or loaded.default_root, address, local, num_cpus, retry_failed)
+    options = RunOptions(root or loaded.default_root, address, local, num_cpus, retry_failed, steal)
     raise typer.Exit(run_sweep(loaded, options, output_console()))

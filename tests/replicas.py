@@ -1,0 +1,25 @@
+"""Replicas with faults, as Ray's workers load them: in a module of their own, found through PYTHONPATH."""
+
+import time
+
+import torch
+
+from sphere_core.storage import Storage
+from workflows.replica import ModelReplica
+from workflows.tasks import ReplicaProgress
+
+__all__ = ["FailingOnce"]
+
+
+class FailingOnce(ModelReplica):
+    """Its accelerator fails in the third batch of the very first trajectory; later attempts take their time there."""
+
+    def __init__(self, root: str, *, threads: int, device: str) -> None:
+        super().__init__(root, threads=threads, device=device, listener=self._hear)
+        self._marks = Storage(root)
+
+    def _hear(self, progress: ReplicaProgress) -> None:
+        if (progress.task or "").startswith("trajectory-") and progress.edits == 6:
+            if self._marks.create_exclusive("failed-once", b""):
+                raise getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: unspecified launch failure")
+            time.sleep(1.0)

@@ -1,0 +1,99 @@
+"""Two drivers on one root, and a head that is gone."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sphere_core.errors import InputError
+from sphere_core.storage import Storage
+from workflows.driver_lock import DriverLock
+from workflows.executor import ExecutorError
+from workflows.layout import driver_lock_path
+from workflows.ray_head import Head
+
+
+@pytest.fixture(params=["local", "memory"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    return Storage(tmp_path) if request.param == "local" else Storage(f"memory://{tmp_path.name}/lock")
+
+
+def lock(storage: Storage) -> DriverLock:
+    return DriverLock(storage, beat_seconds=0.05, lapse_seconds=0.4)
+
+
+def test_a_second_driver_is_refused_and_told_who_holds_the_sweep(shared: Storage) -> None:
+    with (
+        lock(shared).acquire(),
+        pytest.raises(InputError, match=rf"another driver.*{socket.gethostname()}, process {os.getpid()}, since 20"),
+    ):
+        lock(shared).acquire()
+    with lock(shared).acquire():
+        pass
+    assert shared.list("driver") == []
+
+
+def elsewhere(storage: Storage, *, beats: int) -> None:
+    """Write the lock of a driver on another machine whose clock is a day ahead."""
+    day = time.time() + 86400
+    record = {"generation": 3, "id": "x", "host": "elsewhere", "pid": 1, "since": day, "beats": beats, "at": day}
+    storage.write_bytes(driver_lock_path(3), json.dumps(record).encode())
+
+
+def test_a_driver_elsewhere_is_watched_for_its_heartbeat(shared: Storage) -> None:
+    elsewhere(shared, beats=1)
+    told: list[str] = []
+    beating = threading.Timer(0.1, elsewhere, (shared,), {"beats": 2})
+    beating.start()
+    with pytest.raises(InputError, match="elsewhere, process 1"):
+        lock(shared).acquire(tell=told.append)
+    beating.join()
+    assert "watching for its heartbeat" in told[0]
+    # Now it is silent.
+    with lock(shared).acquire():
+        assert shared.list("driver") == [driver_lock_path(4)]
+
+
+def test_a_dead_driver_of_this_machine_holds_nothing_up(shared: Storage) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    now = time.time()
+    host = socket.gethostname()
+    record = {"generation": 1, "id": "x", "host": host, "pid": ended.pid, "since": now, "beats": 0, "at": now}
+    shared.write_bytes(driver_lock_path(1), json.dumps(record).encode())
+    start = time.monotonic()
+    with DriverLock(shared).acquire():
+        assert time.monotonic() - start < 5
+
+
+def test_a_stolen_lock_stops_the_one_it_was_stolen_from(shared: Storage) -> None:
+    def held(holder: DriverLock) -> None:
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            holder.require()
+            time.sleep(0.01)
+
+    with lock(shared).acquire() as first:
+        first.require()
+        with lock(shared).acquire(steal=True) as second:
+            with pytest.raises(InputError, match="taken this sweep over"):
+                held(first)
+            time.sleep(0.2)
+            second.require()
+
+
+def test_a_head_that_is_gone_is_noticed_and_one_that_comes_back_is_not_missed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        Head(f"127.0.0.1:{port}").require()
+    gone = Head(f"127.0.0.1:{port}", patience_seconds=0.2)
+    with pytest.raises(ExecutorError, match="does not answer any more") as caught:
+        gone.require()
+    assert gone.is_lost
+    assert "same command" in caught.value.remedy

@@ -1,0 +1,45 @@
+"""`sphere retry`: forget failures, so that the next run tries again."""
+
+from typing import Annotated
+
+import typer
+
+from sphere_core.errors import InputError
+from sphere_core.storage import Storage
+from workflows.consoles import output_console
+from workflows.driver_lock import DriverLock
+from workflows.plan import read_plan
+from workflows.retrying import forget_failures
+from workflows.state import derive_state
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_EPILOG = """\b
+Examples:
+  sphere retry runs/quickstart --failed                  all that has failed
+  sphere retry runs/quickstart --id 1f0c2ab34d5e6f70     one trajectory (sphere status names them)
+
+The records of the failures are kept beside, in folders named `retried`. Then run the sweep again.
+"""
+
+
+@app.command(epilog=_EPILOG)
+def retry(
+    root: Annotated[str, typer.Argument(help="The sweep's folder or URL")],
+    failed: Annotated[bool, typer.Option("--failed", help="Everything that has failed")] = False,
+    name: Annotated[list[str] | None, typer.Option("--id", help="A trajectory or task; may be given again")] = None,
+) -> None:
+    """Clear failure records, so that the next `sphere run` does that work again; runs nothing itself."""
+    if failed == bool(name):
+        raise InputError("say what to retry", where="sphere retry", remedy="give either --failed or --id NAME")
+    storage = Storage(root)
+    storage.require_reachable()
+    plan = read_plan(storage)
+    console = output_console()
+    with DriverLock(storage).acquire(tell=console.print):
+        cleared = forget_failures(storage, plan, derive_state(storage, plan), only=None if failed else name)
+    for one in cleared:
+        console.print(f"cleared: {one}", highlight=False)
+    console.print(f"{len(cleared)} to be tried again by the next 'sphere run'", highlight=False)
