@@ -33,9 +33,11 @@ def price_panel(price: Price) -> RenderableType:
             _bytes(cell.disk_bytes),
         )
     edit = sum(cell.edit_hours for cell in price.cells)
+    parts = {"second moments": price.shared_hours, "editing": edit, "scoring": price.hours - edit - price.shared_hours}
+    shares = ", ".join(f"{_hours(value)} {name}" for name, value in parts.items())
     lines = [
-        f"in all: {_hours(price.hours)} {device.name} hours ({_hours(edit)} editing, {_hours(price.hours - edit)} "
-        f"scoring), {_bytes(price.disk)} on disk of which {_bytes(price.shared_disk)} second moments",
+        f"in all: {_hours(price.hours)} {device.name} hours ({shares}), {_bytes(price.disk)} on disk "
+        f"of which {_bytes(price.shared_disk)} second moments",
         f"assumed: {MODEL_UTILISATION:.0%} of the data sheet's {device.bf16 / 1e12:.0f} TFLOP/s; "
         "means of prompt lengths; every request takes all its steps. A measured rate may differ by several times.",
     ]

@@ -4,7 +4,7 @@ Needs neither weights nor data nor an accelerator. Hours follow from counted flo
 the accelerator's peak (`sphere_core.costs.time`): an estimate to plan with, not a measurement.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from transformers import AutoConfig
 
+from evaluators.suites import TaskEntry, preset_names, read_preset
 from sphere_core.costs import (
     Accelerator,
     ModelShape,
@@ -24,6 +25,7 @@ from sphere_core.costs import (
     geometry_work,
     hours,
     moments_bytes,
+    moments_work,
     probe_work,
     published_config,
     shape_of_config,
@@ -37,7 +39,7 @@ from sphere_core.models.loading import DTYPES
 from sphere_core.models.source import EMBEDDED_MODEL
 from sphere_core.streams import StreamSpec
 from workflows.inputs import method_of, resolve_path
-from workflows.spec import ModelEntry, SweepSpec
+from workflows.spec import ModelEntry, MomentsEntry, SweepSpec
 
 __all__ = ["Cell", "Price", "price_sweep"]
 
@@ -48,6 +50,8 @@ _LENGTHS = {
     "factworld": TextLengths(prompt=14, target=1, probe_rows=12),
 }
 _PROBE_TOKENS = 14
+# Tokens of a text of a corpus that is asked for by texts.
+_TEXT_TOKENS = 300
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,14 @@ class Price:
 
     accelerator: Accelerator
     cells: tuple[Cell, ...]
+    shared_hours: float
     shared_disk: float
     unpriced: tuple[str, ...]
 
     @property
     def hours(self) -> float:
         """Accelerator hours of everything."""
-        return sum(cell.edit_hours + cell.score_hours for cell in self.cells)
+        return self.shared_hours + sum(cell.edit_hours + cell.score_hours for cell in self.cells)
 
     @property
     def disk(self) -> float:
@@ -91,14 +96,16 @@ def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Pric
     Raises InputError for a model that is neither here nor among the published shapes, and for a bad method.
     """
     cells: list[Cell] = []
-    moments: dict[tuple[str, tuple[int, ...]], float] = {}
+    moments: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
     general, unpriced = _general(spec)
     for model in spec.models:
         shape = _shape(model, folder)
         for entry in spec.methods:
             method, values = method_of(entry, model.preset, folder, where=f"method '{entry.title}'")
             if method.needs_moments(values):
-                moments[model.label, values.layers] = moments_bytes(shape, len(values.layers))
+                sites, tokens = len(values.layers), _corpus_tokens(spec.moments)
+                building = hours(moments_work(shape, sites, values.layers[-1], tokens), accelerator)
+                moments[model.label, values.layers] = (building, moments_bytes(shape, sites))
             for stream in spec.streams:
                 lengths = _LENGTHS.get(stream.dataset, _LENGTHS["counterfact"])
                 work = workload_of(
@@ -114,7 +121,8 @@ def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Pric
                 cells.append(
                     _cell(spec, model.label, stream, entry.title, shape, work, values, lengths, general, accelerator)
                 )
-    return Price(accelerator, tuple(cells), sum(moments.values()), tuple(unpriced))
+    shared_hours, shared_disk = (sum(part) for part in zip(*moments.values(), strict=True)) if moments else (0.0, 0.0)
+    return Price(accelerator, tuple(cells), shared_hours, shared_disk, tuple(unpriced))
 
 
 def _cell(
@@ -154,6 +162,12 @@ def _cell(
     )
 
 
+def _corpus_tokens(entry: MomentsEntry | None) -> int:
+    if entry is None or entry.corpus is None:
+        return 0
+    return entry.tokens or _TEXT_TOKENS * (entry.sentences or 0)
+
+
 def _shape(model: ModelEntry, folder: Path) -> ModelShape:
     """Return a model's shape: from its own config where it is here or can be fetched, else as published."""
     local = resolve_path(model.source, folder)
@@ -176,17 +190,28 @@ def _shape(model: ModelEntry, folder: Path) -> ModelShape:
 
 
 def _general(spec: SweepSpec) -> tuple[list[dict[str, float]], list[str]]:
+    """Return the sizes of the tasks that are known, presets spelled out, and the names of those that are not."""
     settings: Mapping[str, Any] | None = spec.evaluators.general
     if settings is None:
         return [], []
     text = resources.files("sphere_core.costs").joinpath("tasks.yaml").read_text(encoding="utf-8")
     known = yaml.safe_load(text)
-    limit = settings.get("limit")
     tasks, unpriced = [], []
-    for name in settings.get("tasks", []):
-        if name in known:
-            task = dict(known[name])
-            tasks.append(task | {"documents": min(task["documents"], limit or task["documents"])})
+    for entry in _entries(settings):
+        # The subjects of MMLU are much of a size, and have no entries of their own.
+        size = known.get(entry.task) or (known["mmlu_subject"] if entry.task.startswith("mmlu_") else None)
+        if size is None:
+            unpriced.append(f"general ability on '{entry.task}'")
         else:
-            unpriced.append(f"general ability on '{name}'")
+            limit = entry.limit or settings.get("limit") or size["documents"]
+            tasks.append(size | {"documents": min(size["documents"], limit)})
     return tasks, unpriced
+
+
+def _entries(settings: Mapping[str, Any]) -> Iterator[TaskEntry]:
+    for entry in settings.get("tasks", []):
+        named = TaskEntry(task=entry) if isinstance(entry, str) else TaskEntry.model_validate(entry)
+        if named.task in preset_names():
+            yield from read_preset(named.task).entries()
+        else:
+            yield named

@@ -2,7 +2,7 @@
 
 from sphere_core.costs.memory import Stage, Workload, checkpoint_bytes, moments_bytes, stages
 from sphere_core.costs.shape import ModelShape, published_config, shape_of_config, shape_of_network
-from sphere_core.costs.time import Work, edit_work, geometry_work, hours, probe_work
+from sphere_core.costs.time import Work, edit_work, geometry_work, hours, moments_work, probe_work
 from sphere_core.costs.workload import Accelerator, TextLengths, accelerator, accelerator_names, workload_of
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "geometry_work",
     "hours",
     "moments_bytes",
+    "moments_work",
     "probe_work",
     "published_config",
     "shape_of_config",

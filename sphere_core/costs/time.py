@@ -11,7 +11,7 @@ from sphere_core.costs.shape import ModelShape
 from sphere_core.costs.workload import Accelerator
 from sphere_core.hyperparameters import Hyperparameters
 
-__all__ = ["Work", "edit_work", "geometry_work", "hours", "probe_work"]
+__all__ = ["Work", "edit_work", "geometry_work", "hours", "moments_work", "probe_work"]
 
 # Shares of peak that are assumed: batched passes over short rows, float64 decompositions.
 MODEL_UTILISATION = 0.3
@@ -68,6 +68,11 @@ def edit_work(shape: ModelShape, work: Workload, hyperparameters: Hyperparameter
 def probe_work(shape: ModelShape, rows: int, tokens: int) -> Work:
     """Return the work of scoring rows of so many tokens each, the head on a few of them."""
     return Work(rows * (tokens * 2.0 * shape.layers * shape.layer_parameters + 4 * 2.0 * shape.head_parameters))
+
+
+def moments_work(shape: ModelShape, sites: int, last_layer: int, tokens: int) -> Work:
+    """Return the work of one pass over a corpus that stops at the last site, and of the products of its keys."""
+    return Work(tokens * 2.0 * ((last_layer + 1) * shape.layer_parameters + sites * shape.d_in**2))
 
 
 def geometry_work(shape: ModelShape, sites: int) -> Work:
