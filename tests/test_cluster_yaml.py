@@ -87,7 +87,9 @@ def test_token_is_a_file_and_never_inline(config: dict[str, Any]) -> None:
     for key in START_COMMANDS:
         command = ray_starts(config, key)
         before_start = command.partition("ray start")[0]
-        assert "export RAY_AUTH_MODE=token " in before_start
+        assert re.search(r"\bexport .*RAY_AUTH_MODE=token ", before_start)
+        # A job is started as `python`, which must be the one with this project.
+        assert before_start.index('PATH="$HOME/sphere/.venv/bin:$PATH"') > before_start.index("export")
         assert 'RAY_AUTH_TOKEN_PATH="$HOME/.ray/auth_token"' in before_start
 
 
