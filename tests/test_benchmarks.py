@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from benchmarks import __main__ as runner
 from benchmarks.alone import run_task
+from benchmarks.disk import measure as bytes_on_disk
 from benchmarks.energy import worst_difference
 from benchmarks.keys import gpt2_keys
 from benchmarks.projections import layer_rows
@@ -115,3 +116,17 @@ def test_a_ratio_must_be_reached_and_a_cost_kept_to() -> None:
     assert Row("c", "", 4.9, "GB", 5.0).met
     assert not Row("r", "", 9.0, "x", 5.0, difference=1e-3, tolerance=1e-4).met
     assert Row("r", "", 9.0, "x").met is None
+
+
+def test_bytes_on_disk_are_those_of_real_files(tmp_path: Path) -> None:
+    rows = {(row.what, row.setting): row.measured for row in bytes_on_disk(24, 400, 200, tmp_path, model_bytes=10**6)}
+    weights, keys = 5 * 24 * 400 * 4, 5 * 400 * 4
+    small, large = (
+        rows["a checkpoint", "5 sites 24 x 400, 100 edits"],
+        rows["a checkpoint", "5 sites 24 x 400, 200 edits"],
+    )
+    # Beside the tensors stand the headers and the manifest.
+    assert 0 < small * 1e9 - (weights + 100 * keys + 5 * 100 * 100 * 8) < 4000
+    assert 0 < large * 1e9 - (weights + 200 * keys + 5 * 200 * 200 * 8) < 4000
+    assert rows["200 edits, a checkpoint every 100", "5 sites 24 x 400"] == pytest.approx(small + large)
+    assert list(tmp_path.iterdir()) == []
