@@ -9,7 +9,7 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks import energy, geometry, keys, projections, pruning, steps, targets
+from benchmarks import energy, geometry, keys, moments, projections, pruning, steps, targets
 from benchmarks.rows import Row, as_records, table
 
 __all__ = ["BENCHMARKS", "main"]
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Row]]] = {
     "energy": energy.measure,
     "geometry": geometry.measure,
     "keys": keys.measure,
+    "moments": moments.measure,
 }
 WIDTH = 220
 

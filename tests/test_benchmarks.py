@@ -14,6 +14,8 @@ from benchmarks.alone import run_task
 from benchmarks.disk import measure as bytes_on_disk
 from benchmarks.energy import worst_difference
 from benchmarks.keys import gpt2_keys
+from benchmarks.models import random_gpt2
+from benchmarks.moments import moment_rows
 from benchmarks.projections import layer_rows
 from benchmarks.pruning import read_out_rows
 from benchmarks.rows import Row
@@ -32,6 +34,15 @@ def test_targets_agree() -> None:
     row = gpt2_targets(TINY, 1, count=12, alone=3, repeats=1)
     assert row.difference is not None
     assert row.difference < 1e-4
+
+
+def test_one_pass_for_five_sites_forwards_a_fifth_of_the_tokens() -> None:
+    config = GPT2Config(n_embd=16, n_layer=6, n_head=2, vocab_size=100, n_positions=64)
+    tokens, layers, _ = moment_rows(random_gpt2(config), (0, 1, 2, 3, 4), tokens=400, repeats=1)
+    assert tokens.measured == 5
+    assert tokens.met
+    # One pass a site runs 1 + 2 + 3 + 4 + 5 layers, one pass for all runs 5.
+    assert layers.measured == 3
 
 
 def test_keys_agree() -> None:

@@ -11,6 +11,7 @@ from sphere_core.errors import InputError
 from sphere_core.models import EditableModel
 from sphere_core.moments.build import Pass, build_second_moments
 from sphere_core.moments.files import read_moments, write_moments
+from sphere_core.moments.null_space import null_space
 from sphere_core.moments.packing import Amount, Packing
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.moments.sums import Kept, KeptInFile, Running
@@ -162,3 +163,20 @@ def test_wrong_moments_are_refused(tmp_path: Path) -> None:
         built(model, Amount(tokens=10_000))
     with pytest.raises(InputError, match="either a number of tokens or"):
         Amount()
+
+
+def test_a_null_space_from_a_file_gives_the_bits_of_one_just_computed(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(3)
+    keys = torch.randn(40, 60, generator=generator, dtype=torch.float64)
+    moments = {0: keys.T @ keys / 40, 1: keys[:9].T @ keys[:9] / 9}  # thin outside, thin inside
+    spaces = {layer: null_space(moment, threshold=1e-6, share=None) for layer, moment in moments.items()}
+    write_moments(SecondMoments({}, 40, {}, spaces), tmp_path / "spaces.safetensors")
+    read = read_moments(tmp_path / "spaces.safetensors").null_spaces
+    columns = torch.randn(60, 7, generator=generator, dtype=torch.float64)
+    assert spaces[0].complement is False
+    assert spaces[1].complement is True
+    for layer, space in spaces.items():
+        assert read[layer].complement == space.complement
+        assert torch.equal(read[layer].basis, space.basis)
+        assert read[layer].basis.stride() == space.basis.stride()
+        assert torch.equal(read[layer].project(columns), space.project(columns))
