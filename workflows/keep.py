@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["Keep"]
 
@@ -14,8 +14,8 @@ class Keep(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    last: int | None = None
-    every: int | None = None
+    last: int | None = Field(default=None, description="The last so many checkpoints")
+    every: int | None = Field(default=None, description="Those whose edit count is a multiple of this")
 
     @model_validator(mode="before")
     @classmethod

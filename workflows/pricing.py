@@ -158,7 +158,7 @@ def _cell(
         score_hours=seeds * hours(scoring, accelerator),
         accelerator_bytes=max(peak.accelerator for peak in peaks),
         host_bytes=max(peak.host for peak in peaks),
-        disk_bytes=sum(checkpoint_bytes(shape, work, edits) for edits in wanted),
+        disk_bytes=sum(checkpoint_bytes(shape, work, edits) for edits in wanted if spec.keep.keeps(edits, wanted)),
     )
 
 
