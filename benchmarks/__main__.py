@@ -9,7 +9,7 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks import energy, geometry, keys, moments, projections, pruning, steps, targets
+from benchmarks import ability, energy, geometry, keys, moments, projections, pruning, steps, targets
 from benchmarks.rows import Row, as_records, table
 
 __all__ = ["BENCHMARKS", "main"]
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Row]]] = {
     "geometry": geometry.measure,
     "keys": keys.measure,
     "moments": moments.measure,
+    "ability": ability.measure,
 }
 WIDTH = 220
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import torch
+import transformers
 from lm_eval import evaluate
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from transformers import PreTrainedTokenizerBase
@@ -78,6 +79,7 @@ class GeneralAbility:
                 where=f"evaluator 'general', field tasks: {', '.join(names)}",
                 remedy="rename a folder or file",
             )
+        self._protocol = f"lm_eval-{harness_version()}"
         self._hub = HubData()
         self._loaded: list[LoadedSuite] | None = None
         self._prepared: dict[str, PreparedTask] = {}
@@ -108,25 +110,26 @@ class GeneralAbility:
         the status `failed`, as has every mean it is part of. The table `documents` holds the answers. Raises InputError
         where the harness refuses a task, and torch.AcceleratorError, after which no task can be scored.
         """
-        lm = self._lm(subject)
+        lm, digest = self._lm(subject), subject.model.weights_digest()
         rows: list[Score] = []
         tables, failures = [], []
-        for suite in self.load():
-            by_task: dict[str, list[Score]] = {}
-            for name, task in suite.tasks.items():
-                try:
-                    result = self._result(lm, subject, name, task)
-                    by_task[name] = list(result.scores)
-                    tables.append(result.documents)
-                except (InputError, torch.AcceleratorError):
-                    raise
-                except Exception as error:  # noqa: BLE001 - whatever a task's own scorer raises costs that task alone
-                    reason = f"{type(error).__name__}: {error}"
-                    failures.append(FailedPart(name, type(error).__name__, str(error), traceback.format_exc()))
-                    n = len(self._prepared[name].eval_docs) if name in self._prepared else 0
-                    by_task[name] = failed_rows(name, _protocol(), task.task, reason, n=n)
-            rows += [score for scores in by_task.values() for score in scores]
-            rows += _suite_rows(suite, by_task)
+        with quiet_harness():
+            for suite in self.load():
+                by_task: dict[str, list[Score]] = {}
+                for name, task in suite.tasks.items():
+                    try:
+                        result = self._result(lm, subject, digest, name, task)
+                        by_task[name] = list(result.scores)
+                        tables.append(result.documents)
+                    except (InputError, torch.AcceleratorError):
+                        raise
+                    except Exception as error:  # noqa: BLE001 - whatever a task's own scorer raises costs that task alone
+                        reason = f"{type(error).__name__}: {error}"
+                        failures.append(FailedPart(name, type(error).__name__, str(error), traceback.format_exc()))
+                        n = len(self._prepared[name].eval_docs) if name in self._prepared else 0
+                        by_task[name] = failed_rows(name, self._protocol, task.task, reason, n=n)
+                rows += [score for scores in by_task.values() for score in scores]
+                rows += _suite_rows(suite, by_task)
         documents = pa.concat_tables(tables) if tables else DOCUMENTS_SCHEMA.empty_table()
         return Scored(rows, {"documents": documents}, tuple(failures))
 
@@ -136,14 +139,16 @@ class GeneralAbility:
             self._loaded = load_suites(self._suites)
         return self._loaded
 
-    def _result(self, lm: GuardedHFLM, subject: Subject, name: str, task: LoadedTask) -> TaskResult:
-        """Return a task's result: the one kept for these very weights, or a new one."""
+    def _result(self, lm: GuardedHFLM, subject: Subject, digest: str, name: str, task: LoadedTask) -> TaskResult:
+        """Return a task's result: the one kept for these very weights, known by their digest, or a new one."""
         prepared = self._prepare(name, task)
         key = result_key(
             {
                 "version": _VERSION,
-                "protocol": _protocol(),
-                "weights": subject.model.weights_digest(),
+                "protocol": self._protocol,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "weights": digest,
                 "dtype": str(subject.model.network.dtype),
                 "device": lm.device.type,
                 "threads": torch.get_num_threads(),
@@ -162,14 +167,14 @@ class GeneralAbility:
     def _answer(self, lm: GuardedHFLM, name: str, task: PreparedTask) -> TaskResult:
         _require_room(lm, name, task)
         lm.reset_counts()
-        with quiet_harness(), seeded(SEED, lm.device):
+        with seeded(SEED, lm.device):
             found = evaluate(
                 lm, {"tasks": {name: task}, "groups": {}, "group_map": {}}, bootstrap_iters=0, log_samples=True
             )
         if found is None:
             raise RuntimeError("the harness returned nothing: this process is not rank 0")
         documents = documents_table(name, found["samples"][name], lm.counts)
-        rows = task_rows(name, _protocol(), task, found["results"][name], documents, lm.counts)
+        rows = task_rows(name, self._protocol, task, found["results"][name], documents, lm.counts)
         return TaskResult(tuple(rows), documents)
 
     def _prepare(self, name: str, task: LoadedTask) -> PreparedTask:
@@ -183,10 +188,6 @@ class GeneralAbility:
             self._tokenizers = (original, tokenizer_for_harness(original), Encodings())
         _, own, encodings = self._tokenizers
         return guarded_lm(subject.model, own, encodings, batch_size=self.settings.batch_size)
-
-
-def _protocol() -> str:
-    return f"lm_eval-{harness_version()}"
 
 
 def _suite_rows(suite: LoadedSuite, by_task: dict[str, list[Score]]) -> list[Score]:

@@ -1,6 +1,7 @@
 """The benchmark at tiny sizes: both forms give the same, and the runner prints, writes and says what was missed."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from benchmarks import __main__ as runner
+from benchmarks.ability import forward_seconds
 from benchmarks.alone import run_task
 from benchmarks.disk import measure as bytes_on_disk
 from benchmarks.energy import worst_difference
@@ -23,6 +25,7 @@ from benchmarks.steps import state_size, step_rows
 from benchmarks.targets import gpt2_targets
 from benchmarks.timing import measured_apart
 from sphere_core.linalg import Subspace
+from sphere_core.models import load_model
 from sphere_core.solver import KeyHistory, MomentPrior, NullSpacePrior, Prior, least_squares_update
 from sphere_core.spectrum import gram_of_rows
 
@@ -141,3 +144,17 @@ def test_bytes_on_disk_are_those_of_real_files(tmp_path: Path) -> None:
     assert 0 < large * 1e9 - (weights + 200 * keys + 5 * 200 * 200 * 8) < 4000
     assert rows["200 edits, a checkpoint every 100", "5 sites 24 x 400"] == pytest.approx(small + large)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_seconds_inside_the_model_are_counted_once() -> None:
+    model = load_model("factworld", dtype="float32", device="cpu")
+    ids = torch.zeros(2, 5, dtype=torch.long)
+    with forward_seconds(model) as inside:
+        start = time.perf_counter()
+        model.network(input_ids=ids)
+        model.network.base_model(input_ids=ids)
+        outside = time.perf_counter() - start
+    assert 0.5 * outside < inside.seconds <= outside
+    counted = inside.seconds
+    model.network(input_ids=ids)
+    assert inside.seconds == counted

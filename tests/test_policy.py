@@ -133,6 +133,20 @@ def unsafe_reads(source: str) -> list[int]:
     return lines
 
 
+def harness_caches(source: str) -> list[int]:
+    """Return the lines that switch on a cache of lm-eval: neither knows which weights or data it answers for.
+
+    Its `use_cache` is a path; the flag of the same name that transformers takes is about one forward pass.
+    """
+    harmless: dict[str, tuple[object, ...]] = {"use_cache": (True, False, None), "cache_requests": (False,)}
+    lines = []
+    for node in walk(source):
+        if isinstance(node, ast.keyword) and node.arg in harmless:
+            constant = isinstance(node.value, ast.Constant) and node.value.value in harmless[node.arg]
+            lines += [] if constant else [node.lineno]
+    return lines
+
+
 def docstrings(source: str) -> set[int]:
     """Return the lines on which docstrings begin."""
     bodies = (getattr(node, "body", None) for node in walk(source))
@@ -176,7 +190,7 @@ def text_files() -> list[Path]:
 
 # The one call that may let a model's own code in: it passes on what the user has asked for.
 LETS_CODE_IN = {"sphere_core/models/loading.py": 1}
-RULES = [prints, module_containers, state_in_modules, unsafe_reads, fixed_devices]
+RULES = [prints, module_containers, state_in_modules, unsafe_reads, fixed_devices, harness_caches]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -221,6 +235,8 @@ def test_no_path_of_a_machine() -> None:
         (unsafe_reads, "yaml.load(text, Loader=yaml.SafeLoader)"),
         (unsafe_reads, "numpy.load(path, allow_pickle=True)"),
         (unsafe_reads, "load(path, trust_remote_code=flag)"),
+        (harness_caches, "simple_evaluate(model, use_cache='answers.db')"),
+        (harness_caches, "evaluate(lm, tasks, cache_requests=True)"),
         (fixed_devices, "x = torch.zeros(1, device='cuda')"),
         (fixed_devices, "x = f'cuda:{rank}'"),
         (fixed_devices, "x = model.cuda()"),
