@@ -151,7 +151,7 @@ def _cell(
     seeds = len(spec.seeds)
     return Cell(
         model=model,
-        stream=f"{stream.name}, {stream.edits} edits",
+        stream=f"{stream.name}, {stream.order_name}, {stream.edits} edits",
         method=method,
         trajectories=seeds,
         edit_hours=seeds * hours(edit_work(shape, work, values, stream.edits), accelerator),
