@@ -298,7 +298,7 @@ def test_changed_data_is_noticed_before_it_is_edited(tmp_path: Path) -> None:
     path.write_text(json.dumps(facts), encoding="utf-8")
     result = run(changed, tmp_path / "root")
     assert {failure["error"] for failure in result.failures} == {"InputError"}
-    assert "not to the sha256 that is asked for" in result.failures[0]["message"]
+    assert "not the one the sweep was planned with" in result.failures[0]["message"]
     assert results_of(tmp_path / "root").keys() == {
         base.rows_path for base in changed.plan.bases if base.stream_digest is None
     }
