@@ -17,6 +17,7 @@ from workflows.lease import read_lease
 from workflows.plan import BasePlan, MomentsRecipe, TrajectoryPlan
 from workflows.state import SweepFiles, SweepState, derive_state, scan, scorable
 from workflows.tasks import MomentsTask, ScoreTask, Task, TrajectoryTask
+from workflows.watchdog import Signs, Verdict, Watchdog, read_signs, verdict
 from workflows.work_queue import WorkQueue
 
 __all__ = ["Board", "Counts"]
@@ -48,12 +49,16 @@ class _Tracked:
     # Evaluations whose rows stand, by checkpoint; and the checkpoints of which only the manifest is left.
     scored: Counter[int] = field(default_factory=Counter)
     trimmed: set[int] = field(default_factory=set)
+    # What the rows of a checkpoint say to a watchdog, and where one has stopped it.
+    signs: dict[int, Signs] = field(default_factory=dict)
+    stopped_at: int | None = None
     # What this trajectory has added to the totals: trajectories done, edits done, scores expected.
     counted: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def is_edited(self) -> bool:
-        return self.collapsed_at is not None or self.published.issuperset(self.plan.wanted)
+        ended = self.stopped_at is not None or self.collapsed_at is not None
+        return ended or self.published.issuperset(self.plan.wanted)
 
     def is_scored(self, edits: int) -> bool:
         return self.scored[edits] == len(self.plan.evaluations)
@@ -61,11 +66,11 @@ class _Tracked:
     def share(self) -> tuple[int, int, int]:
         """Return what the trajectory adds to the totals now."""
         checkpoints = len(self.plan.wanted)
-        if self.failed or self.collapsed_at is not None:
+        if self.failed or self.collapsed_at is not None or self.stopped_at is not None:
             checkpoints = len(scorable(self.plan, self.published, self.collapsed_at))
         scores = checkpoints * len(self.plan.evaluations)
         if self.is_edited:
-            return 1, self.plan.edits, scores
+            return 1, self.plan.edits if self.stopped_at is None else self.stopped_at, scores
         return 0, max([self.running_edits, *self.published, 0]), scores
 
 
@@ -109,6 +114,7 @@ class Board:
         for place, found in enumerate(state.trajectories):
             tracked = _Tracked(found.plan, place, set(found.published), found.collapsed_at)
             tracked.failed = found.error is not None and not found.is_edited
+            tracked.stopped_at = None if found.stopped is None else int(found.stopped["edits"])
             tracked.trimmed = tracked.published - files.whole.get(found.plan.id, frozenset())
             self.tracked[found.plan.id] = tracked
             for task in self._score_tasks(tracked):
@@ -132,7 +138,7 @@ class Board:
             elif kind == "trajectory":
                 task = self._take_trajectory(model)
             elif kind == "score":
-                task = self.scores.take(model)
+                task = self._take_score(model)
             if task is not None:
                 return task
         return None
@@ -166,7 +172,7 @@ class Board:
     def published(self, trajectory_id: str, edits: Iterable[int], *, collapsed: bool = False) -> bool:
         """Note checkpoints that stand, and queue their scores; return whether any was new."""
         tracked = self.tracked[trajectory_id]
-        new = set(edits) - tracked.published
+        new = {count for count in edits if self._counts(tracked, count)} - tracked.published
         tracked.published |= new
         if collapsed and tracked.published:
             tracked.collapsed_at = max(tracked.published)
@@ -181,6 +187,8 @@ class Board:
     def damaged(self, task: ScoreTask) -> None:
         """Note that a checkpoint is gone: its trajectory is to be run again from the one before."""
         tracked = self.tracked[str(task.subject_id)]
+        if not self._counts(tracked, task.edits):
+            return
         tracked.published.discard(task.edits)
         tracked.trimmed.discard(task.edits)
         if tracked.collapsed_at == task.edits:
@@ -207,9 +215,24 @@ class Board:
 
     def scored(self, task: ScoreTask) -> None:
         """Note that a row file stands."""
-        self.totals.scores_done += 1
         if task.subject_id is not None:
-            self.tracked[task.subject_id].scored[task.edits] += 1
+            tracked = self.tracked[task.subject_id]
+            if not self._counts(tracked, task.edits):
+                return
+            tracked.scored[task.edits] += 1
+        self.totals.scores_done += 1
+
+    def verdict(self, trajectory_id: str, limits: Watchdog) -> Verdict | None:
+        """Return where the scores that stand say that a trajectory is to be stopped."""
+        tracked = self.tracked[trajectory_id]
+
+        def signs(edits: int) -> Signs | None:
+            if edits not in tracked.signs and tracked.is_scored(edits):
+                paths = [tracked.plan.rows_path(edits, evaluation) for evaluation in tracked.plan.evaluations]
+                tracked.signs[edits] = read_signs(self.storage, paths)
+            return tracked.signs.get(edits)
+
+        return verdict(limits, tracked.plan.wanted, signs)
 
     def to_trim(self, trajectory_id: str) -> list[int]:
         """Return the checkpoints that the sweep does not keep and nothing needs any more; they count as trimmed now."""
@@ -220,6 +243,21 @@ class Board:
         new = [edits for edits in found if edits not in tracked.trimmed]
         tracked.trimmed.update(new)
         return new
+
+    def stop(self, trajectory_id: str, edits: int) -> None:
+        """Note that a watchdog has stopped a trajectory: what lies beyond counts no more."""
+        tracked = self.tracked[trajectory_id]
+        tracked.stopped_at = edits
+        tracked.published = {count for count in tracked.published if count <= edits}
+        if tracked.collapsed_at is not None and tracked.collapsed_at > edits:
+            tracked.collapsed_at = None
+        self.totals.scores_done -= sum(count for at, count in tracked.scored.items() if at > edits)
+        tracked.scored = Counter({at: count for at, count in tracked.scored.items() if at <= edits})
+        self._recount(tracked)
+
+    @staticmethod
+    def _counts(tracked: _Tracked, edits: int) -> bool:
+        return tracked.stopped_at is None or edits <= tracked.stopped_at
 
     def task_failed(self, task: Task) -> None:
         """Note that building moments or scoring has failed for good; what waits for those moments fails with them."""
@@ -286,8 +324,16 @@ class Board:
         recipe = self.recipes.popleft()
         return MomentsTask(recipe, self.sweep.specs[recipe.trajectory])
 
+    def _take_score(self, model: str | None) -> ScoreTask | None:
+        while (task := self.scores.take(model)) is not None:
+            if task.subject_id is None or self._counts(self.tracked[task.subject_id], task.edits):
+                return task
+        return None
+
     def _take_trajectory(self, model: str | None) -> TrajectoryTask | None:
         chosen = self.ready.take(model)
+        while chosen is not None and self.tracked[chosen].stopped_at is not None:
+            chosen = self.ready.take(model)
         if chosen is None:
             return None
         tracked = self.tracked[chosen]

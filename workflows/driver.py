@@ -19,6 +19,7 @@ from workflows.keeping import trim
 from workflows.pace import Pace
 from workflows.replica import record_failure
 from workflows.state import derive_state
+from workflows.stopping import discard_beyond, record_verdict
 from workflows.tasks import (
     Damaged,
     Done,
@@ -119,6 +120,9 @@ class Driver:
         Raises ExecutorError where no workers are to be had.
         """
         try:
+            # A driver that was killed may have left scores without a verdict.
+            for trajectory_id in self._board.tracked if self._board.sweep.plan.watchdog is not None else ():
+                self._judge(trajectory_id)
             while self._storage_fault is None:
                 self._guard()
                 self._board.give_up_blocked()
@@ -242,6 +246,7 @@ class Driver:
         elif isinstance(task, ScoreTask):
             self._board.scored(task)
             if task.subject_id is not None:
+                self._judge(task.subject_id)
                 self._trim(task.subject_id)
         if isinstance(outcome, Failed):
             _LOGGER.error("%s failed: %s: %s", task.name, outcome.error, outcome.message)
@@ -255,9 +260,25 @@ class Driver:
             self._board.put_back(task)
             return
         self._board.ended(task.plan.id, failed=isinstance(outcome, Failed))
+        self._judge(task.plan.id)
         self._trim(task.plan.id)
-        if isinstance(outcome, Superseded):
+        if isinstance(outcome, Superseded) and self._board.tracked[task.plan.id].stopped_at is None:
             self._note_superseded(task, outcome)
+
+    def _judge(self, trajectory_id: str) -> None:
+        """Stop a trajectory whose scores pass the watchdog's limits, and clear away what lies beyond."""
+        tracked, limits = self._board.tracked[trajectory_id], self._board.sweep.plan.watchdog
+        if limits is None:
+            return
+        if tracked.stopped_at is None:
+            found = self._board.verdict(trajectory_id, limits)
+            if found is None:
+                return
+            _LOGGER.warning("trajectory %s %s", trajectory_id, found.reason)
+            record_verdict(self._storage, tracked.plan, limits, found)
+            self._board.stop(trajectory_id, found.edits)
+        if not tracked.running and tracked.stopped_at is not None:
+            discard_beyond(self._storage, tracked.plan, tracked.stopped_at)
 
     def _trim(self, trajectory_id: str) -> None:
         for edits in self._board.to_trim(trajectory_id):

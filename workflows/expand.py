@@ -92,6 +92,7 @@ def load_sweep(path: Path) -> Sweep:
         recipes=tuple(recipes),
         published=spec.published,
         keep=spec.keep,
+        watchdog=spec.watchdog,
     )
     moments_file = None
     if spec.moments is not None and spec.moments.corpus is None:

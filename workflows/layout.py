@@ -26,6 +26,7 @@ __all__ = [
     "rows_path",
     "scored_name",
     "spec_path",
+    "stopped_path",
     "task_error_path",
     "timing_path",
     "trajectory_folder",
@@ -80,6 +81,11 @@ def progress_path(trajectory_id: str) -> str:
 def error_path(trajectory_id: str) -> str:
     """Return where a failed trajectory's error and traceback stand."""
     return f"{trajectory_folder(trajectory_id)}/error.json"
+
+
+def stopped_path(trajectory_id: str) -> str:
+    """Return where it stands that a watchdog has stopped a trajectory, and why."""
+    return f"{trajectory_folder(trajectory_id)}/stopped.json"
 
 
 def task_error_path(task_name: str) -> str:

@@ -12,6 +12,7 @@ from sphere_core.storage import Storage
 from workflows.corpus import Corpus
 from workflows.keep import Keep
 from workflows.layout import PLAN_FILE, base_name, rows_path, scored_name
+from workflows.watchdog import Watchdog
 
 __all__ = ["BasePlan", "Evaluation", "MomentsRecipe", "PublishedEntry", "SweepPlan", "TrajectoryPlan", "read_plan"]
 
@@ -120,6 +121,7 @@ class SweepPlan(_Record):
     recipes: tuple[MomentsRecipe, ...]
     published: tuple[PublishedEntry, ...] = ()
     keep: Keep = Field(default=Keep(), description="Which checkpoints stay whole; changes no number")
+    watchdog: Watchdog | None = Field(default=None, description="When to stop a trajectory; changes no identity")
 
     @property
     def edits(self) -> int:

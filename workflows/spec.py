@@ -15,6 +15,7 @@ from sphere_core.streams import StreamSpec
 from workflows.keep import Keep
 from workflows.plan import PublishedEntry
 from workflows.spec_errors import as_input_error
+from workflows.watchdog import Watchdog
 from workflows.yaml_text import YamlText, read_yaml
 
 __all__ = [
@@ -200,6 +201,10 @@ class SweepSpec(_Part):
         description="Checkpoints that stay whole once they are scored: `all`, `last N`, or `every K` (edits); "
         "of the others the manifest and all rows stay",
     )
+    watchdog: Watchdog | None = Field(
+        default=None,
+        description="Stops a trajectory whose checkpoints pass a limit: {he_drift: X, collapsed_checkpoints: N}",
+    )
     evaluators: EvaluatorsEntry = Field(description="What scores every checkpoint")
     resources: Resources = Field(default_factory=Resources, description="Threads, CPUs, GPUs, replicas")
     published: tuple[PublishedEntry, ...] = Field(default=(), description="Numbers of papers, to print beside ours")
@@ -228,6 +233,12 @@ class SweepSpec(_Part):
     def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         _refuse_repeats("seed", [str(seed) for seed in seeds], "name each seed once")
         return seeds
+
+    @model_validator(mode="after")
+    def _watched_is_scored(self) -> "SweepSpec":
+        if self.watchdog is not None and self.watchdog.he_drift is not None and self.evaluators.geometry is None:
+            raise ValueError("watchdog.he_drift needs the evaluator `geometry`: add `geometry: {}` to the evaluators")
+        return self
 
     @model_validator(mode="after")
     def _whole_batches(self) -> "SweepSpec":

@@ -15,12 +15,13 @@ from workflows.layout import (
     checkpoints_folder,
     error_path,
     progress_path,
+    stopped_path,
 )
 from workflows.plan import Evaluation, SweepPlan, TrajectoryPlan
 
 __all__ = ["StateName", "SweepFiles", "SweepState", "TrajectoryState", "derive_state", "scan"]
 
-StateName = Literal["planned", "running", "paused", "edited", "done", "collapsed", "failed"]
+StateName = Literal["planned", "running", "paused", "edited", "done", "collapsed", "stopped", "failed"]
 # A replica writes its progress every second or after every batch; older words are those of a dead one.
 _SILENCE_SECONDS = 120.0
 
@@ -38,6 +39,7 @@ class SweepFiles:
     moments: frozenset[str]
     errors: frozenset[str]
     progress: frozenset[str]
+    stopped: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,13 @@ class TrajectoryState:
     missing: tuple[tuple[int, Evaluation], ...]
     progress: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] | None = None
+    stopped: dict[str, Any] | None = None
 
     @property
     def edits_done(self) -> int:
         """Edits that are safe on storage, or further where the replica says so."""
+        if self.stopped is not None:
+            return int(self.stopped["edits"])
         return max([0, *self.published, int(self.progress.get("edits", 0))])
 
     @property
@@ -65,7 +70,7 @@ class TrajectoryState:
     @property
     def is_edited(self) -> bool:
         """Whether nothing is left to edit."""
-        return self.collapsed_at is not None or set(self.plan.wanted) <= set(self.published)
+        return self.stopped is not None or self.collapsed_at is not None or set(self.plan.wanted) <= set(self.published)
 
     @property
     def is_open(self) -> bool:
@@ -80,7 +85,7 @@ class TrajectoryState:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to edit or to score."""
-        return self.state in ("done", "collapsed")
+        return self.state in ("done", "collapsed", "stopped")
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def scan(storage: Storage) -> SweepFiles:
     """List a sweep's files once and sort their names; reads no file."""
     checkpoints: dict[str, set[int]] = {}
     whole: dict[str, set[int]] = {}
-    errors, progress = set(), set()
+    errors, progress, stopped = set(), set(), set()
     for path in storage.list(TRAJECTORIES):
         parts = path.split("/")
         if len(parts) == 5 and parts[2] == "checkpoints" and parts[4] == "manifest.json":
@@ -118,6 +123,8 @@ def scan(storage: Storage) -> SweepFiles:
             errors.add(path)
         elif parts[-1] == "progress.json":
             progress.add(path)
+        elif parts[-1] == "stopped.json":
+            stopped.add(path)
     return SweepFiles(
         checkpoints={key: frozenset(found) for key, found in checkpoints.items()},
         whole={key: frozenset(found) for key, found in whole.items()},
@@ -125,6 +132,7 @@ def scan(storage: Storage) -> SweepFiles:
         moments=frozenset(storage.list(MOMENTS)),
         errors=frozenset([*errors, *(path for path in storage.list("errors") if f"/{RETRIED}/" not in path)]),
         progress=frozenset(progress),
+        stopped=frozenset(stopped),
     )
 
 
@@ -144,7 +152,10 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
 
 
 def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: float) -> TrajectoryState:
+    stopped = _read(storage, stopped_path(plan.id)) if stopped_path(plan.id) in files.stopped else None
     published = tuple(sorted(files.checkpoints.get(plan.id, ())))
+    if stopped is not None:
+        published = tuple(edits for edits in published if edits <= int(stopped["edits"]))
     collapsed_at = _collapsed_at(storage, plan, published)
     missing = tuple(
         (edits, evaluation)
@@ -155,15 +166,17 @@ def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: 
     has_progress = progress_path(plan.id) in files.progress
     progress = _read(storage, progress_path(plan.id)) if has_progress else {}
     error = _read(storage, error_path(plan.id)) if error_path(plan.id) in files.errors else None
-    edited = collapsed_at is not None or set(plan.wanted) <= set(published)
+    edited = stopped is not None or collapsed_at is not None or set(plan.wanted) <= set(published)
+    name = _state_name(error, edited, collapsed_at, missing, progress, published, now)
     return TrajectoryState(
         plan=plan,
-        state=_state_name(error, edited, collapsed_at, missing, progress, published, now),
+        state="stopped" if stopped is not None and not missing else name,
         published=published,
         collapsed_at=collapsed_at,
         missing=missing,
         progress=progress,
         error=error,
+        stopped=stopped,
     )
 
 

@@ -47,6 +47,8 @@ def status_panel(plan: SweepPlan, state: SweepState, scores: LastScores) -> Rend
     if shown:
         parts.append(_trajectories(shown, scores, title="running" if parts else plan.name))
     parts.append(Text(status_line(state)))
+    stopped = [found for found in state.trajectories if found.stopped is not None]
+    parts += [Text(f"{found.plan.id} {found.stopped['reason']}") for found in stopped[:_MOST_FAILURES] if found.stopped]
     if state.failures:
         parts.append(failures_table(state.failures))
     return Group(*parts)
@@ -153,4 +155,5 @@ def _record(found: TrajectoryState, scores: LastScores) -> dict[str, Any]:
             for name, last in scores.of(found).items()
         },
         "error": found.error,
+        "stopped": None if found.stopped is None else found.stopped["reason"],
     }

@@ -27,6 +27,7 @@ from workflows.ray_backend import RayExecutor
 from workflows.retrying import forget_failures
 from workflows.state import derive_state, scan
 from workflows.status import failures_table
+from workflows.stopping import forget_other_verdicts
 from workflows.table import results_table
 from workflows.table_formats import table_markdown
 
@@ -79,7 +80,9 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
 
 def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console, lock: DriverLock) -> SweepResult:
     files = scan(storage)
-    forget_trimmed(storage, derive_state(storage, sweep.plan, files), files)
+    state = derive_state(storage, sweep.plan, files)
+    forget_trimmed(storage, state, files)
+    forget_other_verdicts(storage, sweep.plan, state)
     board = Board.from_files(sweep, storage)
     resources = sweep.spec.resources
     if not any(board.waiting().values()) and not board.has_open_trajectories():

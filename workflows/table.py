@@ -116,7 +116,7 @@ def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> Resul
     used = {column for cells in grouped.values() for column in cells}
     columns = tuple(sorted(used, key=column_order))
     rows = tuple(_rows(plan, grouped))
-    return ResultsTable(columns, rows, tuple(t for t in state.trajectories if not t.is_finished), by_edits)
+    return ResultsTable(columns, rows, tuple(t for t in state.trajectories if not t.is_finished or t.stopped), by_edits)
 
 
 def _rows(plan: SweepPlan, grouped: dict[tuple[str, str, str, int | None], dict[str, Cell]]) -> list[TableRow]:

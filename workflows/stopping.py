@@ -1,0 +1,44 @@
+"""Carrying a watchdog's verdict out: the record, the fence, and what lies beyond it."""
+
+import json
+
+from sphere_core.checkpoints import checkpoint_folder, checkpoints_in
+from sphere_core.storage import Storage
+from workflows.layout import checkpoints_folder, stopped_path
+from workflows.lease import Lease, read_lease, take_lease
+from workflows.plan import SweepPlan, TrajectoryPlan
+from workflows.state import SweepState
+from workflows.watchdog import Verdict, Watchdog
+
+__all__ = ["discard_beyond", "forget_other_verdicts", "record_verdict"]
+
+
+def record_verdict(storage: Storage, plan: TrajectoryPlan, limits: Watchdog, found: Verdict) -> None:
+    """Write down that a trajectory has been stopped, and fence off the replica that may still run it."""
+    record = {"edits": found.edits, "reason": found.reason, "watchdog": limits.model_dump(mode="json")}
+    storage.write_bytes(stopped_path(plan.id), json.dumps(record, indent=1).encode())
+    standing = read_lease(storage, plan.id)
+    if standing is not None:
+        take_lease(storage, plan.id, Lease(standing.attempt + 1, "watchdog"))
+
+
+def discard_beyond(storage: Storage, plan: TrajectoryPlan, edits: int) -> None:
+    """Remove checkpoints and rows beyond an edit count: how far a trajectory ran ahead is chance."""
+    checkpoints = storage.child(checkpoints_folder(plan.id))
+    beyond = {later for later in (*plan.wanted, *checkpoints_in(checkpoints)) if later > edits}
+    for later in sorted(beyond):
+        for evaluation in plan.evaluations:
+            storage.delete(plan.rows_path(later, evaluation))
+        # The manifest first: without it the rest is no checkpoint.
+        checkpoints.delete(f"{checkpoint_folder(later)}/manifest.json")
+        checkpoints.delete(checkpoint_folder(later))
+
+
+def forget_other_verdicts(storage: Storage, plan: SweepPlan, state: SweepState) -> None:
+    """Withdraw verdicts by limits that are not those of the plan: those trajectories are judged anew, and may go on."""
+    now = None if plan.watchdog is None else plan.watchdog.model_dump(mode="json")
+    for found in state.trajectories:
+        if found.stopped is not None and found.stopped.get("watchdog") != now:
+            storage.delete(stopped_path(found.plan.id))
+        elif found.stopped is not None:
+            discard_beyond(storage, found.plan, int(found.stopped["edits"]))
