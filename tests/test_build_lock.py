@@ -5,15 +5,20 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
-import pytest
-
 from sphere_core.storage import Storage
-from workflows import build_lock
 from workflows.build_lock import building
+from workflows.layout import lock_path
 
-LOCK = ".thing.lock"
+LOCK = "locks/thing"
+
+
+def held_by(storage: Storage, host: str, pid: int) -> None:
+    now = time.time()
+    record = {"generation": 1, "id": "x", "host": host, "pid": pid, "since": now, "beats": 0, "at": now}
+    storage.write_bytes(lock_path(LOCK, 1), json.dumps(record).encode())
 
 
 def build(storage: Storage, builders: list[str], name: str, gate: threading.Event) -> None:
@@ -34,7 +39,7 @@ def test_of_many_who_want_it_one_builds(tmp_path: Path) -> None:
         thread.join(20)
     assert len(builders) == 1
     assert storage.read_bytes("thing").decode() == builders[0]
-    assert not (tmp_path / LOCK).exists()
+    assert storage.list("locks") == []
     build(storage, builders, "late", gate)
     assert len(builders) == 1
 
@@ -44,20 +49,25 @@ def test_a_lock_of_a_process_that_is_gone_is_taken_over_at_once(tmp_path: Path) 
     gone.wait()
     storage, builders, gate = Storage(tmp_path), [], threading.Event()
     gate.set()
-    storage.write_bytes(LOCK, json.dumps({"host": socket.gethostname(), "pid": gone.pid}).encode())
+    held_by(storage, socket.gethostname(), gone.pid)
     build(storage, builders, "second", gate)
     assert builders == ["second"]
 
 
-def test_a_lock_of_another_machine_is_taken_over_once_it_is_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(build_lock, "STALE_SECONDS", 0.6)
+def test_a_lock_of_another_machine_is_taken_over_once_it_is_silent(tmp_path: Path) -> None:
     storage, builders, gate, heard = Storage(tmp_path), [], threading.Event(), []
     gate.set()
-    storage.write_bytes(LOCK, json.dumps({"host": "elsewhere", "pid": 1}).encode())
-    with building(storage, LOCK, lambda: False, on_wait=heard.append) as mine:
+    held_by(storage, "elsewhere", 1)
+    beating = threading.Timer(0.2, lambda: storage.write_bytes(lock_path(LOCK, 1), beaten(storage)))
+    beating.start()
+    timing = {"beat_seconds": 0.1, "lapse_seconds": 0.6}
+    with building(storage, LOCK, lambda: False, on_wait=heard.append, **timing) as mine:
         assert mine
-    assert heard[0] == "elsewhere:1"
+    beating.join()
+    assert heard == ["elsewhere:1"]
     build(storage, builders, "third", gate)
     assert builders == ["third"]
+
+
+def beaten(storage: Storage) -> bytes:
+    return json.dumps({**json.loads(storage.read_bytes(lock_path(LOCK, 1))), "beats": 1}).encode()

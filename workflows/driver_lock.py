@@ -1,163 +1,38 @@
-"""One driver a root: a lock with a heartbeat, on any storage.
+"""One driver a root. Leases keep two replicas from writing one trajectory; this lock keeps two drivers apart."""
 
-Leases keep two replicas from writing one trajectory; this lock keeps two drivers from robbing each other in turn.
-A lock is a file named by its generation, created exclusively; the highest one stands. Whoever takes over, because the
-heartbeat has stopped or by force, creates the next generation, and the one before finds out at its next heartbeat.
-Whether another holder lives is judged by watching its heartbeat, never by comparing two machines' clocks.
-"""
-
-import json
-import logging
-import os
-import socket
-import threading
-import time
-import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from types import TracebackType
 from typing import Self
 
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
-from workflows.durations import duration
-from workflows.layout import DRIVER_LOCKS, driver_lock_path
+from workflows.heartbeat_lock import HeartbeatLock, HeldError
+from workflows.layout import DRIVER_LOCKS
 
-__all__ = ["DriverLock", "Holder"]
-
-BEAT_SECONDS = 5.0
-LAPSE_SECONDS = 30.0
-_LOGGER = logging.getLogger(__name__)
+__all__ = ["DriverLock"]
 
 
-@dataclass(frozen=True)
-class Holder:
-    """A driver that holds, or held, the lock."""
+class DriverLock(HeartbeatLock):
+    """The lock of one root."""
 
-    generation: int
-    id: str
-    host: str
-    pid: int
-    since: float
-    beats: int
-    at: float
-
-    def describe(self) -> str:
-        """Say who it is, since when, and when it was last heard of."""
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"{self.host}, process {self.pid}, since {since}, last heartbeat {duration(time.time() - self.at)} ago"
-
-
-class DriverLock:
-    """The lock of one root. A context manager once it has been acquired: leaving it releases the lock."""
-
-    def __init__(
-        self, storage: Storage, *, beat_seconds: float = BEAT_SECONDS, lapse_seconds: float = LAPSE_SECONDS
-    ) -> None:
-        self._storage = storage
-        self._beat_seconds = beat_seconds
-        self._lapse_seconds = lapse_seconds
-        now = time.time()
-        self._own = Holder(0, uuid.uuid4().hex, socket.gethostname(), os.getpid(), now, 0, now)
-        self._released = threading.Event()
-        self._taken_by: str | None = None
-        self._thread = threading.Thread(target=self._keep, name="driver-lock", daemon=True)
+    def __init__(self, storage: Storage, **timing: float) -> None:
+        super().__init__(storage, DRIVER_LOCKS, **timing)
 
     def acquire(self, *, steal: bool = False, tell: Callable[[str], None] = lambda _: None) -> Self:
-        """Take the lock, or take it over from a driver that is gone; raises InputError where another one lives.
-
-        A driver on this machine whose process has ended is known to be gone. Any other is watched: until its next
-        heartbeat, or for `lapse_seconds` without one. `steal` asks nobody.
-        """
-        while True:
-            standing = self._standing()
-            if standing is not None and standing.id == self._own.id:
-                break
-            if standing is not None and not steal and self._lives(standing, tell):
-                raise InputError(
-                    f"another driver works on this sweep: {standing.describe()}",
-                    where=self._storage.uri,
-                    remedy="let it work or stop it; if it hangs, take over with --steal",
-                )
-            generation = 1 if standing is None else standing.generation + 1
-            self._own = replace(self._own, generation=generation)
-            if self._storage.create_exclusive(driver_lock_path(generation), _encode(self._own)):
-                break
-            steal = False  # somebody else was faster, and lives
-        if standing is not None and standing.id != self._own.id:
-            self._storage.delete(driver_lock_path(standing.generation))
-        self._thread.start()
-        return self
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._released.set()
-        self._thread.join()
+        """Take the lock, or take it over from a driver that is gone; raises InputError where another one lives."""
         try:
-            self._storage.delete(driver_lock_path(self._own.generation))
-        except Exception as fault:  # noqa: BLE001 - the run has ended; a lock left behind lapses by itself
-            _LOGGER.warning("the driver's lock could not be removed: %s", fault)
+            return super().acquire(steal=steal, tell=tell)
+        except HeldError as held:
+            raise InputError(
+                f"another driver works on this sweep: {held}",
+                where=self._storage.uri,
+                remedy="let it work or stop it; if it hangs, take over with --steal",
+            ) from held
 
     def require(self) -> None:
         """Raise InputError where another driver has taken over."""
-        if self._taken_by is not None:
+        if self.taken_by is not None:
             raise InputError(
-                f"another driver has taken this sweep over: {self._taken_by}",
+                f"another driver has taken this sweep over: {self.taken_by}",
                 where=self._storage.uri,
                 remedy="let it work; what it has not redone stands as it was",
             )
-
-    def _keep(self) -> None:
-        while not self._released.wait(self._beat_seconds):
-            try:
-                standing = self._standing()
-                if standing is None or standing.id != self._own.id:
-                    self._taken_by = "its lock was removed" if standing is None else standing.describe()
-                    return
-                self._own = replace(self._own, beats=self._own.beats + 1, at=time.time())
-                self._storage.write_bytes(driver_lock_path(self._own.generation), _encode(self._own))
-            except Exception as fault:  # noqa: BLE001 - trouble with storage is for the driver's own reads to find
-                _LOGGER.warning("the driver's heartbeat could not be written: %s", fault)
-
-    def _standing(self) -> Holder | None:
-        for path in reversed(self._storage.list(DRIVER_LOCKS)):
-            try:
-                return Holder(**json.loads(self._storage.read_bytes(path)))
-            except FileNotFoundError:
-                continue
-        return None
-
-    def _lives(self, holder: Holder, tell: Callable[[str], None]) -> bool:
-        if holder.host == self._own.host:
-            if not _runs(holder.pid):
-                return False
-            if 0 <= time.time() - holder.at < self._lapse_seconds:
-                return True
-        tell(f"a driver was here: {holder.describe()}; watching for its heartbeat")
-        deadline = time.monotonic() + self._lapse_seconds
-        while time.monotonic() < deadline:
-            time.sleep(self._beat_seconds / 5)
-            found = self._standing()
-            if found is None:
-                return False
-            if (found.id, found.beats) != (holder.id, holder.beats):
-                return True
-        return False
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _encode(holder: Holder) -> bytes:
-    return json.dumps(asdict(holder)).encode()

@@ -14,11 +14,11 @@ __all__ = [
     "base_name",
     "checkpoints_folder",
     "details_path",
-    "driver_lock_path",
     "error_path",
     "kept_score_path",
     "keys_folder",
     "lease_path",
+    "lock_path",
     "moments_lock_path",
     "moments_path",
     "null_space_path",
@@ -63,9 +63,9 @@ def spec_path(trajectory_id: str) -> str:
     return f"{trajectory_folder(trajectory_id)}/{SPEC_FILE}"
 
 
-def driver_lock_path(generation: int) -> str:
-    """Return where it stands which driver works on the sweep."""
-    return f"{DRIVER_LOCKS}/{generation:09d}.json"
+def lock_path(folder: str, generation: int) -> str:
+    """Return where it stands who holds a lock."""
+    return f"{folder}/{generation:09d}.json"
 
 
 def lease_path(trajectory_id: str) -> str:
@@ -99,8 +99,8 @@ def moments_path(key: str) -> str:
 
 
 def moments_lock_path(name: str) -> str:
-    """Return where it stands who builds second moments or a null space; hidden from listings."""
-    return f"{MOMENTS}/.{name}.lock"
+    """Return the lock of whoever builds second moments or a null space."""
+    return f"locks/{name}"
 
 
 def null_space_path(key: str) -> str:
