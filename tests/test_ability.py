@@ -1,25 +1,33 @@
 """One small sweep with a scorer that raises: what stands, what is told and done again, and the changes."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from rich.console import Console
 from sweep_files import tiny, write_sweep
 from task_parts import write_jsonl
 from typer.testing import CliRunner
 
+from evaluators import Scored, Subject
+from sphere_core.checkpoints import read_checkpoint
 from sphere_core.datasets.factworld import edit_records, shipped_world
 from sphere_core.errors import InputError
+from sphere_core.models import load_model
 from sphere_core.storage import Storage
 from workflows.ability import ability_table
 from workflows.commands import ability, status, tasks
 from workflows.expand import load_sweep
+from workflows.layout import checkpoints_folder
 from workflows.plan import read_plan
+from workflows.scoring import score_subject
 from workflows.state import derive_state
 from workflows.sweep_run import RunOptions, run_sweep
+from workflows.tasks import ScoreTask
 
 TASK = """\
 task: {name}
@@ -42,7 +50,7 @@ metric_list:
 
 
 def options(root: Path, *, retry: bool = False) -> RunOptions:
-    return RunOptions(str(root), None, True, None, retry)
+    return RunOptions(root=str(root), address=None, local=True, num_cpus=None, retry_failed=retry, steal=False)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +153,50 @@ def test_changes_from_the_unedited_model(swept: tuple[Path, Path, int]) -> None:
     assert (shown.exit_code, "failed" in shown.stdout, "word_perplexity" in shown.stdout) == (0, True, True)
 
 
+def test_the_weights_that_are_scored_are_those_of_the_checkpoint(swept: tuple[Path, Path, int]) -> None:
+    """Their digest stands in the rows, an evaluator that leaves others behind is refused, and the base comes back."""
+    path, root, _ = swept
+    sweep = load_sweep(path)
+    (plan,) = sweep.plan.trajectories
+    evaluation = plan.evaluations[0]
+    storage = Storage(root)
+    model = load_model("factworld", dtype="float32", device="cpu")
+    model.open_sites(sweep.specs[plan.id].hyperparameters.layers)
+    for edits in (4, 8):
+        stored = pq.read_table(io.BytesIO(storage.read_bytes(plan.rows_path(edits, evaluation))))["weights_digest"]
+        model.load_weights(read_checkpoint(storage.child(checkpoints_folder(plan.id)), edits).weights)
+        assert set(stored.to_pylist()) == {model.weights_digest()}
+    model.restore_base()
+
+    class Careless:
+        """Leaves zeros where the weights were."""
+
+        kind, reads_generation, reads_previous, reads_moments = "general", False, False, False
+
+        def identity(self) -> dict[str, object]:
+            return {}
+
+        def score(self, subject: Subject) -> Scored:
+            site = subject.model.sites[0]
+            subject.model.set_weight(site, torch.zeros_like(subject.model.weight(site)))
+            return Scored([])
+
+    task = ScoreTask(plan, sweep.specs[plan.id], 8, evaluation, sweep.evaluators["general"])
+    with pytest.raises(RuntimeError, match="changed the weights it was to score"):
+        score_subject(task, model, (), Careless(), storage)
+
+
+def test_the_list_of_suites() -> None:
+    shown = CliRunner().invoke(tasks.app, [])
+    assert shown.exit_code == 0
+    assert all(name in shown.stdout for name in ("sphere", "alphaedit", "probe", "quick", "factworld", "gsm8k"))
+    one = CliRunner().invoke(tasks.app, ["quick", "--check"])
+    assert one.exit_code == 1
+    assert "Rowan/hellaswag" in one.stdout
+    assert "source:" in one.stdout
+    assert CliRunner().invoke(tasks.app, ["factworld", "--check"]).exit_code == 0
+
+
 def test_only_what_failed_is_done_again(swept: tuple[Path, Path, int]) -> None:
     """Last: it mends the scorer."""
     path, root, _ = swept
@@ -161,14 +213,3 @@ def test_only_what_failed_is_done_again(swept: tuple[Path, Path, int]) -> None:
     assert derive_state(Storage(root), read_plan(Storage(root))).is_complete
     rows = [row for file in (root / "rows" / "general").glob("*.parquet") for row in pq.read_table(file).to_pylist()]
     assert {row["status"] for row in rows} == {"ok"}
-
-
-def test_the_list_of_suites() -> None:
-    shown = CliRunner().invoke(tasks.app, [])
-    assert shown.exit_code == 0
-    assert all(name in shown.stdout for name in ("sphere", "alphaedit", "probe", "quick", "factworld", "gsm8k"))
-    one = CliRunner().invoke(tasks.app, ["quick", "--check"])
-    assert one.exit_code == 1
-    assert "Rowan/hellaswag" in one.stdout
-    assert "source:" in one.stdout
-    assert CliRunner().invoke(tasks.app, ["factworld", "--check"]).exit_code == 0
