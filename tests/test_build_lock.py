@@ -12,7 +12,7 @@ from sphere_core.storage import Storage
 from workflows.build_lock import building
 from workflows.layout import lock_path
 
-LOCK = "locks/thing"
+LOCK = "thing"
 
 
 def held_by(storage: Storage, host: str, pid: int) -> None:

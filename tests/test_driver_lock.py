@@ -15,7 +15,7 @@ from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from workflows.driver_lock import DriverLock
 from workflows.executor import ExecutorError
-from workflows.layout import DRIVER_LOCKS, lock_path
+from workflows.layout import DRIVER_LOCK, LOCKS, lock_path
 from workflows.ray_head import Head
 
 
@@ -36,14 +36,14 @@ def test_a_second_driver_is_refused_and_told_who_holds_the_sweep(shared: Storage
         lock(shared).acquire()
     with lock(shared).acquire():
         pass
-    assert shared.list("driver") == []
+    assert shared.list(LOCKS) == []
 
 
 def elsewhere(storage: Storage, *, beats: int) -> None:
     """Write the lock of a driver on another machine whose clock is a day ahead."""
     day = time.time() + 86400
     record = {"generation": 3, "id": "x", "host": "elsewhere", "pid": 1, "since": day, "beats": beats, "at": day}
-    storage.write_bytes(lock_path(DRIVER_LOCKS, 3), json.dumps(record).encode())
+    storage.write_bytes(lock_path(DRIVER_LOCK, 3), json.dumps(record).encode())
 
 
 def test_a_driver_elsewhere_is_watched_for_its_heartbeat(shared: Storage) -> None:
@@ -57,7 +57,7 @@ def test_a_driver_elsewhere_is_watched_for_its_heartbeat(shared: Storage) -> Non
     assert "watching for its heartbeat" in told[0]
     # Now it is silent.
     with lock(shared).acquire():
-        assert shared.list("driver") == [lock_path(DRIVER_LOCKS, 4)]
+        assert shared.list(LOCKS) == [lock_path(DRIVER_LOCK, 4)]
 
 
 def test_a_dead_driver_of_this_machine_holds_nothing_up(shared: Storage) -> None:
@@ -66,7 +66,7 @@ def test_a_dead_driver_of_this_machine_holds_nothing_up(shared: Storage) -> None
     now = time.time()
     host = socket.gethostname()
     record = {"generation": 1, "id": "x", "host": host, "pid": ended.pid, "since": now, "beats": 0, "at": now}
-    shared.write_bytes(lock_path(DRIVER_LOCKS, 1), json.dumps(record).encode())
+    shared.write_bytes(lock_path(DRIVER_LOCK, 1), json.dumps(record).encode())
     start = time.monotonic()
     with DriverLock(shared).acquire():
         assert time.monotonic() - start < 5

@@ -43,7 +43,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digest_of(store: Path) -> str:
-    (folder,) = (path for path in store.iterdir() if path.is_dir())
+    (folder,) = (path for path in store.iterdir() if path.is_dir() and path.name != "locks")
     return read_moments(folder).digest
 
 
@@ -133,7 +133,7 @@ def test_statistics_and_projectors_of_others_are_imported(
     store: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sphere(monkeypatch, *FACTWORLD, "--corpus", corpus / "texts.txt", "--tokens", 3000) == 0
-    ours = read_moments(next(store.glob("*/")))
+    ours = read_moments(next(path.parent for path in store.glob("*/layer*.safetensors")))
     for layer, moment in ours.by_layer.items():
         # As MEMIT's runningstats writes it: the raw fp32 sum, the count, the name of a constructor.
         np.savez(
@@ -153,7 +153,7 @@ def test_statistics_and_projectors_of_others_are_imported(
     assert theirs.count == 3000
     for layer, moment in ours.by_layer.items():
         assert float((theirs.by_layer[layer] - moment).norm() / moment.norm()) < 1e-6
-    (own,) = (path.name for path in store.iterdir() if path.name != key)
+    (own,) = (path.name for path in store.iterdir() if path.name not in (key, "locks"))
     assert sphere(monkeypatch, "moments", "compare", own, key, "--threshold", "1e-3") == 0
     assert "1.0000" in capsys.readouterr().out
 
@@ -172,7 +172,7 @@ def test_an_imported_projector_is_the_null_space_alphaedit_edits_in(
     path = tmp_path / "null_space_project.pt"
     torch.save(torch.stack([torch.eye(width) - basis @ basis.T] * 2), path)
     assert sphere(monkeypatch, "moments", "import", path, "--model", "factworld", "--layers", "0,1") == 0
-    found = read_moments(next(store.glob("*/"))).null_spaces[1]
+    found = read_moments(next(path.parent for path in store.glob("*/layer*.safetensors"))).null_spaces[1]
     assert found.complement
     assert found.dimension == width - 7
     columns = torch.randn(width, 3, dtype=torch.float64)
@@ -251,7 +251,7 @@ def test_moments_of_another_model_are_refused_by_both_digests(
         "seeds": [0],
         "batch_size": 2,
         "checkpoint_every": 2,
-        "moments": {"stored": next(store.glob("*/")).name},
+        "moments": {"stored": next(path.parent for path in store.glob("*/layer*.safetensors")).name},
         "evaluators": {"geometry": {}},
     }
     (tmp_path / "sweep.yaml").write_text(json.dumps(sweep), encoding="utf-8")

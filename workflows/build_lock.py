@@ -18,17 +18,17 @@ _POLL_SECONDS = 0.5
 @contextmanager
 def building(
     storage: Storage,
-    folder: str,
+    name: str,
     is_built: Callable[[], bool],
     *,
     on_wait: Callable[[str], None] = lambda _: None,
     **timing: float,
 ) -> Iterator[bool]:
-    """Hold the lock `folder` while something is built; gives False where it is built already, or was by another.
+    """Hold the lock `name` while something is built; gives False where it is built already, or was by another.
 
     `on_wait` receives the holder's name while another builds. `timing` is the lock's own.
     """
-    lock = _acquired(storage, folder, is_built, on_wait, timing)
+    lock = _acquired(storage, name, is_built, on_wait, timing)
     if lock is None:
         yield False
         return
@@ -39,7 +39,7 @@ def building(
 
 def _acquired(
     storage: Storage,
-    folder: str,
+    name: str,
     is_built: Callable[[], bool],
     on_wait: Callable[[str], None],
     timing: dict[str, float],
@@ -47,7 +47,7 @@ def _acquired(
     """Wait for the lock; return None where the thing is built, or was meanwhile."""
     while not is_built():
         try:
-            return HeartbeatLock(storage, folder, **timing).acquire()
+            return HeartbeatLock(storage, name, **timing).acquire()
         except HeldError as held:
             on_wait(f"{held.holder.host}:{held.holder.pid}")
             time.sleep(_POLL_SECONDS)

@@ -6,7 +6,7 @@ from typing import Self
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from workflows.heartbeat_lock import HeartbeatLock, HeldError
-from workflows.layout import DRIVER_LOCKS
+from workflows.layout import DRIVER_LOCK
 
 __all__ = ["DriverLock"]
 
@@ -15,7 +15,7 @@ class DriverLock(HeartbeatLock):
     """The lock of one root."""
 
     def __init__(self, storage: Storage, **timing: float) -> None:
-        super().__init__(storage, DRIVER_LOCKS, **timing)
+        super().__init__(storage, DRIVER_LOCK, **timing)
 
     def acquire(self, *, steal: bool = False, tell: Callable[[str], None] = lambda _: None) -> Self:
         """Take the lock, or take it over from a driver that is gone; raises InputError where another one lives."""

@@ -19,7 +19,7 @@ from typing import Self
 
 from sphere_core.storage import Storage
 from workflows.durations import duration
-from workflows.layout import lock_path
+from workflows.layout import LOCKS, lock_path
 
 __all__ = ["BEAT_SECONDS", "LAPSE_SECONDS", "HeartbeatLock", "HeldError", "Holder"]
 
@@ -55,18 +55,18 @@ class HeldError(RuntimeError):
 
 
 class HeartbeatLock:
-    """A lock named by a folder. A context manager once it has been acquired: leaving it releases the lock."""
+    """A lock by its name. A context manager once it has been acquired: leaving it releases the lock."""
 
     def __init__(
         self,
         storage: Storage,
-        folder: str,
+        name: str,
         *,
         beat_seconds: float = BEAT_SECONDS,
         lapse_seconds: float = LAPSE_SECONDS,
     ) -> None:
         self._storage = storage
-        self._folder = folder
+        self._name = name
         self._beat_seconds = beat_seconds
         self._lapse_seconds = lapse_seconds
         now = time.time()
@@ -89,11 +89,11 @@ class HeartbeatLock:
                 raise HeldError(standing)
             generation = 1 if standing is None else standing.generation + 1
             self._own = replace(self._own, generation=generation)
-            if self._storage.create_exclusive(lock_path(self._folder, generation), _encode(self._own)):
+            if self._storage.create_exclusive(lock_path(self._name, generation), _encode(self._own)):
                 break
             steal = False  # somebody else was faster, and lives
         if standing is not None and standing.id != self._own.id:
-            self._storage.delete(lock_path(self._folder, standing.generation))
+            self._storage.delete(lock_path(self._name, standing.generation))
         self._thread.start()
         return self
 
@@ -106,9 +106,9 @@ class HeartbeatLock:
         self._released.set()
         self._thread.join()
         try:
-            self._storage.delete(lock_path(self._folder, self._own.generation))
+            self._storage.delete(lock_path(self._name, self._own.generation))
         except Exception as fault:  # noqa: BLE001 - the work has ended; a lock left behind lapses by itself
-            _LOGGER.warning("the lock '%s' could not be removed: %s", self._folder, fault)
+            _LOGGER.warning("the lock '%s' could not be removed: %s", self._name, fault)
 
     @property
     def taken_by(self) -> str | None:
@@ -123,12 +123,13 @@ class HeartbeatLock:
                     self._taken_by = "its lock was removed" if standing is None else standing.describe()
                     return
                 self._own = replace(self._own, beats=self._own.beats + 1, at=time.time())
-                self._storage.write_bytes(lock_path(self._folder, self._own.generation), _encode(self._own))
+                self._storage.write_bytes(lock_path(self._name, self._own.generation), _encode(self._own))
             except Exception as fault:  # noqa: BLE001 - trouble with storage is for the holder's own work to find
-                _LOGGER.warning("the heartbeat of '%s' could not be written: %s", self._folder, fault)
+                _LOGGER.warning("the heartbeat of '%s' could not be written: %s", self._name, fault)
 
     def _standing(self) -> Holder | None:
-        for path in reversed(self._storage.list(self._folder)):
+        own = [path for path in self._storage.list(LOCKS) if path.startswith(f"{LOCKS}/{self._name}.")]
+        for path in reversed(own):
             try:
                 return Holder(**json.loads(self._storage.read_bytes(path)))
             except FileNotFoundError:

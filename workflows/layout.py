@@ -2,7 +2,8 @@
 
 __all__ = [
     "DETAILS",
-    "DRIVER_LOCKS",
+    "DRIVER_LOCK",
+    "LOCKS",
     "MOMENTS",
     "PLAN_FILE",
     "RETRIED",
@@ -19,7 +20,7 @@ __all__ = [
     "keys_folder",
     "lease_path",
     "lock_path",
-    "moments_lock_path",
+    "moments_lock",
     "moments_path",
     "null_space_path",
     "progress_path",
@@ -39,7 +40,8 @@ TRAJECTORIES = "trajectories"
 ROWS = "rows"
 MOMENTS = "moments"
 DETAILS = "details"
-DRIVER_LOCKS = "driver"
+DRIVER_LOCK = "driver"
+LOCKS = "locks"
 RETRIED = "retried"
 
 
@@ -63,9 +65,9 @@ def spec_path(trajectory_id: str) -> str:
     return f"{trajectory_folder(trajectory_id)}/{SPEC_FILE}"
 
 
-def lock_path(folder: str, generation: int) -> str:
+def lock_path(name: str, generation: int) -> str:
     """Return where it stands who holds a lock."""
-    return f"{folder}/{generation:09d}.json"
+    return f"{LOCKS}/{name}.{generation:09d}.json"
 
 
 def lease_path(trajectory_id: str) -> str:
@@ -98,9 +100,9 @@ def moments_path(key: str) -> str:
     return f"{MOMENTS}/{key}.safetensors"
 
 
-def moments_lock_path(name: str) -> str:
+def moments_lock(name: str) -> str:
     """Return the lock of whoever builds second moments or a null space."""
-    return f"locks/{name}"
+    return f"moments-{name}"
 
 
 def null_space_path(key: str) -> str:

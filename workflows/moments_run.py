@@ -22,7 +22,7 @@ from sphere_core.storage import Storage
 from workflows.build_lock import building
 from workflows.corpora import find_corpus, require_texts
 from workflows.layers_text import parse_layers
-from workflows.layout import moments_lock_path
+from workflows.layout import moments_lock
 from workflows.moments_build import MomentsWork, build_alone, merge_shards, name_model, remove_groups
 from workflows.moments_shards import run_shards
 from workflows.moments_store import MomentsStore, store_folder
@@ -100,7 +100,7 @@ def run_build(options: BuildOptions, console: Console) -> None:
     def missing() -> list[int]:
         return store.missing(key, layers)
 
-    wait = moments_lock_path(key), lambda: not missing()
+    wait = moments_lock(key), lambda: not missing()
     with building(store.storage, *wait, on_wait=lambda who: _say(console, f"{who} builds it; waiting")) as mine:
         if mine:
             left = missing()

@@ -14,7 +14,7 @@ from sphere_core.moments.null_space import null_space
 from sphere_core.moments.record import SecondMoments, require_second_moment
 from sphere_core.storage import Storage
 from workflows.build_lock import building
-from workflows.layout import moments_lock_path, null_space_path
+from workflows.layout import moments_lock, null_space_path
 from workflows.tasks import TrajectoryTask
 
 __all__ = ["with_null_spaces"]
@@ -44,7 +44,7 @@ def _null_space(
     made_of = {"moments": task.spec.moments, "recipe": task.plan.moments, "threads": task.spec.threads}
     key = fingerprint({**made_of, "layer": layer, **rule})[:16]
     path = null_space_path(key)
-    with building(storage, moments_lock_path(key), lambda: storage.exists(path), on_wait=on_wait) as mine:
+    with building(storage, moments_lock(key), lambda: storage.exists(path), on_wait=on_wait) as mine:
         if mine:
             moment = moments.by_layer[layer]
             what, where = f"the second moment of layer {layer}", f"trajectory {task.plan.id}"

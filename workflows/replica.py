@@ -29,7 +29,7 @@ from workflows.layout import (
     MOMENTS,
     checkpoints_folder,
     error_path,
-    moments_lock_path,
+    moments_lock,
     moments_path,
     task_error_path,
 )
@@ -182,7 +182,7 @@ class ModelReplica:
     def _build_moments(self, task: MomentsTask) -> Done:
         """Build what a sweep waits for, unless another replica has; wait for one that does."""
         work = recipe_work(task.recipe, task.spec)
-        path, lock = moments_path(task.recipe.key), moments_lock_path(task.recipe.key)
+        path, lock = moments_path(task.recipe.key), moments_lock(task.recipe.key)
 
         def report(done: Cursor) -> None:
             shown = done.texts if task.recipe.tokens is None else done.tokens
