@@ -13,7 +13,7 @@ from sphere_core.energy import hyperspherical_energy
 from sphere_core.linalg import LowRankUpdate
 from sphere_core.spectrum import principal_directions
 
-__all__ = ["main", "run_task"]
+__all__ = ["main", "resident", "run_task"]
 
 ENERGY_RATIO, STRENGTH, RANK = 0.5, 0.5, 100
 _GB = 1e9
@@ -27,7 +27,7 @@ def run_task(task: str, rows: int, width: int) -> dict[str, float]:
     """
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(rows, width, generator=generator)
-    held = _resident("VmRSS")
+    held = resident("VmRSS")
     start = time.perf_counter()
     if task == "energy":
         hyperspherical_energy(weight)
@@ -38,7 +38,7 @@ def run_task(task: str, rows: int, width: int) -> dict[str, float]:
         update.damped(principal_directions(weight, ENERGY_RATIO), STRENGTH).dense()
     else:
         raise ValueError(f"unknown task {task!r}")
-    seconds, peak = time.perf_counter() - start, _resident("VmHWM")
+    seconds, peak = time.perf_counter() - start, resident("VmHWM")
     return {"seconds": seconds, "peak": peak / _GB, "beyond": (peak - held) / _GB}
 
 
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     sys.stdout.write(json.dumps(run_task(task, int(rows), int(width))))
 
 
-def _resident(field: str) -> float:
+def resident(field: str) -> float:
     """Return resident memory in bytes: Linux's own count, elsewhere the peak that getrusage gives."""
     status = Path("/proc/self/status")
     if not status.is_file():

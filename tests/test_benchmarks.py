@@ -21,6 +21,7 @@ from benchmarks.moments import moment_rows
 from benchmarks.projections import layer_rows
 from benchmarks.pruning import read_out_rows
 from benchmarks.rows import Row
+from benchmarks.scheduling import Sleeping, sleeping_sweep
 from benchmarks.steps import state_size, step_rows
 from benchmarks.targets import gpt2_targets
 from benchmarks.timing import measured_apart
@@ -28,6 +29,9 @@ from sphere_core.linalg import Subspace
 from sphere_core.models import load_model
 from sphere_core.solver import KeyHistory, MomentPrior, NullSpacePrior, Prior, least_squares_update
 from sphere_core.spectrum import gram_of_rows
+from sphere_core.storage import Storage
+from workflows.board import Board
+from workflows.tasks import Done
 
 TINY = GPT2Config(n_embd=32, n_layer=4, n_head=4, vocab_size=300, n_positions=64, initializer_range=0.2)
 
@@ -158,3 +162,15 @@ def test_seconds_inside_the_model_are_counted_once() -> None:
     counted = inside.seconds
     model.network(input_ids=ids)
     assert inside.seconds == counted
+
+
+def test_scheduling_takes_a_sleeping_sweep_apart(tmp_path: Path) -> None:
+    sweep = sleeping_sweep(tmp_path, 5)
+    assert [(plan.moments, plan.evaluations) for plan in sweep.plan.trajectories] == [(None, ())] * 5
+    board = Board.from_files(sweep, Storage(tmp_path / "root"))
+    assert board.waiting() == {"moments": 0, "trajectory": 5, "score": 0}
+    task = board.take(["trajectory"], None)
+    assert task is not None
+    assert Sleeping(str(tmp_path / "root"), threads=1, device="cpu").run(task) == Done(
+        sweep.plan.trajectories[0].wanted
+    )

@@ -47,6 +47,8 @@ MAX_STILLBORN = 5
 _TICK_SECONDS = 0.5
 # How often workers are asked what they do.
 _ASK_SECONDS = 0.5
+# How often it is asked whether there is room for more workers.
+_GROW_SECONDS = 0.5
 _STOP_SECONDS = 120.0
 _LOGGER = logging.getLogger(__name__)
 
@@ -110,6 +112,7 @@ class Driver:
         self._exhausted: Counter[str] = Counter()
         self._storage_fault: str | None = None
         self._asked = -_ASK_SECONDS
+        self._grew = -_GROW_SECONDS
         self._stillborn = 0
         self._superseded: list[dict[str, Any]] = []
 
@@ -151,7 +154,13 @@ class Driver:
         return any(self._board.waiting().values())
 
     def _grow(self) -> None:
-        """Start as many workers as the machines hold and the open work needs; replicas come before evaluators."""
+        """Start as many workers as the machines hold and the open work needs; replicas come before evaluators.
+
+        What the machines hold is asked now and then: a worker that has finished waits meanwhile.
+        """
+        if time.monotonic() - self._grew < _GROW_SECONDS:
+            return
+        self._grew = time.monotonic()
         everybody = [*self._idle, *self._starting, *self._busy]
         replicas = sum(worker.role == "replica" for worker in everybody)
         needed = sum(self._board.waiting().values()) - len(self._idle) - len(self._starting)

@@ -30,7 +30,6 @@ __all__ = ["RayExecutor"]
 
 # Nothing large goes through the object store: tasks and outcomes only.
 _OBJECT_STORE_BYTES = 100 << 20
-_PROGRESS_SECONDS = 0.2
 # How often the nodes are looked at for notices, and how often it is said again that none can hold a replica.
 _LOOK_SECONDS = 2.0
 _REPEAT_SECONDS = 300.0
@@ -164,7 +163,7 @@ class RayExecutor:
         return [*events, *(self._outcome(reference) for reference in done)]
 
     def progress(self) -> dict[Worker, ReplicaProgress]:
-        """Ask the busy actors what they do; one that does not answer now is asked again at the next call."""
+        """Ask the busy actors what they do, and return what those asked before have answered; waits for nobody."""
         busy = [worker for worker, task in self._pending.values() if task is not None]
         asked = set(self._asked.values())
         for worker in busy:
@@ -172,7 +171,7 @@ class RayExecutor:
                 self._asked[self._actors[worker].progress.remote()] = worker
         if not self._asked:
             return {}
-        answered, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=_PROGRESS_SECONDS)
+        answered, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
         said = {}
         for reference in answered:
             worker = self._asked.pop(reference)
