@@ -9,7 +9,7 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks import ability, energy, geometry, keys, moments, projections, pruning, steps, targets
+from benchmarks import ability, energy, geometry, keys, moments, projections, pruning, scoring, steps, targets
 from benchmarks.rows import Row, as_records, table
 
 __all__ = ["BENCHMARKS", "main"]
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Row]]] = {
     "keys": keys.measure,
     "moments": moments.measure,
     "ability": ability.measure,
+    "scoring": scoring.measure,
 }
 WIDTH = 220
 

@@ -32,14 +32,20 @@ class UneditedAnswers:
     They belong to one base model, known by its digest, and to one tokenizer; another one empties the memory.
     """
 
-    def __init__(self, *, token_budget: int) -> None:
-        self._token_budget = token_budget
+    def __init__(self) -> None:
         self._base: str | None = None
         self._encoder: Encoder | None = None
         self._known: dict[Pair, tuple[int, ...]] = {}
 
     def agreeing(
-        self, model: EditableModel, encoder: Encoder, pairs: Sequence[Pair], scores: PairScores, asked: np.ndarray
+        self,
+        model: EditableModel,
+        encoder: Encoder,
+        pairs: Sequence[Pair],
+        scores: PairScores,
+        asked: np.ndarray,
+        *,
+        token_budget: int,
     ) -> np.ndarray:
         """Return for each pair how many of its tokens are predicted as by the unedited model; -1 where not `asked`.
 
@@ -51,7 +57,7 @@ class UneditedAnswers:
         missing = [pairs[place] for place in asked if pairs[place] not in self._known]
         if missing:
             with unedited(model):
-                found = ask(model, encoder, missing, token_budget=self._token_budget)
+                found = ask(model, encoder, missing, token_budget=token_budget)
             for pair, predicted in zip(missing, _by_pair(found), strict=True):
                 self._known[pair] = tuple(predicted.tolist())
         now = _by_pair(scores)

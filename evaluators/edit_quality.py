@@ -21,24 +21,26 @@ from sphere_core.models import EditableModel
 __all__ = ["EditQuality", "EditQualitySettings"]
 
 _VERSION = 2
+# A processor is fastest while activations fit its caches, an accelerator when it is full.
+_PROCESSOR_TOKENS, _ACCELERATOR_TOKENS = 1024, 8192
 
 
 class EditQualitySettings(BaseModel):
     """What edit quality is measured with.
 
     `protocols`: `correct` holds for every tokenizer; `paper-memit`, `paper-alphaedit` and `paper-sphere` ask as
-    the released evaluations do, faults included. `token_budget` bounds rows x longest row of one forward pass; it
-    moves scores by rounding only. `cohort` adds the efficacy of the first and of the latest so many edits. `sample`
-    asks only so many of a checkpoint's edits, drawn by `seed` in proportion from strata of equal age. `agreement` also
-    asks the unedited model the neighborhood prompts, once a process. `generation` adds free-running metrics, which
-    cost a forward pass for every token said.
+    the released evaluations do, faults included. `token_budget` bounds rows x longest row of one forward pass and
+    moves scores by rounding only; None: what suits the device. `cohort` adds the efficacy of the first and of the
+    latest so many edits. `sample` asks only so many of a checkpoint's edits, drawn by `seed` in proportion from
+    strata of equal age. `agreement` also asks the unedited model the neighborhood prompts, once a process.
+    `generation` adds free-running metrics, which cost a forward pass for every token said.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["edit_quality"] = "edit_quality"
     protocols: tuple[EditProtocol, ...] = Field(default=("correct",), min_length=1)
-    token_budget: PositiveInt = 4096
+    token_budget: PositiveInt | None = None
     cohort: PositiveInt | None = None
     sample: PositiveInt | None = None
     seed: int = 0
@@ -72,7 +74,7 @@ class EditQuality:
         self.settings = settings
         self.reads_generation = settings.generation is not None and settings.generation.fluency is not None
         self._encoders: dict[EditProtocol, Encoder] = {}
-        self._unedited = UneditedAnswers(token_budget=settings.token_budget)
+        self._unedited = UneditedAnswers()
 
     def identity(self) -> dict[str, object]:
         """Everything but the subject that can change a score."""
@@ -95,9 +97,8 @@ class EditQuality:
         if subject.edits == 0:
             named["probe_texts"] = probe_texts(subject.requests)
         if self.settings.generation is not None:
-            free = generated_scores(
-                subject, self.settings.generation, seed=self.settings.seed, token_budget=self.settings.token_budget
-            )
+            budget = self._token_budget(subject.model)
+            free = generated_scores(subject, self.settings.generation, seed=self.settings.seed, token_budget=budget)
             rows.extend(free.rows)
             named.update(free.tables)
         return Scored(rows, named)
@@ -105,18 +106,24 @@ class EditQuality:
     def probe_table(self, subject: Subject, protocol: EditProtocol = "correct") -> ProbeTable:
         """Return the scored probes that the rows are computed from, one entry a probe and edit."""
         model, sample = subject.model, self._sample(subject)
-        encoder = self._encoder_for(model, protocol)
+        encoder, budget = self._encoder_for(model, protocol), self._token_budget(model)
         table = score_probes(
             model,
             encoder,
             subject.requests,
-            token_budget=self.settings.token_budget,
+            token_budget=budget,
             chosen=None if sample is None else sample.places,
         )
         if protocol != "correct" or not self.settings.agreement:
             return table
         asked = np.unique(table.target[table.role == "neighborhood"])
-        return replace(table, agreed=self._unedited.agreeing(model, encoder, table.pairs, table.scores, asked))
+        agreed = self._unedited.agreeing(model, encoder, table.pairs, table.scores, asked, token_budget=budget)
+        return replace(table, agreed=agreed)
+
+    def _token_budget(self, model: EditableModel) -> int:
+        if self.settings.token_budget is not None:
+            return self.settings.token_budget
+        return _PROCESSOR_TOKENS if model.device.type == "cpu" else _ACCELERATOR_TOKENS
 
     def _sample(self, subject: Subject) -> EditSample | None:
         if self.settings.sample is None:

@@ -1,7 +1,7 @@
 """Token ids of (prompt, target) pairs, and where the target begins, for any tokenizer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from transformers import PreTrainedTokenizerBase
@@ -63,20 +63,23 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """A prompt continued by a target: `ids` of both together, the target's own from `boundary` on."""
+    """A prompt continued by a target: `ids` of both together, the target's own from `boundary` on.
+
+    It has one reading: all ids but the last, which is only predicted.
+    """
 
     ids: tuple[int, ...]
     boundary: int
+    readings: tuple[Reading, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Made once, not at every checkpoint.
+        object.__setattr__(self, "readings", (Reading(self.ids[:-1], self.boundary - 1, self.targets),))
 
     @property
     def targets(self) -> tuple[int, ...]:
         """The ids of the target."""
         return self.ids[self.boundary :]
-
-    @property
-    def readings(self) -> tuple[Reading, ...]:
-        """One text: all ids but the last, which is only predicted."""
-        return (Reading(self.ids[:-1], self.boundary - 1, self.targets),)
 
 
 class PairEncoder:

@@ -41,7 +41,7 @@ def score_pairs(model: EditableModel, pairs: Sequence[Readable], *, token_budget
     """Score encoded pairs in batches of at most `token_budget` padded tokens (always at least one row).
 
     Pairs that read the same ids share a row: targets of one token that differ cost one forward row. Rows are
-    padded on the right under an explicit mask; the head sees only the positions that predict a target token.
+    padded on the right under an explicit mask; the head sees each position that predicts a target token once.
     Logits are fp32 whatever the network's dtype; the log-sum-exp and all sums are float64.
     """
     rows: dict[tuple[int, ...], list[tuple[int, int, tuple[int, ...]]]] = {}
@@ -54,20 +54,20 @@ def score_pairs(model: EditableModel, pairs: Sequence[Readable], *, token_budget
         ends[number] = asked
     steps = _Steps(asked)
     for batch in length_batches(list(rows), token_budget):
-        row: list[int] = []
-        position: list[int] = []
-        token: list[int] = []
-        step: list[int] = []
+        places: dict[tuple[int, int], int] = {}
+        asked_here: list[tuple[int, int, int]] = []
         for line, inputs in enumerate(batch):
             for start, first, targets in rows[inputs]:
-                row.extend([line] * len(targets))
-                position.extend(range(first, first + len(targets)))
-                token.extend(targets)
-                step.extend(range(start, start + len(targets)))
-        hidden = _final_hidden(model, batch)[row, position]
-        for start in range(0, len(token), _HEAD_ROWS):
-            part = slice(start, start + _HEAD_ROWS)
-            steps.note(step[part], model.normed_logits(hidden[part]), token[part])
+                for offset, token in enumerate(targets):
+                    place = places.setdefault((line, first + offset), len(places))
+                    asked_here.append((place, start + offset, token))
+        line_of, position_of = zip(*places, strict=True)
+        hidden = _final_hidden(model, batch)[list(line_of), list(position_of)]
+        place, step, token_of = np.array(sorted(asked_here)).T
+        for start in range(0, len(places), _HEAD_ROWS):
+            part = slice(*np.searchsorted(place, [start, start + _HEAD_ROWS]))
+            logits = model.normed_logits(hidden[start : start + _HEAD_ROWS])
+            steps.note(step[part], logits, place[part] - start, token_of[part])
     return steps.by_pair(ends)
 
 
@@ -91,19 +91,21 @@ class _Steps:
         self._hit, self._finite, self._shared = np.zeros((3, count), dtype=bool)
         self._predicted = np.zeros(count, dtype=np.int32)
 
-    def note(self, step: list[int], logits: torch.Tensor, token: list[int]) -> None:
-        """Note the logits `[m, V]` of m steps, with the tokens asked for."""
-        wanted = torch.tensor(token, device=logits.device)
+    def note(self, step: np.ndarray, logits: torch.Tensor, place: np.ndarray, token: np.ndarray) -> None:
+        """Note steps `[s]`: each asks for a token at one of the places whose logits `[m, V]` are given."""
         low, high = torch.aminmax(logits, dim=1)
-        finite = torch.isfinite(low) & torch.isfinite(high)
-        nll = torch.logsumexp(logits.double(), dim=1) - logits.gather(1, wanted[:, None])[:, 0].double()
-        predicted = logits.argmax(dim=1)
-        self._nll[step] = nll.cpu().numpy()
-        self._predicted[step] = predicted.cpu().numpy()
+        finite_at = torch.isfinite(low) & torch.isfinite(high)
+        tied_at = ((logits == high[:, None]).sum(dim=1) > 1) & finite_at
+        total = torch.logsumexp(logits.double(), dim=1).cpu().numpy()
+        wanted = logits[torch.from_numpy(place), torch.from_numpy(token)].double().cpu().numpy()
+        predicted = logits.argmax(dim=1).cpu().numpy()[place]
+        finite = finite_at.cpu().numpy()[place]
+        self._nll[step] = total[place] - wanted
+        self._predicted[step] = predicted
         # The argmax of a row of NaN is token 0: a hit counts only where all logits are finite.
-        self._hit[step] = ((predicted == wanted) & finite).cpu().numpy()
-        self._finite[step] = finite.cpu().numpy()
-        self._shared[step] = (((logits == high[:, None]).sum(dim=1) > 1) & finite).cpu().numpy()
+        self._hit[step] = (predicted == token) & finite
+        self._finite[step] = finite
+        self._shared[step] = tied_at.cpu().numpy()[place]
 
     def by_pair(self, ends: np.ndarray) -> PairScores:
         """Gather by pair; `ends` is where each pair's steps end."""

@@ -22,6 +22,7 @@ from benchmarks.projections import layer_rows
 from benchmarks.pruning import read_out_rows
 from benchmarks.rows import Row
 from benchmarks.scheduling import Sleeping, sleeping_sweep
+from benchmarks.scoring import factworld_scoring
 from benchmarks.steps import state_size, step_rows
 from benchmarks.targets import gpt2_targets
 from benchmarks.timing import measured_apart
@@ -50,6 +51,12 @@ def test_one_pass_for_five_sites_forwards_a_fifth_of_the_tokens() -> None:
     assert tokens.met
     # One pass a site runs 1 + 2 + 3 + 4 + 5 layers, one pass for all runs 5.
     assert layers.measured == 3
+
+
+def test_scores_agree() -> None:
+    row = factworld_scoring(count=6, repeats=1)
+    assert row.difference is not None
+    assert row.difference < 1e-5
 
 
 def test_keys_agree() -> None:
