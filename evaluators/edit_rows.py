@@ -8,13 +8,12 @@ import numpy as np
 
 from evaluators.edit_metrics import METRIC_OF_ROLE, SCORED_ROLES, Outcomes, outcomes, record_means
 from evaluators.edit_sample import EditSample
-from evaluators.paper_encoding import PaperProtocol
 from evaluators.probes import NO_CONTRAST, ProbeTable
 from evaluators.rows import Score, collapses, make_score, mean_stderr, total_health
 
 __all__ = ["EditProtocol", "EditRows", "edit_scores", "harmonic_mean", "named_protocol"]
 
-EditProtocol = Literal["correct"] | PaperProtocol
+EditProtocol = Literal["correct", "paper-memit", "paper-alphaedit", "paper-sphere"]
 
 
 def named_protocol(protocol: EditProtocol, measure: str) -> str:

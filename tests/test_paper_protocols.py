@@ -1,9 +1,11 @@
 """The released evaluations' conventions: recorded figures, a plain restatement of them, and what they do to BOS."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from eval_parts import by_name, golden, subject_of, tiny_llama
+from eval_parts import BREAKERS, by_name, golden, golden_requests, subject_of, tiny_llama
 from tiny_models import tiny_model, tokenizer
 
 from evaluators import EditQuality, EditQualitySettings, Subject
@@ -207,3 +209,14 @@ def test_alphaedits_branch_asks_a_fitted_model_for_bos(with_bos: EditableModel) 
     # One impossible BOS an answer: at most (n - 1) / n of n ids.
     assert locality.value is not None
     assert locality.value < 0.95
+
+
+@pytest.mark.parametrize("break_model", BREAKERS, ids=lambda breaker: breaker.__name__)
+def test_a_broken_model_is_collapsed_under_every_paper(break_model) -> None:
+    model = tiny_llama()
+    break_model(model)
+    bare = tuple(replace(p, contrast=None) for request in golden_requests() for p in request.probes)
+    requests = (*golden_requests(), replace(golden_requests()[0], case_id="zsre", probes=bare))
+    rows = evaluator(*PAPERS).score(Subject(model, requests, edits=25)).rows
+    assert {row.status for row in rows} == {"collapsed"}
+    assert {row.protocol for row in rows} == {f"{p}/{m}" for p in PAPERS for m in ("probability", "argmax", "token")}
