@@ -8,7 +8,7 @@ import torch
 import transformers
 from lm_eval import evaluate
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evaluators.documents import DOCUMENTS_SCHEMA, documents_table
 from evaluators.guarded_lm import Encodings, GuardedHFLM, guarded_lm, tokenizer_for_harness
@@ -28,6 +28,8 @@ __all__ = ["GeneralAbility", "GeneralAbilitySettings"]
 
 _VERSION = 2
 _MEAN = "general_mean"
+# What a generation config says of itself and not of generating.
+_RECORDS = ("transformers_version", "_from_model_config")
 
 
 class GeneralAbilitySettings(BaseModel):
@@ -149,6 +151,7 @@ class GeneralAbility:
                 "torch": torch.__version__,
                 "transformers": transformers.__version__,
                 "weights": digest,
+                "generation": _generation_defaults(subject.model.network),
                 "dtype": str(subject.model.network.dtype),
                 "device": lm.device.type,
                 "threads": torch.get_num_threads(),
@@ -188,6 +191,12 @@ class GeneralAbility:
             self._tokenizers = (original, tokenizer_for_harness(original), Encodings())
         _, own, encodings = self._tokenizers
         return guarded_lm(subject.model, own, encodings, batch_size=self.settings.batch_size)
+
+
+def _generation_defaults(network: PreTrainedModel) -> dict[str, object] | None:
+    """Return what `generate` does unless told otherwise (penalties, tokens that end a text): no part of the weights."""
+    config = network.generation_config
+    return None if config is None else {k: v for k, v in config.to_diff_dict().items() if k not in _RECORDS}
 
 
 def _suite_rows(suite: LoadedSuite, by_task: dict[str, list[Score]]) -> list[Score]:

@@ -192,7 +192,7 @@ def test_kept_results_belong_to_weights_and_never_to_names(folder: Path, tmp_pat
     assert (len(kept.files), kept.found) == (4, 4)
 
 
-@pytest.mark.parametrize("change", ["data", "metric", "limit", "batch", "dtype"])
+@pytest.mark.parametrize("change", ["data", "metric", "limit", "batch", "dtype", "generation"])
 def test_whatever_can_change_a_score_changes_its_key(folder: Path, change: str) -> None:
     kept, model, settings = Kept(), tiny_llama(), {}
     evaluator(folder / "choice.yaml").score(keeping(model, kept))
@@ -202,6 +202,8 @@ def test_whatever_can_change_a_score_changes_its_key(folder: Path, change: str) 
         (folder / "choice.yaml").write_text(CHOICE.replace("metric: acc_norm", "metric: acc_bytes"))
     elif change == "dtype":
         model.network.bfloat16()
+    elif change == "generation":
+        model.network.generation_config.repetition_penalty = 5.0
     else:
         settings = {"limit": 20} if change == "limit" else {"batch_size": 3}
     evaluator(folder / "choice.yaml", **settings).score(keeping(model, kept))

@@ -25,7 +25,7 @@ CHECKPOINTS, BATCH = (4, 8, 12, 14), 2
 Answers = dict[tuple[str, int], list[tuple[int, bool, float]]]
 
 
-def probes_table(answers: list[tuple[int, bool, float]], *, finite: bool = True) -> pa.Table:
+def probes_table(answers: list[tuple[int, bool, float]], *, finite: bool = True, tied: bool = False) -> pa.Table:
     count = len(answers)
     return pa.table(
         {
@@ -37,6 +37,7 @@ def probes_table(answers: list[tuple[int, bool, float]], *, finite: bool = True)
             "tokens": pa.array([2] * count, pa.int16()),
             "correct": pa.array([2 if right else 1 for _, right, _ in answers], pa.int16()),
             "finite": [finite] * count,
+            "tied": [tied] * count,
             "contrast_nll_mean": pa.array([1.0 + margin for *_, margin in answers], pa.float32()),
             "contrast_finite": [finite] * count,
             "won": [margin > 0 for *_, margin in answers],
@@ -204,21 +205,28 @@ def test_the_other_measure_asks_who_won(sweep: tuple[Storage, SweepPlan, Answers
     assert row["margin"] == pytest.approx(np.mean(margins), abs=1e-6)
 
 
-def test_a_collapsed_trajectory_takes_the_numbers_away() -> None:
+@pytest.mark.parametrize("dead", [{"finite": False}, {"tied": True}], ids=["not finite", "all logits equal"])
+def test_a_collapsed_trajectory_takes_the_numbers_away(dead: dict[str, bool]) -> None:
     storage = Storage(f"memory://{uuid.uuid4().hex}/sweep")
     plans = [trajectory("memit", seed, edits=8, wanted=(4, 8)) for seed in (0, 1)]
     for plan, whole in zip(plans, (True, False), strict=True):
         for edits in (4, 8):
             put_checkpoint(storage, plan, edits)
             told = [(edit, edits == 4 or whole, 1.0) for edit in range(1, edits + 1)]
-            publish_probes(storage, plan, edits, probes_table(told, finite=whole or edits == 4))
+            publish_probes(storage, plan, edits, probes_table(told, **({} if whole or edits == 4 else dead)))
             put_scores(storage, plan, edits, 0.5, 0.5)
     sweep = (storage, SweepPlan(name="s", trajectories=tuple(plans), bases=(), recipes=()), {})
     curve = [(row["rate"], row["high"], row["collapsed"]) for row in rows_of(sweep, "curve")]
     assert curve == [(1.0, 1.0, 0), (None, None, 1)]
     assert [row["rate"] for row in rows_of(sweep, "cohorts") if row["edits"] == 8] == [None] * 3
     (row,) = rows_of(sweep, "summary")
-    assert (row["final"], row["forgotten"], row["low"], row["auc"], row["collapsed"]) == (None, None, None, None, 1)
+    assert row["collapsed"] == 1
+    assert {row[name] for name in ("immediate", "final", "forgotten", "low", "monotone", "auc")} == {None}
+    (row,) = rows_of(sweep, "order")
+    assert (row["immediate"], row["final"], row["collapsed"]) == (None, None, 1)
+    early, late = rows_of(sweep, "auc")
+    assert (early["immediate"], early["final"]) == (1.0, None)
+    assert (late["immediate"], late["final"]) == (None, None)
     assert {row["case_id"] for row in rows_of(sweep, "edits")} == {None}
 
 

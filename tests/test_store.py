@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from store_parts import GEOMETRY, QUALITY, base, put_checkpoint, put_scores, score, shared, trajectory
 
+from evaluators import Score
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from workflows.layout import PLAN_FILE, error_path, progress_path
@@ -194,6 +195,22 @@ def test_csv_and_parquet_hold_the_same_and_no_mean_of_survivors(scored: tuple[St
     flat = pq.read_table(io.BytesIO(table_parquet(table)))
     assert flat.column_names == list(records[0])
     assert flat.column("score (argmax) mean").to_pylist() == [pytest.approx(0.2), 0.2, None]
+
+
+@pytest.mark.parametrize(("raised", "told"), [(1, "failed 1/2"), (2, "failed")])
+def test_a_failed_score_takes_the_mean_of_its_seeds_away(storage: Storage, raised: int, told: str) -> None:
+    plans = tuple(trajectory("memit", seed) for seed in (0, 1))
+    failed = Score("score", "argmax", None, None, 10, 0, 0, "failed", True, reason="it raised")
+    for plan in plans:
+        put_checkpoint(storage, plan, 4)
+        put_checkpoint(storage, plan, 8)
+        found = failed if plan.seed < raised else score("score", "argmax", 0.9)
+        publish_rows(storage, plan.rows_path(8, QUALITY), encode_rows(shared(plan, 8, QUALITY), [found]))
+    table = results_table(storage, SweepPlan(name="s", trajectories=plans, bases=(), recipes=()), by_edits=False)
+    cell = table.rows[0].cells["score (argmax)"]
+    assert (cell.text(), cell.mean, cell.sd, cell.n) == (told, None, None, 2)
+    (record,) = csv.DictReader(io.StringIO(table_csv(table)))
+    assert (record["score (argmax) mean"], record["score (argmax) failed"]) == ("", str(raised))
 
 
 def test_rows_of_other_sweeps_stay_out(scored: tuple[Storage, SweepPlan]) -> None:

@@ -15,7 +15,8 @@ __all__ = ["Comparison", "published_markdown", "published_table"]
 
 _QUERY = """
 SELECT p.title AS method, r.model, p.dataset, r.edits, r.metric, r.protocol,
-       avg(r.value) AS mean, stddev_samp(r.value) AS sd, count(*) AS n, count(*) FILTER (r.status <> 'ok') AS collapsed
+       avg(r.value) AS mean, stddev_samp(r.value) AS sd, count(*) AS n,
+       count(*) FILTER (r.status = 'collapsed') AS collapsed, count(*) FILTER (r.status = 'failed') AS failed
 FROM rows AS r JOIN trajectories AS p ON r.trajectory_id = p.id
 WHERE r.site IS NULL AND r.task IS NULL
 GROUP BY ALL
@@ -78,7 +79,7 @@ def published_markdown(compared: list[Comparison]) -> str:
 
 def _line(row: Comparison) -> list[str]:
     measured = "not yet" if row.measured is None else row.measured.text()
-    known = row.measured is not None and row.measured.mean is not None and not row.measured.collapsed
+    known = row.measured is not None and row.measured.mean is not None
     difference = f"{row.measured.mean - row.published:+.3f}" if known else "–"  # type: ignore[union-attr,operator]
     metric = f"{row.metric} ({row.protocol})"
     edits = str(row.edits)
@@ -94,7 +95,4 @@ def _measured(storage: Storage, plan: SweepPlan) -> dict[tuple[str, str, str, in
         connection.register("trajectories", trajectories)
         records = connection.sql(_QUERY).to_arrow_table().to_pylist()
     keys = ("method", "model", "dataset", "edits", "metric", "protocol")
-    return {
-        tuple(record[key] for key in keys): Cell(record["mean"], record["sd"], record["n"], record["collapsed"])
-        for record in records
-    }
+    return {tuple(record[key] for key in keys): Cell.of(record) for record in records}

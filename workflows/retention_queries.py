@@ -20,18 +20,24 @@ CREATE MACRO low(p, n) AS CASE WHEN p * n IS NOT NULL THEN greatest(0, wilson_mi
 CREATE MACRO high(p, n) AS CASE WHEN p * n IS NOT NULL THEN least(1, wilson_mid(p, n) + wilson_half(p, n)) END;
 """
 
-# An edit is written with its batch; its age counts the edits written after that batch.
+# An edit is written with its batch; its age counts the edits written after that batch. `finite` is what the rows of a
+# checkpoint go by too: no answer is a number that is none, nor do more than half of the checkpoint's answers tie.
 ANSWERS = """
 CREATE TABLE answers AS
-SELECT t.*, p.edits, p.edit,
-       least(ceil(p.edit / t.batch_size)::INT * t.batch_size, t.planned) AS written,
-       p.edits - written AS age,
-       avg({worth}) AS success,
-       avg(p.contrast_nll_mean - p.nll_mean) AS margin,
-       bool_and(p.finite AND coalesce(p.contrast_finite, true)) AS finite
-FROM ({probes}) AS p JOIN trajectories AS t USING (trajectory_id)
-WHERE p.role = '{role}' AND p.protocol = '{protocol}' AND ({worth}) IS NOT NULL
-GROUP BY ALL
+WITH asked AS (
+    SELECT t.*, p.edits, p.edit,
+           least(ceil(p.edit / t.batch_size)::INT * t.batch_size, t.planned) AS written,
+           p.edits - written AS age,
+           avg({worth}) AS success,
+           avg(p.contrast_nll_mean - p.nll_mean) AS margin,
+           bool_and(p.finite AND coalesce(p.contrast_finite, true)) AS finite,
+           count(*) AS probes, count(*) FILTER (p.tied) AS ties
+    FROM ({probes}) AS p JOIN trajectories AS t USING (trajectory_id)
+    WHERE p.role = '{role}' AND p.protocol = '{protocol}' AND ({worth}) IS NOT NULL
+    GROUP BY ALL
+)
+SELECT * EXCLUDE (probes, ties) REPLACE (finite AND 2 * sum(ties) OVER here <= sum(probes) OVER here AS finite)
+FROM asked WINDOW here AS (PARTITION BY trajectory_id, edits)
 """
 
 # Immediate: at the first checkpoint that stands at or after the edit's batch. Final: at the trajectory's last one. An
@@ -122,7 +128,8 @@ steps AS (
     FROM curves WINDOW w AS (PARTITION BY trajectory_id, cohort ORDER BY edits)
 ),
 areas AS (
-    SELECT trajectory_id, cohort, max(n) AS n, arg_min(rate, edits) AS immediate,
+    SELECT trajectory_id, cohort, max(n) AS n,
+           CASE WHEN arg_min(finite, edits) THEN arg_min(rate, edits) END AS immediate,
            CASE WHEN bool_and(finite) THEN arg_max(rate, edits) END AS final,
            CASE WHEN bool_and(finite) THEN sum(area) / sum(span) END AS auc
     FROM steps GROUP BY ALL
@@ -132,7 +139,8 @@ areas AS (
 _AUC = (
     _AREAS
     + """
-SELECT model, stream, method, cohort, count(*) AS seeds, sum(n)::INT AS n, avg(immediate) AS immediate,
+SELECT model, stream, method, cohort, count(*) AS seeds, sum(n)::INT AS n,
+       CASE WHEN count(immediate) = count(*) THEN avg(immediate) END AS immediate,
        CASE WHEN count(final) = count(*) THEN avg(final) END AS final,
        CASE WHEN count(final) = count(*) THEN avg(auc) END AS auc,
        CASE WHEN count(final) = count(*) THEN stddev_samp(auc) END AS auc_sd
@@ -165,13 +173,14 @@ ends AS (
 _SUMMARY = (
     _ENDS
     + """
-SELECT model, stream, method, count(*) AS seeds, avg(immediate) AS immediate,
+SELECT model, stream, method, count(*) AS seeds,
+       CASE WHEN bool_and(finite) THEN avg(immediate) END AS immediate,
        CASE WHEN bool_and(finite) THEN avg(final) END AS final,
        CASE WHEN bool_and(finite) THEN stddev_samp(final) END AS final_sd,
        CASE WHEN bool_and(finite) THEN sum(lost) / sum(installed) END AS forgotten,
        low(sum(lost) / sum(installed), CASE WHEN bool_and(finite) THEN sum(installed) END) AS low,
        high(sum(lost) / sum(installed), CASE WHEN bool_and(finite) THEN sum(installed) END) AS high,
-       sum(never_back) / nullif(sum(ever_lost), 0) AS monotone,
+       CASE WHEN bool_and(finite) THEN sum(never_back) / nullif(sum(ever_lost), 0) END AS monotone,
        CASE WHEN bool_and(finite) THEN avg(auc) END AS auc,
        CASE WHEN bool_and(finite) THEN stddev_samp(auc) END AS auc_sd,
        count(*) FILTER (NOT finite) AS collapsed
@@ -183,7 +192,8 @@ GROUP BY model, stream, method ORDER BY min(place)
 _ORDER = (
     _ENDS
     + """
-SELECT model, dataset, edits, method, "order", count(*) AS seeds, avg(immediate) AS immediate,
+SELECT model, dataset, edits, method, "order", count(*) AS seeds,
+       CASE WHEN bool_and(finite) THEN avg(immediate) END AS immediate,
        CASE WHEN bool_and(finite) THEN avg(final) END AS final,
        CASE WHEN bool_and(finite) THEN stddev_samp(final) END AS final_sd,
        low(sum(final * n) / sum(n), CASE WHEN bool_and(finite) THEN sum(n) END) AS low,

