@@ -12,11 +12,16 @@ __all__ = ["read_json", "read_text"]
 def read_text(path: Path, *, what: str) -> str:
     """Return a file's UTF-8 text; raises InputError where it is missing or is no such text."""
     if not path.is_file():
-        raise InputError(f"{what} not found", where=str(path), remedy="check the path")
+        fault = "must be a file, and this is a folder" if path.is_dir() else "not found"
+        raise InputError(f"{what} {fault}", where=str(path), remedy="check the path")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 text: {error.reason} at byte {error.start}", where=str(path)) from error
+        raise InputError(
+            f"not UTF-8 text: {error.reason} at byte {error.start}",
+            where=str(path),
+            remedy="save the file as UTF-8; with iconv: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE (or -f LATIN1)",
+        ) from error
 
 
 def read_json(path: Path, *, what: str) -> Any:

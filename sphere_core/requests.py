@@ -73,10 +73,11 @@ class EditRequest:
         where = f"case {self.case_id}"
         if self.prompt.count("{}") != 1:
             stands = "stands in it: replace it by '{}'" if self.subject in self.prompt else "does not occur in it"
+            often = f"it holds it {self.prompt.count('{}')} times: keep the one that the prompt is about"
             raise InputError(
                 f"the prompt {self.prompt!r} must hold '{{}}' exactly once, where the subject goes",
                 where=f"{where}, field prompt",
-                remedy=f"the subject {self.subject!r} {stands}",
+                remedy=often if "{}" in self.prompt else f"the subject {self.subject!r} {stands}",
             )
         for name, text in (("subject", self.subject), ("target_new", self.target_new)):
             if not text.strip():

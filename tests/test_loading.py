@@ -109,6 +109,16 @@ def test_a_folder_without_tokenizer_is_refused(folder: Path) -> None:
     assert str(folder) in str(raised.value)
 
 
+def test_a_smaller_tokenizer_of_another_model_is_told_by_what_texts_open_or_end_with(folder: Path) -> None:
+    known = len(load_skeleton(folder).tokenizer)
+    change_config(folder, vocab_size=known + 100, bos_token_id=0, eos_token_id=[1, known + 7])
+    with pytest.raises(InputError, match=f"eos_token_id is {known + 7}, the tokenizer knows {known} tokens"):
+        load_skeleton(folder)
+    # Padded vocabularies, and the defaults of a class in a config that names no such token, are no fault.
+    change_config(folder, eos_token_id=known + 100)
+    load_skeleton(folder)
+
+
 def test_code_that_comes_with_a_model_runs_only_if_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(folder.parent / "modules"))
     code = "from transformers import LlamaForCausalLM\n\n\nclass OwnForCausalLM(LlamaForCausalLM):\n    pass\n"

@@ -194,6 +194,7 @@ def test_an_imported_projector_is_the_null_space_alphaedit_edits_in(
         (("--corpus", "no.txt", "--tokens", 10), "corpus file not found"),
         (("--corpus", "nobody/nothing", "--tokens", 10), "neither a local file nor a data set"),
         (("--corpus", "wikimedia/wikipedia", "--tokens", 10), "offline, give local text"),
+        (("--tokens", 10), "'wikimedia/wikipedia' is neither a local file nor"),
         (("--corpus", "texts.jsonl", "--field", "body", "--tokens", 10), "no text in the field 'body'"),
         (("--corpus", "texts.parquet", "--field", "body", "--tokens", 10), "no column 'body'"),
         (("--corpus", "texts.txt", "--tokens", 10, "--sentences", 3), "either a number of tokens or"),

@@ -181,6 +181,8 @@ def test_the_wrong_schema_is_told_from_the_first_record() -> None:
     [
         ("a.csv", "prompt,subject\nx,y,z\n", "does not have the 2 cells", "line 2"),
         ("a.csv", 'prompt,subject\n"x,y\n', "not valid CSV", "a.csv"),
+        ("a.csv", "prompt,subject,prompt\nx,y,z\n", "two columns are called 'prompt'", "line 1"),
+        ("a.csv", "prompt;subject\nx;y\n", "the columns are separated by ';'", "line 1"),
         ("a.parquet", "not parquet", "not a readable Parquet file", "a.parquet"),
         ("a.jsonl", '{"a": 1}\n{"a": \n', "not valid JSON", "line 2"),
         ("a.json", "\udcff", "not UTF-8 text", "a.json"),
@@ -199,6 +201,25 @@ def test_a_line_separator_inside_a_text_ends_no_record(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": "one\u2028line"}\n{"a": "two"}\n', encoding="utf-8")
     assert len(read_records(path)) == 2
+    table = tmp_path / "a.csv"
+    table.write_text('a,b\none\u2028line,1\n"two\nlines",2\n', encoding="utf-8")
+    assert [record["a"] for record in read_records(table)] == ["one\u2028line", "two\nlines"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_records(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"a": "one"}]', encoding="utf-8-sig")
+    assert read_records(path) == [{"a": "one"}]
+
+
+def test_a_probe_without_text_is_refused(tmp_path: Path) -> None:
+    records = json.loads((FOLDER / "counterfact.json").read_text())
+    records[1]["paraphrase_prompts"][1] = " "
+    path = tmp_path / "counterfact.json"
+    path.write_text(json.dumps(records))
+    with pytest.raises(InputError, match="entry 1 of field 'paraphrase_prompts' is empty") as raised:
+        read("counterfact", path)
+    assert "record 1 (case 1), field paraphrase_prompts" in str(raised.value.where)
 
 
 def test_hash_and_count_are_what_was_asked_for() -> None:

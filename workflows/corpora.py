@@ -20,11 +20,12 @@ from sphere_core.errors import InputError
 from sphere_core.fingerprint import file_digest
 from workflows.corpus import WITH_FIELDS, Corpus
 
-__all__ = ["EMBEDDED_CORPUS", "corpus_texts", "find_corpus", "require_texts"]
+__all__ = ["EMBEDDED_CORPUS", "WIKIPEDIA", "corpus_texts", "find_corpus", "require_texts"]
 
 EMBEDDED_CORPUS = "factworld"
 # The field's corpus, at the one commit its 2023 dump has had. Configuration, commit.
-PINNED = {"wikimedia/wikipedia": ("20231101.en", "b04c8d1ceb2f5cd4588862100d08de323dccfbaa")}
+WIKIPEDIA = "wikimedia/wikipedia"
+PINNED = {WIKIPEDIA: ("20231101.en", "b04c8d1ceb2f5cd4588862100d08de323dccfbaa")}
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _COLUMNAR, _LINES = WITH_FIELDS[:1], WITH_FIELDS[1:]
 # What the libraries raise for "not found", "offline", "no such configuration" shares no nearer base.

@@ -104,7 +104,9 @@ def _hardware(folder: Path) -> Iterator[Finding]:
 
 
 def _access() -> Iterator[Finding]:
-    offline = "offline: only what is in the local cache can be used" if constants.HF_HUB_OFFLINE else "online"
+    offline = (
+        "offline: only what is in the local cache can be used" if constants.HF_HUB_OFFLINE else "allowed; not tried"
+    )
     yield Finding("access", "Hugging Face hub", offline, "note" if constants.HF_HUB_OFFLINE else "ok")
     if get_token() is None:
         remedy = "hf auth login, or HF_TOKEN in the environment; gated models such as Llama 3 need it"

@@ -1,6 +1,7 @@
 """Reading records from JSON, JSON lines, Parquet and CSV files, with errors that name the file and the line."""
 
 import csv
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +42,7 @@ def read_records(path: Path) -> list[Mapping[str, object]]:
 
 
 def _json(path: Path) -> object:
-    text = read_text(path, what="requests file")
+    text = read_text(path, what="requests file").removeprefix("\ufeff")
     line = 1
     try:
         if text.lstrip().startswith("["):
@@ -73,10 +74,12 @@ def _parquet(path: Path) -> object:
 
 
 def _table(path: Path, separator: str) -> object:
-    lines = read_text(path, what="requests file").removeprefix("\ufeff").splitlines(keepends=True)
-    reader = csv.DictReader(lines, delimiter=separator, strict=True)
+    text = read_text(path, what="requests file").removeprefix("\ufeff")
+    # Not splitlines(), as above; newline="" leaves line ends inside of cells alone.
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     records = []
     try:
+        _check_columns([name.strip() for name in reader.fieldnames or ()], f"{path}, line 1")
         for cells in reader:
             where = f"{path}, line {reader.line_num}"
             if None in cells or None in cells.values():
@@ -89,3 +92,13 @@ def _table(path: Path, separator: str) -> object:
     except csv.Error as error:
         raise InputError(f"not valid CSV: {error}", where=f"{path}, line {reader.line_num}") from error
     return records
+
+
+def _check_columns(names: list[str], where: str) -> None:
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise InputError(f"two columns are called '{twice}'", where=where, remedy="give every column its own name")
+    if len(names) == 1 and ";" in names[0]:
+        raise InputError(
+            "the columns are separated by ';'", where=where, remedy="save the file with commas, or as .tsv with tabs"
+        )

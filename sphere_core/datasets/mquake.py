@@ -47,7 +47,8 @@ def _multi_hop(record: Mapping[str, object], case_id: str, where: str) -> Iterab
     if not questions:
         raise InputError("field 'questions' holds no question", where=where, remedy="give the multi-hop questions")
     answer = required_text(record, "new_answer", where=where).strip()
-    aliases = [alias.strip() for alias in text_list(record, "new_answer_alias", where=where) if alias.strip()]
+    given = text_list(record, "new_answer_alias", where=where, blanks=True)
+    aliases = [alias.strip() for alias in given if alias.strip()]
     before = optional_text(record, "answer", where=where)
     contrast = None if before in (answer, *aliases) else before
     for question in questions:

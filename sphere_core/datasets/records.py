@@ -55,14 +55,21 @@ def optional_text(record: Mapping[str, object], field: str, *, where: str) -> st
     return None if value is None else required_text(record, field, where=where).strip()
 
 
-def text_list(record: Mapping[str, object], field: str, *, where: str) -> list[str]:
-    """Return a list of texts, empty where the field is absent."""
+def text_list(record: Mapping[str, object], field: str, *, where: str, blanks: bool = False) -> list[str]:
+    """Return a list of texts, empty where the field is absent; a text of blanks is refused unless `blanks`."""
     value = record.get(field)
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InputError(
             f"field '{field}' must be a list of texts", where=where, remedy='write a list such as ["one", "another"]'
+        )
+    blank = next((place for place, item in enumerate(value) if not item.strip()), None)
+    if blank is not None and not blanks:
+        raise InputError(
+            f"entry {blank} of field '{field}' is empty",
+            where=f"{where}, field {field}",
+            remedy="write a text there, or take the entry out",
         )
     return list(value)
 

@@ -30,7 +30,7 @@ def zsre_requests(records: Iterable[Mapping[str, object]], *, source: str) -> li
 def _request(record: Mapping[str, object], case_id: str, where: str) -> EditRequest:
     subject = required_text(record, "subject", where=where)
     question = required_text(record, "src", where=where)
-    answers = text_list(record, "answers", where=where)
+    answers = text_list(record, "answers", where=where, blanks=True)
     if not answers or not answers[0].strip():
         raise InputError("field 'answers' holds no answer", where=where, remedy="give at least one answer")
     if subject not in question:

@@ -108,7 +108,16 @@ def _load_tokenizer(folder: Path, config: Any, remote_code: bool) -> PreTrainedT
             where=str(folder),
             remedy="provide tokenizer.json (a fast tokenizer): subjects are located by offsets",
         )
-    known, held = tokenizer.vocab_size, config.get_text_config().vocab_size
+    _check_same_vocabulary(tokenizer, config.get_text_config(), folder)
+    return tokenizer
+
+
+def _check_same_vocabulary(tokenizer: PreTrainedTokenizerBase, config: Any, folder: Path) -> None:
+    """Raise InputError where the tokenizer knows more tokens than the model, or lacks those it opens and ends with.
+
+    Vocabularies of models are often padded, so that a smaller tokenizer alone says nothing.
+    """
+    known, held = tokenizer.vocab_size, config.vocab_size
     # Without the tokens added to it: models are published whose tokenizer has a padding token that has no row.
     if known > held:
         raise InputError(
@@ -116,7 +125,17 @@ def _load_tokenizer(folder: Path, config: Any, remote_code: bool) -> PreTrainedT
             where=f"{folder}, tokenizer.json and config.json, key vocab_size",
             remedy="put the model's own tokenizer beside its weights",
         )
-    return tokenizer
+    for name in ("bos_token_id", "eos_token_id"):
+        given = getattr(config, name, None)
+        # A config made without these keys has its class's defaults, which may lie outside of a small vocabulary.
+        for token in given if isinstance(given, list) else [given]:
+            if token is not None and len(tokenizer) <= token < held:
+                raise InputError(
+                    f"the model's {name} is {token}, the tokenizer knows {len(tokenizer)} tokens: it is the tokenizer "
+                    "of another model",
+                    where=f"{folder}, tokenizer.json and config.json, key {name}",
+                    remedy="put the model's own tokenizer beside its weights",
+                )
 
 
 def _pretrained(load: Callable[..., Any], source: object, *, remote_code: bool, **options: Any) -> Any:

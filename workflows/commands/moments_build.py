@@ -8,6 +8,7 @@ import typer
 from transformers.utils import logging as transformers_logging
 
 from workflows.consoles import output_console
+from workflows.corpora import WIKIPEDIA
 from workflows.moments_run import BuildOptions, run_build
 
 __all__ = ["EPILOG", "StoreOption", "build"]
@@ -19,7 +20,7 @@ StoreOption = Annotated[
 EPILOG = """\b
 Examples:
   sphere moments build meta-llama/Meta-Llama-3-8B-Instruct --preset llama3-8b --dtype bfloat16 \\
-      --corpus wikimedia/wikipedia --tokens 50000000
+      --tokens 50000000
   sphere moments build ./gpt2-xl --layers 13,14,15,16,17 --corpus a.jsonl --corpus b.parquet --tokens 10000000
   sphere moments build ./gpt2-xl --preset gpt2-xl --corpus wikipedia.txt --sentences 100000 \\
       --shards 4 --address auto --store /shared/moments
@@ -35,8 +36,12 @@ Use the result in a sweep with the line that is printed at the end.
 def build(
     model: Annotated[str, typer.Argument(help="Model folder, hub id, or 'factworld'")],
     corpus: Annotated[
-        list[str], typer.Option(help="Hub id, text, JSONL or Parquet file (may be given again), or 'factworld'")
-    ],
+        list[str] | None,
+        typer.Option(
+            help="Hub id, text, JSONL or Parquet file (may be given again), or 'factworld'; "
+            f"default: {WIKIPEDIA}, 20231101.en"
+        ),
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="Layers, separated by commas")] = None,
     preset_name: Annotated[str | None, typer.Option("--preset", help="Take the layers of MEMIT in a preset")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens taken from the corpus")] = None,
@@ -65,7 +70,7 @@ def build(
     transformers_logging.disable_progress_bar()
     options = BuildOptions(
         model=model,
-        corpus=tuple(corpus),
+        corpus=tuple(corpus or [WIKIPEDIA]),
         layers=layers,
         preset=preset_name,
         tokens=tokens,
