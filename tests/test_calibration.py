@@ -25,17 +25,14 @@ def test_a_preset_with_its_evidence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     moments, out = tmp_path / "moments.safetensors", tmp_path / "own.yaml"
-    corpus = ("--corpus", "factworld", "--sentences", "600")
-    assert (
-        sphere(monkeypatch, "moments", "build", "--model", "factworld", "--layers", "0,1,2", *corpus, "--out", moments)
-        == 0
-    )
+    corpus = ("--corpus", "factworld", "--sentences", "600", "--store", tmp_path / "store")
+    assert sphere(monkeypatch, "moments", "build", "factworld", "--layers", "0,1,2", *corpus, "--out", moments) == 0
     command = ("calibrate", "factworld", "factworld", "--requests", "8", "--moments", moments, "--out", out)
-    assert sphere(monkeypatch, *command, "--minutes", "0.12") == 0
+    assert sphere(monkeypatch, *command, "--trials", "6") == 0
     assert "held out" in capsys.readouterr().out
     trials = yaml.safe_load(out.read_text(encoding="utf-8"))["evidence"]["trials"]
     decided = [trial for trial in trials if trial["held_out"]]
-    assert len(decided) == 2
+    assert len(trials) == 6 + len(decided) == 8
     assert max(trial["score"] for trial in trials if not trial["held_out"]) > trials[0]["score"]
     best = max(decided, key=lambda trial: (trial["score"], -abs(trial["he_drift"])))
     values = preset(str(out), "memit", ("sphere",))

@@ -50,7 +50,8 @@ def calibrate(
     nullspace_threshold: Annotated[float | None, typer.Option(help="AlphaEdit: eigenvalues of C0 below this")] = None,
     nullspace_share: Annotated[float | None, typer.Option(help="AlphaEdit: or this share of them")] = None,
     requests: Annotated[int, typer.Option(min=4, help="Held-out requests: half search, half decide")] = 64,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Budget of the search")] = 30.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Budget of the search in time")] = 30.0,
+    most: Annotated[int, typer.Option("--trials", min=1, help="Budget of the search in trials")] = 100,
     dtype: Annotated[str, typer.Option(help="The network's dtype")] = "float32",
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Torch threads")] = 1,
@@ -84,7 +85,7 @@ def calibrate(
         known,
         sample_contexts(loaded, ContextSettings(), 0),
     )
-    trials = _search(console, bench, held_out, minutes)
+    trials = _search(console, bench, held_out, minutes, most)
     best = max((trial for trial in trials if trial.held_out), key=lambda trial: trial.rank)
     made_of = {
         "model_digest": loaded.base_digest,
@@ -111,7 +112,7 @@ def _held_out(source: DatasetSpec, count: int) -> list[EditRequest]:
     return chosen
 
 
-def _search(console: Console, bench: Bench, requests: list[EditRequest], minutes: float) -> list[Trial]:
+def _search(console: Console, bench: Bench, requests: list[EditRequest], minutes: float, most: int) -> list[Trial]:
     """Run the trials and print each as it ends; half of the requests search, the other half decides."""
     ends = time.monotonic() + 60 * minutes
     half = len(requests) // 2
@@ -119,7 +120,11 @@ def _search(console: Console, bench: Bench, requests: list[EditRequest], minutes
     console.print(
         f"{'trial':>5}  {'layers':<14} {'v_lr':>5} {'clamp':>5} {'ridge':>8}  {_SCORES}  seconds", highlight=False
     )
-    for trial in search(bench, requests[:half], requests[half:], enough=lambda: time.monotonic() > ends):
+
+    def enough() -> bool:
+        return time.monotonic() > ends or len(trials) >= most
+
+    for trial in search(bench, requests[:half], requests[half:], enough=enough):
         trials.append(trial)
         console.print(_line(len(trials), trial), highlight=False)
     return trials
