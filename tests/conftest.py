@@ -40,3 +40,8 @@ def bucket() -> Iterator[str]:
     """The URL of a bucket on a real S3-compatible server on loopback."""
     with s3_server() as url:
         yield url
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what waits for clusters, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)

@@ -154,8 +154,8 @@ def test_a_killed_replica_is_replaced_and_nothing_differs_from_one_replica(
     assert results_of(tmp_path) == undisturbed
     leases = [read_lease(storage, trajectory.id) for trajectory in sweep.plan.trajectories]
     assert sorted(lease.attempt for lease in leases if lease is not None) == [1, 1, 1, 2]
-    # Two replicas and an evaluator, and one in the place of the dead.
-    assert executor._started == 4
+    # Two replicas and an evaluator, and one in the place of the dead where the other had not taken all that was left.
+    assert executor._started in (3, 4)
     assert ("replica", "trajectory") in roles
     assert {role for role, task in roles if task == "trajectory"} == {"replica"}
     # All that Ray opened could be reached from this machine only.
