@@ -49,9 +49,9 @@ def main(arguments: list[str]) -> None:
     sys.stdout.write(json.dumps(run_task(task, int(rows), int(width))))
 
 
-def resident(field: str) -> float:
-    """Return resident memory in bytes: Linux's own count, elsewhere the peak that getrusage gives."""
-    status = Path("/proc/self/status")
+def resident(field: str, process: int | None = None) -> int:
+    """Return resident memory in bytes of this process or another: Linux's own count, elsewhere this process's peak."""
+    status = Path(f"/proc/{process or 'self'}/status")
     if not status.is_file():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     found = re.search(rf"^{field}:\s+(\d+) kB", status.read_text(encoding="ascii"), re.MULTILINE)

@@ -22,8 +22,8 @@ import typer
 import yaml
 from rich.console import Console
 
+from benchmarks.equal_bytes import results
 from benchmarks.network import Network, Process, can_make_hosts, network
-from sphere_core.storage import Storage
 
 __all__ = ["main"]
 
@@ -156,13 +156,6 @@ def main() -> None:
     for check, holds in checks.items():
         console.print(f"{'ok  ' if holds else 'FAIL'}  {check}")
     raise typer.Exit(0 if all(checks.values()) else 1)
-
-
-def results(root: Path) -> dict[str, bytes]:
-    """Return the bytes of all checkpoints and rows below a sweep's root."""
-    storage = Storage(root)
-    names = (name for name in storage.list() if name.startswith("rows/") or "/checkpoints/" in name)
-    return {name: storage.read_bytes(name) for name in names}
 
 
 def _strangers(there: Cluster, sweep: Path) -> dict[str, bool]:

@@ -20,13 +20,14 @@ from benchmarks.many_trajectories import many_settings
 from benchmarks.rows import Row, table
 from sphere_core.storage import Storage
 from workflows.board import Board
-from workflows.driver import Driver, View
+from workflows.driver import Driver
 from workflows.executor import Worker
 from workflows.expand import Sweep, load_sweep
 from workflows.ray_backend import RayExecutor
 from workflows.replica import ModelReplica
 from workflows.spec import Resources
 from workflows.tasks import Done, Outcome, Task, TrajectoryTask
+from workflows.view import View
 
 __all__ = ["Sleeping", "main", "measure", "sleeping_sweep"]
 

@@ -10,10 +10,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from sphere_core.storage import Storage
 from workflows.board import Board
-from workflows.driver import Driver, SweepResult, View
+from workflows.driver import Driver, SweepResult
 from workflows.executor import LocalExecutor
 from workflows.expand import Sweep
 from workflows.tasks import ReplicaProgress
+from workflows.view import View
 
 
 class Quiet:

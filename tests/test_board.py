@@ -8,10 +8,11 @@ from sweep_files import tiny, write_sweep
 
 from benchmarks.many_trajectories import many_settings, measure
 from sphere_core.storage import Storage
-from workflows.board import Board, Counts
+from workflows.board import Board
 from workflows.expand import Sweep, load_sweep
 from workflows.state import scorable
 from workflows.tasks import MomentsTask, ScoreTask, TrajectoryTask
+from workflows.tracked import Counts
 from workflows.work_queue import WorkQueue
 
 

@@ -14,8 +14,9 @@ from sphere_core.checkpoints import read_checkpoint
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from sphere_core.trajectory import TrajectorySpec
+from workflows.blame import MAX_LOSSES
 from workflows.board import Board
-from workflows.driver import MAX_LOSSES, SweepResult
+from workflows.driver import SweepResult
 from workflows.executor import Event, Finished, LocalExecutor, Lost
 from workflows.expand import Sweep, load_sweep
 from workflows.layout import checkpoints_folder

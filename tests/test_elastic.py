@@ -12,12 +12,13 @@ from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.storage import Storage
 from workflows.board import Board
-from workflows.driver import Driver, View
+from workflows.driver import Driver
 from workflows.executor import LocalExecutor
 from workflows.expand import load_sweep
 from workflows.lease import read_lease
 from workflows.ray_backend import RayExecutor
 from workflows.spec import Resources
+from workflows.view import View
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(240)]
 

@@ -11,13 +11,14 @@ from sweep_files import tiny, write_sweep
 from sphere_core.energy import hyperspherical_energy
 from sphere_core.storage import Storage
 from workflows.board import Board
-from workflows.driver import Driver, View
+from workflows.driver import Driver
 from workflows.executor import LocalExecutor
 from workflows.expand import Sweep, load_sweep
 from workflows.layout import checkpoints_folder, moments_path
 from workflows.replica import ModelReplica
 from workflows.row_files import read_rows
 from workflows.tasks import Damaged, Done, ScoreTask
+from workflows.view import View
 
 
 class Quiet:

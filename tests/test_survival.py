@@ -20,8 +20,8 @@ from sphere_core.checkpoints import checkpoints_in
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from workflows import editing
+from workflows.blame import MAX_EXHAUSTED, MAX_STILLBORN
 from workflows.cli import main
-from workflows.driver import MAX_EXHAUSTED, MAX_STILLBORN
 from workflows.driver_lock import DriverLock
 from workflows.executor import Event, ExecutorError, Finished, LocalExecutor, Lost, Role, Worker
 from workflows.expand import Sweep, load_sweep

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,14 @@ from sweep_files import results_of, tiny, write_sweep
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from workflows.board import Board
-from workflows.driver import Driver, View
+from workflows.driver import Driver
 from workflows.executor import LocalExecutor
 from workflows.expand import Sweep, load_sweep
 from workflows.lease import read_lease
 from workflows.ray_backend import RayExecutor
 from workflows.spec import Resources
 from workflows.state import derive_state
+from workflows.view import View
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -145,9 +147,6 @@ def test_a_killed_replica_is_replaced_and_nothing_differs_from_one_replica(
     with RayExecutor(str(tmp_path), Resources(threads=1), address=None, num_cpus=3) as executor:
         board = Board.from_files(sweep, storage)
         result = Driver(board, executor, storage, Watching(watch), evaluators=1).run()
-        executor._resources = Resources.model_validate({"replica": {"num_cpus": 64}})
-        with pytest.raises(InputError, match="no node can hold a replica: one needs 64 CPU"):
-            executor._require_room()
     assert killed
     assert result.complete
     assert result.failures == ()
@@ -161,6 +160,15 @@ def test_a_killed_replica_is_replaced_and_nothing_differs_from_one_replica(
     # All that Ray opened could be reached from this machine only.
     assert addresses
     assert addresses <= {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+
+
+def test_a_replica_that_this_machine_cannot_hold_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    too_large = Resources.model_validate({"replica": {"num_cpus": 64}})
+    before = set(descendants())
+    with pytest.raises(InputError, match="no node can hold a replica: one needs 64 CPU"):
+        RayExecutor(str(tmp_path), too_large, address=None, num_cpus=1)
+    assert set(descendants()) <= before
+    assert list(Path(tempfile.gettempdir()).glob(f"sphere-ray-{os.getpid()}-*")) == []
 
 
 def test_a_failed_accelerator_ends_the_process_and_a_politely_ended_one_loses_nothing(

@@ -14,64 +14,14 @@ from workflows.expand import Sweep
 from workflows.keeping import trimmable
 from workflows.layout import moments_path, task_error_path
 from workflows.lease import read_lease
-from workflows.plan import BasePlan, MomentsRecipe, TrajectoryPlan
+from workflows.plan import BasePlan, MomentsRecipe
 from workflows.state import SweepFiles, SweepState, derive_state, scan, scorable
 from workflows.tasks import MomentsTask, ScoreTask, Task, TrajectoryTask
+from workflows.tracked import Counts, Tracked
 from workflows.watchdog import Signs, Verdict, Watchdog, read_signs, verdict
 from workflows.work_queue import WorkQueue
 
-__all__ = ["Board", "Counts"]
-
-
-@dataclass
-class Counts:
-    """How far a sweep is."""
-
-    trajectories: int = 0
-    trajectories_done: int = 0
-    edits: int = 0
-    edits_done: int = 0
-    scores: int = 0
-    scores_done: int = 0
-    failures: int = 0
-
-
-@dataclass
-class _Tracked:
-    plan: TrajectoryPlan
-    place: int
-    published: set[int]
-    collapsed_at: int | None
-    running: bool = False
-    queued: bool = False
-    failed: bool = False
-    running_edits: int = 0
-    # Evaluations whose rows stand, by checkpoint; and the checkpoints of which only the manifest is left.
-    scored: Counter[int] = field(default_factory=Counter)
-    trimmed: set[int] = field(default_factory=set)
-    # What the rows of a checkpoint say to a watchdog, and where one has stopped it.
-    signs: dict[int, Signs] = field(default_factory=dict)
-    stopped_at: int | None = None
-    # What this trajectory has added to the totals: trajectories done, edits done, scores expected.
-    counted: tuple[int, int, int] = (0, 0, 0)
-
-    @property
-    def is_edited(self) -> bool:
-        ended = self.stopped_at is not None or self.collapsed_at is not None
-        return ended or self.published.issuperset(self.plan.wanted)
-
-    def is_scored(self, edits: int) -> bool:
-        return self.scored[edits] == len(self.plan.evaluations)
-
-    def share(self) -> tuple[int, int, int]:
-        """Return what the trajectory adds to the totals now."""
-        checkpoints = len(self.plan.wanted)
-        if self.failed or self.collapsed_at is not None or self.stopped_at is not None:
-            checkpoints = len(scorable(self.plan, self.published, self.collapsed_at))
-        scores = checkpoints * len(self.plan.evaluations)
-        if self.is_edited:
-            return 1, self.plan.edits if self.stopped_at is None else self.stopped_at, scores
-        return 0, max([self.running_edits, *self.published, 0]), scores
+__all__ = ["Board"]
 
 
 @dataclass
@@ -80,7 +30,7 @@ class Board:
 
     sweep: Sweep
     storage: Storage
-    tracked: dict[str, _Tracked] = field(default_factory=dict)
+    tracked: dict[str, Tracked] = field(default_factory=dict)
     recipes: deque[MomentsRecipe] = field(default_factory=deque)
     ready: WorkQueue[str] = field(default_factory=WorkQueue)
     # Trajectories that wait for second moments, by their key.
@@ -112,7 +62,7 @@ class Board:
         for base in plan.bases:
             self._offer(self._base_task(base), files)
         for place, found in enumerate(state.trajectories):
-            tracked = _Tracked(found.plan, place, set(found.published), found.collapsed_at)
+            tracked = Tracked(found.plan, place, set(found.published), found.collapsed_at)
             tracked.failed = found.error is not None and not found.is_edited
             tracked.stopped_at = None if found.stopped is None else int(found.stopped["edits"])
             tracked.trimmed = tracked.published - files.whole.get(found.plan.id, frozenset())
@@ -172,7 +122,7 @@ class Board:
     def published(self, trajectory_id: str, edits: Iterable[int], *, collapsed: bool = False) -> bool:
         """Note checkpoints that stand, and queue their scores; return whether any was new."""
         tracked = self.tracked[trajectory_id]
-        new = {count for count in edits if self._counts(tracked, count)} - tracked.published
+        new = {count for count in edits if tracked.counts(count)} - tracked.published
         tracked.published |= new
         if collapsed and tracked.published:
             tracked.collapsed_at = max(tracked.published)
@@ -187,7 +137,7 @@ class Board:
     def damaged(self, task: ScoreTask) -> None:
         """Note that a checkpoint is gone: its trajectory is to be run again from the one before."""
         tracked = self.tracked[str(task.subject_id)]
-        if not self._counts(tracked, task.edits):
+        if not tracked.counts(task.edits):
             return
         tracked.published.discard(task.edits)
         tracked.trimmed.discard(task.edits)
@@ -217,7 +167,7 @@ class Board:
         """Note that a row file stands."""
         if task.subject_id is not None:
             tracked = self.tracked[task.subject_id]
-            if not self._counts(tracked, task.edits):
+            if not tracked.counts(task.edits):
                 return
             tracked.scored[task.edits] += 1
         self.totals.scores_done += 1
@@ -255,10 +205,6 @@ class Board:
         tracked.scored = Counter({at: count for at, count in tracked.scored.items() if at <= edits})
         self._recount(tracked)
 
-    @staticmethod
-    def _counts(tracked: _Tracked, edits: int) -> bool:
-        return tracked.stopped_at is None or edits <= tracked.stopped_at
-
     def task_failed(self, task: Task) -> None:
         """Note that building moments or scoring has failed for good; what waits for those moments fails with them."""
         self.totals.failures += 1
@@ -276,7 +222,7 @@ class Board:
         """Return how far the sweep is."""
         return replace(self.totals)
 
-    def _recount(self, tracked: _Tracked) -> None:
+    def _recount(self, tracked: Tracked) -> None:
         """Bring the totals up to date with one trajectory."""
         before, now = tracked.counted, tracked.share()
         self.totals.trajectories_done += now[0] - before[0]
@@ -284,7 +230,7 @@ class Board:
         self.totals.scores += now[2] - before[2]
         tracked.counted = now
 
-    def _queue(self, tracked: _Tracked) -> None:
+    def _queue(self, tracked: Tracked) -> None:
         """Put a trajectory in line, at its place in the plan; or aside, until its second moments are there."""
         tracked.queued = True
         key = tracked.plan.moments
@@ -293,7 +239,7 @@ class Board:
         else:
             self.held[key].append(tracked.plan.id)
 
-    def _set_running(self, tracked: _Tracked, *, running: bool) -> None:
+    def _set_running(self, tracked: Tracked, *, running: bool) -> None:
         self.running_now += running - tracked.running
         tracked.running, tracked.running_edits = running, 0
 
@@ -306,7 +252,7 @@ class Board:
         elif task_error_path(task.name) not in files.errors:
             self.scores.put(task, task.spec.model_digest)
 
-    def _score_tasks(self, tracked: _Tracked) -> Iterator[ScoreTask]:
+    def _score_tasks(self, tracked: Tracked) -> Iterator[ScoreTask]:
         plan = tracked.plan
         for edits in sorted(scorable(plan, tracked.published, tracked.collapsed_at)):
             for evaluation in plan.evaluations:
@@ -326,7 +272,7 @@ class Board:
 
     def _take_score(self, model: str | None) -> ScoreTask | None:
         while (task := self.scores.take(model)) is not None:
-            if task.subject_id is None or self._counts(self.tracked[task.subject_id], task.edits):
+            if task.subject_id is None or self.tracked[task.subject_id].counts(task.edits):
                 return task
         return None
 

@@ -6,20 +6,19 @@ it anywhere and start it again.
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from sphere_core.storage import Storage
 from sphere_core.storage_faults import StorageError
-from workflows.board import Board, Counts
+from workflows.after_scores import judge, trim_scored
+from workflows.blame import Blame
+from workflows.board import Board
 from workflows.executor import Event, Executor, ExecutorError, Finished, Leaving, Lost, Ready, Role, Worker
-from workflows.keeping import trim
 from workflows.pace import Pace
 from workflows.replica import record_failure
 from workflows.state import derive_state
-from workflows.stopping import discard_beyond, record_verdict
 from workflows.tasks import (
     Damaged,
     Done,
@@ -35,15 +34,10 @@ from workflows.tasks import (
     Task,
     TrajectoryTask,
 )
+from workflows.view import Display, View
 
-__all__ = ["Display", "Driver", "SweepResult", "View"]
+__all__ = ["Driver", "SweepResult"]
 
-# How often a task may lose its worker, with nothing new published in between, before it counts as its fault.
-MAX_LOSSES = 3
-# How often a task may run out of memory: once may be a neighbour's fault.
-MAX_EXHAUSTED = 2
-# How many workers may die in a row before their first task.
-MAX_STILLBORN = 5
 _TICK_SECONDS = 0.5
 # How often workers are asked what they do.
 _ASK_SECONDS = 0.5
@@ -51,25 +45,6 @@ _ASK_SECONDS = 0.5
 _GROW_SECONDS = 0.5
 _STOP_SECONDS = 120.0
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class View:
-    """What there is to show: counts, what is going on, the rate, the time left, what each worker does."""
-
-    counts: Counts
-    stage: str
-    edits_per_second: float
-    seconds_left: float | None
-    doing: dict[Worker, ReplicaProgress]
-
-
-class Display(Protocol):
-    """Shows how far a sweep is."""
-
-    def update(self, view: View) -> None:
-        """Show it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -108,12 +83,10 @@ class Driver:
         self._model_of: dict[Worker, str] = {}
         self._pace = Pace()
         self._leaving: set[Worker] = set()
-        self._losses: Counter[str] = Counter()
-        self._exhausted: Counter[str] = Counter()
+        self._blame = Blame()
         self._storage_fault: str | None = None
         self._asked = -_ASK_SECONDS
         self._grew = -_GROW_SECONDS
-        self._stillborn = 0
         self._superseded: list[dict[str, Any]] = []
 
     def run(self) -> SweepResult:
@@ -125,7 +98,7 @@ class Driver:
         try:
             # A driver that was killed may have left scores without a verdict.
             for trajectory_id in self._board.tracked if self._board.sweep.plan.watchdog is not None else ():
-                self._judge(trajectory_id)
+                judge(self._board, self._storage, trajectory_id)
             while self._storage_fault is None:
                 self._guard()
                 self._board.give_up_blocked()
@@ -194,7 +167,7 @@ class Driver:
             match event:
                 case Ready(worker):
                     self._starting.discard(worker)
-                    self._stillborn = 0
+                    self._blame.born()
                     self._idle.append(worker)
                 case Finished(worker, task, outcome):
                     self._busy.pop(worker, None)
@@ -237,7 +210,7 @@ class Driver:
         trajectory_id = progress.task.removeprefix("trajectory-")
         self._board.running(trajectory_id, progress.edits)
         if self._board.published(trajectory_id, progress.published):
-            self._losses[progress.task] = 0
+            self._blame.published(progress.task)
 
     def _settle(self, task: Task, outcome: Outcome) -> None:
         if isinstance(outcome, Damaged):
@@ -255,8 +228,8 @@ class Driver:
         elif isinstance(task, ScoreTask):
             self._board.scored(task)
             if task.subject_id is not None:
-                self._judge(task.subject_id)
-                self._trim(task.subject_id)
+                judge(self._board, self._storage, task.subject_id)
+                trim_scored(self._board, self._storage, task.subject_id)
         if isinstance(outcome, Failed):
             _LOGGER.error("%s failed: %s: %s", task.name, outcome.error, outcome.message)
 
@@ -269,38 +242,19 @@ class Driver:
             self._board.put_back(task)
             return
         self._board.ended(task.plan.id, failed=isinstance(outcome, Failed))
-        self._judge(task.plan.id)
-        self._trim(task.plan.id)
+        judge(self._board, self._storage, task.plan.id)
+        trim_scored(self._board, self._storage, task.plan.id)
         if isinstance(outcome, Superseded) and self._board.tracked[task.plan.id].stopped_at is None:
             self._note_superseded(task, outcome)
 
-    def _judge(self, trajectory_id: str) -> None:
-        """Stop a trajectory whose scores pass the watchdog's limits, and clear away what lies beyond."""
-        tracked, limits = self._board.tracked[trajectory_id], self._board.sweep.plan.watchdog
-        if limits is None:
-            return
-        if tracked.stopped_at is None:
-            found = self._board.verdict(trajectory_id, limits)
-            if found is None:
-                return
-            _LOGGER.warning("trajectory %s %s", trajectory_id, found.reason)
-            record_verdict(self._storage, tracked.plan, limits, found)
-            self._board.stop(trajectory_id, found.edits)
-        if not tracked.running and tracked.stopped_at is not None:
-            discard_beyond(self._storage, tracked.plan, tracked.stopped_at)
-
-    def _trim(self, trajectory_id: str) -> None:
-        for edits in self._board.to_trim(trajectory_id):
-            trim(self._storage, trajectory_id, edits)
-
     def _remake(self, task: Task, outcome: Damaged) -> None:
         """Have a damaged checkpoint made again, unless that keeps happening."""
-        self._losses[task.name] += 1
         _LOGGER.warning("%s: damaged checkpoint, to be made again: %s", task.name, outcome.reason.splitlines()[0])
-        if isinstance(task, ScoreTask) and self._losses[task.name] < MAX_LOSSES:
+        failed = self._blame.damaged(task.name, outcome.reason)
+        if failed is None and isinstance(task, ScoreTask):
             self._board.damaged(task)
             return
-        self._fail(task, Failed("DamagedCheckpoint", f"damaged {MAX_LOSSES} times: {outcome.reason}", ""))
+        self._fail(task, failed or Failed("DamagedCheckpoint", outcome.reason, ""))
 
     def _note_superseded(self, task: TrajectoryTask, outcome: Superseded) -> None:
         message = f"taken over by {outcome.by}: another run works on this sweep"
@@ -336,32 +290,31 @@ class Driver:
         self._forget(lost.worker)
         if lost.task is None:
             _LOGGER.warning("worker %d ended without a task: %s", lost.worker.number, lost.reason)
-            self._stillborn += unborn
-            if self._stillborn >= MAX_STILLBORN:
-                raise ExecutorError(
-                    f"{self._stillborn} workers in a row could not start; the last one: {lost.reason}",
-                    "see the workers' logs in Ray's session folder; `sphere run SWEEP --local` tries it here",
-                )
+            self._note_unborn(unborn, lost.reason)
             return
         _LOGGER.warning("worker %d was lost with %s: %s", lost.worker.number, lost.task.name, lost.reason)
         if lost.out_of_memory:
             self._run_out(lost.task, lost.reason)
-            return
-        self._losses[lost.task.name] += not lost.blameless
-        if self._losses[lost.task.name] < MAX_LOSSES:
-            self._board.put_back(lost.task)
-            return
-        message = f"its worker was lost {MAX_LOSSES} times with nothing new published in between; last: {lost.reason}"
-        self._fail(lost.task, Failed("WorkerLost", message, ""))
+        else:
+            self._try_again(lost.task, self._blame.lost(lost.task.name, lost.reason, blameless=lost.blameless))
+
+    def _note_unborn(self, unborn: bool, reason: str) -> None:
+        several = self._blame.stillborn() if unborn else None
+        if several is not None:
+            raise ExecutorError(
+                f"{several} workers in a row could not start; the last one: {reason}",
+                "see the workers' logs in Ray's session folder; `sphere run SWEEP --local` tries it here",
+            )
 
     def _run_out(self, task: Task, reason: str) -> None:
-        """Try a task that ran out of memory once more, in a new process; then it has failed."""
-        self._exhausted[task.name] += 1
-        if self._exhausted[task.name] < MAX_EXHAUSTED:
-            _LOGGER.warning("%s ran out of memory, to be tried in a new process: %s", task.name, reason)
+        _LOGGER.warning("%s ran out of memory: %s", task.name, reason)
+        self._try_again(task, self._blame.exhausted(task.name, reason))
+
+    def _try_again(self, task: Task, failed: Failed | None) -> None:
+        if failed is None:
             self._board.put_back(task)
-            return
-        self._fail(task, Failed("OutOfMemory", f"ran out of memory {MAX_EXHAUSTED} times; the last: {reason}", ""))
+        else:
+            self._fail(task, failed)
 
     def _fail(self, task: Task, failed: Failed) -> None:
         record_failure(self._storage, task, failed)

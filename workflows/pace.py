@@ -3,9 +3,9 @@
 import time
 from collections import defaultdict
 
-from workflows.board import Counts
 from workflows.executor import Worker
 from workflows.tasks import MomentsTask, ScoreTask, Task
+from workflows.tracked import Counts
 
 __all__ = ["Pace"]
 

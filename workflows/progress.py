@@ -11,10 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from workflows.driver import View
 from workflows.durations import duration
 from workflows.executor import Worker
 from workflows.tasks import ReplicaProgress
+from workflows.view import View
 
 __all__ = ["SweepDisplay"]
 

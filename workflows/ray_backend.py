@@ -6,25 +6,21 @@ it reads its authentication mode once, at import, and that must be prepared firs
 
 import logging
 import math
-import os
-import signal
-import sys
 import time
-import traceback
 from types import TracebackType
 from typing import Any, Self
 
 from sphere_core.errors import InputError
 from sphere_core.models.loading import SPLIT
 from workflows.executor import Event, Finished, Leaving, Lost, Ready, Role, Worker
-from workflows.placement import Need, Node, room, why_none
-from workflows.process_faults import BrokenReplicaError
 from workflows.ray_environment import prepare_client_environment, prepare_cluster_environment
 from workflows.ray_head import Head
+from workflows.ray_nodes import RayNodes
+from workflows.ray_replica import replica_actor
 from workflows.ray_scratch import RayScratch
 from workflows.replica import ModelReplica
-from workflows.spec import Resources, WorkerResources
-from workflows.tasks import Outcome, ReplicaProgress, Task
+from workflows.spec import Resources
+from workflows.tasks import ReplicaProgress, Task
 
 __all__ = ["RayExecutor"]
 
@@ -33,8 +29,6 @@ _OBJECT_STORE_BYTES = 100 << 20
 # How often the nodes are looked at for notices, and how often it is said again that none can hold a replica.
 _LOOK_SECONDS = 2.0
 _REPEAT_SECONDS = 300.0
-# Of a replica that ends itself: EX_SOFTWARE.
-_BROKEN_EXIT_CODE = 70
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -74,7 +68,8 @@ class RayExecutor:
         self._looked = self._complained = -math.inf
         self._head: Head | None = None
         self._started = 0
-        self._replica_class = _replica_class(ray, replica)
+        self._nodes = RayNodes(ray, resources)
+        self._replica_class = replica_actor(ray, replica)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is not None:
             ray.init(address=address, **quiet)
@@ -89,11 +84,14 @@ class RayExecutor:
                 _temp_dir=str(self._scratch.path),
                 **quiet,
             )
-            try:
-                self._require_room()
-            except InputError:
+            if not self._fit("replica"):
+                why = self._nodes.why_no_replica()
                 self.close()
-                raise
+                raise InputError(
+                    why,
+                    where="sweep file, key resources.replica",
+                    remedy="ask for less, or give the --address of a cluster that has more",
+                )
         self._head = Head(ray.get_runtime_context().gcs_address)
 
     def __enter__(self) -> Self:
@@ -120,8 +118,7 @@ class RayExecutor:
 
     def start(self, role: Role) -> Worker:
         """Start an actor; it is ready when it has imported what it needs."""
-        wish = self._wish(role)
-        need = self._need(role).amounts
+        wish, need = self._nodes.wish(role), self._nodes.need(role).amounts
         self._started += 1
         worker = Worker(self._started, role)
         options: dict[str, Any] = {
@@ -231,102 +228,18 @@ class RayExecutor:
         if now - self._looked < _LOOK_SECONDS:
             return []
         self._looked = now
-        draining = self._draining()
+        draining = self._nodes.draining()
         leaving = [worker for worker, node in self._node_of.items() if node in draining]
         new = [worker for worker in leaving if worker not in self._told_to_leave]
         self._told_to_leave.update(new)
         waits = any(task is None for _, task in self._pending.values())
         if waits and now - self._complained > _REPEAT_SECONDS and self._fit("replica") == 0:
             self._complained = now
-            _LOGGER.warning("waiting: %s", why_none(self._nodes(), self._need("replica")))
+            _LOGGER.warning("waiting: %s", self._nodes.why_no_replica())
         return [Leaving(worker) for worker in new]
 
-    def _draining(self) -> set[str]:
-        """Return the nodes with notice; Ray has no public way to ask, and none is a safe answer."""
-        try:
-            return set(self._ray._private.state.state.get_draining_nodes())
-        except (AttributeError, self._ray.exceptions.RayError):
-            return set()
-
-    def _nodes(self) -> list[Node]:
-        """Return the nodes alive that have no notice to leave."""
-        draining = self._draining()
-        return [
-            Node(node["NodeManagerAddress"], node["Resources"], node["Labels"])
-            for node in self._ray.nodes()
-            if node["Alive"] and node["NodeID"] not in draining
-        ]
-
     def _fit(self, role: Role) -> int:
-        """Return how many workers of a role the nodes can hold in all.
-
-        Replicas leave room for the dedicated evaluators, unless not even one replica would fit then. Evaluators take
-        what replicas have left.
-        """
-        nodes, replica, evaluator = self._nodes(), self._need("replica"), self._need("evaluator")
-        if role == "evaluator":
-            replicas = sum(worker.role == "replica" for worker in self._actors)
-            return room(nodes, evaluator, beside=replica, count=replicas)
-        beside = room(nodes, replica, beside=evaluator, count=self._resources.evaluator.replicas)
-        return beside or min(1, room(nodes, replica, beside=evaluator, count=0))
-
-    def _require_room(self) -> None:
-        if self._fit("replica") == 0:
-            raise InputError(
-                why_none(self._nodes(), self._need("replica")),
-                where="sweep file, key resources.replica",
-                remedy="ask for less, or give the --address of a cluster that has more",
-            )
-
-    def _wish(self, role: Role) -> WorkerResources:
-        return self._resources.evaluator if role == "evaluator" else self._resources.replica
-
-    def _need(self, role: Role) -> Need:
-        wish = self._wish(role)
-        gpus = wish.num_gpus
-        if gpus == "auto":
-            gpus = 1.0 if self._ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
-        return Need({"CPU": float(wish.num_cpus), "GPU": float(gpus)}, dict(wish.labels))
-
-
-def _replica_class(ray: Any, kind: type[ModelReplica]) -> Any:
-    """Return the actor class: the replica, its control verbs answering while a long `run` goes on."""
-
-    class Replica(kind):  # type: ignore[valid-type, misc]
-        def __init__(self, root: str, *, threads: int, device: str) -> None:
-            super().__init__(root, threads=threads, device=device)
-            # Whoever ends this process politely gets a checkpoint at the next batch.
-            signal.signal(signal.SIGTERM, lambda number, frame: self._leave())
-
-        def node(self) -> str:
-            """Return the node it lives on; answered once it has started."""
-            return str(ray.get_runtime_context().get_node_id())
-
-        def run(self, task: Task) -> Outcome:
-            try:
-                return kind.run(self, task)
-            except BrokenReplicaError:
-                # Nothing else frees a failed accelerator; the driver starts another process.
-                traceback.print_exc()
-                sys.stderr.flush()
-                os._exit(_BROKEN_EXIT_CODE)
-
-        def _leave(self) -> None:
-            if (kind.progress(self).task or "").startswith("trajectory-"):
-                kind.stop(self)
-            else:
-                # A score cannot be stopped half-way; it is done again elsewhere.
-                os._exit(128 + signal.SIGTERM)
-
-        @ray.method(concurrency_group="control")
-        def progress(self) -> ReplicaProgress:
-            return kind.progress(self)
-
-        @ray.method(concurrency_group="control")
-        def stop(self) -> None:
-            kind.stop(self)
-
-    return ray.remote(concurrency_groups={"control": 1})(Replica)
+        return self._nodes.fit(role, replicas=sum(worker.role == "replica" for worker in self._actors))
 
 
 def _gist(error: BaseException) -> str:

@@ -1,0 +1,56 @@
+"""A model replica as a Ray actor: `progress` and `stop` answer while a long `run` goes on, SIGTERM publishes first."""
+
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+from workflows.process_faults import BrokenReplicaError
+from workflows.replica import ModelReplica
+from workflows.tasks import Outcome, ReplicaProgress, Task
+
+__all__ = ["replica_actor"]
+
+# Of a replica that ends itself: EX_SOFTWARE.
+_BROKEN_EXIT_CODE = 70
+
+
+def replica_actor(ray: Any, kind: type[ModelReplica]) -> Any:
+    """Return the actor class of a kind of replica. `ray` is the imported module: only the backend imports it."""
+
+    class Replica(kind):  # type: ignore[valid-type, misc]
+        def __init__(self, root: str, *, threads: int, device: str) -> None:
+            super().__init__(root, threads=threads, device=device)
+            # Whoever ends this process politely gets a checkpoint at the next batch.
+            signal.signal(signal.SIGTERM, lambda number, frame: self._leave())
+
+        def node(self) -> str:
+            """Return the node it lives on; answered once it has started."""
+            return str(ray.get_runtime_context().get_node_id())
+
+        def run(self, task: Task) -> Outcome:
+            try:
+                return kind.run(self, task)
+            except BrokenReplicaError:
+                # Nothing else frees a failed accelerator; the driver starts another process.
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(_BROKEN_EXIT_CODE)
+
+        def _leave(self) -> None:
+            if (kind.progress(self).task or "").startswith("trajectory-"):
+                kind.stop(self)
+            else:
+                # A score cannot be stopped half-way; it is done again elsewhere.
+                os._exit(128 + signal.SIGTERM)
+
+        @ray.method(concurrency_group="control")
+        def progress(self) -> ReplicaProgress:
+            return kind.progress(self)
+
+        @ray.method(concurrency_group="control")
+        def stop(self) -> None:
+            kind.stop(self)
+
+    return ray.remote(concurrency_groups={"control": 1})(Replica)
