@@ -52,25 +52,30 @@ def comparison(
 
 
 def table(rows: Sequence[Row], *, title: str) -> Table:
-    """Return the rows as a table."""
+    """Return the rows as a table, without the columns in which no row has anything."""
+    columns = {
+        "what": [row.what for row in rows],
+        "setting": [row.setting for row in rows],
+        "published": [_seconds(row.published) for row in rows],
+        "ours": [_seconds(row.ours) for row in rows],
+        "measured": [f"{row.measured:.3g} {row.unit}".rstrip() for row in rows],
+        "must reach": [_required(row) for row in rows],
+        "difference": ["" if row.difference is None else f"{row.difference:.1e}" for row in rows],
+        "met": [{True: "yes", False: "NO", None: ""}[row.met] for row in rows],
+    }
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
     shown = Table(title=title, title_justify="left")
-    for name in ("what", "setting"):
-        shown.add_column(name, overflow="fold")
-    for name in ("published", "ours", "measured", "must reach", "difference", "met"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        sign = ">=" if row.unit == "x" else "<="
-        shown.add_row(
-            row.what,
-            row.setting,
-            _seconds(row.published),
-            _seconds(row.ours),
-            f"{row.measured:.3g} {row.unit}",
-            "" if row.required is None else f"{sign} {row.required:g} {row.unit}",
-            "" if row.difference is None else f"{row.difference:.1e}",
-            {True: "yes", False: "NO", None: ""}[row.met],
-        )
+    for name in columns:
+        text = name in ("what", "setting")
+        shown.add_column(name, justify="left" if text else "right", overflow="fold", no_wrap=not text)
+    for cells in zip(*columns.values(), strict=True):
+        shown.add_row(*cells)
     return shown
+
+
+def _required(row: Row) -> str:
+    sign = ">=" if row.unit == "x" else "<="
+    return "" if row.required is None else f"{sign} {row.required:g} {row.unit}".rstrip()
 
 
 def as_records(rows: Sequence[Row]) -> list[dict[str, object]]:

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 # Set before any test module imports ray, transformers or torch, which read these once.
 os.environ.update(
@@ -23,7 +24,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from local_runs import run
 from s3_server import s3_server
+from sweep_files import tiny, write_sweep
+
+from workflows.expand import Sweep, load_sweep
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,6 +45,27 @@ def bucket() -> Iterator[str]:
     """The URL of a bucket on a real S3-compatible server on loopback."""
     with s3_server() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep file of two short trajectories; modules that need another have a fixture of this name."""
+    return write_sweep(
+        tmp_path_factory.mktemp("spec"), tiny(seeds=[0], methods=["memit", "memit+rect"], evaluators={"geometry": {}})
+    )
+
+
+@pytest.fixture(scope="session")
+def sweep(sweep_file: Path) -> Sweep:
+    return load_sweep(sweep_file)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of that sweep after a run that nothing happened to; not to be written to."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    assert run(sweep, root).complete
+    return root
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

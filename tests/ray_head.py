@@ -9,11 +9,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ray_head"]
+__all__ = ["RayHead", "ray_head"]
 
 _SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class RayHead:
+    """A head that runs: the URL of its Jobs API, the address of its control service, the process of `ray start`."""
+
+    jobs: str
+    address: str
+    process: int
 
 
 def free_port() -> int:
@@ -24,15 +34,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def ray_head(*, cpus: int) -> Iterator[str]:
-    """Start a head of its own, with the token of the tests, and yield the address of its Jobs API once it answers."""
+def ray_head(*, cpus: int) -> Iterator[RayHead]:
+    """Start a head of its own, with the token of the tests, and yield it once its Jobs API answers."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
     with tempfile.TemporaryDirectory(prefix="rh", ignore_cleanup_errors=True) as folder:
-        port = free_port()
+        port, control = free_port(), free_port()
         options = {
             "--node-ip-address": "127.0.0.1",
-            "--port": free_port(),
+            "--port": control,
             "--ray-client-server-port": free_port(),
             "--dashboard-host": "127.0.0.1",
             "--dashboard-port": port,
@@ -47,7 +57,7 @@ def ray_head(*, cpus: int) -> Iterator[str]:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
             try:
                 _wait_for(port, process, log.name)
-                yield f"http://127.0.0.1:{port}"
+                yield RayHead(f"http://127.0.0.1:{port}", f"127.0.0.1:{control}", process.pid)
             finally:
                 # Asked to end, `ray start --block` ends what it has started.
                 process.send_signal(signal.SIGTERM)

@@ -8,7 +8,10 @@ from sphere_core.storage import Storage
 from workflows.replica import ModelReplica
 from workflows.tasks import ReplicaProgress
 
-__all__ = ["FailingOnce"]
+__all__ = ["MOST_GIGABYTES", "FailingOnce", "Hungry"]
+
+# What `Hungry` takes at most, should nobody stop it.
+MOST_GIGABYTES = 6
 
 
 class FailingOnce(ModelReplica):
@@ -23,3 +26,18 @@ class FailingOnce(ModelReplica):
             if self._marks.create_exclusive("failed-once", b""):
                 raise getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: unspecified launch failure")
             time.sleep(1.0)
+
+
+class Hungry(ModelReplica):
+    """Takes a gigabyte of memory after another in the third batch of a trajectory, until somebody stops it."""
+
+    def __init__(self, root: str, *, threads: int, device: str) -> None:
+        super().__init__(root, threads=threads, device=device, listener=self._hear)
+        self._eaten: list[bytes] = []
+
+    def _hear(self, progress: ReplicaProgress) -> None:
+        if (progress.task or "").startswith("trajectory-") and progress.edits == 6:
+            while len(self._eaten) < MOST_GIGABYTES:
+                self._eaten.append(b"x" * (1 << 30))
+                time.sleep(0.5)
+            time.sleep(20.0)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,42 @@ def test_a_trajectory_that_kills_its_workers_fails_and_the_others_finish(
     expected = {name: data for name, data in results_of(undisturbed).items() if victim.id not in name}
     assert results_of(tmp_path) == expected
     assert any(other.id in name for name in expected)
+
+
+def without_contact(events: list[Event]) -> list[Event]:
+    """What was lost is now lost because its machine is out of reach."""
+    return [replace(event, unreachable=True) if isinstance(event, Lost) else event for event in events]
+
+
+class OutOfReach(NeverEdits):
+    """Its workers are out of reach, one after the other, before they have begun with a given trajectory."""
+
+    def wait(self, seconds: float) -> list[Event]:
+        if self.lost == 2 * MAX_LOSSES:
+            self.trajectory_id = ""
+        return without_contact(super().wait(seconds))
+
+
+def test_machines_that_go_before_a_trajectory_has_begun_there_do_not_count_against_it(
+    sweep: Sweep, undisturbed: Path, tmp_path: Path
+) -> None:
+    executor = OutOfReach(str(tmp_path), sweep.plan.trajectories[0].id)
+    assert run(sweep, tmp_path, executor=executor).complete
+    assert executor.lost == 2 * MAX_LOSSES
+    assert results_of(tmp_path) == results_of(undisturbed)
+
+
+class OutOfReachInTheMiddle(LosesWorkers):
+    """Loses contact with workers after they have begun."""
+
+    def wait(self, seconds: float) -> list[Event]:
+        return without_contact(super().wait(seconds))
+
+
+def test_machines_that_go_with_a_trajectory_on_them_do_count(sweep: Sweep, tmp_path: Path) -> None:
+    executor = OutOfReachInTheMiddle(str(tmp_path), iter([False, *[True] * MAX_LOSSES]))
+    failures = run(sweep, tmp_path, executor=executor).failures
+    assert [failure["error"] for failure in failures] == ["WorkerLost"]
 
 
 def test_a_failing_trajectory_leaves_its_traceback_and_the_others_finish(tmp_path: Path) -> None:

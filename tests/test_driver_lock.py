@@ -1,4 +1,4 @@
-"""Two drivers on one root, and a head that is gone."""
+"""Two drivers on one root."""
 
 import json
 import os
@@ -14,9 +14,7 @@ import pytest
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from workflows.driver_lock import DriverLock
-from workflows.executor import ExecutorError
 from workflows.layout import DRIVER_LOCK, LOCKS, lock_path
-from workflows.ray_head import Head
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -86,14 +84,3 @@ def test_a_stolen_lock_stops_the_one_it_was_stolen_from(shared: Storage) -> None
                 held(first)
             time.sleep(0.2)
             second.require()
-
-
-def test_a_head_that_is_gone_is_noticed_and_one_that_comes_back_is_not_missed() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        Head(f"127.0.0.1:{port}").require()
-    gone = Head(f"127.0.0.1:{port}", patience_seconds=0.2)
-    with pytest.raises(ExecutorError, match="does not answer any more") as caught:
-        gone.require()
-    assert gone.is_lost
-    assert "same command" in caught.value.remedy

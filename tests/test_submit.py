@@ -129,7 +129,7 @@ def test_large_files_belong_on_shared_storage(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
     with ray_head(cpus=1) as started:
-        yield started
+        yield started.jobs
 
 
 @pytest.mark.ray

@@ -42,7 +42,11 @@ class Blame:
         self._exhausted[task] += 1
         if self._exhausted[task] < MAX_EXHAUSTED:
             return None
-        return Failed("OutOfMemory", f"ran out of memory {MAX_EXHAUSTED} times; the last: {reason}", "")
+        remedy = "give a replica more: fewer on a node, or a smaller batch; `sphere doctor` says how much it needs"
+        message = (
+            f"ran out of memory {MAX_EXHAUSTED} times with nothing new published in between; last: {reason}; {remedy}"
+        )
+        return Failed("OutOfMemory", message, "")
 
     def damaged(self, task: str, reason: str) -> Failed | None:
         """Note that the checkpoint a task was to score is damaged."""

@@ -7,7 +7,7 @@ it anywhere and start it again.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sphere_core.storage import Storage
@@ -16,6 +16,7 @@ from workflows.after_scores import judge, trim_scored
 from workflows.blame import Blame
 from workflows.board import Board
 from workflows.executor import Event, Executor, ExecutorError, Finished, Leaving, Lost, Ready, Role, Worker
+from workflows.lease import read_lease
 from workflows.pace import Pace
 from workflows.replica import record_failure
 from workflows.state import derive_state
@@ -216,7 +217,8 @@ class Driver:
         if isinstance(outcome, Damaged):
             self._remake(task, outcome)
         elif isinstance(outcome, OutOfMemory):
-            self._run_out(task, outcome.message)
+            _LOGGER.warning("%s ran out of memory: %s", task.name, outcome.message)
+            self._try_again(task, self._blame.exhausted(task.name, outcome.message))
         elif isinstance(outcome, StorageFailed):
             self._storage_fault = outcome.reason
         elif isinstance(task, TrajectoryTask):
@@ -294,9 +296,18 @@ class Driver:
             return
         _LOGGER.warning("worker %d was lost with %s: %s", lost.worker.number, lost.task.name, lost.reason)
         if lost.out_of_memory:
-            self._run_out(lost.task, lost.reason)
+            self._try_again(lost.task, self._blame.exhausted(lost.task.name, lost.reason))
         else:
-            self._try_again(lost.task, self._blame.lost(lost.task.name, lost.reason, blameless=lost.blameless))
+            blameless = lost.blameless or (lost.unreachable and not self._was_begun(lost.task))
+            self._try_again(lost.task, self._blame.lost(lost.task.name, lost.reason, blameless=blameless))
+
+    def _was_begun(self, task: Task) -> bool:
+        """Tell whether a worker began with a task, as far as files can tell: several may be gone at a time, and a task
+        that was handed from one to the next has cost none of them."""
+        if not isinstance(task, TrajectoryTask):
+            return True
+        standing = read_lease(self._storage, task.plan.id)
+        return standing is not None and standing.attempt >= task.attempt
 
     def _note_unborn(self, unborn: bool, reason: str) -> None:
         several = self._blame.stillborn() if unborn else None
@@ -306,10 +317,6 @@ class Driver:
                 "see the workers' logs in Ray's session folder; `sphere run SWEEP --local` tries it here",
             )
 
-    def _run_out(self, task: Task, reason: str) -> None:
-        _LOGGER.warning("%s ran out of memory: %s", task.name, reason)
-        self._try_again(task, self._blame.exhausted(task.name, reason))
-
     def _try_again(self, task: Task, failed: Failed | None) -> None:
         if failed is None:
             self._board.put_back(task)
@@ -317,6 +324,8 @@ class Driver:
             self._fail(task, failed)
 
     def _fail(self, task: Task, failed: Failed) -> None:
+        if isinstance(task, TrajectoryTask):
+            failed = replace(failed, edits=self._board.tracked[task.plan.id].running_edits or None)
         record_failure(self._storage, task, failed)
         self._settle(task, failed)
 

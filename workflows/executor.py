@@ -52,7 +52,8 @@ class Finished:
 class Lost:
     """A worker is gone, with the task it had, if any. Whatever it published stands.
 
-    `blameless`: it went with its machine, which says nothing about the task.
+    `blameless`: it went with its machine, which says nothing about the task. `unreachable`: there is no contact with
+    its machine; whether the task was begun is not known.
     """
 
     worker: Worker
@@ -60,6 +61,7 @@ class Lost:
     reason: str
     out_of_memory: bool = False
     blameless: bool = False
+    unreachable: bool = False
 
 
 @dataclass(frozen=True)

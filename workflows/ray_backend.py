@@ -6,16 +6,17 @@ it reads its authentication mode once, at import, and that must be prepared firs
 
 import logging
 import math
+import textwrap
 import time
 from types import TracebackType
 from typing import Any, Self
 
 from sphere_core.errors import InputError
 from sphere_core.models.loading import SPLIT
+from workflows.cluster_watch import ClusterWatch
 from workflows.executor import Event, Finished, Leaving, Lost, Ready, Role, Worker
 from workflows.ray_environment import prepare_client_environment, prepare_cluster_environment
-from workflows.ray_head import Head
-from workflows.ray_nodes import RayNodes
+from workflows.ray_nodes import RayNodes, look_at_cluster
 from workflows.ray_replica import replica_actor
 from workflows.ray_scratch import RayScratch
 from workflows.replica import ModelReplica
@@ -29,6 +30,8 @@ _OBJECT_STORE_BYTES = 100 << 20
 # How often the nodes are looked at for notices, and how often it is said again that none can hold a replica.
 _LOOK_SECONDS = 2.0
 _REPEAT_SECONDS = 300.0
+# Characters of a line of an error.
+_GIST = 240
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -66,33 +69,36 @@ class RayExecutor:
         self._node_of: dict[Worker, str] = {}
         self._told_to_leave: set[Worker] = set()
         self._looked = self._complained = -math.inf
-        self._head: Head | None = None
         self._started = 0
-        self._nodes = RayNodes(ray, resources)
         self._replica_class = replica_actor(ray, replica)
+        self._connect(address, num_cpus)
+        gcs = ray.get_runtime_context().gcs_address
+        self._watch = ClusterWatch(lambda: look_at_cluster(ray), gcs)
+        self._nodes = RayNodes(self._watch, resources)
+        if not self._attached and not self._fit("replica"):
+            why = self._nodes.why_no_replica()
+            self.close()
+            raise InputError(
+                why,
+                where="sweep file, key resources.replica",
+                remedy="ask for less, or give the --address of a cluster that has more",
+            )
+
+    def _connect(self, address: str | None, num_cpus: int | None) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is not None:
-            ray.init(address=address, **quiet)
-        else:
-            self._scratch = RayScratch()
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                dashboard_host="127.0.0.1",
-                object_store_memory=_OBJECT_STORE_BYTES,
-                _temp_dir=str(self._scratch.path),
-                **quiet,
-            )
-            if not self._fit("replica"):
-                why = self._nodes.why_no_replica()
-                self.close()
-                raise InputError(
-                    why,
-                    where="sweep file, key resources.replica",
-                    remedy="ask for less, or give the --address of a cluster that has more",
-                )
-        self._head = Head(ray.get_runtime_context().gcs_address)
+            self._ray.init(address=address, **quiet)
+            return
+        self._scratch = RayScratch()
+        self._ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            dashboard_host="127.0.0.1",
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _temp_dir=str(self._scratch.path),
+            **quiet,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -150,14 +156,12 @@ class RayExecutor:
 
         Raises ExecutorError where the head of the cluster has not answered for a while.
         """
-        if self._head is not None:
-            self._head.require()
         events = self._look()
         if not self._pending:
             return events
         self._ray.wait(list(self._pending), num_returns=1, timeout=0 if events else seconds)
         done, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
-        return [*events, *(self._outcome(reference) for reference in done)]
+        return [*events, *(event for reference in done for event in self._outcome(reference))]
 
     def progress(self) -> dict[Worker, ReplicaProgress]:
         """Ask the busy actors what they do, and return what those asked before have answered; waits for nobody."""
@@ -189,7 +193,8 @@ class RayExecutor:
 
     def close(self) -> None:
         """End all actors and, where Ray was started here, Ray; nothing where the head is gone and they with it."""
-        if not self._ray.is_initialized() or (self._head is not None and self._head.is_lost):
+        self._watch.close()
+        if not self._ray.is_initialized() or self._watch.is_lost:
             return
         for actor in self._actors.values():
             self._ray.kill(actor)
@@ -198,24 +203,36 @@ class RayExecutor:
         if self._scratch is not None:
             self._scratch.remove()
 
-    def _outcome(self, reference: Any) -> Event:
+    def _outcome(self, reference: Any) -> list[Event]:
         worker, task = self._pending.pop(reference)
         try:
             outcome = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            # An actor that is merely unreachable may still be writing; it is ended, and fenced by its lease.
-            self._forget(worker)
-            return Lost(
-                worker,
-                task,
-                f"{type(error).__name__}: {_gist(error)}",
-                out_of_memory=isinstance(error, self._ray.exceptions.OutOfMemoryError),
-                blameless=bool(getattr(error, "preempted", False)),
-            )
+            return self._loss(worker, task, error)
         if task is None:
             self._node_of[worker] = outcome
-            return Ready(worker)
-        return Finished(worker, task, outcome)
+            return [Ready(worker)]
+        return [Finished(worker, task, outcome)]
+
+    def _loss(self, worker: Worker, task: Task | None, error: Any) -> list[Event]:
+        """Let go of a worker whose call failed, and of those that idle on a node out of reach: they would fail next."""
+        errors = self._ray.exceptions
+        lost = Lost(
+            worker,
+            task,
+            f"{type(error).__name__}: {_gist(error)}",
+            out_of_memory=isinstance(error, errors.OutOfMemoryError),
+            blameless=bool(getattr(error, "preempted", False)),
+            unreachable=isinstance(error, errors.ActorUnavailableError),
+        )
+        beside: list[Worker] = []
+        if lost.unreachable:
+            node, busy = self._node_of.get(worker), {one for one, _ in self._pending.values()}
+            beside = [one for one, where in self._node_of.items() if where == node and one not in {worker, *busy}]
+        # What is merely unreachable may still be writing; it is ended, and fenced by its lease.
+        for one in (worker, *beside):
+            self._forget(one)
+        return [lost, *(Lost(one, None, "its node is out of reach") for one in beside)]
 
     def _forget(self, worker: Worker) -> None:
         self._ray.kill(self._actors.pop(worker))
@@ -224,12 +241,12 @@ class RayExecutor:
 
     def _look(self) -> list[Event]:
         """Return the workers on nodes with notice to leave, each once; say so where no node can hold a replica."""
+        nodes_leaving = self._watch.latest().leaving
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
             return []
         self._looked = now
-        draining = self._nodes.draining()
-        leaving = [worker for worker, node in self._node_of.items() if node in draining]
+        leaving = [worker for worker, node in self._node_of.items() if node in nodes_leaving]
         new = [worker for worker in leaving if worker not in self._told_to_leave]
         self._told_to_leave.update(new)
         waits = any(task is None for _, task in self._pending.values())
@@ -243,6 +260,7 @@ class RayExecutor:
 
 
 def _gist(error: BaseException) -> str:
-    """Return the first line of an error, and the last where a traceback lies between them."""
+    """Return the first line of an error, and the last where a traceback lies between them, each cut to a length."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ... ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))
+    ends = dict.fromkeys([*lines[:1], *lines[-1:]])
+    return " ... ".join(textwrap.shorten(line, _GIST, placeholder=" ...") for line in ends)

@@ -1,19 +1,43 @@
-"""What the nodes of a Ray cluster can hold, and which of them have notice to leave."""
+"""How many workers the nodes of a Ray cluster can hold."""
 
 from typing import Any
 
+from workflows.cluster_watch import ClusterWatch, Snapshot
 from workflows.executor import Role
 from workflows.placement import Need, Node, room, why_none
 from workflows.spec import Resources, WorkerResources
 
-__all__ = ["RayNodes"]
+__all__ = ["RayNodes", "look_at_cluster"]
+
+
+def look_at_cluster(ray: Any) -> Snapshot:
+    """Ask the head about the nodes. `ray` is the imported module, connected. Where the head is gone this hangs."""
+    leaving = _draining(ray)
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return Snapshot(
+        nodes=tuple(
+            Node(node["NodeManagerAddress"], node["Resources"], node["Labels"])
+            for node in alive
+            if node["NodeID"] not in leaving
+        ),
+        leaving=leaving,
+        gpus=sum(node["Resources"].get("GPU", 0.0) for node in alive),
+    )
+
+
+def _draining(ray: Any) -> frozenset[str]:
+    """Return the nodes with notice; Ray has no public way to ask, and none is a safe answer."""
+    try:
+        return frozenset(ray._private.state.state.get_draining_nodes())
+    except AttributeError:
+        return frozenset()
 
 
 class RayNodes:
-    """The nodes alive, for workers with the resources of a sweep. `ray` is the imported module, connected."""
+    """The nodes that stay, as they were seen last, for workers with the resources of a sweep."""
 
-    def __init__(self, ray: Any, resources: Resources) -> None:
-        self._ray = ray
+    def __init__(self, watch: ClusterWatch, resources: Resources) -> None:
+        self._watch = watch
         self._resources = resources
 
     def wish(self, role: Role) -> WorkerResources:
@@ -25,7 +49,7 @@ class RayNodes:
         wish = self.wish(role)
         gpus = wish.num_gpus
         if gpus == "auto":
-            gpus = 1.0 if self._ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+            gpus = 1.0 if self._watch.latest().gpus >= 1 else 0.0
         return Need({"CPU": float(wish.num_cpus), "GPU": float(gpus)}, dict(wish.labels))
 
     def fit(self, role: Role, *, replicas: int) -> int:
@@ -34,7 +58,7 @@ class RayNodes:
         Replicas leave room for the dedicated evaluators, unless not even one replica would fit then. Evaluators take
         what `replicas` replicas have left.
         """
-        nodes, replica, evaluator = self._staying(), self.need("replica"), self.need("evaluator")
+        nodes, replica, evaluator = self._watch.latest().nodes, self.need("replica"), self.need("evaluator")
         if role == "evaluator":
             return room(nodes, evaluator, beside=replica, count=replicas)
         beside = room(nodes, replica, beside=evaluator, count=self._resources.evaluator.replicas)
@@ -42,20 +66,4 @@ class RayNodes:
 
     def why_no_replica(self) -> str:
         """Say what a replica needs and what each node has."""
-        return why_none(self._staying(), self.need("replica"))
-
-    def draining(self) -> set[str]:
-        """Return the nodes with notice; Ray has no public way to ask, and none is a safe answer."""
-        try:
-            return set(self._ray._private.state.state.get_draining_nodes())
-        except (AttributeError, self._ray.exceptions.RayError):
-            return set()
-
-    def _staying(self) -> list[Node]:
-        """Return the nodes alive that have no notice to leave."""
-        draining = self.draining()
-        return [
-            Node(node["NodeManagerAddress"], node["Resources"], node["Labels"])
-            for node in self._ray.nodes()
-            if node["Alive"] and node["NodeID"] not in draining
-        ]
+        return why_none(self._watch.latest().nodes, self.need("replica"))

@@ -1,0 +1,82 @@
+"""Whether the head of a cluster still answers, and what it last said of the nodes. Knows nothing of Ray.
+
+A question to a head that is gone does not come back: Ray ends the asking process after a minute, in the middle of
+whatever it does. So a thread of its own does all the asking, and who wants to know reads what it has brought; to end
+with a word about what to do, one has to be sooner than Ray.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from workflows.executor import ExecutorError
+from workflows.placement import Node
+
+__all__ = ["PATIENCE_SECONDS", "ClusterWatch", "Snapshot"]
+
+PATIENCE_SECONDS = 30.0
+_ASK_SECONDS = 1.0
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a cluster looked like: the nodes alive that stay, the ids of those with notice to leave, GPUs in all."""
+
+    nodes: tuple[Node, ...]
+    leaving: frozenset[str]
+    gpus: float
+
+
+class ClusterWatch:
+    """Looks at a cluster again and again, in a thread, from the first look in the constructor to `close`."""
+
+    def __init__(
+        self,
+        look: Callable[[], Snapshot],
+        address: str,
+        *,
+        every_seconds: float = _ASK_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        """`look` may hang or raise where the cluster is gone; `address` is what the cluster is called then."""
+        self._look = look
+        self._address = address
+        self._every_seconds = every_seconds
+        self._patience_seconds = patience_seconds
+        self._latest = look()
+        self._at = time.monotonic()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="cluster-watch", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the head has not answered for too long."""
+        return time.monotonic() - self._at > self._patience_seconds
+
+    def latest(self) -> Snapshot:
+        """Return what was seen last; raises ExecutorError where that is too long ago."""
+        if self.is_lost:
+            raise ExecutorError(
+                f"the head of the Ray cluster at {self._address} does not answer any more",
+                "start the cluster again and give the same command: it goes on from the last checkpoints",
+            )
+        return self._latest
+
+    def close(self) -> None:
+        """Stop looking; a look that hangs is left to itself."""
+        self._closed.set()
+        if not self.is_lost:
+            self._thread.join(self._patience_seconds)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(self._every_seconds):
+            try:
+                self._latest = self._look()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is no answer; in the end it is a lost head
+                _LOGGER.warning("the head of the cluster cannot be asked: %s: %s", type(error).__name__, error)
+            else:
+                self._at = time.monotonic()
