@@ -11,12 +11,12 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	>/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help quickstart test check benchmark fmt
+.PHONY: help quickstart test test-long check benchmark fmt
 
 help: ## Show this list
 	@echo 'Usage: make TARGET'
 	@echo
-	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Start with: make quickstart'
 
@@ -25,6 +25,9 @@ quickstart: $(STAMP) ## Set up .venv and run the example sweep on the embedded m
 
 test: $(STAMP) ## Set up .venv and run the whole test suite, without network
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-long: $(STAMP) ## The tests that take minutes or several nodes: kills, lost nodes, cut links (some need root)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m long
 
 check: $(STAMP) ## Lint, formatting and types
 	$(BIN)/ruff check $(SOURCES)

@@ -72,8 +72,10 @@ class Soak:
 
 
 def growth(values: Sequence[float]) -> float:
-    """Return by how much the median of the last quarter of a series is above that of the second."""
-    quarter = max(1, len(values) // 4)
+    """Return by how much the median of the last quarter of a series is above that of the second; of four values on."""
+    quarter = len(values) // 4
+    if not quarter:
+        raise ValueError("growth takes at least four values")
     return statistics.median(values[-quarter:]) - statistics.median(values[quarter : 2 * quarter])
 
 

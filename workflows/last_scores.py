@@ -27,7 +27,10 @@ class LastScore:
         """Return the value as a table shows it."""
         if self.value is None:
             return "collapsed" if self.collapsed else "–"
-        return f"{self.value:.3f}" if abs(self.value) < 1000 else f"{self.value:.1e}"
+        if abs(self.value) >= 1000:
+            return f"{self.value:.1e}"
+        # A drift is small: its first digits matter.
+        return f"{self.value:.3f}" if self.value == 0 or abs(self.value) >= 0.1 else f"{self.value:.3g}"
 
 
 class LastScores:
