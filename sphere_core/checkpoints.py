@@ -3,7 +3,9 @@
 A checkpoint is a folder named by its edit count: `weights.safetensors` (each edited weight under the model's
 own parameter name and in stored orientation, fp32), `state.safetensors` (what the editor and its regularizers
 carry), and `manifest.json`, written last, with the digest of both. A folder without a valid manifest
-is not a checkpoint. The bytes depend on the trajectory alone, never on the attempt or the machine.
+is not a checkpoint. The bytes depend on the trajectory alone, never on the attempt or the machine. There is no state
+of a random generator among them: numbers are drawn before the first edit only (the order of the stream, the templates),
+from the trajectory's seed, and what came of that is kept.
 """
 
 import hashlib

@@ -1,8 +1,10 @@
 """What every row of the method table must do, on both ways of storing a weight."""
 
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import CONTEXTS, requests, tiny_model
@@ -101,6 +103,12 @@ def likelihood(model: EditableModel, count: int) -> float:
         return -float(supervise(model, requests()[:count]).loss(model))
 
 
+def generators() -> tuple[object, ...]:
+    """The states of the process's random generators: torch's, Python's, NumPy's."""
+    drawn = np.random.get_state(legacy=False)["state"]  # noqa: NPY002 - the one a careless draw would use
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), drawn["key"].tobytes(), drawn["pos"]
+
+
 def same(mine: Any, theirs: Any) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
@@ -127,8 +135,12 @@ def test_edits_raise_the_new_target_and_touch_only_the_declared_sites(method: st
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", ROWS)
 def test_saved_and_loaded_in_the_middle_is_bit_equal(tmp_path: Path, family: str, method: str) -> None:
-    whole = run(method, tiny_model(family))
+    model = tiny_model(family)
+    before = generators()
+    whole = run(method, model)
     assert [checkpoint.edits for checkpoint in whole] == [2, 4, 5]
+    # Nothing has drawn a number: there is no state of a generator for a checkpoint to carry.
+    assert generators() == before
     write_checkpoint(whole[0], Storage(tmp_path))
     resumed = run(method, tiny_model(family), resume=read_checkpoint(Storage(tmp_path), 2))
     assert same(resumed[-1].weights, whole[-1].weights)
