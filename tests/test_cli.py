@@ -1,6 +1,7 @@
 """The command line: help that teaches, errors that fit a screen, and `sphere edit`."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,8 @@ def test_every_command_has_help_with_examples(
     if name not in ("moments", "factworld"):
         assert "Example" in text
         assert f"sphere {name}" in text
+    named = re.findall(r"examples/\w+\.yaml", text)
+    assert [path for path in named if not (REPOSITORY / path).is_file()] == []
 
 
 def test_published_numbers_stand_beside_ours(
