@@ -34,11 +34,12 @@ def run(
     *,
     executor: LocalExecutor | None = None,
     on_progress: Callable[[ReplicaProgress], None] = lambda _: None,
+    evaluators: int = 0,
 ) -> SweepResult:
     """Work through a sweep in this process."""
     storage = Storage(root)
     worker = executor or LocalExecutor(str(root), threads=1, device="cpu")
-    driver = Driver(Board.from_files(sweep, storage), worker, storage, Quiet(), evaluators=0)
+    driver = Driver(Board.from_files(sweep, storage), worker, storage, Quiet(), evaluators=evaluators)
 
     def listen(progress: ReplicaProgress) -> None:
         driver.listen(progress)

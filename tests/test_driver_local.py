@@ -1,8 +1,7 @@
 """The driver and the replica in one process: the same work as on a cluster, without Ray."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from sphere_core.checkpoints import read_checkpoint
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from sphere_core.trajectory import TrajectorySpec
-from workflows.blame import MAX_LOSSES
 from workflows.board import Board
 from workflows.driver import SweepResult
-from workflows.executor import Event, Finished, LocalExecutor, Lost
+from workflows.executor import LocalExecutor
 from workflows.expand import Sweep, load_sweep
 from workflows.layout import checkpoints_folder
 from workflows.lease import Lease, read_lease, take_lease
@@ -153,99 +151,6 @@ def test_an_interrupt_publishes_where_it_is_and_the_next_run_goes_on_from_there(
     assert not derive_state(Storage(tmp_path), sweep.plan).is_complete
     assert run(sweep, tmp_path).complete
     assert results_of(tmp_path) == results_of(undisturbed)
-
-
-class LosesWorkers(LocalExecutor):
-    """Loses its worker at the tasks given, after the work is half done, as a killed process would."""
-
-    def __init__(self, root: str, losses: Iterator[bool]) -> None:
-        super().__init__(root, threads=1, device="cpu")
-        self._losses = losses
-
-    def wait(self, seconds: float) -> list[Event]:
-        events: list[Event] = []
-        for event in super().wait(seconds):
-            if isinstance(event, Finished) and next(self._losses, False):
-                events.append(Lost(event.worker, event.task, "killed"))
-            else:
-                events.append(event)
-        return events
-
-
-def test_a_lost_worker_is_replaced_and_its_task_done_again(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
-    losses = iter([True, False, True, True, False, False, True])
-    assert run(sweep, tmp_path, executor=LosesWorkers(str(tmp_path), losses)).complete
-    assert results_of(tmp_path) == results_of(undisturbed)
-
-
-class NeverEdits(LocalExecutor):
-    """Loses its worker whenever a given trajectory starts, before it does anything."""
-
-    def __init__(self, root: str, trajectory_id: str) -> None:
-        super().__init__(root, threads=1, device="cpu")
-        self.trajectory_id = trajectory_id
-        self.lost = 0
-
-    def wait(self, seconds: float) -> list[Event]:
-        if self._assigned is not None:
-            worker, task = self._assigned
-            if isinstance(task, TrajectoryTask) and task.plan.id == self.trajectory_id:
-                self._assigned = None
-                self.lost += 1
-                return [Lost(worker, task, "out of memory")]
-        return super().wait(seconds)
-
-
-def test_a_trajectory_that_kills_its_workers_fails_and_the_others_finish(
-    sweep: Sweep, undisturbed: Path, tmp_path: Path
-) -> None:
-    victim, other = sweep.plan.trajectories
-    executor = NeverEdits(str(tmp_path), victim.id)
-    result = run(sweep, tmp_path, executor=executor)
-    assert executor.lost == MAX_LOSSES
-    assert not result.complete
-    assert [(failure["task"], failure["error"]) for failure in result.failures] == [
-        (f"trajectory-{victim.id}", "WorkerLost")
-    ]
-    expected = {name: data for name, data in results_of(undisturbed).items() if victim.id not in name}
-    assert results_of(tmp_path) == expected
-    assert any(other.id in name for name in expected)
-
-
-def without_contact(events: list[Event]) -> list[Event]:
-    """What was lost is now lost because its machine is out of reach."""
-    return [replace(event, unreachable=True) if isinstance(event, Lost) else event for event in events]
-
-
-class OutOfReach(NeverEdits):
-    """Its workers are out of reach, one after the other, before they have begun with a given trajectory."""
-
-    def wait(self, seconds: float) -> list[Event]:
-        if self.lost == 2 * MAX_LOSSES:
-            self.trajectory_id = ""
-        return without_contact(super().wait(seconds))
-
-
-def test_machines_that_go_before_a_trajectory_has_begun_there_do_not_count_against_it(
-    sweep: Sweep, undisturbed: Path, tmp_path: Path
-) -> None:
-    executor = OutOfReach(str(tmp_path), sweep.plan.trajectories[0].id)
-    assert run(sweep, tmp_path, executor=executor).complete
-    assert executor.lost == 2 * MAX_LOSSES
-    assert results_of(tmp_path) == results_of(undisturbed)
-
-
-class OutOfReachInTheMiddle(LosesWorkers):
-    """Loses contact with workers after they have begun."""
-
-    def wait(self, seconds: float) -> list[Event]:
-        return without_contact(super().wait(seconds))
-
-
-def test_machines_that_go_with_a_trajectory_on_them_do_count(sweep: Sweep, tmp_path: Path) -> None:
-    executor = OutOfReachInTheMiddle(str(tmp_path), iter([False, *[True] * MAX_LOSSES]))
-    failures = run(sweep, tmp_path, executor=executor).failures
-    assert [failure["error"] for failure in failures] == ["WorkerLost"]
 
 
 def test_a_failing_trajectory_leaves_its_traceback_and_the_others_finish(tmp_path: Path) -> None:

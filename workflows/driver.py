@@ -6,6 +6,7 @@ it anywhere and start it again.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -135,14 +136,17 @@ class Driver:
         if time.monotonic() - self._grew < _GROW_SECONDS:
             return
         self._grew = time.monotonic()
-        everybody = [*self._idle, *self._starting, *self._busy]
-        replicas = sum(worker.role == "replica" for worker in everybody)
-        needed = sum(self._board.waiting().values()) - len(self._idle) - len(self._starting)
-        for _ in range(min(self._executor.most("replica") - replicas, needed)):
+        everybody = Counter(worker.role for worker in (*self._idle, *self._starting, *self._busy))
+        free = Counter(worker.role for worker in (*self._idle, *self._starting))
+        waiting = self._board.waiting()
+        # Evaluators score and do nothing else: however many of them are free, a trajectory needs a replica.
+        scores = max(0, waiting["score"] - free["evaluator"])
+        needed = waiting["moments"] + waiting["trajectory"] + scores - free["replica"]
+        for _ in range(min(self._executor.most("replica") - everybody["replica"], needed)):
             self._starting.add(self._executor.start("replica"))
         if self._board.has_open_trajectories():
             wanted = min(self._evaluators, self._executor.most("evaluator"))
-            for _ in range(wanted - (len(everybody) - replicas)):
+            for _ in range(wanted - everybody["evaluator"]):
                 self._starting.add(self._executor.start("evaluator"))
 
     def _assign(self) -> None:

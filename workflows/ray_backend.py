@@ -158,6 +158,7 @@ class RayExecutor:
         """
         events = self._look()
         if not self._pending:
+            time.sleep(0 if events else seconds)
             return events
         self._ray.wait(list(self._pending), num_returns=1, timeout=0 if events else seconds)
         done, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
