@@ -213,6 +213,14 @@ def test_no_path_of_a_machine() -> None:
     assert {path: lines for path, lines in broken.items() if lines} == {}
 
 
+def test_docs_name_tests_that_exist() -> None:
+    named = {
+        name for path in (REPOSITORY / "docs").glob("*.md") for name in re.findall(r"`(test_\w+)`", path.read_text())
+    }
+    assert "test_survival" in named
+    assert sorted(name for name in named if not (REPOSITORY / "tests" / f"{name}.py").is_file()) == []
+
+
 @pytest.mark.parametrize(
     ("rule", "source"),
     [
