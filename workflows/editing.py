@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sphere_core.checkpoints import (
@@ -28,6 +28,7 @@ from workflows.layout import attempt_path, checkpoints_folder, moments_path, pro
 from workflows.lease import Lease, require_lease
 from workflows.null_spaces import with_null_spaces
 from workflows.plan import TrajectoryPlan
+from workflows.pulse import Pulse
 from workflows.tasks import Done, ReplicaProgress, Stopped, TrajectoryTask
 
 __all__ = ["TrajectoryRun", "moments_for", "moments_of", "resume_point"]
@@ -97,6 +98,7 @@ class TrajectoryRun:
     storage: Storage
     report: Callable[[ReplicaProgress], None]
     should_stop: Callable[[], bool]
+    _said: Mapping[str, object] = field(default_factory=dict)
 
     def run(
         self, model: EditableModel, requests: Sequence[EditRequest], moments: SecondMoments | None
@@ -129,20 +131,24 @@ class TrajectoryRun:
             resume=resume,
             before_batch=None if keeper is None else keeper.note,
         )
-        for checkpoint in chain:
-            collapsed, stopping = checkpoint.collapsed, self.should_stop()
-            if checkpoint.edits in plan.wanted or collapsed or stopping:
-                self._publish(checkpoint, checkpoints, clock, keeper)
-                self._drop_stops(checkpoint.edits, checkpoints)
-                published = sorted({*published, checkpoint.edits})
-            self._say(checkpoint.edits, clock, published)
-            if stopping and not collapsed and checkpoint.edits < plan.edits:
-                self._write_progress(checkpoint.edits, clock, "stopped")
-                return Stopped(tuple(published))
-            if set(plan.wanted) <= set(published):
-                break
-        last = max(published, default=0)
-        self._write_progress(last, clock, "collapsed" if collapsed else "edited")
+        stopped_at = None
+        # A batch on a large model may take longer than those who watch are patient.
+        with Pulse(self._say_again):
+            for checkpoint in chain:
+                collapsed, stopping = checkpoint.collapsed, self.should_stop()
+                if checkpoint.edits in plan.wanted or collapsed or stopping:
+                    self._publish(checkpoint, checkpoints, clock, keeper)
+                    self._drop_stops(checkpoint.edits, checkpoints)
+                    published = sorted({*published, checkpoint.edits})
+                self._say(checkpoint.edits, clock, published)
+                if stopping and not collapsed and checkpoint.edits < plan.edits:
+                    stopped_at = checkpoint.edits
+                if stopped_at is not None or set(plan.wanted) <= set(published):
+                    break
+        if stopped_at is not None:
+            self._write_progress(stopped_at, clock, "stopped")
+            return Stopped(tuple(published))
+        self._write_progress(max(published, default=0), clock, "collapsed" if collapsed else "edited")
         return Done(tuple(published), collapsed)
 
     def _publish(self, checkpoint: Checkpoint, checkpoints: Storage, clock: "_Clock", keeper: KeyKeeper | None) -> None:
@@ -191,9 +197,18 @@ class TrajectoryRun:
             "edits_per_second": round(clock.rate(edits), 3),
             "attempt": self.lease.attempt,
             "owner": self.lease.owner,
-            "at": time.time(),
         }
-        self.storage.write_bytes(progress_path(self.task.plan.id), json.dumps(record).encode())
+        self._said = record
+        self._put_progress(record)
+
+    def _say_again(self) -> None:
+        if self._said:
+            self._require_lease()
+            self._put_progress(self._said)
+
+    def _put_progress(self, record: Mapping[str, object]) -> None:
+        dated = {**record, "at": time.time()}
+        self.storage.write_bytes(progress_path(self.task.plan.id), json.dumps(dated).encode())
 
 
 class _Clock:

@@ -22,7 +22,7 @@ from workflows.plan import Evaluation, SweepPlan, TrajectoryPlan
 __all__ = ["StateName", "SweepFiles", "SweepState", "TrajectoryState", "derive_state", "scan"]
 
 StateName = Literal["planned", "running", "paused", "edited", "done", "collapsed", "stopped", "failed"]
-# A replica writes its progress every second or after every batch; older words are those of a dead one.
+# A replica says how far it is after a batch, and again every half minute; older words are those of a dead one.
 _SILENCE_SECONDS = 120.0
 
 
