@@ -10,7 +10,7 @@ from sweep_files import results_of, tiny, write_sweep
 from workflows.blame import MAX_LOSSES
 from workflows.executor import Event, Finished, LocalExecutor, Lost, Role, Worker
 from workflows.expand import Sweep, load_sweep
-from workflows.tasks import Task, TrajectoryTask
+from workflows.tasks import ScoreTask, Task, TrajectoryTask
 
 
 class LosesWorkers(LocalExecutor):
@@ -37,34 +37,102 @@ def test_a_lost_worker_is_replaced_and_its_task_done_again(sweep: Sweep, undistu
 
 
 class WithEvaluator(LocalExecutor):
-    """Has a place for an evaluator beside the replica, and loses the replica with its first trajectory."""
+    """Has a place for an evaluator beside the replica, in this process: what was assigned is done in turn."""
 
     def __init__(self, root: str) -> None:
         super().__init__(root, threads=1, device="cpu")
         self._waiting: list[tuple[Worker, Task]] = []
+        self.given: list[str] = []
         self.lost = 0
 
     def most(self, role: Role) -> int:
         return 1
 
     def assign(self, worker: Worker, task: Task) -> None:
+        self.given.append(task.name)
         self._waiting.append((worker, task))
 
     def wait(self, seconds: float) -> list[Event]:
         if self._waiting:
             worker, task = self._waiting.pop(0)
-            if isinstance(task, TrajectoryTask) and not self.lost:
+            if self.loses(task):
                 self.lost += 1
                 return [Lost(worker, task, "killed")]
             super().assign(worker, task)
         return super().wait(seconds)
 
+    def loses(self, task: Task) -> bool:
+        return isinstance(task, TrajectoryTask) and not self.lost
+
+
+def one_trajectory(folder: Path, **changes: object) -> Sweep:
+    settings = tiny(**{"seeds": [0], "methods": ["memit"], "evaluators": {"geometry": {}}, **changes})
+    return load_sweep(write_sweep(folder, settings))
+
 
 def test_an_evaluator_that_idles_is_no_reason_to_do_without_a_replica(tmp_path: Path) -> None:
-    one = load_sweep(write_sweep(tmp_path, tiny(seeds=[0], methods=["memit"], evaluators={"geometry": {}})))
     executor = WithEvaluator(str(tmp_path / "root"))
-    assert run(one, tmp_path / "root", executor=executor, evaluators=1).complete
+    assert run(one_trajectory(tmp_path), tmp_path / "root", executor=executor, evaluators=1).complete
     assert executor.lost == 1
+
+
+class WithoutPlace(WithEvaluator):
+    """Its evaluator never finds a place, and its replica is lost with the very last score."""
+
+    def start(self, role: Role) -> Worker:
+        worker = super().start(role)
+        if role == "evaluator":
+            self._events.pop()
+        return worker
+
+    def loses(self, task: Task) -> bool:
+        return isinstance(task, ScoreTask) and task.edits == 6 and not self.lost
+
+
+def test_where_no_evaluator_finds_a_place_replicas_score_as_they_go(tmp_path: Path) -> None:
+    two = one_trajectory(tmp_path, seeds=[0, 1])
+    executor = WithoutPlace(str(tmp_path / "root"))
+    assert run(two, tmp_path / "root", executor=executor, evaluators=1).complete
+    assert executor.lost == 1
+    kinds = [name.partition("-")[0] for name in executor.given]
+    first, second = (place for place, kind in enumerate(kinds) if kind == "trajectory")
+    # The unedited model first; then every checkpoint of a trajectory before the next trajectory.
+    assert kinds[:first].count("geometry") == 1
+    assert kinds[first:second].count("geometry") >= 2
+
+
+class LostAfterItsVerdict(WithEvaluator):
+    """Loses its replica at the end of a trajectory, once the first checkpoint has been scored."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.held: Finished | None = None
+
+    def loses(self, task: Task) -> bool:
+        return False
+
+    def wait(self, seconds: float) -> list[Event]:
+        events = super().wait(seconds)
+        for event in list(events):
+            if isinstance(event, Finished) and isinstance(event.task, TrajectoryTask) and not self.lost:
+                self.held = event
+                events.remove(event)
+            if isinstance(event, Finished) and isinstance(event.task, ScoreTask) and event.task.edits and self.held:
+                events.append(Lost(self.held.worker, self.held.task, "killed"))
+                self.held, self.lost = None, 1
+        return events
+
+
+def test_a_trajectory_that_was_stopped_is_not_taken_up_again_when_its_replica_is_lost(tmp_path: Path) -> None:
+    strict = one_trajectory(tmp_path / "strict", watchdog={"he_drift": 1e-9})
+    executor = LostAfterItsVerdict(str(tmp_path / "root"))
+    assert run(strict, tmp_path / "root", executor=executor, evaluators=1).complete
+    assert executor.lost == 1
+    assert sum(name.startswith("trajectory-") for name in executor.given) == 1
+    free = one_trajectory(tmp_path / "free")
+    assert run(free, tmp_path / "quiet").complete
+    expected = {name: data for name, data in results_of(tmp_path / "quiet").items() if "000006" not in name}
+    assert results_of(tmp_path / "root") == expected
 
 
 class NeverEdits(LocalExecutor):

@@ -45,6 +45,8 @@ _TICK_SECONDS = 0.5
 _ASK_SECONDS = 0.5
 # How often it is asked whether there is room for more workers.
 _GROW_SECONDS = 0.5
+# After how long a replica without work is ended.
+_IDLE_SECONDS = 60.0
 _STOP_SECONDS = 120.0
 _LOGGER = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ class Driver:
         self._storage_fault: str | None = None
         self._asked = -_ASK_SECONDS
         self._grew = -_GROW_SECONDS
+        self._idle_since: dict[Worker, float] = {}
         self._superseded: list[dict[str, Any]] = []
 
     def run(self) -> SweepResult:
@@ -136,18 +139,31 @@ class Driver:
         if time.monotonic() - self._grew < _GROW_SECONDS:
             return
         self._grew = time.monotonic()
-        everybody = Counter(worker.role for worker in (*self._idle, *self._starting, *self._busy))
-        free = Counter(worker.role for worker in (*self._idle, *self._starting))
+        there = Counter(worker.role for worker in (*self._idle, *self._starting, *self._busy))
         waiting = self._board.waiting()
-        # Evaluators score and do nothing else: however many of them are free, a trajectory needs a replica.
-        scores = max(0, waiting["score"] - free["evaluator"])
-        needed = waiting["moments"] + waiting["trajectory"] + scores - free["replica"]
-        for _ in range(min(self._executor.most("replica") - everybody["replica"], needed)):
+        # Evaluators score and do nothing else; one that is still to start may never find a place.
+        scores = max(0, waiting["score"] - sum(worker.role == "evaluator" for worker in self._idle))
+        free = sum(worker.role == "replica" for worker in (*self._idle, *self._starting))
+        needed = waiting["moments"] + waiting["trajectory"] + scores - free
+        for _ in range(min(self._executor.most("replica") - there["replica"], needed)):
             self._starting.add(self._executor.start("replica"))
         if self._board.has_open_trajectories():
             wanted = min(self._evaluators, self._executor.most("evaluator"))
-            for _ in range(wanted - everybody["evaluator"]):
+            for _ in range(wanted - there["evaluator"]):
                 self._starting.add(self._executor.start("evaluator"))
+        self._shrink()
+
+    def _shrink(self) -> None:
+        """End replicas that have had nothing to do for a while: a node without any may go.
+
+        Evaluators stay as long as there is editing, for the next checkpoint.
+        """
+        idle = [worker for worker in self._idle if worker.role == "replica"]
+        now = time.monotonic()
+        self._idle_since = {worker: self._idle_since.get(worker, now) for worker in idle}
+        for worker, since in self._idle_since.items():
+            if now - since > _IDLE_SECONDS:
+                self._end(worker)
 
     def _assign(self) -> None:
         for worker in list(self._idle):
@@ -163,7 +179,8 @@ class Driver:
     def _preference(self, role: Role) -> tuple[str, ...]:
         if role == "evaluator":
             return ("score",)
-        if self._evaluators:
+        # Where no evaluator has found a place replicas score, and first: a watchdog waits for it.
+        if any(worker.role == "evaluator" for worker in (*self._idle, *self._busy)):
             return ("moments", "trajectory", "score")
         return ("moments", "score", "trajectory")
 
@@ -245,7 +262,7 @@ class Driver:
             self._board.published(task.plan.id, outcome.published, collapsed=collapsed)
         if isinstance(outcome, Stopped):
             _LOGGER.info("%s stopped at a checkpoint; it goes on elsewhere", task.name)
-            self._board.put_back(task)
+            self._give_back(task)
             return
         self._board.ended(task.plan.id, failed=isinstance(outcome, Failed))
         judge(self._board, self._storage, task.plan.id)
@@ -323,9 +340,17 @@ class Driver:
 
     def _try_again(self, task: Task, failed: Failed | None) -> None:
         if failed is None:
-            self._board.put_back(task)
+            self._give_back(task)
         else:
             self._fail(task, failed)
+
+    def _give_back(self, task: Task) -> None:
+        """Put a task back on the board; a trajectory that a watchdog has stopped meanwhile has ended where it was."""
+        if isinstance(task, TrajectoryTask) and self._board.tracked[task.plan.id].stopped_at is not None:
+            self._board.ended(task.plan.id, failed=False)
+            judge(self._board, self._storage, task.plan.id)
+        else:
+            self._board.put_back(task)
 
     def _fail(self, task: Task, failed: Failed) -> None:
         if isinstance(task, TrajectoryTask):

@@ -147,7 +147,9 @@ def _build_sharded(
 ) -> None:
     resources = Resources(
         threads=options.threads,
-        replica=WorkerResources(num_cpus=options.threads, device=options.device),
+        replica=WorkerResources(
+            num_cpus=options.threads, num_gpus=0 if options.device == "cpu" else "auto", device=options.device
+        ),
         evaluator=EvaluatorResources(replicas=0),
         max_replicas=options.shards,
     )

@@ -7,9 +7,10 @@ is given to another, which goes on from the sums the first one kept.
 from collections import Counter
 from collections.abc import Callable
 
+from sphere_core.storage_faults import StorageError
 from workflows.executor import Event, Executor, Finished, Lost, Ready, Worker
 from workflows.moments_build import MomentsWork
-from workflows.tasks import Failed, MomentsShardTask
+from workflows.tasks import Done, Failed, MomentsShardTask, StorageFailed
 
 __all__ = ["run_shards"]
 
@@ -56,10 +57,16 @@ class _Crew:
             case Finished(worker, shard, outcome):
                 if isinstance(outcome, Failed):
                     raise RuntimeError(f"{shard.name}: {outcome.error}: {outcome.message}\n{outcome.traceback}")
+                if isinstance(outcome, StorageFailed):
+                    raise StorageError(outcome.reason)
+                if not isinstance(outcome, Done):
+                    raise RuntimeError(f"{shard.name}: {outcome}")
                 self.idle.append(worker)
                 self.left -= 1
-            case Lost(_, shard, reason):
+            case Lost(worker, shard, reason):
                 self.workers -= 1
+                if worker in self.idle:
+                    self.idle.remove(worker)
                 name = "a worker" if shard is None else shard.name
                 self._losses[name] += 1
                 if self._losses[name] >= _MAX_LOSSES:

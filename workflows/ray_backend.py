@@ -17,7 +17,7 @@ from workflows.cluster_watch import ClusterWatch
 from workflows.executor import Event, Finished, Leaving, Lost, Ready, Role, Worker
 from workflows.ray_environment import prepare_client_environment, prepare_cluster_environment
 from workflows.ray_nodes import RayNodes, look_at_cluster
-from workflows.ray_replica import replica_actor
+from workflows.ray_replica import Place, replica_actor
 from workflows.ray_scratch import RayScratch
 from workflows.replica import ModelReplica
 from workflows.spec import Resources
@@ -66,20 +66,30 @@ class RayExecutor:
         self._actors: dict[Worker, Any] = {}
         self._pending: dict[Any, tuple[Worker, Task | None]] = {}
         self._asked: dict[Any, Worker] = {}
-        self._node_of: dict[Worker, str] = {}
+        self._place_of: dict[Worker, Place] = {}
         self._told_to_leave: set[Worker] = set()
         self._looked = self._complained = -math.inf
         self._started = 0
-        self._replica_class = replica_actor(ray, replica)
+        self._classes: dict[Role, Any] = {
+            "replica": replica_actor(ray, replica, "Replica"),
+            "evaluator": replica_actor(ray, replica, "Evaluator"),
+        }
         self._connect(address, num_cpus)
         gcs = ray.get_runtime_context().gcs_address
         self._watch = ClusterWatch(lambda: look_at_cluster(ray), gcs)
         self._nodes = RayNodes(self._watch, resources)
-        if not self._attached and not self._fit("replica"):
-            why = self._nodes.why_no_replica()
+        try:
+            self._require_room()
+        except InputError:
             self.close()
+            raise
+
+    def _require_room(self) -> None:
+        if self._attached:
+            self._nodes.require_decided()
+        elif not self._fit("replica"):
             raise InputError(
-                why,
+                self._nodes.why_no_replica(),
                 where="sweep file, key resources.replica",
                 remedy="ask for less, or give the --address of a cluster that has more",
             )
@@ -111,13 +121,13 @@ class RayExecutor:
     def most(self, role: Role) -> int:
         """Return how many workers of a role to have at most, beside those of the other role.
 
-        As many as all nodes alive can hold. On a cluster there is at least one replica, and `max_replicas` where
-        given, whether they fit or not: an actor that waits for a place makes an autoscaler add one.
+        As many as all nodes alive can hold. On a cluster there is at least one replica, and with `max_replicas` so
+        many and all evaluators, whether they fit or not: an actor that waits for a place makes an autoscaler add one.
         """
-        fit = self._fit(role)
+        fit, limit = self._fit(role), self._resources.max_replicas
         if role == "evaluator":
-            return min(fit, self._resources.evaluator.replicas)
-        limit = self._resources.max_replicas
+            wanted = self._resources.evaluator.replicas
+            return wanted if self._attached and limit is not None else min(fit, wanted)
         if self._attached:
             return limit if limit is not None else max(fit, 1)
         return fit if limit is None else min(fit, limit)
@@ -141,10 +151,10 @@ class RayExecutor:
             device = "cpu"
         elif device == "auto" and need["GPU"] > 1:
             device = SPLIT
-        actor_class = self._replica_class.options(**options)
+        actor_class = self._classes[role].options(**options)
         actor = actor_class.remote(self._root, threads=self._resources.threads, device=device)
         self._actors[worker] = actor
-        self._pending[actor.node.remote()] = (worker, None)
+        self._pending[actor.place.remote()] = (worker, None)
         return worker
 
     def assign(self, worker: Worker, task: Task) -> None:
@@ -211,7 +221,7 @@ class RayExecutor:
         except self._ray.exceptions.RayError as error:
             return self._loss(worker, task, error)
         if task is None:
-            self._node_of[worker] = outcome
+            self._place_of[worker] = outcome
             return [Ready(worker)]
         return [Finished(worker, task, outcome)]
 
@@ -227,9 +237,9 @@ class RayExecutor:
             unreachable=isinstance(error, errors.ActorUnavailableError),
         )
         beside: list[Worker] = []
-        if lost.unreachable:
-            node, busy = self._node_of.get(worker), {one for one, _ in self._pending.values()}
-            beside = [one for one, where in self._node_of.items() if where == node and one not in {worker, *busy}]
+        if lost.unreachable and worker in self._place_of:
+            node, busy = self._place_of[worker].node, {one for one, _ in self._pending.values()}
+            beside = [one for one, place in self._place_of.items() if place.node == node and one not in {worker, *busy}]
         # What is merely unreachable may still be writing; it is ended, and fenced by its lease.
         for one in (worker, *beside):
             self._forget(one)
@@ -237,7 +247,7 @@ class RayExecutor:
 
     def _forget(self, worker: Worker) -> None:
         self._ray.kill(self._actors.pop(worker))
-        self._node_of.pop(worker, None)
+        self._place_of.pop(worker, None)
         self._told_to_leave.discard(worker)
 
     def _look(self) -> list[Event]:
@@ -247,7 +257,7 @@ class RayExecutor:
         if now - self._looked < _LOOK_SECONDS:
             return []
         self._looked = now
-        leaving = [worker for worker, node in self._node_of.items() if node in nodes_leaving]
+        leaving = [worker for worker, place in self._place_of.items() if place.node in nodes_leaving]
         new = [worker for worker in leaving if worker not in self._told_to_leave]
         self._told_to_leave.update(new)
         waits = any(task is None for _, task in self._pending.values())

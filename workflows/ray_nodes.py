@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sphere_core.errors import InputError
 from workflows.cluster_watch import ClusterWatch, Snapshot
 from workflows.executor import Role
 from workflows.placement import Need, Node, room, why_none
@@ -39,18 +40,28 @@ class RayNodes:
     def __init__(self, watch: ClusterWatch, resources: Resources) -> None:
         self._watch = watch
         self._resources = resources
+        # Once for all: no sweep is computed half on one kind of device and half on another.
+        self._auto_gpus = 1.0 if watch.latest().gpus >= 1 else 0.0
 
     def wish(self, role: Role) -> WorkerResources:
         """Return what the sweep asks for a worker of a role."""
         return self._resources.evaluator if role == "evaluator" else self._resources.replica
 
     def need(self, role: Role) -> Need:
-        """Return what a worker of a role reserves; `auto` is one GPU where the cluster has any."""
+        """Return what a worker of a role reserves; `auto` is one GPU where the cluster had any to begin with."""
         wish = self.wish(role)
-        gpus = wish.num_gpus
-        if gpus == "auto":
-            gpus = 1.0 if self._watch.latest().gpus >= 1 else 0.0
+        gpus = self._auto_gpus if wish.num_gpus == "auto" else wish.num_gpus
         return Need({"CPU": float(wish.num_cpus), "GPU": float(gpus)}, dict(wish.labels))
+
+    def require_decided(self) -> None:
+        """Raise InputError where `auto` would mean none only because the nodes that work are still to come."""
+        if self.wish("replica").num_gpus == "auto" and not self._auto_gpus and not self.fit("replica", replicas=0):
+            raise InputError(
+                "the cluster has no GPU, and no node that can hold a replica, yet: whether replicas are to have one "
+                "cannot be told from it",
+                where="resources.replica.num_gpus, which is 'auto'",
+                remedy="give a number, 1 or 0 (none), for replica and evaluator, or start a node first",
+            )
 
     def fit(self, role: Role, *, replicas: int) -> int:
         """Return how many workers of a role the nodes can hold in all.

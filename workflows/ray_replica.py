@@ -4,20 +4,31 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import dataclass
 from typing import Any
 
-from workflows.process_faults import BrokenReplicaError
-from workflows.replica import ModelReplica
+from workflows.replica import BrokenReplicaError, ModelReplica
 from workflows.tasks import Outcome, ReplicaProgress, Task
 
-__all__ = ["replica_actor"]
+__all__ = ["Place", "replica_actor"]
 
 # Of a replica that ends itself: EX_SOFTWARE.
 _BROKEN_EXIT_CODE = 70
 
 
-def replica_actor(ray: Any, kind: type[ModelReplica]) -> Any:
-    """Return the actor class of a kind of replica. `ray` is the imported module: only the backend imports it."""
+@dataclass(frozen=True)
+class Place:
+    """Where a replica lives: the id of its node, and what it calls itself in leases (`host:process`)."""
+
+    node: str
+    owner: str
+
+
+def replica_actor(ray: Any, kind: type[ModelReplica], name: str) -> Any:
+    """Return the actor class of a kind of replica. `ray` is the imported module: only the backend imports it.
+
+    Ray calls processes and actors by `name`, as whoever looks at a node sees them: `ray::Evaluator.run`.
+    """
 
     class Replica(kind):  # type: ignore[valid-type, misc]
         def __init__(self, root: str, *, threads: int, device: str) -> None:
@@ -25,9 +36,9 @@ def replica_actor(ray: Any, kind: type[ModelReplica]) -> Any:
             # Whoever ends this process politely gets a checkpoint at the next batch.
             signal.signal(signal.SIGTERM, lambda number, frame: self._leave())
 
-        def node(self) -> str:
-            """Return the node it lives on; answered once it has started."""
-            return str(ray.get_runtime_context().get_node_id())
+        def place(self) -> Place:
+            """Say where it lives; answered once it has started."""
+            return Place(str(ray.get_runtime_context().get_node_id()), self.owner)
 
         def run(self, task: Task) -> Outcome:
             try:
@@ -53,4 +64,5 @@ def replica_actor(ray: Any, kind: type[ModelReplica]) -> Any:
         def stop(self) -> None:
             kind.stop(self)
 
+    Replica.__name__ = Replica.__qualname__ = name
     return ray.remote(concurrency_groups={"control": 1})(Replica)

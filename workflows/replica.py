@@ -18,6 +18,7 @@ from sphere_core.fingerprint import canonical_json
 from sphere_core.moments.files import write_moments
 from sphere_core.moments.packing import Cursor
 from sphere_core.moments.record import SecondMoments
+from sphere_core.process_faults import free_memory, is_broken_accelerator, is_out_of_memory
 from sphere_core.requests import EditRequest, generation_digest, requests_digest
 from sphere_core.storage import Storage
 from sphere_core.storage_faults import StorageError
@@ -36,7 +37,6 @@ from workflows.layout import (
 from workflows.lease import Lease, LeaseLostError, take_lease
 from workflows.moments_build import build_alone, build_shard, recipe_work
 from workflows.plan import BasePlan, TrajectoryPlan
-from workflows.process_faults import BrokenReplicaError, free_memory, is_broken_accelerator, is_out_of_memory
 from workflows.replica_model import ReplicaModel, pick_device
 from workflows.scoring import DamagedCheckpointError, layers_to_open, score_subject
 from workflows.tasks import (
@@ -56,9 +56,13 @@ from workflows.tasks import (
     TrajectoryTask,
 )
 
-__all__ = ["ModelReplica", "record_failure"]
+__all__ = ["BrokenReplicaError", "ModelReplica", "record_failure"]
 
 _STREAMS_KEPT = 4
+
+
+class BrokenReplicaError(RuntimeError):
+    """This process can do no more work: its accelerator has failed and stays failed until the process ends."""
 
 
 class ModelReplica:
@@ -75,7 +79,8 @@ class ModelReplica:
         self._threads = threads
         self._storage = Storage(root)
         self._model = ReplicaModel(pick_device(device))
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        # What it is called in leases.
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self._listener = listener
         self._progress = ReplicaProgress()
         self._stopping = threading.Event()
@@ -141,7 +146,7 @@ class ModelReplica:
     def _edit(self, task: TrajectoryTask) -> Done | Stopped:
         if task.spec.threads != self._threads:
             raise RuntimeError(f"a replica of {self._threads} threads cannot run a trajectory of {task.spec.threads}")
-        lease = Lease(task.attempt, self._owner)
+        lease = Lease(task.attempt, self.owner)
         take_lease(self._storage, task.plan.id, lease)
         requests = self._requests(task.spec)
         moments = moments_for(task, self._storage, on_wait=self._waits)
@@ -171,12 +176,15 @@ class ModelReplica:
             self._scoring_moments = (key, moments) if moments is not None else None
         return self._scoring_moments[1] if self._scoring_moments is not None else None
 
-    def _remove_damaged(self, task: Task, damage: DamagedCheckpointError) -> Damaged:
+    def _remove_damaged(self, task: Task, damage: DamagedCheckpointError) -> Outcome:
         """Remove a checkpoint that cannot be scored, so that its trajectory makes it again."""
         if isinstance(task, ScoreTask) and isinstance(task.subject, TrajectoryPlan):
             folder = f"{checkpoints_folder(task.subject.id)}/{checkpoint_folder(task.edits)}"
-            self._storage.delete(f"{folder}/manifest.json")
-            self._storage.delete(folder)
+            try:
+                self._storage.delete(f"{folder}/manifest.json")
+                self._storage.delete(folder)
+            except StorageError as fault:
+                return StorageFailed(str(fault))
         return Damaged(str(damage))
 
     def _build_moments(self, task: MomentsTask) -> Done:
