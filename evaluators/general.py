@@ -23,6 +23,8 @@ from evaluators.rows import FailedPart, Score, Scored, Subject
 from evaluators.suites import SuiteResolver, TaskEntry
 from evaluators.task_groups import combined, group_rows
 from sphere_core.errors import InputError
+from sphere_core.process_faults import is_broken_accelerator, is_out_of_memory
+from sphere_core.storage_faults import StorageError
 
 __all__ = ["GeneralAbility", "GeneralAbilitySettings"]
 
@@ -110,7 +112,8 @@ class GeneralAbility:
         The mean is the plain one over an entry's members: of a task its first metric, of a group its own aggregate, of
         a tag the mean of its tasks; those where less is better are left out. A task whose scorer raises has rows with
         the status `failed`, as has every mean it is part of. The table `documents` holds the answers. Raises InputError
-        where the harness refuses a task, and torch.AcceleratorError, after which no task can be scored.
+        where the harness refuses a task. What is no task's fault passes as it was raised: an accelerator that has
+        failed, memory that ran out, StorageError.
         """
         lm, digest = self._lm(subject), subject.model.weights_digest()
         rows: list[Score] = []
@@ -123,9 +126,12 @@ class GeneralAbility:
                         result = self._result(lm, subject, digest, name, task)
                         by_task[name] = list(result.scores)
                         tables.append(result.documents)
-                    except (InputError, torch.AcceleratorError):
+                    except (InputError, StorageError):
                         raise
-                    except Exception as error:  # noqa: BLE001 - whatever a task's own scorer raises costs that task alone
+                    except Exception as error:
+                        if is_broken_accelerator(error) or is_out_of_memory(error):
+                            raise
+                        # Whatever else a task's own scorer raises costs that task alone.
                         reason = f"{type(error).__name__}: {error}"
                         failures.append(FailedPart(name, type(error).__name__, str(error), traceback.format_exc()))
                         n = len(self._prepared[name].eval_docs) if name in self._prepared else 0

@@ -124,6 +124,8 @@ class TaskFolder:
     def _parse(self, path: Path) -> dict[str, object]:
         try:
             return dict(load_yaml(path, resolve_func=False))
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001 - the harness leaves out what it cannot read; a broken file is not the one asked for
             return {}
 

@@ -26,12 +26,12 @@ def persistently(
     """Return what `call` returns, trying again after each pause of `patience` where it raises one of `faults`.
 
     Raises StorageError at once where no space or no right is left, and after the last try otherwise. What a file
-    system answers (no such file, exists already) passes.
+    system answers (no such file, exists already) passes, and so does MemoryError, which is this process's.
     """
     for pause in (*patience, None):
         try:
             return call()
-        except (*_ANSWERS, StorageError):
+        except (*_ANSWERS, StorageError, MemoryError):
             raise
         except faults as error:
             hopeless = isinstance(error, OSError) and error.errno in _HOPELESS

@@ -10,13 +10,14 @@ from local_runs import run
 from sweep_files import results_of
 
 from sphere_core.errors import InputError
+from sphere_core.process_faults import is_broken_accelerator, is_out_of_memory
 from sphere_core.storage import Storage
 from workflows import editing
 from workflows.blame import MAX_EXHAUSTED, MAX_STILLBORN
 from workflows.executor import Event, ExecutorError, LocalExecutor, Lost, Role, Worker
 from workflows.expand import Sweep
 from workflows.layout import checkpoints_folder
-from workflows.process_faults import BrokenReplicaError, is_broken_accelerator, is_out_of_memory
+from workflows.replica import BrokenReplicaError
 from workflows.state import derive_state
 from workflows.tasks import TrajectoryTask
 

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from workflows.process_faults import BrokenReplicaError
-from workflows.replica import ModelReplica
+from workflows.replica import BrokenReplicaError, ModelReplica
 from workflows.tasks import Outcome, ReplicaProgress, Task
 
 __all__ = [

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from sphere_core.moments.packing import Cursor
 from sphere_core.storage import Storage
+from sphere_core.storage_faults import StorageError
 
 __all__ = ["Kept", "KeptInFile", "MomentSums", "Running", "read_sums", "write_sums"]
 
@@ -134,7 +135,10 @@ def write_sums(storage: Storage, path: str, parts: Mapping[str, MomentSums], hea
 
 
 def read_sums(storage: Storage, path: str) -> tuple[dict[str, MomentSums], dict[str, Any]] | None:
-    """Return the named sums of a file and its header; None where there is no such file, or none that can be read."""
+    """Return the named sums of a file and its header; None where there is no such file, or none that can be read.
+
+    Raises StorageError: a file that storage cannot give now is not one to do without.
+    """
     if not storage.exists(path):
         return None
     try:
@@ -144,6 +148,8 @@ def read_sums(storage: Storage, path: str) -> tuple[dict[str, MomentSums], dict[
             for name in archive.keys():  # noqa: SIM118 - a safetensors archive, not a mapping
                 part, layer = name.split(".")
                 sums[part].by_layer[int(layer)] = archive.get_tensor(name).clone()
+    except StorageError:
+        raise
     except (SafetensorError, OSError, KeyError, ValueError):
         return None
     return sums, header

@@ -4,15 +4,11 @@ import gc
 
 import torch
 
-__all__ = ["BrokenReplicaError", "free_memory", "is_broken_accelerator", "is_out_of_memory"]
+__all__ = ["free_memory", "is_broken_accelerator", "is_out_of_memory"]
 
 # What torch up to 2.7 raises as a plain RuntimeError; later releases have a class for it.
 _BROKEN = ("CUDA error:", "HIP error:", "CUBLAS_STATUS_", "CUSOLVER_STATUS_", "cuDNN error:", "XPU error:")
 _EXHAUSTED = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory", "not enough memory")
-
-
-class BrokenReplicaError(RuntimeError):
-    """This process can do no more work: its accelerator has failed and stays failed until the process ends."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

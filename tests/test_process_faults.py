@@ -1,0 +1,315 @@
+"""While a task of general ability is scored the process or the storage fails: that is no failure of the task."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from eval_parts import golden_requests, tiny_llama
+from local_runs import FaultyFiles, disk_full, run
+from sweep_files import results_of, tiny, write_sweep
+from task_parts import CHOICE, choice_rows, evaluator, know_folder, named, write_jsonl
+
+from evaluators import Subject, task_index
+from evaluators.guarded_lm import GuardedHFLM
+from sphere_core.models import EditableModel
+from sphere_core.moments.sums import MomentSums, read_sums, write_sums
+from sphere_core.storage import Storage
+from sphere_core.storage_faults import StorageError, persistently
+from workflows.blame import MAX_EXHAUSTED
+from workflows.executor import ExecutorError, LocalExecutor
+from workflows.expand import Sweep, load_sweep
+from workflows.layout import checkpoints_folder
+from workflows.replica import BrokenReplicaError, ModelReplica
+from workflows.state import derive_state
+from workflows.tasks import ScoreTask, StorageFailed
+
+ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", RuntimeError)
+CUBLAS = "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa, opb, m, n, k)`"
+
+# What a forward of the model raises.
+OF_THE_PROCESS: dict[str, Callable[[], Exception]] = {
+    "cublas": lambda: RuntimeError(CUBLAS),
+    "accelerator": lambda: ACCELERATOR_ERROR("CUDA error: an illegal memory access was encountered"),
+    "out of memory": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+    "host memory": MemoryError,
+    "allocator": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+}
+OF_THE_TASK: dict[str, Callable[[], Exception]] = {
+    "shape": lambda: RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
+    "value": lambda: ValueError("out of memory, says a text that is no error of memory"),
+    "file": lambda: FileNotFoundError("a list of words"),
+}
+
+
+class Kept:
+    """Results in memory, behind a storage that gives out at one of its two verbs."""
+
+    def __init__(self, gives_out: str = "") -> None:
+        self.files: dict[str, bytes] = {}
+        self.gives_out = gives_out
+
+    def read(self, key: str) -> bytes | None:
+        if self.gives_out == "read":
+            raise StorageError("s3://bucket/scores: TimeoutError: gone")
+        return self.files.get(key)
+
+    def write(self, key: str, data: bytes) -> None:
+        if self.gives_out == "write":
+            raise StorageError("s3://bucket/scores: OSError: No space left on device")
+        self.files[key] = data
+
+
+class Failing:
+    """Makes the harness's forwards raise from a given one on, so many times; counts the errors."""
+
+    def __init__(self, error: Callable[[], Exception], *, after: int = 0, times: int = 1) -> None:
+        self.error, self.left, self.times, self.raised = error, after, times, 0
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> "Failing":
+        forward = GuardedHFLM._model_call
+
+        def fail(lm: GuardedHFLM, *arguments, **options) -> torch.Tensor:
+            if self.left:
+                self.left -= 1
+            elif self.raised < self.times:
+                self.raised += 1
+                raise self.error()
+            return forward(lm, *arguments, **options)
+
+        monkeypatch.setattr(GuardedHFLM, "_model_call", fail)
+        return self
+
+
+@pytest.fixture(scope="module")
+def llama() -> EditableModel:
+    """Shared by tests that leave its weights alone."""
+    return tiny_llama()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A suite of two multiple-choice tasks (one forward each) and one that generates."""
+    suite = know_folder(tmp_path)
+    (suite / "again.yaml").write_text(CHOICE.replace("know_choice", "know_again").replace("choice.j", "again.j"))
+    write_jsonl(suite / "again.jsonl", choice_rows()[:8])
+    return suite
+
+
+def asked(model: EditableModel, kept: Kept) -> Subject:
+    return Subject(model, golden_requests(), edits=24, kept=kept)
+
+
+# --- through the evaluator
+
+
+@pytest.mark.parametrize("kind", OF_THE_PROCESS)
+def test_a_failure_of_the_process_passes_through_the_evaluator(
+    llama: EditableModel, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    scorer, kept = evaluator(folder), Kept()
+    whole = evaluator(folder).score(asked(llama, Kept()))
+    failing = Failing(OF_THE_PROCESS[kind], after=1).install(monkeypatch)
+    with pytest.raises(type(OF_THE_PROCESS[kind]())):
+        scorer.score(asked(llama, kept))
+    assert failing.raised == 1
+    # What was answered before is kept, nothing of the task at work is; asked again, all is as if nothing had happened.
+    assert len(kept.files) == 1
+    again = scorer.score(asked(llama, kept))
+    assert (again.rows, again.failures) == (whole.rows, ())
+    assert again.tables["documents"].equals(whole.tables["documents"])
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+def test_storage_that_gives_out_passes_through_the_evaluator(llama: EditableModel, folder: Path, verb: str) -> None:
+    with pytest.raises(StorageError, match="s3://bucket/scores"):
+        evaluator(folder).score(asked(llama, Kept(verb)))
+
+
+@pytest.mark.parametrize("kind", OF_THE_TASK)
+def test_any_other_error_costs_the_task_alone(
+    llama: EditableModel, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    Failing(OF_THE_TASK[kind]).install(monkeypatch)
+    scored = evaluator(folder).score(asked(llama, Kept()))
+    (failure,) = scored.failures
+    assert failure.error == type(OF_THE_TASK[kind]()).__name__
+    tasks = {"know_again", "know_choice", "know_write"}
+    rows = {row.task: row.status for row in scored.rows if row.task in tasks}
+    assert rows == {task: "failed" if task == failure.part else "ok" for task in tasks}
+    assert named(scored.rows)["general_mean", "know"].status == "failed"
+
+
+# --- through a sweep
+
+
+@pytest.fixture(scope="module")
+def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One short trajectory whose checkpoint is scored by two tasks."""
+    folder = tmp_path_factory.mktemp("spec")
+    suite = know_folder(folder)
+    (suite / "write.yaml").unlink()
+    (suite / "all.yaml").unlink()
+    (suite / "again.yaml").write_text(CHOICE.replace("know_choice", "know_again"))
+    settings = tiny(
+        streams=[{"dataset": "factworld", "edits": 4}],
+        methods=["memit"],
+        seeds=[0],
+        evaluators={"general": {"tasks": [str(suite)], "limit": 4}},
+    )
+    return write_sweep(folder, settings)
+
+
+@pytest.fixture(scope="module")
+def sweep(sweep_file: Path) -> Sweep:
+    return load_sweep(sweep_file)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("undisturbed")
+    assert run(sweep, root).complete
+    return root
+
+
+@pytest.fixture
+def faulty() -> Iterator[str]:
+    """The root of a storage without faults so far."""
+    FaultyFiles.store.clear()
+    yield "faulty://root"
+    FaultyFiles.fault = staticmethod(lambda _: None)
+
+
+def test_an_accelerator_that_fails_in_a_task_ends_the_replica(
+    sweep: Sweep, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Failing(OF_THE_PROCESS["cublas"]).install(monkeypatch)
+    with pytest.raises(ExecutorError, match="CUBLAS_STATUS_EXECUTION_FAILED") as caught:
+        run(sweep, tmp_path)
+    assert isinstance(caught.value.__cause__, BrokenReplicaError)
+    assert derive_state(Storage(tmp_path), sweep.plan).failures == []
+    assert not list(tmp_path.glob("rows/general/*"))
+    assert run(sweep, tmp_path).complete
+    assert results_of(tmp_path) == results_of(undisturbed)
+
+
+@pytest.mark.parametrize("kind", ["out of memory", "host memory"])
+def test_memory_that_runs_out_in_a_task_is_tried_again_in_a_new_replica(
+    sweep: Sweep, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    failing = Failing(OF_THE_PROCESS[kind]).install(monkeypatch)
+    executor = LocalExecutor(str(tmp_path), threads=1, device="cpu")
+    first = executor._replica
+    result = run(sweep, tmp_path, executor=executor)
+    assert (result.complete, result.failures, failing.raised) == (True, (), 1)
+    assert executor._replica is not first
+    assert results_of(tmp_path) == results_of(undisturbed)
+
+
+def test_memory_that_runs_out_twice_in_a_task_fails_the_score_with_the_reason(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Failing(OF_THE_PROCESS["out of memory"], times=MAX_EXHAUSTED).install(monkeypatch)
+    (failure,) = run(sweep, tmp_path).failures
+    assert failure["error"] == "OutOfMemory"
+    assert "Tried to allocate 9 GiB" in failure["message"]
+
+
+def test_storage_that_gives_out_in_a_task_drains_the_run_and_marks_nothing(
+    sweep: Sweep, undisturbed: Path, faulty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when the first answers are to be kept, and has room again for whatever would be written next."""
+    faults: list[OSError] = []
+    FaultyFiles.fault = staticmethod(lambda call: faults.pop() if call == "write" and faults else None)
+    forward = GuardedHFLM._model_call
+
+    def fill(lm: GuardedHFLM, *arguments, **options) -> torch.Tensor:
+        faults[:] = [disk_full()]
+        monkeypatch.setattr(GuardedHFLM, "_model_call", forward)
+        return forward(lm, *arguments, **options)
+
+    monkeypatch.setattr(GuardedHFLM, "_model_call", fill)
+    result = run(sweep, faulty)
+    assert not result.complete
+    assert "/scores/" in str(result.storage_fault)
+    assert "No space left" in str(result.storage_fault)
+    assert (result.failures, faults) == ((), [])
+    stored = Storage(faulty)
+    assert derive_state(stored, sweep.plan).failures == []
+    assert stored.list("errors") == stored.list("rows") == []
+    assert run(sweep, faulty).complete
+    assert {name: stored.read_bytes(name) for name in results_of(undisturbed)} == results_of(undisturbed)
+
+
+def test_any_other_error_in_a_task_of_a_sweep_is_told_and_the_rest_stands(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Failing(OF_THE_TASK["shape"]).install(monkeypatch)
+    result = run(sweep, tmp_path)
+    assert result.storage_fault is None
+    (record,) = [json.loads(file.read_text()) for file in tmp_path.glob("errors/*.json")]
+    assert record["error"] == "RuntimeError"
+    assert record["task"].endswith(" know_again")
+    assert len(list(tmp_path.glob("rows/general/*.parquet"))) == 2
+
+
+def test_a_replica_says_so_when_a_damaged_checkpoint_cannot_be_removed(
+    sweep: Sweep, undisturbed: Path, faulty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_, **__):
+        raise disk_full()
+
+    stored, plan = Storage(faulty), sweep.plan.trajectories[0]
+    source = Storage(undisturbed)
+    for name in source.list(checkpoints_folder(plan.id)):
+        stored.write_bytes(name, source.read_bytes(name))
+    stored.write_bytes(f"{checkpoints_folder(plan.id)}/000004/weights.safetensors", b"half")
+    (evaluation,) = plan.evaluations
+    task = ScoreTask(plan, sweep.specs[plan.id], 4, evaluation, sweep.evaluators["general"])
+    monkeypatch.setattr(FaultyFiles, "rm", refuse)
+    assert isinstance(ModelReplica(faulty, threads=1, device="cpu").run(task), StorageFailed)
+
+
+# --- what lies below
+
+
+def test_memory_that_runs_out_over_a_task_file_does_not_leave_it_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(task_index, "load_yaml", exhaust)
+    with pytest.raises(MemoryError):
+        task_index.TaskFolder(folder).find("know_choice")
+
+
+def test_memory_that_runs_out_while_reading_is_not_the_storages() -> None:
+    calls = []
+
+    def read() -> bytes:
+        calls.append(1)
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        persistently(read, where="s3://bucket/weights", faults=Exception, patience=(0.0, 0.0))
+    assert len(calls) == 1
+
+
+def test_sums_that_storage_cannot_give_now_are_not_made_anew(faulty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Storage(faulty, patience=())
+    write_sums(storage, "part", {"all": MomentSums({0: torch.eye(2)}, 3)}, {})
+    found = read_sums(storage, "part")
+    assert found is not None
+    assert found[0]["all"].count == 3
+
+    def gone(*_, **__):
+        raise TimeoutError("gone")
+
+    monkeypatch.setattr(FaultyFiles, "get_file", gone)
+    with pytest.raises(StorageError, match="gone"):
+        read_sums(storage, "part")
+    monkeypatch.undo()
+    storage.write_bytes("part", b"half")
+    assert read_sums(storage, "part") is None
