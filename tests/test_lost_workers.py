@@ -86,7 +86,8 @@ class WithoutPlace(WithEvaluator):
         return worker
 
     def loses(self, task: Task) -> bool:
-        return isinstance(task, ScoreTask) and task.edits == 6 and not self.lost
+        trajectories = sum(name.startswith("trajectory-") for name in self.given)
+        return isinstance(task, ScoreTask) and task.edits == 6 and trajectories == 2 and not self.lost
 
 
 def test_where_no_evaluator_finds_a_place_replicas_score_as_they_go(tmp_path: Path) -> None:
