@@ -15,6 +15,7 @@ from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from workflows.driver_lock import DriverLock
 from workflows.layout import DRIVER_LOCK, LOCKS, lock_path
+from workflows.process_place import own_place
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -58,16 +59,42 @@ def test_a_driver_elsewhere_is_watched_for_its_heartbeat(shared: Storage) -> Non
         assert shared.list(LOCKS) == [lock_path(DRIVER_LOCK, 4)]
 
 
-def test_a_dead_driver_of_this_machine_holds_nothing_up(shared: Storage) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+@pytest.fixture
+def ended() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def left_here(storage: Storage, pid: int, *, beats: int = 0, **place: str) -> None:
+    """Write the lock of a driver of this host name."""
     now = time.time()
-    host = socket.gethostname()
-    record = {"generation": 1, "id": "x", "host": host, "pid": ended.pid, "since": now, "beats": 0, "at": now}
-    shared.write_bytes(lock_path(DRIVER_LOCK, 1), json.dumps(record).encode())
+    record = {"generation": 1, "id": "x", "host": socket.gethostname(), "pid": pid, "since": now, "at": now}
+    storage.write_bytes(lock_path(DRIVER_LOCK, 1), json.dumps({**record, "beats": beats, **place}).encode())
+
+
+@pytest.mark.skipif(not own_place(), reason="needs /proc")
+def test_a_dead_driver_of_this_machine_holds_nothing_up(shared: Storage, ended: int) -> None:
+    left_here(shared, ended, place=own_place())
     start = time.monotonic()
     with DriverLock(shared).acquire():
         assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("place", [{}, {"place": ""}, {"place": "another boot pid:[1]"}])
+def test_a_process_id_of_another_place_says_nothing(shared: Storage, ended: int, place: dict[str, str]) -> None:
+    # No place at all: the lock of an earlier release.
+    left_here(shared, ended, **place)
+    told: list[str] = []
+    beating = threading.Timer(0.1, left_here, (shared, ended), {"beats": 1, **place})
+    beating.start()
+    with pytest.raises(InputError, match="another driver"):
+        lock(shared).acquire(tell=told.append)
+    beating.join()
+    assert "watching for its heartbeat" in told[0]
+    with lock(shared).acquire():
+        assert shared.list(LOCKS) == [lock_path(DRIVER_LOCK, 2)]
 
 
 def test_a_stolen_lock_stops_the_one_it_was_stolen_from(shared: Storage) -> None:

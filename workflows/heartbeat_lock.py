@@ -2,7 +2,8 @@
 
 A lock is a file named by its generation, created exclusively; the highest one stands. Whoever takes over, because the
 heartbeat has stopped or by force, creates the next generation, and the one before finds out at its next heartbeat.
-Whether another holder lives is judged by watching its heartbeat, never by comparing two machines' clocks.
+Whether another holder lives is judged by watching its heartbeat, never by comparing two machines' clocks; only where
+its process id means something here is it asked for first.
 """
 
 import json
@@ -20,6 +21,7 @@ from typing import Self
 from sphere_core.storage import Storage
 from workflows.durations import duration
 from workflows.layout import LOCKS, lock_path
+from workflows.process_place import has_ended, own_place
 
 __all__ = ["BEAT_SECONDS", "LAPSE_SECONDS", "HeartbeatLock", "HeldError", "Holder"]
 
@@ -30,7 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds, or held, a lock."""
+    """Who holds, or held, a lock. `place` is where `pid` means something; empty where that is not known."""
 
     generation: int
     id: str
@@ -39,6 +41,7 @@ class Holder:
     since: float
     beats: int
     at: float
+    place: str = ""
 
     def describe(self) -> str:
         """Say who it is, since when, and when it was last heard of."""
@@ -70,7 +73,7 @@ class HeartbeatLock:
         self._beat_seconds = beat_seconds
         self._lapse_seconds = lapse_seconds
         now = time.time()
-        self._own = Holder(0, uuid.uuid4().hex, socket.gethostname(), os.getpid(), now, 0, now)
+        self._own = Holder(0, uuid.uuid4().hex, socket.gethostname(), os.getpid(), now, 0, now, own_place())
         self._released = threading.Event()
         self._taken_by: str | None = None
         self._thread = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
@@ -78,8 +81,8 @@ class HeartbeatLock:
     def acquire(self, *, steal: bool = False, tell: Callable[[str], None] = lambda _: None) -> Self:
         """Take the lock, or take it over from a holder that is gone; raises HeldError where another one lives.
 
-        A holder on this machine whose process has ended is known to be gone. Any other is watched: until its next
-        heartbeat, or for `lapse_seconds` without one. `steal` asks nobody.
+        A holder on this machine, in this boot and PID namespace, whose process has ended is known to be gone. Any other
+        is watched: until its next heartbeat, or for `lapse_seconds` without one. `steal` asks nobody.
         """
         while True:
             standing = self._standing()
@@ -137,8 +140,8 @@ class HeartbeatLock:
         return None
 
     def _lives(self, holder: Holder, tell: Callable[[str], None]) -> bool:
-        if holder.host == self._own.host:
-            if not _runs(holder.pid):
+        if holder.place and (holder.host, holder.place) == (self._own.host, self._own.place):
+            if has_ended(holder.pid, holder.place):
                 return False
             if 0 <= time.time() - holder.at < self._lapse_seconds:
                 return True
@@ -152,16 +155,6 @@ class HeartbeatLock:
             if (found.id, found.beats) != (holder.id, holder.beats):
                 return True
         return False
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _encode(holder: Holder) -> bytes:
