@@ -1,14 +1,21 @@
 """A head that is gone is noticed, whether a question to it hangs or fails; one that comes back is not missed."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from workflows.cluster_watch import ClusterWatch, Snapshot
 from workflows.executor import ExecutorError
 from workflows.placement import Node
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def snapshot(count: int) -> Snapshot:
@@ -63,6 +70,52 @@ def test_a_head_that_is_gone_is_said_to_be(how: str) -> None:
         watch.latest()
     assert "same command" in caught.value.remedy
     watch.close()
+    never.set()
+
+
+STANDS_STILL = """
+import sys, time
+from workflows.cluster_watch import ClusterWatch, Snapshot
+
+def look():
+    time.sleep(0.2)
+    print("looked", flush=True)
+    return Snapshot((), frozenset(), 0.0)
+
+watch, began = ClusterWatch(look, "head:6379", every_seconds=0.2, patience_seconds=2.0), time.monotonic()
+while time.monotonic() - began < 5.5:
+    if watch.is_lost:
+        sys.exit("lost")
+    time.sleep(0.001)
+"""
+
+
+@pytest.mark.slow
+def test_a_driver_that_stood_still_itself_gives_the_head_the_time_to_answer() -> None:
+    driver = subprocess.Popen([sys.executable, "-c", STANDS_STILL], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    try:
+        assert driver.stdout is not None
+        for _ in range(2):
+            assert driver.stdout.readline() == "looked\n"
+        # Between two looks, so that the next answer comes some time after waking.
+        os.kill(driver.pid, signal.SIGSTOP)
+        time.sleep(3.0)
+        os.kill(driver.pid, signal.SIGCONT)
+        driver.communicate(timeout=30)
+        assert driver.returncode == 0
+    finally:
+        driver.kill()
+        driver.wait()
+
+
+def test_closing_waits_for_a_look_that_hangs_as_long_as_for_a_head() -> None:
+    cluster, never = Cluster(), threading.Event()
+    watch = watching(cluster, 0.2)
+    cluster.instead = never.wait
+    asked = cluster.asked
+    wait_for(lambda: cluster.asked > asked)
+    watch.close()
+    assert watch.is_lost
     never.set()
 
 
