@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from test_store import put_checkpoint, put_scores, trajectory
+from store_parts import QUALITY, put_checkpoint, put_scores, trajectory
 
 from sphere_core.storage import Storage
 from workflows.commands.status import status
@@ -70,6 +70,19 @@ def test_row_files_are_read_once(storage: Storage, monkeypatch: pytest.MonkeyPat
     assert scores.of(found)["score"].text() == "collapsed"
     monkeypatch.setattr(Storage, "read_bytes", lambda *_: pytest.fail("read again"))
     assert scores.of(found)["score"].text() == "collapsed"
+
+
+def test_a_row_file_that_has_just_gone_is_no_score_yet(storage: Storage) -> None:
+    plan = trajectory("memit", 0)
+    put_checkpoint(storage, plan, 4)
+    put_scores(storage, plan, 4, 0.5, 0.5)
+    sweep = SweepPlan(name="s", trajectories=(plan,), bases=(), recipes=())
+    found = derive_state(storage, sweep).trajectories[0]
+    storage.delete(plan.rows_path(4, QUALITY))
+    scores = LastScores(storage)
+    assert set(scores.of(found)) == {"HE drift"}
+    put_scores(storage, plan, 4, 0.25, 0.5)
+    assert scores.of(found)["score"].text() == "0.250"
 
 
 @pytest.mark.parametrize("terminal", [False, True])

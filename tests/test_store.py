@@ -14,8 +14,16 @@ from store_parts import GEOMETRY, QUALITY, base, put_checkpoint, put_scores, sco
 from evaluators import Score
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
-from workflows.layout import PLAN_FILE, error_path, progress_path
-from workflows.lease import Lease, LeaseLostError, require_lease, take_lease
+from workflows.layout import (
+    PLAN_FILE,
+    attempt_path,
+    checkpoints_folder,
+    error_path,
+    lease_path,
+    progress_path,
+    stopped_path,
+)
+from workflows.lease import Lease, LeaseLostError, read_lease, require_lease, take_lease
 from workflows.plan import SweepPlan, read_plan
 from workflows.row_files import read_rows
 from workflows.row_schema import ROW_SCHEMA
@@ -78,6 +86,41 @@ def test_a_later_attempt_fences_an_earlier_one(storage: Storage) -> None:
     with pytest.raises(LeaseLostError):
         take_lease(storage, "t", Lease(2, "c:3"))
     require_lease(storage, "t", second)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"attempt": 3, "ow', b"[]", b'{"attempt": null, "owner": "a:1"}', b"\xff"])
+def test_a_lease_that_cannot_be_read_is_nobodys(storage: Storage, torn: bytes) -> None:
+    held = Lease(3, "a:1")
+    take_lease(storage, "t", held)
+    for attempt in (1, 2, 3):
+        storage.write_bytes(attempt_path("t", attempt), b"{}")
+    storage.write_bytes(lease_path("t"), torn)
+    with pytest.raises(LeaseLostError, match="attempt 3 by a lease that cannot be read"):
+        require_lease(storage, "t", held)
+    standing = read_lease(storage, "t")
+    assert standing is not None
+    following = Lease(standing.attempt + 1, "b:2")
+    assert following.attempt == 4
+    take_lease(storage, "t", following)
+    require_lease(storage, "t", following)
+    with pytest.raises(LeaseLostError, match="attempt 4 by b:2"):
+        require_lease(storage, "t", held)
+
+
+def test_a_lease_torn_before_any_attempt_began_counts_as_none(storage: Storage) -> None:
+    storage.write_bytes(lease_path("t"), b"")
+    take_lease(storage, "t", Lease(1, "a:1"))
+    require_lease(storage, "t", Lease(1, "a:1"))
+
+
+def test_folders_and_verdicts_that_are_none_are_passed_over(storage: Storage) -> None:
+    plan = trajectory("memit", 0)
+    put_checkpoint(storage, plan, 4)
+    for name in ("manifest.json", "weights.safetensors"):
+        storage.write_bytes(f"{checkpoints_folder(plan.id)}/000008.old/{name}", b"{}")
+    storage.write_bytes(stopped_path(plan.id), b"")
+    found = derive_state(storage, SweepPlan(name="s", trajectories=(plan,), bases=(), recipes=())).trajectories[0]
+    assert (found.published, found.stopped, found.state) == ((4,), None, "paused")
 
 
 def test_states_come_from_files(storage: Storage) -> None:

@@ -15,7 +15,7 @@ from local_runs import run
 from sphere_core.checkpoints import checkpoints_in
 from sphere_core.storage import Storage
 from workflows.driver_lock import DriverLock
-from workflows.executor import Finished, LocalExecutor
+from workflows.executor import LocalExecutor
 from workflows.expand import Sweep
 from workflows.layout import checkpoints_folder
 from workflows.lease import Lease, take_lease
@@ -89,7 +89,8 @@ def test_an_old_attempt_notices_at_its_next_word(sweep: Sweep, undisturbed: Path
     executor = LocalExecutor(str(tmp_path), threads=1, device="cpu")
     result = run(sweep, tmp_path, executor=executor, on_progress=overtake)
     assert ("Superseded", f"trajectory-{plan.id}") in [(f["error"], f["task"]) for f in result.failures]
-    assert not isinstance(executor.wait(0.0), Finished)
+    assert checkpoints_in(storage.child(checkpoints_folder(plan.id))) == []
+    assert executor.wait(0.0) == []
 
 
 def test_run_stops_with_code_2_where_another_driver_works(

@@ -53,11 +53,16 @@ class LastScores:
 
     def _file(self, path: str, edits: int) -> dict[str, LastScore]:
         if path not in self._read:
-            data = io.BytesIO(self._storage.read_bytes(path))
-            self._read[path] = {}
+            try:
+                data = io.BytesIO(self._storage.read_bytes(path))
+            except FileNotFoundError:
+                # Gone since it was listed, to be scored again or for good: there is no score yet.
+                return {}
+            found: dict[str, LastScore] = {}
             for row in pq.ParquetFile(data).read(columns=_COLUMNS).to_pylist():
                 names = [SHOWN_METRICS.get((row["metric"], protocol)) for protocol in (row["protocol"], None)]
                 name = names[0] or names[1]
                 if name is not None and row["site"] is None:
-                    self._read[path][name] = LastScore(edits, row["value"], row["status"] == "collapsed")
+                    found[name] = LastScore(edits, row["value"], row["status"] == "collapsed")
+            self._read[path] = found
         return self._read[path]

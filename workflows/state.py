@@ -22,7 +22,7 @@ from workflows.plan import Evaluation, SweepPlan, TrajectoryPlan
 __all__ = ["StateName", "SweepFiles", "SweepState", "TrajectoryState", "derive_state", "scan"]
 
 StateName = Literal["planned", "running", "paused", "edited", "done", "collapsed", "stopped", "failed"]
-# A replica says how far it is after a batch, and again every half minute; older words are those of a dead one.
+# A replica says how far it is after a batch, and again every ten seconds; older words are those of a dead one.
 _SILENCE_SECONDS = 120.0
 
 
@@ -115,9 +115,10 @@ def scan(storage: Storage) -> SweepFiles:
     errors, progress, stopped = set(), set(), set()
     for path in storage.list(TRAJECTORIES):
         parts = path.split("/")
-        if len(parts) == 5 and parts[2] == "checkpoints" and parts[4] == "manifest.json":
+        is_checkpoint = len(parts) == 5 and parts[2] == "checkpoints" and parts[3].isdecimal()
+        if is_checkpoint and parts[4] == "manifest.json":
             checkpoints.setdefault(parts[1], set()).add(int(parts[3]))
-        elif len(parts) == 5 and parts[2] == "checkpoints" and parts[4] == "weights.safetensors":
+        elif is_checkpoint and parts[4] == "weights.safetensors":
             whole.setdefault(parts[1], set()).add(int(parts[3]))
         elif parts[-1] == "error.json":
             errors.add(path)
@@ -152,7 +153,8 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
 
 
 def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: float) -> TrajectoryState:
-    stopped = _read(storage, stopped_path(plan.id)) if stopped_path(plan.id) in files.stopped else None
+    # A verdict that cannot be read is none, and is found again.
+    stopped = (_read(storage, stopped_path(plan.id)) or None) if stopped_path(plan.id) in files.stopped else None
     published = tuple(sorted(files.checkpoints.get(plan.id, ())))
     if stopped is not None:
         published = tuple(edits for edits in published if edits <= int(stopped["edits"]))
