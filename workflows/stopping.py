@@ -7,10 +7,10 @@ from sphere_core.storage import Storage
 from workflows.layout import checkpoints_folder, stopped_path
 from workflows.lease import Lease, read_lease, take_lease
 from workflows.plan import SweepPlan, TrajectoryPlan
-from workflows.state import SweepState
+from workflows.state import SweepFiles, SweepState, TrajectoryState
 from workflows.watchdog import Verdict, Watchdog
 
-__all__ = ["discard_beyond", "forget_other_verdicts", "record_verdict"]
+__all__ = ["discard_beyond", "forget_other_verdicts", "has_other_verdicts", "lies_beyond", "record_verdict"]
 
 
 def record_verdict(storage: Storage, plan: TrajectoryPlan, limits: Watchdog, found: Verdict) -> None:
@@ -36,9 +36,31 @@ def discard_beyond(storage: Storage, plan: TrajectoryPlan, edits: int) -> None:
 
 def forget_other_verdicts(storage: Storage, plan: SweepPlan, state: SweepState) -> None:
     """Withdraw verdicts by limits that are not those of the plan: those trajectories are judged anew, and may go on."""
-    now = None if plan.watchdog is None else plan.watchdog.model_dump(mode="json")
     for found in state.trajectories:
-        if found.stopped is not None and found.stopped.get("watchdog") != now:
+        if _is_by_others(plan, found):
             storage.delete(stopped_path(found.plan.id))
         elif found.stopped is not None:
             discard_beyond(storage, found.plan, int(found.stopped["edits"]))
+
+
+def has_other_verdicts(plan: SweepPlan, state: SweepState) -> bool:
+    """Tell whether a verdict stands by limits that are not those of the plan."""
+    return any(_is_by_others(plan, found) for found in state.trajectories)
+
+
+def lies_beyond(state: SweepState, files: SweepFiles) -> bool:
+    """Tell whether checkpoints or rows stand beyond a verdict, as a killed driver leaves them; reads no file."""
+    for found in state.trajectories:
+        if found.stopped is not None:
+            last = int(found.stopped["edits"])
+            later = [edits for edits in found.plan.wanted if edits > last]
+            rows = (found.plan.rows_path(edits, evaluation) for edits in later for evaluation in found.plan.evaluations)
+            published = files.checkpoints.get(found.plan.id, frozenset())
+            if max(published, default=0) > last or not files.rows.isdisjoint(rows):
+                return True
+    return False
+
+
+def _is_by_others(plan: SweepPlan, found: TrajectoryState) -> bool:
+    now = None if plan.watchdog is None else plan.watchdog.model_dump(mode="json")
+    return found.stopped is not None and found.stopped.get("watchdog") != now

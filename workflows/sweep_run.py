@@ -2,12 +2,11 @@
 
 import contextlib
 import logging
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -15,19 +14,22 @@ from rich.logging import RichHandler
 from sphere_core.errors import InputError
 from sphere_core.storage import Storage
 from sphere_core.storage_faults import StorageError
+from sphere_core.trajectory import TrajectorySpec
+from workflows.after_scores import judge
 from workflows.board import Board
 from workflows.driver import Driver, SweepResult
 from workflows.driver_lock import DriverLock
 from workflows.executor import Executor, ExecutorError, LocalExecutor
 from workflows.expand import Sweep
+from workflows.interrupts import interrupts
 from workflows.keeping import forget_trimmed
 from workflows.layout import PLAN_FILE, ROWS, SWEEP_FILE, spec_path
 from workflows.progress import SweepDisplay
 from workflows.ray_backend import RayExecutor
 from workflows.retrying import forget_failures
-from workflows.state import derive_state, scan
+from workflows.state import SweepFiles, SweepState, derive_state, scan
 from workflows.status import failures_table
-from workflows.stopping import forget_other_verdicts
+from workflows.stopping import forget_other_verdicts, has_other_verdicts, lies_beyond
 from workflows.table import results_table
 from workflows.table_formats import table_markdown
 
@@ -56,9 +58,11 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
         raise InputError("--local and --address exclude each other", remedy="leave one out")
     storage = Storage(options.root)
     storage.require_reachable()
-    state = derive_state(storage, sweep.plan)
-    if state.is_complete and not (options.retry_failed and state.failures):
-        _publish_plan(sweep, storage)
+    files = scan(storage)
+    state = derive_state(storage, sweep.plan, files)
+    is_judged = not has_other_verdicts(sweep.plan, state)
+    if state.is_complete and is_judged and not (options.retry_failed and state.failures):
+        _tidy(sweep, storage, state, files, console)
         console.print(f"{sweep.plan.name}: everything is done, nothing to run")
         result = SweepResult(complete=True, stopped=False, failures=tuple(state.failures))
         return _report(sweep, options, storage, result, console)
@@ -78,6 +82,23 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
     return _report(sweep, options, storage, result, console)
 
 
+def _tidy(sweep: Sweep, storage: Storage, state: SweepState, files: SweepFiles, console: Console) -> None:
+    """Bring a complete sweep's plan up to date and clear away what lies beyond its verdicts, where that is owed.
+
+    Where another driver works below this root, with a plan of its own, all of it is left as it is.
+    """
+    if not (lies_beyond(state, files) or _unpublished(sweep, storage)):
+        return
+    try:
+        lock = DriverLock(storage).acquire(tell=console.print)
+    except InputError as held:
+        console.print(f"{held.what}; its plan and what it does are left as they are", highlight=False, soft_wrap=True)
+        return
+    with lock:
+        forget_other_verdicts(storage, sweep.plan, derive_state(storage, sweep.plan))
+        _publish_plan(sweep, storage)
+
+
 def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console, lock: DriverLock) -> SweepResult:
     files = scan(storage)
     state = derive_state(storage, sweep.plan, files)
@@ -86,8 +107,10 @@ def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console,
     board = Board.from_files(sweep, storage)
     resources = sweep.spec.resources
     if not any(board.waiting().values()) and not board.has_open_trajectories():
+        for trajectory_id in board.tracked if sweep.plan.watchdog is not None else ():
+            judge(board, storage, trajectory_id)
         state = derive_state(storage, sweep.plan)
-        return SweepResult(complete=False, stopped=False, failures=tuple(state.failures))
+        return SweepResult(complete=state.is_complete, stopped=False, failures=tuple(state.failures))
     with contextlib.ExitStack() as stack:
         executor: Executor
         root = _absolute(options.root)
@@ -103,29 +126,46 @@ def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console,
         driver = Driver(board, executor, storage, display, evaluators=evaluators, guard=lock.require)
         if isinstance(executor, LocalExecutor):
             executor.listener = driver.listen
+
+        def stop() -> None:
+            driver.interrupt()
+            if isinstance(executor, LocalExecutor):
+                # Its replica works in this thread, and hears of it in no other way.
+                executor.stop_work()
+
         # After Ray has started: it installs a handler of its own, which aborts.
-        stack.enter_context(_interrupted_by_sigterm())
+        stack.enter_context(interrupts(stop))
         return driver.run()
 
 
 def _publish_plan(sweep: Sweep, storage: Storage) -> None:
     """Write the sweep file, the plan and the trajectories' specifications, where they are not there yet."""
-    files = {
-        SWEEP_FILE: Path(sweep.text.source).read_bytes(),
-        PLAN_FILE: sweep.plan.model_dump_json(indent=1).encode(),
-    }
-    for path, data in files.items():
-        if not storage.exists(path) or storage.read_bytes(path) != data:
-            storage.write_bytes(path, data)
-    present = {path for path in storage.list("trajectories") if path.endswith("/spec.json")}
-    missing = [trajectory_id for trajectory_id in sweep.specs if spec_path(trajectory_id) not in present]
-
-    def write(trajectory_id: str) -> None:
-        storage.write_bytes(spec_path(trajectory_id), sweep.specs[trajectory_id].model_dump_json(indent=1).encode())
-
+    missing = _unpublished(sweep, storage)
+    for path in (SWEEP_FILE, PLAN_FILE):
+        if path in missing:
+            storage.write_bytes(path, missing.pop(path)())
     with ThreadPoolExecutor(_WRITERS) as pool:
-        for _ in pool.map(write, missing):
+        for _ in pool.map(lambda path: storage.write_bytes(path, missing[path]()), missing):
             pass
+
+
+def _unpublished(sweep: Sweep, storage: Storage) -> dict[str, Callable[[], bytes]]:
+    """Return what makes the bytes of each of these files that is not there, or (of sweep file and plan) is another."""
+    files = {
+        SWEEP_FILE: Path(sweep.text.source).read_bytes,
+        PLAN_FILE: sweep.plan.model_dump_json(indent=1).encode,
+    }
+    other = {
+        path: make for path, make in files.items() if not storage.exists(path) or storage.read_bytes(path) != make()
+    }
+    present = {path for path in storage.list("trajectories") if path.endswith("/spec.json")}
+    specs = {spec_path(trajectory_id): spec for trajectory_id, spec in sweep.specs.items()}
+    missing = {path: partial(_spec_bytes, spec) for path, spec in specs.items() if path not in present}
+    return {**other, **missing}
+
+
+def _spec_bytes(spec: TrajectorySpec) -> bytes:
+    return spec.model_dump_json(indent=1).encode()
 
 
 def _report(sweep: Sweep, options: RunOptions, storage: Storage, result: SweepResult, console: Console) -> int:
@@ -173,17 +213,3 @@ def _logging_to(console: Console) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-
-
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM stop a run like Ctrl-C: running trajectories publish a checkpoint first."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
