@@ -31,11 +31,16 @@ LATER: tuple[Kind, ...] = ("replica", "replica", "evaluator")
 
 @dataclass(frozen=True)
 class Redone:
-    """How many attempts at trajectories there were, the edits done again in all, and the most of them at a time."""
+    """How many attempts at trajectories there were, and the edits that they did again.
+
+    `edits` in all and `most` at a time: what an attempt had said it had done beyond where the next one began.
+    `passed_over` counts attempts that began before the furthest checkpoint that stood.
+    """
 
     attempts: int
     edits: int
     most: int
+    passed_over: int
 
 
 @dataclass(frozen=True)
@@ -46,19 +51,22 @@ class Report:
     exit_code: int | None
     kills: Counter[Kind] = field(default_factory=Counter)
     different: tuple[str, ...] = ()
-    redone: Redone = Redone(0, 0, 0)
+    redone: Redone = Redone(0, 0, 0, 0)
 
     @property
     def is_good(self) -> bool:
         """Whether nothing was lost, and no more was done again than a kill may cost."""
-        return self.exit_code == 0 and not self.different and self.redone.most <= INTERVAL
+        return (
+            self.exit_code == 0 and not self.different and self.redone.most <= INTERVAL and self.redone.passed_over == 0
+        )
 
 
 def redone_edits(root: Path) -> Redone:
-    """Read from the files of attempts how far the attempt before had said it was beyond each one's beginning."""
+    """Read from the files of attempts where each began, what stood then, and how far the one before had said it was."""
     records = [json.loads(path.read_bytes()) for path in root.glob("trajectories/*/attempts/*.json")]
     again = [record["before"] - record["from"] for record in records]
-    return Redone(len(again), sum(again), max(again, default=0))
+    passed_over = sum(record["from"] < record["standing"] for record in records)
+    return Redone(len(again), sum(again), max(again, default=0), passed_over)
 
 
 def under_chaos(folder: Path, *, trajectories: int, seed: int, period: float, limit_seconds: float = 1500.0) -> Report:
@@ -100,7 +108,8 @@ def main(
         console.print(
             f"seed {one}: exit code {report.exit_code} after {report.seconds:.0f} s; killed {kills}; "
             f"{report.redone.attempts} attempts, {report.redone.edits} edits again, "
-            f"at most {report.redone.most} at a time (interval {INTERVAL}); "
+            f"at most {report.redone.most} at a time (interval {INTERVAL}), "
+            f"{report.redone.passed_over} began before the furthest checkpoint; "
             f"{len(report.different)} files differ {report.different[:4]}",
             highlight=False,
             soft_wrap=True,

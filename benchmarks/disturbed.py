@@ -135,17 +135,18 @@ class DisturbedSweep:
         return trajectory, len(list(self._root.glob(f"trajectories/{trajectory}/checkpoints/*/manifest.json")))
 
     def _workers(self) -> tuple[dict[int, str], set[int]]:
-        """Return the processes that hold a lease, with its trajectory, and the other workers."""
-        workers = {
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and _title(entry).startswith("ray::Replica") and _is_below_us(int(entry.name))
+        """Return the replicas that hold a lease, by process, with its trajectory; and the evaluators."""
+        titles = {int(entry.name): _title(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+        ours = {
+            process: title for process, title in titles.items() if title.startswith("ray::") and _is_below_us(process)
         }
+        evaluators = {process for process, title in ours.items() if title.startswith("ray::Evaluator")}
         owners: dict[int, str] = {}
         # A replica edits one trajectory after another: its own is the one whose lease is newest.
         for path in sorted(self._root.glob("trajectories/*/lease.json"), key=lambda path: path.stat().st_mtime_ns):
             owners[int(json.loads(path.read_bytes())["owner"].rpartition(":")[2])] = path.parent.name
-        return {key: owners[key] for key in workers & owners.keys()}, workers - owners.keys()
+        replicas = {process for process, title in ours.items() if title.startswith("ray::Replica")}
+        return {process: owners[process] for process in replicas & owners.keys()}, evaluators
 
 
 def _sphere_run(sweep: Path, root: Path, *options: str) -> list[str]:

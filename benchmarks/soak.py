@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.alone import resident
-from benchmarks.chaos import redone_edits
+from benchmarks.chaos import Redone, redone_edits
 from benchmarks.disturbed import INTERVAL, DisturbedSweep, Kind, run_undisturbed, sweep_settings
 from benchmarks.equal_bytes import differing
 from benchmarks.rows import Row, table
@@ -53,7 +53,7 @@ class Soak:
     kills: dict[Kind, int]
     samples: tuple[Sample, ...]
     different: tuple[str, ...]
-    most_redone: int
+    redone: Redone
 
     def rows(self) -> list[Row]:
         """Return what was measured beside what it must reach; growth is from the second quarter to the last.
@@ -67,7 +67,8 @@ class Soak:
         return [
             Row("exit code of the driver", setting, -1 if self.exit_code is None else self.exit_code, "", 0),
             Row("rows and checkpoints that differ", setting, len(self.different), "files", 0),
-            Row("most edits again at a time", f"interval {INTERVAL}", self.most_redone, "edits", INTERVAL),
+            Row("most edits again at a time", f"interval {INTERVAL}", self.redone.most, "edits", INTERVAL),
+            Row("attempts before the furthest checkpoint", setting, self.redone.passed_over, "", 0),
             Row("driver memory, growth", setting, memory, "MB", 5),
             Row("driver's open descriptors, growth", setting, descriptors, "", 8),
             Row("driver's temporary files, growth", setting, files, "files", 0),
@@ -115,7 +116,7 @@ def soak(
             time.sleep(SAMPLE_SECONDS)
         minutes = (time.monotonic() - started) / 60
     different = differing(folder / "alone", root)
-    return Soak(minutes, code, dict(disturbed.kills), tuple(samples), different, redone_edits(root).most)
+    return Soak(minutes, code, dict(disturbed.kills), tuple(samples), different, redone_edits(root))
 
 
 def _sample(disturbed: DisturbedSweep, at: float) -> Sample:

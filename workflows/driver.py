@@ -47,7 +47,6 @@ _ASK_SECONDS = 0.5
 _GROW_SECONDS = 0.5
 # After how long a replica without work is ended.
 _IDLE_SECONDS = 60.0
-_STOP_SECONDS = 120.0
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -93,6 +92,11 @@ class Driver:
         self._grew = -_GROW_SECONDS
         self._idle_since: dict[Worker, float] = {}
         self._superseded: list[dict[str, Any]] = []
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        """Have the run stop at its next step; sets a flag and does nothing else."""
+        self._interrupted = True
 
     def run(self) -> SweepResult:
         """Work until nothing is left that can be done.
@@ -104,7 +108,7 @@ class Driver:
             # A driver that was killed may have left scores without a verdict.
             for trajectory_id in self._board.tracked if self._board.sweep.plan.watchdog is not None else ():
                 judge(self._board, self._storage, trajectory_id)
-            while self._storage_fault is None:
+            while self._storage_fault is None and not self._interrupted:
                 self._guard()
                 self._board.give_up_blocked()
                 self._assign()
@@ -113,10 +117,13 @@ class Driver:
                 self._grow()
                 self._follow(self._executor.wait(_TICK_SECONDS))
         except KeyboardInterrupt:
-            self._wind_down()
-            return self._result(stopped=True)
+            self._interrupted = True
         except StorageError as error:
             self._storage_fault = str(error)
+        if self._interrupted:
+            _LOGGER.warning("stopping: batches under way are ended and published; the same signal again ends at once")
+            self._wind_down()
+            return self._result(stopped=True)
         if self._storage_fault is not None:
             _LOGGER.error("storage gives out; what runs is asked to stop: %s", self._storage_fault)
             self._wind_down()
@@ -202,7 +209,7 @@ class Driver:
                     self._lose(event)
                 case Leaving(worker):
                     self._let_go(worker)
-        if events and self._storage_fault is None:
+        if events and self._storage_fault is None and not self._interrupted:
             # Before anything else: an idle worker waits for this.
             self._assign()
         now = time.monotonic()
@@ -361,12 +368,15 @@ class Driver:
     def _wind_down(self) -> None:
         """Let running trajectories publish a checkpoint, for a while; what does not answer is left behind."""
         self._executor.stop_work()
-        waited = 0.0
-        while any(isinstance(task, TrajectoryTask) for task in self._busy.values()) and waited < _STOP_SECONDS:
+        deadline = time.monotonic() + self._board.sweep.spec.resources.grace_seconds
+        while any(isinstance(task, TrajectoryTask) for task in self._busy.values()):
+            if time.monotonic() > deadline:
+                left = ", ".join(task.name for task in self._busy.values() if isinstance(task, TrajectoryTask))
+                _LOGGER.warning("left behind in the middle of a batch, at their last checkpoints: %s", left)
+                return
             for event in self._executor.wait(_TICK_SECONDS):
                 if isinstance(event, Finished | Lost):
                     self._busy.pop(event.worker, None)
-            waited += _TICK_SECONDS
 
     def _stage(self) -> str:
         if any(isinstance(task, MomentsTask) for task in self._busy.values()):

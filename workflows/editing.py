@@ -112,11 +112,12 @@ class TrajectoryRun:
         resume = resume_point(checkpoints, plan.wanted)
         contexts = resume.contexts if resume is not None else _starting_contexts(spec, model)
         editor = resolve_method(spec.method).build(spec.hyperparameters, moments)
-        published = [edits for edits in checkpoints_in(checkpoints) if edits in plan.wanted]
+        standing = checkpoints_in(checkpoints)
+        published = [edits for edits in standing if edits in plan.wanted]
         first = resume.edits if resume is not None else 0
         collapsed = resume is not None and resume.collapsed
         clock = _Clock(first)
-        self._note_attempt(first)
+        self._note_attempt(first, max(standing, default=0))
         self._say(first, clock, published)
         keeper = None
         if plan.keep_keys:
@@ -174,15 +175,15 @@ class TrajectoryRun:
         if clock.due():
             self._write_progress(edits, clock, "running")
 
-    def _note_attempt(self, first: int) -> None:
-        """Write down where this attempt begins, and how far the one before had said it was."""
+    def _note_attempt(self, first: int, standing: int) -> None:
+        """Write down where this attempt begins, what stood then, and how far the one before had said it was."""
         try:
             before = int(json.loads(self.storage.read_bytes(progress_path(self.task.plan.id)))["edits"])
         except (FileNotFoundError, ValueError, KeyError):
             before = first
-        record = {"from": first, "before": max(before, first), "owner": self.lease.owner, "at": time.time()}
+        record = {"from": first, "standing": standing, "before": max(before, first), "owner": self.lease.owner}
         path = attempt_path(self.task.plan.id, self.lease.attempt)
-        self.storage.write_bytes(path, json.dumps(record).encode())
+        self.storage.write_bytes(path, json.dumps({**record, "at": time.time()}).encode())
 
     def _require_lease(self) -> None:
         require_lease(self.storage, self.task.plan.id, self.lease)

@@ -8,7 +8,7 @@ from typing import Self
 
 __all__ = ["PULSE_SECONDS", "Pulse"]
 
-PULSE_SECONDS = 30.0
+PULSE_SECONDS = 10.0
 _LOGGER = logging.getLogger(__name__)
 
 

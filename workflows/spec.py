@@ -177,6 +177,12 @@ class Resources(_Part):
         description="Trajectory replicas at most. On a cluster this many are asked for, which makes an "
         "autoscaler add nodes; left out, there are as many as the nodes alive can hold",
     )
+    grace_seconds: float = Field(
+        default=120.0,
+        ge=0,
+        description="How long a run that is stopped waits for the batches under way, to publish where they end; "
+        "more than a batch takes",
+    )
 
 
 class SweepSpec(_Part):

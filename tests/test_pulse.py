@@ -1,0 +1,67 @@
+"""What is said of a trajectory while a batch takes its time."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sphere_core.storage import Storage
+from workflows.expand import Sweep
+from workflows.layout import progress_path
+from workflows.lease import Lease, take_lease
+from workflows.pulse import Pulse
+from workflows.replica import ModelReplica
+from workflows.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
+
+
+def test_a_pulse_beats_while_it_lasts_and_never_after() -> None:
+    beats: list[float] = []
+    with Pulse(lambda: beats.append(time.monotonic()), seconds=0.01):
+        time.sleep(0.2)
+    assert len(beats) >= 3
+    counted = len(beats)
+    time.sleep(0.05)
+    assert len(beats) == counted
+
+
+def test_what_a_beat_raises_ends_the_pulse_and_nothing_else() -> None:
+    beats: list[int] = []
+
+    def fail() -> None:
+        beats.append(1)
+        raise OSError("gone")
+
+    with Pulse(fail, seconds=0.01):
+        time.sleep(0.1)
+    assert beats == [1]
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_a_long_batch_is_told_of_until_another_attempt_takes_over(
+    sweep: Sweep, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overtaken: bool
+) -> None:
+    monkeypatch.setattr(Pulse.__init__, "__kwdefaults__", {"seconds": 0.05})
+    (tmp_path / "moments").symlink_to(undisturbed / "moments")
+    plan, storage = sweep.plan.trajectories[0], Storage(tmp_path)
+    seen: set[float] = set()
+    dwelt = threading.Event()
+
+    def dwell(progress: ReplicaProgress) -> None:
+        if progress.edits != 2 or dwelt.is_set():
+            return
+        dwelt.set()
+        if overtaken:
+            take_lease(storage, plan.id, Lease(2, "elsewhere:1"))
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            seen.add(json.loads(storage.read_bytes(progress_path(plan.id)))["at"])
+            time.sleep(0.01)
+
+    outcome = ModelReplica(str(tmp_path), threads=1, device="cpu", listener=dwell).run(
+        TrajectoryTask(plan, sweep.specs[plan.id], 1, None)
+    )
+    assert isinstance(outcome, Superseded if overtaken else Done)
+    # Dated again and again; once another attempt is there, by that one only.
+    assert len(seen) <= 2 if overtaken else len(seen) >= 4
