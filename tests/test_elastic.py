@@ -30,8 +30,8 @@ SETTINGS = tiny(
     evaluators={"geometry": {}},
 )
 RESOURCES = {
-    "replica": {"num_cpus": 1, "labels": {"kind": "edit"}},
-    "evaluator": {"num_cpus": 1, "labels": {"kind": "score"}, "replicas": 1},
+    "replica": {"num_cpus": 1, "num_gpus": 0, "labels": {"kind": "edit"}},
+    "evaluator": {"num_cpus": 1, "num_gpus": 0, "labels": {"kind": "score"}, "replicas": 1},
 }
 
 
@@ -85,7 +85,7 @@ def test_replicas_follow_the_cluster(cluster: Cluster, tmp_path: Path, caplog: p
         RayExecutor(str(tmp_path / "root"), resources, address=cluster.address) as executor,
     ):
         result = Driver(Board.from_files(sweep, storage), executor, storage, weather, evaluators=1).run()
-        places = {(worker.role, node) for worker, node in executor._node_of.items()}
+        places = {(worker.role, place.node) for worker, place in executor._place_of.items()}
     assert result.complete
     assert "one needs 1 CPU, 0 GPU, label kind=edit. Nodes:" in caplog.text
     # The node with notice was left at the next batch, with what was done published, for the one that came.

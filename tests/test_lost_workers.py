@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
+from workflows import driver
 from workflows.blame import MAX_LOSSES
 from workflows.executor import Event, Finished, LocalExecutor, Lost, Role, Worker
 from workflows.expand import Sweep, load_sweep
@@ -74,6 +76,33 @@ def test_an_evaluator_that_idles_is_no_reason_to_do_without_a_replica(tmp_path: 
     executor = WithEvaluator(str(tmp_path / "root"))
     assert run(one_trajectory(tmp_path), tmp_path / "root", executor=executor, evaluators=1).complete
     assert executor.lost == 1
+
+
+class Ending(WithEvaluator):
+    """Notes which workers are ended."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.ended: list[Worker] = []
+
+    def end(self, worker: Worker) -> None:
+        self.ended.append(worker)
+
+    def loses(self, task: Task) -> bool:
+        return False
+
+
+def test_a_replica_without_work_is_ended_and_evaluators_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_GROW_SECONDS", 0.0)
+    one = one_trajectory(tmp_path, evaluators={"geometry": {}, "edit_quality": {}})
+    patient = Ending(str(tmp_path / "patient"))
+    assert run(one, tmp_path / "patient", executor=patient, evaluators=1).complete
+    assert patient.ended == []
+    monkeypatch.setattr(driver, "_IDLE_SECONDS", -1.0)
+    hasty = Ending(str(tmp_path / "hasty"))
+    assert run(one, tmp_path / "hasty", executor=hasty, evaluators=1).complete
+    assert {worker.role for worker in hasty.ended} == {"replica"}
+    assert results_of(tmp_path / "hasty") == results_of(tmp_path / "patient")
 
 
 class WithoutPlace(WithEvaluator):

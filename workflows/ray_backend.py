@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from sphere_core.errors import InputError
 from sphere_core.models.loading import SPLIT
+from workflows.attaching import no_cluster, require_answer
 from workflows.cluster_watch import ClusterWatch
 from workflows.executor import Event, Finished, Leaving, Lost, Ready, Role, Worker
 from workflows.ray_environment import prepare_client_environment, prepare_cluster_environment
@@ -97,7 +98,11 @@ class RayExecutor:
     def _connect(self, address: str | None, num_cpus: int | None) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is not None:
-            self._ray.init(address=address, **quiet)
+            require_answer(address)
+            try:
+                self._ray.init(address=address, **quiet)
+            except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
+                raise no_cluster(address, _gist(error)) from error
             return
         self._scratch = RayScratch()
         self._ray.init(
@@ -192,6 +197,10 @@ class RayExecutor:
             except self._ray.exceptions.RayError:
                 continue  # its death is told by the call it was busy with
         return said
+
+    def owner_of(self, worker: Worker) -> str:
+        """Return what a worker that has started calls itself in leases: `host:process`."""
+        return self._place_of[worker].owner
 
     def stop_work(self, worker: Worker | None = None) -> None:
         """Raise the stop flag of every actor, or of one."""
