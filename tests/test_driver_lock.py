@@ -111,3 +111,18 @@ def test_a_stolen_lock_stops_the_one_it_was_stolen_from(shared: Storage) -> None
                 held(first)
             time.sleep(0.2)
             second.require()
+
+
+@pytest.mark.parametrize("data", [b"", b'{"generation": 2, "id"', b'{"generation": 2, "colour": "red"}'])
+def test_a_lock_that_cannot_be_read_is_watched_like_any_other(shared: Storage, data: bytes) -> None:
+    shared.write_bytes(lock_path(DRIVER_LOCK, 2), data)
+    told: list[str] = []
+    # Somebody writes on: whoever it is lives.
+    beating = threading.Timer(0.1, shared.write_bytes, (lock_path(DRIVER_LOCK, 2), data + b" "))
+    beating.start()
+    with pytest.raises(InputError, match="an unreadable lock"):
+        lock(shared).acquire(tell=told.append)
+    beating.join()
+    assert "watching for its heartbeat" in told[0]
+    with lock(shared).acquire():
+        assert shared.list(LOCKS) == [lock_path(DRIVER_LOCK, 3)]

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from local_runs import FaultyFiles
 from rich.console import Console
 from store_parts import QUALITY, put_checkpoint, put_scores, trajectory
 
@@ -116,3 +117,31 @@ def test_status_as_json(storage: Storage, capsys: pytest.CaptureFixture[str]) ->
     status(storage.uri, watch=False, every=1.0, as_json=True)
     record = json.loads(capsys.readouterr().out)
     assert (record["complete"], [t["state"] for t in record["trajectories"]]) == (False, ["planned"])
+
+
+def test_far_away_files_are_read_many_at_a_time(storage: Storage) -> None:
+    plans = tuple(trajectory("memit", seed) for seed in range(40))
+    sweep = SweepPlan(name="s", trajectories=plans, bases=(), recipes=())
+    FaultyFiles.store.clear()
+    far = Storage("faulty://far")
+    for plan in plans:
+        for place in (storage, far):
+            put_checkpoint(place, plan, 4)
+            place.write_bytes(progress_path(plan.id), json.dumps({"state": "stopped", "edits": 6, "at": 1.0}).encode())
+    reading: list[int] = []
+    most: list[int] = []
+
+    def dwell(call: str) -> None:
+        if call == "read":
+            reading.append(1)
+            most.append(len(reading))
+            time.sleep(0.005)
+            reading.pop()
+
+    FaultyFiles.fault = staticmethod(dwell)
+    try:
+        seen = derive_state(far, sweep)
+    finally:
+        FaultyFiles.fault = staticmethod(lambda _: None)
+    assert max(most) >= 4
+    assert seen == derive_state(storage, sweep)

@@ -6,6 +6,7 @@ Whether another holder lives is judged by watching its heartbeat, never by compa
 its process id means something here is it asked for first.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -134,9 +135,15 @@ class HeartbeatLock:
         own = [path for path in self._storage.list(LOCKS) if path.startswith(f"{LOCKS}/{self._name}.")]
         for path in reversed(own):
             try:
-                return Holder(**json.loads(self._storage.read_bytes(path)))
+                data = self._storage.read_bytes(path)
             except FileNotFoundError:
                 continue
+            try:
+                return Holder(**json.loads(data))
+            except (ValueError, TypeError):
+                # Torn, or of another release: whoever it is may live, and is known by the heartbeat alone.
+                generation = int(path.removesuffix(".json").rpartition(".")[2])
+                return Holder(generation, hashlib.sha256(data).hexdigest(), "an unreadable lock", 0, 0.0, 0, 0.0)
         return None
 
     def _lives(self, holder: Holder, tell: Callable[[str], None]) -> bool:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ __all__ = ["StateName", "SweepFiles", "SweepState", "TrajectoryState", "derive_s
 StateName = Literal["planned", "running", "paused", "edited", "done", "collapsed", "stopped", "failed"]
 # A replica says how far it is after a batch, and again every ten seconds; older words are those of a dead one.
 _SILENCE_SECONDS = 120.0
+# Trajectories looked at at a time on an object store.
+_READERS = 32
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,16 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
     """Derive the state of every trajectory and every unedited model of a plan."""
     found = files if files is not None else scan(storage)
     now = time.time()
-    trajectories = tuple(_trajectory(storage, trajectory, found, now) for trajectory in plan.trajectories)
+
+    def look(trajectory: TrajectoryPlan) -> TrajectoryState:
+        return _trajectory(storage, trajectory, found, now)
+
+    if storage.is_local:
+        trajectories = tuple(map(look, plan.trajectories))
+    else:
+        # A few small files a trajectory, each a journey to an object store.
+        with ThreadPoolExecutor(_READERS) as pool:
+            trajectories = tuple(pool.map(look, plan.trajectories))
     bases = tuple(base.rows_path for base in plan.bases if base.rows_path not in found.rows)
     paths = tuple(path for path in sorted(found.errors) if path.startswith("errors/"))
     return SweepState(trajectories, bases, tuple(_read(storage, path) for path in paths), paths)
