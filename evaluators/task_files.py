@@ -5,6 +5,7 @@ Task YAMLs may name Python scorers with `!function module.name`; such a module l
 lm-eval does: load only task folders you trust.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,15 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import file_digest
 
-__all__ = ["is_local_data", "read_task_file", "require_sources", "source_digests", "task_config", "task_name"]
+__all__ = [
+    "is_local_data",
+    "named_paths",
+    "read_task_file",
+    "require_sources",
+    "source_digests",
+    "task_config",
+    "task_name",
+]
 
 _FUNCTION = re.compile(r"!function\s+[\"']?([\w.]+)\.\w+")
 
@@ -85,25 +94,79 @@ def _sources(file: Path) -> Iterator[Path]:
     if not file.is_file():
         return
     raw = read_task_file(file)
-    text = file.read_text(encoding="utf-8")
-    for module in dict.fromkeys(_FUNCTION.findall(text)):
-        scorer = file.parent / f"{module.replace('.', '/')}.py"
-        if scorer.is_file():
-            yield scorer
+    for scorer in _scorers(file):
+        if (file.parent / scorer).is_file():
+            yield file.parent / scorer
     for base in _included(file, raw):
         yield from _sources(base)
     options = raw.get("dataset_kwargs")
     if isinstance(options, Mapping) and raw.get("dataset_path", "json") in _PACKAGED_DATASETS_MODULES:
-        yield from _flat(_absolute(options.get("data_files", []), file.parent))
+        yield from ((file.parent / name).resolve() for name in _flat(options.get("data_files", [])))
     folder = raw.get("dataset_path")
     if isinstance(folder, str) and (file.parent / folder).is_dir():
         yield from sorted(path for path in (file.parent / folder).resolve().rglob("*") if path.is_file())
 
 
+def named_paths(file: Path) -> set[Path]:
+    """Return a task YAML and what it names by relative paths, at the places where it names them: links stay links.
+
+    That is what it includes, its Python scorers, its data files or the folder of its data, and the YAMLs in a group's
+    list of tasks with all that these name in turn. What is not there is left out. Raises InputError for a file that is
+    no YAML.
+    """
+    found: set[Path] = set()
+    pending = [file]
+    while pending:
+        source = Path(os.path.normpath(pending.pop()))
+        if source in found or not source.is_file():
+            continue
+        found.add(source)
+        raw = read_task_file(source)
+        pending += [source.parent / name for name in _named_yamls(raw) if not name.is_absolute()]
+        others = (source.parent / name for name in (*_scorers(source), *_named_data(raw)) if not name.is_absolute())
+        found |= {Path(os.path.normpath(path)) for path in others if path.exists()}
+    return found
+
+
+def _scorers(file: Path) -> list[Path]:
+    modules = dict.fromkeys(_FUNCTION.findall(file.read_text(encoding="utf-8")))
+    return [Path(f"{module.replace('.', '/')}.py") for module in modules]
+
+
 def _included(file: Path, raw: Mapping[str, object]) -> list[Path]:
+    return [file.parent / name for name in _includes(raw)]
+
+
+def _includes(raw: Mapping[str, object]) -> list[Path]:
     includes = raw.get("include", [])
-    names = includes if isinstance(includes, list) else [includes]
-    return [file.parent / str(name) for name in names]
+    return [Path(str(name)) for name in (includes if isinstance(includes, list) else [includes])]
+
+
+def _named_yamls(raw: Mapping[str, object]) -> Iterator[Path]:
+    """Yield what a configuration includes, and the YAMLs among the tasks of a group."""
+    yield from _includes(raw)
+    for item in _members(raw):
+        if isinstance(item, Mapping):
+            yield from _named_yamls(item)
+        elif Path(str(item)).suffix in (".yaml", ".yml"):
+            yield Path(str(item))
+
+
+def _named_data(raw: Mapping[str, object]) -> Iterator[Path]:
+    """Yield the data files of a configuration, or what may be the folder of its data, and those of a group's tasks."""
+    options, folder = raw.get("dataset_kwargs"), raw.get("dataset_path")
+    if isinstance(options, Mapping):
+        yield from _flat(options.get("data_files", []))
+    if isinstance(folder, str) and folder not in _PACKAGED_DATASETS_MODULES:
+        yield Path(folder)
+    for item in _members(raw):
+        if isinstance(item, Mapping):
+            yield from _named_data(item)
+
+
+def _members(raw: Mapping[str, object]) -> list[object]:
+    tasks = raw.get("task")
+    return tasks if isinstance(tasks, list) else []
 
 
 def _absolute(files: object, folder: Path) -> object:

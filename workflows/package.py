@@ -1,5 +1,6 @@
 """What a job takes along: the code as it runs here, the sweep file, and the files that it names beside it."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluators.task_files import named_paths
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import file_digest, fingerprint
 from workflows.spec import read_sweep
@@ -15,6 +17,9 @@ __all__ = ["Package", "pack"]
 
 _CODE = ("sphere_core", "evaluators", "workflows")
 _FOLDER = "sweep"
+# Keys of a sweep file whose values may be paths even without a dot or a slash; those whose values are tasks.
+_TASKS = ("tasks", "task", "include_path")
+_PATHS = (*_TASKS, "source", "file", "path")
 # Ray keeps packages in the memory of the head and refuses those of half a gigabyte.
 _MAX_BYTES = 256 << 20
 
@@ -52,16 +57,15 @@ class Package:
 
 
 def pack(sweep: Path) -> Package:
-    """Read a sweep file and gather the relative paths that it names.
+    """Read a sweep file and gather the relative paths that it names: folders whole, task files with what they name.
 
-    Absolute paths and hub ids are left to the cluster. Raises InputError for a sweep file with a fault, and for more
-    files than a package should carry.
+    Absolute paths and hub ids are left to the cluster. Raises InputError for a sweep or task file with a fault, and
+    for more files than a package should carry.
     """
     spec, text = read_sweep(sweep)
     file = Path(os.path.abspath(sweep))
     found = {file}
-    for named in _relative_paths(text.data, file.parent):
-        found |= set(_files_of(named))
+    found |= set(_named_files(text.data, file.parent))
     base = Path(os.path.commonpath([path.parent for path in found]))
     files = tuple(sorted(found))
     sizes = {path: path.stat().st_size for path in files}
@@ -76,29 +80,46 @@ def pack(sweep: Path) -> Package:
     return Package(spec.name, file, base, files)
 
 
-def _relative_paths(value: Any, folder: Path, key: str = "") -> Iterator[Path]:
-    """Yield what exists of the relative paths in a sweep file: values that look like one, and models' folders."""
+def _named_files(value: Any, folder: Path, key: str = "") -> Iterator[Path]:
+    """Yield the files behind the relative paths in a sweep file: values that look like a path, or stand where one may.
+
+    What does not exist is a hub id, a name, or for the cluster to refuse.
+    """
     if isinstance(value, dict):
         for name, item in value.items():
-            yield from _relative_paths(item, folder, str(name))
+            yield from _named_files(item, folder, str(name))
     elif isinstance(value, list):
         for item in value:
-            yield from _relative_paths(item, folder, key)
-    elif isinstance(value, str) and not Path(value).is_absolute() and ("/" in value or "." in value or key == "source"):
+            yield from _named_files(item, folder, key)
+    elif isinstance(value, str) and not Path(value).is_absolute() and ("/" in value or "." in value or key in _PATHS):
         path = Path(os.path.normpath(folder / value))
         if path.exists():
-            yield path
+            yield from _task_files(path) if key in _TASKS else _files_of(path)
+
+
+def _task_files(path: Path) -> Iterator[Path]:
+    """Yield the files of tasks: a YAML with what it names, or a whole folder with what its YAMLs name outside of it."""
+    if not path.is_dir():
+        for named in named_paths(path):
+            yield from _files_of(named)
+        return
+    for file in _files_of(path):
+        yield file
+        # Parsing is slow, and a folder may hold thousands: only a path with `..` leads out of it.
+        if "yaml" in file.name and b".." in file.read_bytes():
+            # A folder may hold YAMLs that no task needs; a run refuses those that one does.
+            with contextlib.suppress(InputError):
+                for named in named_paths(file):
+                    yield from _files_of(named)
 
 
 def _files_of(path: Path) -> Iterator[Path]:
-    """Yield a file, the files of a folder, and what lies beside a task's YAML: it may include its neighbours."""
+    """Yield a file, or the files of a folder without what is hidden or left behind by Python."""
     if path.is_dir():
         yield from (file for file in path.rglob("*") if file.is_file() and not _is_junk(file.relative_to(path)))
-    elif path.suffix in (".yaml", ".yml"):
-        yield from (file for file in path.parent.iterdir() if file.is_file() and not _is_junk(Path(file.name)))
     else:
         yield path
 
 
 def _is_junk(path: Path) -> bool:
-    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+    return path.suffix == ".pyc" or any(part.startswith(".") or part == "__pycache__" for part in path.parts)
