@@ -16,7 +16,7 @@ import fsspec
 from sphere_core.errors import InputError
 from sphere_core.storage_faults import PATIENCE, StorageError, persistently
 
-__all__ = ["Storage"]
+__all__ = ["Storage", "refuse_credentials"]
 
 Result = TypeVar("Result")
 
@@ -41,12 +41,7 @@ class Storage:
     def __init__(self, uri: str | Path, *, patience: Sequence[float] = PATIENCE) -> None:
         self._patience = tuple(patience)
         self.uri = str(uri).rstrip("/")
-        if _CREDENTIALS.search(self.uri):
-            raise InputError(
-                "the URL of the storage holds credentials, which would end up in logs and files",
-                where=_CREDENTIALS.sub("", self.uri),
-                remedy="leave them out of the URL and set them in the environment (AWS_ACCESS_KEY_ID and so on)",
-            )
+        refuse_credentials(self.uri)
         filesystem, root = _file_system(self.uri)
         self._files = filesystem
         self._root = root.rstrip("/")
@@ -216,6 +211,16 @@ class Storage:
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}"
+
+
+def refuse_credentials(uri: str) -> None:
+    """Raise InputError for a storage's URL that holds credentials; asks no file system."""
+    if _CREDENTIALS.search(uri):
+        raise InputError(
+            "the URL of the storage holds credentials, which would end up in logs and files",
+            where=_CREDENTIALS.sub("", uri),
+            remedy="leave them out of the URL and set them in the environment (AWS_ACCESS_KEY_ID and so on)",
+        )
 
 
 def _file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:

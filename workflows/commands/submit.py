@@ -20,11 +20,11 @@ Examples:
   sphere submit sweep.yaml --cluster cluster.yaml --root /mnt/sphere/main
   sphere stop sweep.yaml --cluster cluster.yaml
 
-The job takes along the code that runs here, the sweep file and the relative paths that it names; absolute paths
-and URLs must mean the same on every node. The same sweep and root given again attach to the job under way; after
-it has ended they start the next, which goes on from what is on storage. The token is read from RAY_AUTH_TOKEN,
-RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. With --follow the exit code is that of `sphere run`; Ctrl-C leaves the
-job running.
+The job takes along the code that runs here, the sweep file and the relative paths that it names, folders whole, and
+what its task files name; absolute paths and URLs must mean the same on every node. The same sweep and root given
+again attach to the job under way; after it has ended they start the next, which goes on from what is on storage. The
+token is read from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. With --follow the exit code is that of
+`sphere run`, or 1 where the connection is lost; Ctrl-C leaves the job running.
 """
 
 
@@ -46,4 +46,4 @@ def command(
         if follow:
             raise typer.Exit(follow_job(client, job, console))
     console.print("the same command with --follow shows its log", highlight=False)
-    console.print(f"from files alone: sphere status {root}", highlight=False, soft_wrap=True)
+    console.print(f"from files alone: sphere status {submission.root}", highlight=False, soft_wrap=True)
