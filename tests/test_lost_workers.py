@@ -8,7 +8,7 @@ import pytest
 from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
-from workflows import driver
+from workflows import crew
 from workflows.blame import MAX_LOSSES
 from workflows.executor import Event, Finished, LocalExecutor, Lost, Role, Worker
 from workflows.expand import Sweep, load_sweep
@@ -93,12 +93,12 @@ class Ending(WithEvaluator):
 
 
 def test_a_replica_without_work_is_ended_and_evaluators_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "_GROW_SECONDS", 0.0)
+    monkeypatch.setattr(crew, "_GROW_SECONDS", 0.0)
     one = one_trajectory(tmp_path, evaluators={"geometry": {}, "edit_quality": {}})
     patient = Ending(str(tmp_path / "patient"))
     assert run(one, tmp_path / "patient", executor=patient, evaluators=1).complete
     assert patient.ended == []
-    monkeypatch.setattr(driver, "_IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(crew, "_IDLE_SECONDS", -1.0)
     hasty = Ending(str(tmp_path / "hasty"))
     assert run(one, tmp_path / "hasty", executor=hasty, evaluators=1).complete
     assert {worker.role for worker in hasty.ended} == {"replica"}

@@ -6,7 +6,6 @@ it anywhere and start it again.
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,8 @@ from sphere_core.storage_faults import StorageError
 from workflows.after_scores import judge, trim_scored
 from workflows.blame import Blame
 from workflows.board import Board
-from workflows.executor import Event, Executor, ExecutorError, Finished, Leaving, Lost, Ready, Role, Worker
+from workflows.crew import Crew
+from workflows.executor import Event, Executor, ExecutorError, Finished, Leaving, Lost, Ready, Worker
 from workflows.lease import read_lease
 from workflows.pace import Pace
 from workflows.replica import record_failure
@@ -43,10 +43,6 @@ __all__ = ["Driver", "SweepResult"]
 _TICK_SECONDS = 0.5
 # How often workers are asked what they do.
 _ASK_SECONDS = 0.5
-# How often it is asked whether there is room for more workers.
-_GROW_SECONDS = 0.5
-# After how long a replica without work is ended.
-_IDLE_SECONDS = 60.0
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -78,19 +74,12 @@ class Driver:
         self._executor = executor
         self._storage = storage
         self._display = display
-        self._evaluators = evaluators
         self._guard = guard
-        self._idle: list[Worker] = []
-        self._starting: set[Worker] = set()
-        self._busy: dict[Worker, Task] = {}
-        self._model_of: dict[Worker, str] = {}
+        self._crew = Crew(executor, evaluators=evaluators)
         self._pace = Pace()
-        self._leaving: set[Worker] = set()
         self._blame = Blame()
         self._storage_fault: str | None = None
         self._asked = -_ASK_SECONDS
-        self._grew = -_GROW_SECONDS
-        self._idle_since: dict[Worker, float] = {}
         self._superseded: list[dict[str, Any]] = []
         self._interrupted = False
 
@@ -112,9 +101,9 @@ class Driver:
                 self._guard()
                 self._board.give_up_blocked()
                 self._assign()
-                if not self._busy and not self._has_work():
+                if not self._crew.busy and not any(self._board.waiting().values()):
                     break
-                self._grow()
+                self._crew.grow(self._board.waiting(), editing=self._board.has_open_trajectories())
                 self._follow(self._executor.wait(_TICK_SECONDS))
         except KeyboardInterrupt:
             self._interrupted = True
@@ -135,80 +124,28 @@ class Driver:
         failures = (*state.failures, *self._superseded)
         return SweepResult(state.is_complete, stopped, tuple(failures))
 
-    def _has_work(self) -> bool:
-        return any(self._board.waiting().values())
-
-    def _grow(self) -> None:
-        """Start as many workers as the machines hold and the open work needs; replicas come before evaluators.
-
-        What the machines hold is asked now and then: a worker that has finished waits meanwhile.
-        """
-        if time.monotonic() - self._grew < _GROW_SECONDS:
-            return
-        self._grew = time.monotonic()
-        there = Counter(worker.role for worker in (*self._idle, *self._starting, *self._busy))
-        waiting = self._board.waiting()
-        # Evaluators score and do nothing else; one that is still to start may never find a place.
-        scores = max(0, waiting["score"] - sum(worker.role == "evaluator" for worker in self._idle))
-        free = sum(worker.role == "replica" for worker in (*self._idle, *self._starting))
-        needed = waiting["moments"] + waiting["trajectory"] + scores - free
-        for _ in range(min(self._executor.most("replica") - there["replica"], needed)):
-            self._starting.add(self._executor.start("replica"))
-        if self._board.has_open_trajectories():
-            wanted = min(self._evaluators, self._executor.most("evaluator"))
-            for _ in range(wanted - there["evaluator"]):
-                self._starting.add(self._executor.start("evaluator"))
-        self._shrink()
-
-    def _shrink(self) -> None:
-        """End replicas that have had nothing to do for a while: a node without any may go.
-
-        Evaluators stay as long as there is editing, for the next checkpoint.
-        """
-        idle = [worker for worker in self._idle if worker.role == "replica"]
-        now = time.monotonic()
-        self._idle_since = {worker: self._idle_since.get(worker, now) for worker in idle}
-        for worker, since in self._idle_since.items():
-            if now - since > _IDLE_SECONDS:
-                self._end(worker)
-
     def _assign(self) -> None:
-        for worker in list(self._idle):
-            task = self._board.take(self._preference(worker.role), self._model_of.get(worker))
-            if task is None:
-                continue
-            self._idle.remove(worker)
-            self._busy[worker] = task
-            self._model_of[worker] = task.spec.model_digest
-            self._pace.begin(worker, task)
-            self._executor.assign(worker, task)
-
-    def _preference(self, role: Role) -> tuple[str, ...]:
-        if role == "evaluator":
-            return ("score",)
-        # Where no evaluator has found a place replicas score, and first: a watchdog waits for it.
-        if any(worker.role == "evaluator" for worker in (*self._idle, *self._busy)):
-            return ("moments", "trajectory", "score")
-        return ("moments", "score", "trajectory")
+        for worker in list(self._crew.idle):
+            task = self._board.take(self._crew.preference(worker), self._crew.model_of(worker))
+            if task is not None:
+                self._pace.begin(worker, task)
+                self._crew.assign(worker, task)
 
     def _follow(self, events: list[Event]) -> None:
         for event in events:
             match event:
                 case Ready(worker):
-                    self._starting.discard(worker)
                     self._blame.born()
-                    self._idle.append(worker)
+                    self._crew.ready(worker)
                 case Finished(worker, task, outcome):
-                    self._busy.pop(worker, None)
                     self._pace.end(worker)
-                    self._idle.append(worker)
-                    if worker in self._leaving or isinstance(outcome, Stopped | OutOfMemory):
-                        self._end(worker)
+                    self._crew.finished(worker, spent=isinstance(outcome, Stopped | OutOfMemory))
                     self._settle(task, outcome)
                 case Lost():
                     self._lose(event)
                 case Leaving(worker):
-                    self._let_go(worker)
+                    if self._crew.let_go(worker):
+                        _LOGGER.warning("the machine of worker %d is about to go", worker.number)
         if events and self._storage_fault is None and not self._interrupted:
             # Before anything else: an idle worker waits for this.
             self._assign()
@@ -224,11 +161,11 @@ class Driver:
     def listen(self, progress: ReplicaProgress) -> None:
         """Take in the words of a replica that works inside `wait`."""
         self._hear(progress)
-        self._show(dict.fromkeys(self._busy, progress))
+        self._show(dict.fromkeys(self._crew.busy, progress))
 
     def _show(self, doing: dict[Worker, ReplicaProgress]) -> None:
         counts = self._board.counts()
-        left = self._pace.seconds_left(counts, len(self._busy))
+        left = self._pace.seconds_left(counts, len(self._crew.busy))
         view = View(counts, self._stage(), self._pace.edits_per_second(counts), left, doing)
         self._display.update(view)
 
@@ -291,33 +228,10 @@ class Driver:
         _LOGGER.error("%s was %s", task.name, message)
         self._superseded.append({"task": task.name, "error": "Superseded", "message": message})
 
-    def _let_go(self, worker: Worker) -> None:
-        """Give a worker nothing more; its trajectory stops at the next batch, a score is finished."""
-        if worker in self._idle:
-            self._end(worker)
-        elif worker in self._busy and worker not in self._leaving:
-            _LOGGER.warning("the machine of worker %d is about to go", worker.number)
-            self._leaving.add(worker)
-            if isinstance(self._busy[worker], TrajectoryTask):
-                self._executor.stop_work(worker)
-
-    def _end(self, worker: Worker) -> None:
-        self._forget(worker)
-        self._executor.end(worker)
-
-    def _forget(self, worker: Worker) -> None:
-        self._busy.pop(worker, None)
-        self._pace.end(worker)
-        self._model_of.pop(worker, None)
-        self._starting.discard(worker)
-        self._leaving.discard(worker)
-        if worker in self._idle:
-            self._idle.remove(worker)
-
     def _lose(self, lost: Lost) -> None:
         """Forget a dead worker; put its task back, unless the task has cost too many of them."""
-        unborn = lost.worker in self._starting
-        self._forget(lost.worker)
+        unborn = self._crew.forget(lost.worker)
+        self._pace.end(lost.worker)
         if lost.task is None:
             _LOGGER.warning("worker %d ended without a task: %s", lost.worker.number, lost.reason)
             self._note_unborn(unborn, lost.reason)
@@ -369,20 +283,20 @@ class Driver:
         """Let running trajectories publish a checkpoint, for a while; what does not answer is left behind."""
         self._executor.stop_work()
         deadline = time.monotonic() + self._board.sweep.spec.resources.grace_seconds
-        while any(isinstance(task, TrajectoryTask) for task in self._busy.values()):
+        while any(isinstance(task, TrajectoryTask) for task in self._crew.busy.values()):
             if time.monotonic() > deadline:
-                left = ", ".join(task.name for task in self._busy.values() if isinstance(task, TrajectoryTask))
+                left = ", ".join(task.name for task in self._crew.busy.values() if isinstance(task, TrajectoryTask))
                 _LOGGER.warning("left behind in the middle of a batch, at their last checkpoints: %s", left)
                 return
             for event in self._executor.wait(_TICK_SECONDS):
                 if isinstance(event, Finished | Lost):
-                    self._busy.pop(event.worker, None)
+                    self._crew.forget(event.worker)
 
     def _stage(self) -> str:
-        if any(isinstance(task, MomentsTask) for task in self._busy.values()):
+        if any(isinstance(task, MomentsTask) for task in self._crew.busy.values()):
             return "second moments"
-        if any(isinstance(task, TrajectoryTask) for task in self._busy.values()):
+        if any(isinstance(task, TrajectoryTask) for task in self._crew.busy.values()):
             return "editing and scoring"
-        if self._busy:
+        if self._crew.busy:
             return "scoring"
         return "starting"
