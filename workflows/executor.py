@@ -159,6 +159,10 @@ class LocalExecutor:
     def _run(self, worker: Worker, task: Task) -> Event:
         try:
             return Finished(worker, task, self._replica.run(task))
+        except KeyboardInterrupt:
+            # Told to whoever waits next: the task is over.
+            self._events.append(Lost(worker, task, "interrupted"))
+            raise
         except BrokenReplicaError as error:
             remedy = "run the same command again: a new process goes on from the last checkpoints"
             raise ExecutorError(f"the accelerator has failed: {error}", remedy) from error
