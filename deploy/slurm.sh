@@ -15,7 +15,7 @@
 #SBATCH --exclusive
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --signal=B:TERM@300
+#SBATCH --signal=B:TERM@300          # more than resources.grace_seconds of the sweep
 set -euo pipefail
 
 sweep=${1:?usage: sbatch deploy/slurm.sh SWEEP ROOT}
@@ -41,7 +41,7 @@ stop() {
 steps=()
 trap stop EXIT
 
-srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \
+srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap --cpus-per-task="$SLURM_CPUS_PER_TASK" \
     ray start --head --block --node-ip-address="$address" --port="$port" --num-cpus="$SLURM_CPUS_PER_TASK" \
     --include-dashboard=false --object-store-memory=200000000 --temp-dir="$scratch" --disable-usage-stats &
 steps+=($!)
@@ -52,7 +52,7 @@ done
 
 others=$((SLURM_JOB_NUM_NODES - 1))
 if [ "$others" -gt 0 ]; then
-    srun --nodes="$others" --ntasks="$others" --exclude="$head" --overlap \
+    srun --nodes="$others" --ntasks="$others" --exclude="$head" --overlap --cpus-per-task="$SLURM_CPUS_PER_TASK" \
         ray start --block --address="$address:$port" --num-cpus="$SLURM_CPUS_PER_TASK" \
         --object-store-memory=200000000 &
     steps+=($!)

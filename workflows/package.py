@@ -32,6 +32,8 @@ class Package:
     sweep: Path
     base: Path
     files: tuple[Path, ...]
+    # How long the run waits for the batches under way where it is stopped.
+    grace_seconds: float
 
     @property
     def entry(self) -> str:
@@ -77,7 +79,7 @@ def pack(sweep: Path) -> Package:
             where=str(largest),
             remedy="put large files on storage that every node sees and name them by absolute path, or by hub id",
         )
-    return Package(spec.name, file, base, files)
+    return Package(spec.name, file, base, files, spec.resources.grace_seconds)
 
 
 def _named_files(value: Any, folder: Path, key: str = "") -> Iterator[Path]:

@@ -1,5 +1,6 @@
 """Submitting a sweep to a cluster through Ray Jobs: once, however often the command is given."""
 
+import math
 import shlex
 import tempfile
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from sphere_core.storage import refuse_credentials
 from workflows.jobs import FINISHED, jobs_of, kept_connection
 from workflows.package import Package, pack
 
-__all__ = ["STOP_SECONDS", "Submission", "plan_submission", "submit"]
+__all__ = ["Submission", "plan_submission", "submit"]
 
-# A stopped run publishes checkpoints first; Ray would kill it after three seconds.
-STOP_SECONDS = 150
+# Beyond the grace of a stopped run: for its last table. Ray alone would kill a job after three seconds.
+_MARGIN_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Submission:
     entrypoint: str
     root: str
     package: Package
+
+    @property
+    def stop_seconds(self) -> int:
+        """How long the job is given to end once it is asked to."""
+        return math.ceil(self.package.grace_seconds) + _MARGIN_SECONDS
 
 
 def plan_submission(sweep: Path, root: str) -> Submission:
@@ -90,12 +96,13 @@ def _send(client: Any, submission: Submission, job: str, folder: str) -> bool:
                 submission_id=job,
                 runtime_env={
                     "working_dir": folder,
-                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), "PYTHONUNBUFFERED": "1"},
+                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(submission.stop_seconds), "PYTHONUNBUFFERED": "1"},
                 },
                 metadata={
                     "submission": submission.name,
                     "sweep": submission.package.sweep_name,
                     "root": submission.root,
+                    "stop_seconds": str(submission.stop_seconds),
                 },
                 # The driver only waits; it must not take a place that a replica could have.
                 entrypoint_num_cpus=0,

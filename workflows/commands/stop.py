@@ -15,8 +15,8 @@ __all__ = ["app"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-# A little longer than the job itself is given to publish its checkpoints.
-_SECONDS = 180.0
+# Beyond what the job itself is given to publish its checkpoints; and for jobs that do not say how much that is.
+_MARGIN_SECONDS, _SECONDS = 30.0, 150.0
 
 _EPILOG = """\b
 Examples:
@@ -43,7 +43,8 @@ def command(
             console.print(f"{name} has ended already: {state}", highlight=False)
             return
         console.print(f"stopping {name}; its replicas publish their checkpoints", highlight=False)
-        state = stop_job(client, name, seconds=_SECONDS)
+        given = float((client.get_job_info(name).metadata or {}).get("stop_seconds", _SECONDS))
+        state = stop_job(client, name, seconds=given + _MARGIN_SECONDS)
         console.print(f"{name}: {state}", highlight=False)
         if state not in FINISHED:
             raise typer.Exit(1)
