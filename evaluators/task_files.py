@@ -50,12 +50,15 @@ def task_name(file: Path) -> str | None:
     return name if "group" not in raw and isinstance(name, str) else None
 
 
-def task_config(file: Path) -> dict[str, object]:
-    """Return a task's whole configuration: includes merged, local keys winning, data files absolute."""
+def task_config(file: Path, *, included_by: tuple[Path, ...] = ()) -> dict[str, object]:
+    """Return a task's whole configuration: includes merged, local keys winning, data files absolute.
+
+    Raises InputError for a YAML that includes itself, through others too: `included_by` are those on the way to it.
+    """
     raw = read_task_file(file, resolve=True)
     merged: dict[str, object] = {}
-    for base in _included(file, raw):
-        base_config = task_config(base)
+    for base in _included(file, raw, included_by):
+        base_config = task_config(base, included_by=(*included_by, file))
         base_config.pop("task_list", None)
         merged.update(base_config)
     raw.pop("include", None)
@@ -89,7 +92,7 @@ def require_sources(file: Path) -> None:
             raise InputError("data file not found", where=str(source), remedy=f"it is named in {file}")
 
 
-def _sources(file: Path) -> Iterator[Path]:
+def _sources(file: Path, included_by: tuple[Path, ...] = ()) -> Iterator[Path]:
     yield file
     if not file.is_file():
         return
@@ -97,8 +100,8 @@ def _sources(file: Path) -> Iterator[Path]:
     for scorer in _scorers(file):
         if (file.parent / scorer).is_file():
             yield file.parent / scorer
-    for base in _included(file, raw):
-        yield from _sources(base)
+    for base in _included(file, raw, included_by):
+        yield from _sources(base, (*included_by, file))
     options = raw.get("dataset_kwargs")
     if isinstance(options, Mapping) and raw.get("dataset_path", "json") in _PACKAGED_DATASETS_MODULES:
         yield from ((file.parent / name).resolve() for name in _flat(options.get("data_files", [])))
@@ -133,8 +136,15 @@ def _scorers(file: Path) -> list[Path]:
     return [Path(f"{module.replace('.', '/')}.py") for module in modules]
 
 
-def _included(file: Path, raw: Mapping[str, object]) -> list[Path]:
-    return [file.parent / name for name in _includes(raw)]
+def _included(file: Path, raw: Mapping[str, object], included_by: tuple[Path, ...]) -> list[Path]:
+    bases = [file.parent / name for name in _includes(raw)]
+    above = {path.resolve() for path in (*included_by, file)}
+    for base in bases:
+        if base.resolve() in above:
+            raise InputError(
+                f"{base.name} is included by itself", where=str(file), remedy="take one `include` out of the circle"
+            )
+    return bases
 
 
 def _includes(raw: Mapping[str, object]) -> list[Path]:

@@ -26,6 +26,7 @@ __all__ = [
     "checkpoint_files",
     "checkpoint_folder",
     "checkpoints_in",
+    "delete_checkpoint",
     "latest_checkpoint",
     "read_checkpoint",
     "read_manifest",
@@ -123,6 +124,13 @@ def trim_checkpoint(storage: Storage, edits: int) -> None:
     """Remove all of a checkpoint but its manifest: it was made, and can be neither read nor resumed from."""
     for name in checkpoint_files():
         storage.delete(f"{checkpoint_folder(edits)}/{name}")
+
+
+def delete_checkpoint(storage: Storage, edits: int) -> None:
+    """Remove a checkpoint; nothing happens where there is none."""
+    # The manifest first: without it the rest is no checkpoint.
+    storage.delete(f"{checkpoint_folder(edits)}/{_MANIFEST}")
+    storage.delete(checkpoint_folder(edits))
 
 
 def read_manifest(storage: Storage, edits: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from evaluators import (
     build_evaluator,
     read_evaluator_settings,
 )
+from evaluators.task_files import source_digests, task_config
 from sphere_core.errors import InputError
 
 
@@ -52,3 +53,12 @@ def test_a_collapsed_score_has_no_value() -> None:
         Score("efficacy", "argmax", 0.0, None, 3, 1, 0, "collapsed", True)
     with pytest.raises(ValueError, match="ok with the value"):
         Score("efficacy", "argmax", None, None, 3, 0, 0, "ok", True)
+
+
+def test_task_files_that_include_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("task: a\ninclude: b.yaml\n", encoding="utf-8")
+    (tmp_path / "b.yaml").write_text("include: a.yaml\n", encoding="utf-8")
+    for read in (task_config, source_digests):
+        with pytest.raises(InputError, match=r"a\.yaml is included by itself") as caught:
+            read(tmp_path / "a.yaml")
+        assert "b.yaml" in str(caught.value.where)

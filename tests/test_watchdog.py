@@ -57,7 +57,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def watched(spec: Path, limit: float | None) -> Sweep:
     watchdog = None if limit is None else {"he_drift": limit}
-    settings = tiny(seeds=[0], methods=["memit"], evaluators={"geometry": {}}, watchdog=watchdog)
+    evaluators = {"geometry": {}, "edit_quality": {}}
+    settings = tiny(seeds=[0], methods=["memit"], evaluators=evaluators, watchdog=watchdog, keep_keys=True)
     return load_sweep(write_sweep(spec / str(limit), settings))
 
 
@@ -77,6 +78,9 @@ def test_a_stopped_trajectory_is_finished_and_goes_on_where_the_limit_is_raised(
     assert record["reason"].startswith("stopped by watchdog at 4 edits because HE drift")
     assert record["watchdog"] == {"he_drift": 1e-9, "collapsed_checkpoints": None}
     everything = results_of(tmp_path / "free")
+    # Scored probes and kept keys are among what is beyond.
+    assert {name.partition("/")[0] for name in everything if "000006" in name} == {"details", "rows", "trajectories"}
+    assert any("/keys/" in name for name in everything)
     assert results_of(tmp_path / "strict") == {name: data for name, data in everything.items() if "000006" not in name}
     assert "stopped, 4/6 edits" in table_markdown(results_table(storage, strict.plan, by_edits=False))
     assert run(strict, tmp_path / "strict").complete

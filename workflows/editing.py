@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sphere_core.checkpoints import (
     Checkpoint,
-    checkpoint_folder,
     checkpoints_in,
+    delete_checkpoint,
     latest_checkpoint,
     write_checkpoint,
 )
@@ -165,9 +165,7 @@ class TrajectoryRun:
         """Remove the checkpoints that only a stop had asked for, once there is a later one."""
         for earlier in checkpoints_in(checkpoints):
             if earlier < edits and earlier not in self.task.plan.wanted:
-                folder = checkpoint_folder(earlier)
-                checkpoints.delete(f"{folder}/manifest.json")
-                checkpoints.delete(folder)
+                delete_checkpoint(checkpoints, earlier)
 
     def _say(self, edits: int, clock: "_Clock", published: Sequence[int]) -> None:
         plan = self.task.plan

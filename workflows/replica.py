@@ -12,7 +12,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from evaluators import Evaluator, build_evaluator, read_evaluator_settings
-from sphere_core.checkpoints import checkpoint_folder
+from sphere_core.checkpoints import delete_checkpoint
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import canonical_json
 from sphere_core.moments.files import write_moments
@@ -179,10 +179,8 @@ class ModelReplica:
     def _remove_damaged(self, task: Task, damage: DamagedCheckpointError) -> Outcome:
         """Remove a checkpoint that cannot be scored, so that its trajectory makes it again."""
         if isinstance(task, ScoreTask) and isinstance(task.subject, TrajectoryPlan):
-            folder = f"{checkpoints_folder(task.subject.id)}/{checkpoint_folder(task.edits)}"
             try:
-                self._storage.delete(f"{folder}/manifest.json")
-                self._storage.delete(folder)
+                delete_checkpoint(self._storage.child(checkpoints_folder(task.subject.id)), task.edits)
             except StorageError as fault:
                 return StorageFailed(str(fault))
         return Damaged(str(damage))

@@ -2,9 +2,9 @@
 
 import json
 
-from sphere_core.checkpoints import checkpoint_folder, checkpoints_in
+from sphere_core.checkpoints import checkpoints_in, delete_checkpoint
 from sphere_core.storage import Storage
-from workflows.layout import checkpoints_folder, stopped_path
+from workflows.layout import DETAILS, checkpoints_folder, keys_folder, scored_name, stopped_path
 from workflows.lease import Lease, read_lease, take_lease
 from workflows.plan import SweepPlan, TrajectoryPlan
 from workflows.state import SweepFiles, SweepState, TrajectoryState
@@ -23,15 +23,25 @@ def record_verdict(storage: Storage, plan: TrajectoryPlan, limits: Watchdog, fou
 
 
 def discard_beyond(storage: Storage, plan: TrajectoryPlan, edits: int) -> None:
-    """Remove checkpoints and rows beyond an edit count: how far a trajectory ran ahead is chance."""
+    """Remove checkpoints beyond an edit count, their rows and what is behind those, and kept keys.
+
+    How far a trajectory ran ahead is chance.
+    """
     checkpoints = storage.child(checkpoints_folder(plan.id))
-    beyond = {later for later in (*plan.wanted, *checkpoints_in(checkpoints)) if later > edits}
-    for later in sorted(beyond):
+    beyond = sorted({later for later in (*plan.wanted, *checkpoints_in(checkpoints)) if later > edits})
+    if not beyond:
+        return
+    for later in beyond:
         for evaluation in plan.evaluations:
             storage.delete(plan.rows_path(later, evaluation))
-        # The manifest first: without it the rest is no checkpoint.
-        checkpoints.delete(f"{checkpoint_folder(later)}/manifest.json")
-        checkpoints.delete(checkpoint_folder(later))
+        delete_checkpoint(checkpoints, later)
+    names = tuple(f"{scored_name(plan.id, later)}-" for later in beyond)
+    for path in storage.list(DETAILS):
+        if path.rpartition("/")[2].startswith(names):
+            storage.delete(path)
+    for path in storage.list(keys_folder(plan.id)):
+        if int(path.rpartition("/")[2].partition(".")[0]) > edits:
+            storage.delete(path)
 
 
 def forget_other_verdicts(storage: Storage, plan: SweepPlan, state: SweepState) -> None:
