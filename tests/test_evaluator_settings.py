@@ -1,5 +1,7 @@
 """Evaluators from what a sweep's YAML says."""
 
+from pathlib import Path
+
 import pytest
 
 from evaluators import (
