@@ -107,12 +107,14 @@ def soak(
                 kinds = kinds or choice.sample(KINDS, len(KINDS))
                 if not disturbed.kill(kinds.pop()):
                     disturbed.kill("replica")
-                due = now + period
+                # No two in a row to make up for one that came late.
+                due = max(due + period, now + period / 2)
             if now - started < seconds:
                 samples.append(_sample(disturbed, now - started))
             if now - said >= 60:
                 said = now
-                tell(f"{(now - started) / 60:.0f} min: killed {dict(disturbed.kills)}; {samples[-1]}")
+                state = f"{samples[-1]}" if now - started < seconds else "no more kills, it runs to its end"
+                tell(f"{(now - started) / 60:.0f} min: killed {dict(disturbed.kills)}; {state}")
             time.sleep(SAMPLE_SECONDS)
         minutes = (time.monotonic() - started) / 60
     different = differing(folder / "alone", root)
