@@ -31,7 +31,7 @@ def test_where_nobody_answers_is_told_at_once(tmp_path: Path) -> None:
 
 
 def nodes(resources: dict[str, object], *alive: Node) -> RayNodes:
-    snapshot = Snapshot(alive, frozenset(), sum(node.has.get("GPU", 0.0) for node in alive))
+    snapshot = Snapshot(alive, frozenset(), frozenset(), sum(node.has.get("GPU", 0.0) for node in alive))
     watch = ClusterWatch(lambda: snapshot, "head:6379", every_seconds=60.0)
     watch.close()
     return RayNodes(watch, Resources.model_validate(resources))
@@ -63,7 +63,7 @@ def test_gpus_are_decided_once() -> None:
 
     def look() -> Snapshot:
         turn.set()
-        return Snapshot(tuple(alive), frozenset(), sum(node.has["GPU"] for node in alive))
+        return Snapshot(tuple(alive), frozenset(), frozenset(), sum(node.has["GPU"] for node in alive))
 
     watch = ClusterWatch(look, "head:6379", every_seconds=0.01)
     found = RayNodes(watch, Resources())

@@ -98,6 +98,44 @@ def test_totals_follow_whatever_happens(sweep: Sweep, tmp_path: Path, seed: int)
     assert board.counts().trajectories_done > 0
 
 
+def running(board: Board) -> TrajectoryTask:
+    """Take the first trajectory, its second moments being there."""
+    while isinstance(task := board.take(["moments"], None), MomentsTask):
+        board.moments_done(task)
+    first = board.take(["trajectory"], None)
+    assert isinstance(first, TrajectoryTask)
+    return first
+
+
+def test_a_checkpoint_found_damaged_while_its_trajectory_runs_is_made_again(sweep: Sweep, tmp_path: Path) -> None:
+    board = Board.from_files(sweep, Storage(tmp_path))
+    first = running(board)
+    assert board.published(first.plan.id, [4])
+    score = next(task for task in iter(lambda: board.take(["score"], None), None) if task.subject_id)
+    board.damaged(score)
+    # Its replica does not know, and goes on to say that all stands.
+    assert not board.published(first.plan.id, [4])
+    board.published(first.plan.id, [4, 6])
+    board.ended(first.plan.id, failed=False)
+    assert not board.tracked[first.plan.id].is_edited
+    again = board.take(["trajectory"], None)
+    assert isinstance(again, TrajectoryTask)
+    assert again.plan.id == first.plan.id
+    assert board.published(first.plan.id, [4])
+    board.ended(first.plan.id, failed=False)
+    assert board.tracked[first.plan.id].is_edited
+
+
+def test_no_attempt_is_given_out_twice(sweep: Sweep, tmp_path: Path) -> None:
+    board = Board.from_files(sweep, Storage(tmp_path))
+    first = running(board)
+    # Lost before it took its lease, which it may still do.
+    board.put_back(first)
+    second = board.take(["trajectory"], None)
+    assert isinstance(second, TrajectoryTask)
+    assert (second.plan.id, first.attempt, second.attempt) == (first.plan.id, 1, 2)
+
+
 def test_trajectories_whose_moments_cannot_be_built_are_given_up(sweep: Sweep, tmp_path: Path) -> None:
     board = Board.from_files(sweep, Storage(tmp_path))
     task = board.take(["moments"], None)

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def snapshot(count: int) -> Snapshot:
-    return Snapshot(tuple(Node(f"n{i}", {"CPU": 1.0}, {}) for i in range(count)), frozenset(), 0.0)
+    return Snapshot(tuple(Node(f"n{i}", {"CPU": 1.0}, {}) for i in range(count)), frozenset(), frozenset(), 0.0)
 
 
 class Cluster:
@@ -80,7 +80,7 @@ from workflows.cluster_watch import ClusterWatch, Snapshot
 def look():
     time.sleep(0.2)
     print("looked", flush=True)
-    return Snapshot((), frozenset(), 0.0)
+    return Snapshot((), frozenset(), frozenset(), 0.0)
 
 watch, began = ClusterWatch(look, "head:6379", every_seconds=0.2, patience_seconds=2.0), time.monotonic()
 while time.monotonic() - began < 5.5:

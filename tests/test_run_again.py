@@ -121,3 +121,14 @@ def test_verdicts_by_other_limits_are_judged_anew_though_all_is_done(
     loose = watched(tmp_path / "loose", 1e9)
     assert run_again(monkeypatch, loose.text.source, root) == 0
     assert results_of(root) == results_of(free)
+
+
+def test_a_watchdog_that_is_added_judges_what_is_done_already(
+    stopped: tuple[Sweep, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, strict, free = stopped
+    root = tmp_path / "root"
+    shutil.copytree(free, root)
+    assert run_again(monkeypatch, sweep.text.source, root) == 0
+    assert (root / stopped_path(sweep.plan.trajectories[0].id)).exists()
+    assert results_of(root) == results_of(strict)

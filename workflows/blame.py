@@ -8,10 +8,12 @@ from collections import Counter
 
 from workflows.tasks import Failed
 
-__all__ = ["MAX_DAMAGED", "MAX_EXHAUSTED", "MAX_LOSSES", "MAX_STILLBORN", "Blame"]
+__all__ = ["MAX_DAMAGED", "MAX_EXHAUSTED", "MAX_LOSSES", "MAX_STILLBORN", "MAX_UNBEGUN", "Blame"]
 
 # How often a task may lose its worker, with nothing new published in between, before it counts as its fault.
 MAX_LOSSES = 3
+# How often a task may lose its worker before the worker had begun with it.
+MAX_UNBEGUN = 20
 # How often a task may run out of memory in the same way: once may be a neighbour's fault.
 MAX_EXHAUSTED = 2
 # How often a checkpoint may turn out damaged when it is to be scored.
@@ -25,16 +27,18 @@ class Blame:
 
     def __init__(self) -> None:
         self._losses: Counter[str] = Counter()
+        self._unbegun: Counter[str] = Counter()
         self._exhausted: Counter[str] = Counter()
         self._damaged: Counter[str] = Counter()
         self._stillborn = 0
 
-    def lost(self, task: str, reason: str, *, blameless: bool) -> Failed | None:
-        """Note that a task's worker was lost; `blameless` where it went with its machine."""
-        self._losses[task] += not blameless
-        if self._losses[task] < MAX_LOSSES:
+    def lost(self, task: str, reason: str, *, begun: bool, blameless: bool) -> Failed | None:
+        """Note that a task's worker was lost; `begun`: once it had begun, `blameless`: its machine was taken away."""
+        counts, most = (self._losses, MAX_LOSSES) if begun else (self._unbegun, MAX_UNBEGUN)
+        counts[task] += not blameless
+        if counts[task] < most:
             return None
-        message = f"its worker was lost {MAX_LOSSES} times with nothing new published in between; last: {reason}"
+        message = f"its worker was lost {most} times with nothing new published in between; last: {reason}"
         return Failed("WorkerLost", message, "")
 
     def exhausted(self, task: str, reason: str) -> Failed | None:
@@ -57,7 +61,7 @@ class Blame:
 
     def published(self, task: str) -> None:
         """Note that a task has got further: what happened to it before says nothing about it any more."""
-        del self._losses[task], self._exhausted[task]
+        del self._losses[task], self._unbegun[task], self._exhausted[task]
 
     def stillborn(self) -> int | None:
         """Note that a worker has died before it was ready; return how many in a row where those are too many."""

@@ -122,7 +122,7 @@ class Board:
     def published(self, trajectory_id: str, edits: Iterable[int], *, collapsed: bool = False) -> bool:
         """Note checkpoints that stand, and queue their scores; return whether any was new."""
         tracked = self.tracked[trajectory_id]
-        new = {count for count in edits if tracked.counts(count)} - tracked.published
+        new = {count for count in edits if tracked.counts(count)} - tracked.published - tracked.damaged
         tracked.published |= new
         if collapsed and tracked.published:
             tracked.collapsed_at = max(tracked.published)
@@ -144,7 +144,9 @@ class Board:
         if tracked.collapsed_at == task.edits:
             tracked.collapsed_at = None
         self.known_rows.discard(task.rows_path)
-        if not (tracked.running or tracked.failed or tracked.queued):
+        if tracked.running:
+            tracked.damaged.add(task.edits)
+        elif not (tracked.failed or tracked.queued):
             self._queue(tracked)
         self._recount(tracked)
 
@@ -161,6 +163,8 @@ class Board:
         self._set_running(tracked, running=False)
         tracked.failed = failed
         self.totals.failures += failed
+        if tracked.damaged and not (failed or tracked.is_edited):
+            self._queue(tracked)
         self._recount(tracked)
 
     def scored(self, task: ScoreTask) -> None:
@@ -285,6 +289,8 @@ class Board:
         tracked = self.tracked[chosen]
         tracked.queued = False
         self._set_running(tracked, running=True)
+        tracked.damaged.clear()
+        # A worker that was lost may still take the lease of the attempt it was given.
         standing = read_lease(self.storage, chosen)
-        attempt = 1 if standing is None else standing.attempt + 1
-        return TrajectoryTask(tracked.plan, self.sweep.specs[chosen], attempt, self.sweep.moments_file)
+        tracked.attempt = max(tracked.attempt, 0 if standing is None else standing.attempt) + 1
+        return TrajectoryTask(tracked.plan, self.sweep.specs[chosen], tracked.attempt, self.sweep.moments_file)

@@ -26,9 +26,10 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a cluster looked like: the nodes alive that stay, the ids of those with notice to leave, GPUs in all."""
+    """What a cluster looked like: the nodes alive that stay, ids of all alive and of those with notice, all GPUs."""
 
     nodes: tuple[Node, ...]
+    alive: frozenset[str]
     leaving: frozenset[str]
     gpus: float
 

@@ -4,8 +4,10 @@ It keeps no truth: everything it knows it has read from files or heard from repl
 it anywhere and start it again.
 """
 
+import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -82,6 +84,8 @@ class Driver:
         self._asked = -_ASK_SECONDS
         self._superseded: list[dict[str, Any]] = []
         self._interrupted = False
+        # What has happened and is not dealt with yet; an error on the way leaves the rest.
+        self._events: deque[Event] = deque()
 
     def interrupt(self) -> None:
         """Have the run stop at its next step; sets a flag and does nothing else."""
@@ -96,7 +100,8 @@ class Driver:
         try:
             # A driver that was killed may have left scores without a verdict.
             for trajectory_id in self._board.tracked if self._board.sweep.plan.watchdog is not None else ():
-                judge(self._board, self._storage, trajectory_id)
+                if not self._interrupted:
+                    judge(self._board, self._storage, trajectory_id)
             while self._storage_fault is None and not self._interrupted:
                 self._guard()
                 self._board.give_up_blocked()
@@ -104,8 +109,11 @@ class Driver:
                 if not self._crew.busy and not any(self._board.waiting().values()):
                     break
                 self._crew.grow(self._board.waiting(), editing=self._board.has_open_trajectories())
-                self._follow(self._executor.wait(_TICK_SECONDS))
+                self._events.extend(self._executor.wait(_TICK_SECONDS))
+                self._follow()
         except KeyboardInterrupt:
+            if self._interrupted:
+                raise
             self._interrupted = True
         except StorageError as error:
             self._storage_fault = str(error)
@@ -131,9 +139,10 @@ class Driver:
                 self._pace.begin(worker, task)
                 self._crew.assign(worker, task)
 
-    def _follow(self, events: list[Event]) -> None:
-        for event in events:
-            match event:
+    def _follow(self) -> None:
+        happened = bool(self._events)
+        while self._events:
+            match event := self._events.popleft():
                 case Ready(worker):
                     self._blame.born()
                     self._crew.ready(worker)
@@ -146,7 +155,7 @@ class Driver:
                 case Leaving(worker):
                     if self._crew.let_go(worker):
                         _LOGGER.warning("the machine of worker %d is about to go", worker.number)
-        if events and self._storage_fault is None and not self._interrupted:
+        if happened and self._storage_fault is None and not self._interrupted:
             # Before anything else: an idle worker waits for this.
             self._assign()
         now = time.monotonic()
@@ -206,7 +215,7 @@ class Driver:
             self._board.published(task.plan.id, outcome.published, collapsed=collapsed)
         if isinstance(outcome, Stopped):
             _LOGGER.info("%s stopped at a checkpoint; it goes on elsewhere", task.name)
-            self._give_back(task)
+            self._try_again(task)
             return
         self._board.ended(task.plan.id, failed=isinstance(outcome, Failed))
         judge(self._board, self._storage, task.plan.id)
@@ -240,8 +249,9 @@ class Driver:
         if lost.out_of_memory:
             self._try_again(lost.task, self._blame.exhausted(lost.task.name, lost.reason))
         else:
-            blameless = lost.blameless or (lost.unreachable and not self._was_begun(lost.task))
-            self._try_again(lost.task, self._blame.lost(lost.task.name, lost.reason, blameless=blameless))
+            begun = not lost.unreachable or self._was_begun(lost.task)
+            failed = self._blame.lost(lost.task.name, lost.reason, begun=begun, blameless=lost.blameless)
+            self._try_again(lost.task, failed)
 
     def _was_begun(self, task: Task) -> bool:
         """Tell whether a worker began with a task, as far as files can tell: several may be gone at a time, and a task
@@ -259,19 +269,15 @@ class Driver:
                 "see the workers' logs in Ray's session folder; `sphere run SWEEP --local` tries it here",
             )
 
-    def _try_again(self, task: Task, failed: Failed | None) -> None:
-        if failed is None:
-            self._give_back(task)
-        else:
-            self._fail(task, failed)
-
-    def _give_back(self, task: Task) -> None:
-        """Put a task back on the board; a trajectory that a watchdog has stopped meanwhile has ended where it was."""
+    def _try_again(self, task: Task, failed: Failed | None = None) -> None:
+        """Put a task back, or record its failure; a trajectory that a watchdog has stopped has ended where it was."""
         if isinstance(task, TrajectoryTask) and self._board.tracked[task.plan.id].stopped_at is not None:
             self._board.ended(task.plan.id, failed=False)
             judge(self._board, self._storage, task.plan.id)
-        else:
+        elif failed is None:
             self._board.put_back(task)
+        else:
+            self._fail(task, failed)
 
     def _fail(self, task: Task, failed: Failed) -> None:
         if isinstance(task, TrajectoryTask):
@@ -280,7 +286,14 @@ class Driver:
         self._settle(task, failed)
 
     def _wind_down(self) -> None:
-        """Let running trajectories publish a checkpoint, for a while; what does not answer is left behind."""
+        """Let running trajectories publish a checkpoint, for a while; what does not answer is left behind.
+
+        Where the cluster is gone meanwhile there is nobody to wait for, and the run ends for the reason it had.
+        """
+        with contextlib.suppress(ExecutorError):
+            self._wait_for_batches()
+
+    def _wait_for_batches(self) -> None:
         self._executor.stop_work()
         deadline = time.monotonic() + self._board.sweep.spec.resources.grace_seconds
         while any(isinstance(task, TrajectoryTask) for task in self._crew.busy.values()):
@@ -288,7 +301,12 @@ class Driver:
                 left = ", ".join(task.name for task in self._crew.busy.values() if isinstance(task, TrajectoryTask))
                 _LOGGER.warning("left behind in the middle of a batch, at their last checkpoints: %s", left)
                 return
-            for event in self._executor.wait(_TICK_SECONDS):
+            if not self._events:
+                self._events.extend(self._executor.wait(_TICK_SECONDS))
+            if not self._events:
+                time.sleep(_TICK_SECONDS / 10)
+            while self._events:
+                event = self._events.popleft()
                 if isinstance(event, Finished | Lost):
                     self._crew.forget(event.worker)
 

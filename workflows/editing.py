@@ -140,6 +140,8 @@ class TrajectoryRun:
                 if checkpoint.edits in plan.wanted or collapsed or stopping:
                     self._publish(checkpoint, checkpoints, clock, keeper)
                     self._drop_stops(checkpoint.edits, checkpoints)
+                    if keeper is not None:
+                        keeper.drop_stops(checkpoint.edits)
                     published = sorted({*published, checkpoint.edits})
                 self._say(checkpoint.edits, clock, published)
                 if stopping and not collapsed and checkpoint.edits < plan.edits:

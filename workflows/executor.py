@@ -51,8 +51,8 @@ class Finished:
 class Lost:
     """A worker is gone, with the task it had, if any. Whatever it published stands.
 
-    `blameless`: it went with its machine, which says nothing about the task. `unreachable`: there is no contact with
-    its machine; whether the task was begun is not known.
+    `blameless`: it went with its machine, which says nothing about the task. `unreachable`: its process or machine
+    is gone, or out of reach; whether the task was begun there is not known.
     """
 
     worker: Worker

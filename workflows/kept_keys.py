@@ -39,14 +39,17 @@ class KeyKeeper:
         self._pending.note(model, self._layers, done + 1, batch, contexts)
 
     def publish(self, edits: int) -> None:
-        """Write the keys since the last wanted checkpoint, and drop what stops in between had written."""
+        """Write the keys since the last wanted checkpoint."""
         self._storage.write_bytes(_file(edits), self._pending.encode())
         if edits in self._wanted:
-            begin = max((wanted for wanted in self._wanted if wanted < edits), default=0)
-            for path in self._storage.list():
-                if begin < int(path.removesuffix(_SUFFIX)) < edits:
-                    self._storage.delete(path)
             self._pending = EditKeys.empty()
+
+    def drop_stops(self, edits: int) -> None:
+        """Remove what stops before a checkpoint had written, once it stands: nobody resumes there any more."""
+        for path in self._storage.list():
+            earlier = int(path.removesuffix(_SUFFIX))
+            if earlier < edits and earlier not in self._wanted:
+                self._storage.delete(path)
 
 
 def stored_keys(storage: Storage, trajectory_id: str) -> EditKeys:

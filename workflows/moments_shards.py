@@ -66,7 +66,9 @@ class _Crew:
             case Lost(worker, shard, reason):
                 self.workers -= 1
                 if worker in self.idle:
+                    # It had nothing to do; it went with its node.
                     self.idle.remove(worker)
+                    return
                 name = "a worker" if shard is None else shard.name
                 self._losses[name] += 1
                 if self._losses[name] >= _MAX_LOSSES:

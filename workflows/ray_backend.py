@@ -8,6 +8,7 @@ import logging
 import math
 import textwrap
 import time
+from collections.abc import Set
 from types import TracebackType
 from typing import Any, Self
 
@@ -69,6 +70,7 @@ class RayExecutor:
         self._asked: dict[Any, Worker] = {}
         self._place_of: dict[Worker, Place] = {}
         self._told_to_leave: set[Worker] = set()
+        self._seen: frozenset[str] = frozenset()
         self._looked = self._complained = -math.inf
         self._started = 0
         self._classes: dict[Role, Any] = {
@@ -204,8 +206,9 @@ class RayExecutor:
 
     def stop_work(self, worker: Worker | None = None) -> None:
         """Raise the stop flag of every actor, or of one."""
-        for actor in self._actors.values() if worker is None else [self._actors[worker]]:
-            actor.stop.remote()
+        for one in list(self._actors) if worker is None else [worker]:
+            if one in self._actors:
+                self._actors[one].stop.remote()
 
     def end(self, worker: Worker) -> None:
         """Kill an actor."""
@@ -243,37 +246,49 @@ class RayExecutor:
             f"{type(error).__name__}: {_gist(error)}",
             out_of_memory=isinstance(error, errors.OutOfMemoryError),
             blameless=bool(getattr(error, "preempted", False)),
-            unreachable=isinstance(error, errors.ActorUnavailableError),
+            unreachable=isinstance(error, errors.RayActorError),
         )
-        beside: list[Worker] = []
-        if lost.unreachable and worker in self._place_of:
-            node, busy = self._place_of[worker].node, {one for one, _ in self._pending.values()}
-            beside = [one for one, place in self._place_of.items() if place.node == node and one not in {worker, *busy}]
+        nodes = set()
+        if isinstance(error, errors.ActorUnavailableError) and worker in self._place_of:
+            nodes = {self._place_of[worker].node}
         # What is merely unreachable may still be writing; it is ended, and fenced by its lease.
-        for one in (worker, *beside):
-            self._forget(one)
-        return [lost, *(Lost(one, None, "its node is out of reach") for one in beside)]
+        self._forget(worker)
+        return [lost, *self._lose_idle(nodes)]
+
+    def _lose_idle(self, nodes: Set[str]) -> list[Event]:
+        """Let go of the workers that idle on nodes out of reach: their next task would be lost with them."""
+        busy = {worker for worker, _ in self._pending.values()}
+        lost = [one for one, place in self._place_of.items() if place.node in nodes and one not in busy]
+        for worker in lost:
+            self._forget(worker)
+        return [Lost(worker, None, "its node is out of reach") for worker in lost]
 
     def _forget(self, worker: Worker) -> None:
-        self._ray.kill(self._actors.pop(worker))
+        # One that was found gone may be ended once more, by who has not heard of it yet.
+        actor = self._actors.pop(worker, None)
+        if actor is not None:
+            self._ray.kill(actor)
         self._place_of.pop(worker, None)
         self._told_to_leave.discard(worker)
 
     def _look(self) -> list[Event]:
         """Return the workers on nodes with notice to leave, each once; say so where no node can hold a replica."""
-        nodes_leaving = self._watch.latest().leaving
+        snapshot = self._watch.latest()
+        # A node that has just joined may be younger than what was seen last.
+        gone = self._seen - snapshot.alive
+        self._seen |= snapshot.alive
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
             return []
         self._looked = now
-        leaving = [worker for worker, place in self._place_of.items() if place.node in nodes_leaving]
+        leaving = [worker for worker, place in self._place_of.items() if place.node in snapshot.leaving]
         new = [worker for worker in leaving if worker not in self._told_to_leave]
         self._told_to_leave.update(new)
         waits = any(task is None for _, task in self._pending.values())
         if waits and now - self._complained > _REPEAT_SECONDS and self._fit("replica") == 0:
             self._complained = now
             _LOGGER.warning("waiting: %s", self._nodes.why_no_replica())
-        return [Leaving(worker) for worker in new]
+        return [*(Leaving(worker) for worker in new), *self._lose_idle(gone)]
 
     def _fit(self, role: Role) -> int:
         return self._nodes.fit(role, replicas=sum(worker.role == "replica" for worker in self._actors))

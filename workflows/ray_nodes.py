@@ -21,6 +21,7 @@ def look_at_cluster(ray: Any) -> Snapshot:
             for node in alive
             if node["NodeID"] not in leaving
         ),
+        alive=frozenset(node["NodeID"] for node in alive),
         leaving=leaving,
         gpus=sum(node["Resources"].get("GPU", 0.0) for node in alive),
     )

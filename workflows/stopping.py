@@ -31,10 +31,7 @@ def discard_beyond(storage: Storage, plan: TrajectoryPlan, edits: int) -> None:
     beyond = sorted({later for later in (*plan.wanted, *checkpoints_in(checkpoints)) if later > edits})
     if not beyond:
         return
-    for later in beyond:
-        for evaluation in plan.evaluations:
-            storage.delete(plan.rows_path(later, evaluation))
-        delete_checkpoint(checkpoints, later)
+    # Rows and checkpoints go last: by them it is seen that there is something left to remove.
     names = tuple(f"{scored_name(plan.id, later)}-" for later in beyond)
     for path in storage.list(DETAILS):
         if path.rpartition("/")[2].startswith(names):
@@ -42,6 +39,10 @@ def discard_beyond(storage: Storage, plan: TrajectoryPlan, edits: int) -> None:
     for path in storage.list(keys_folder(plan.id)):
         if int(path.rpartition("/")[2].partition(".")[0]) > edits:
             storage.delete(path)
+    for later in beyond:
+        for evaluation in plan.evaluations:
+            storage.delete(plan.rows_path(later, evaluation))
+        delete_checkpoint(checkpoints, later)
 
 
 def forget_other_verdicts(storage: Storage, plan: SweepPlan, state: SweepState) -> None:

@@ -60,7 +60,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
     storage.require_reachable()
     files = scan(storage)
     state = derive_state(storage, sweep.plan, files)
-    is_judged = not has_other_verdicts(sweep.plan, state)
+    is_judged = not has_other_verdicts(sweep.plan, state) and not (state.is_complete and _owes_verdict(sweep, storage))
     if state.is_complete and is_judged and not (options.retry_failed and state.failures):
         _tidy(sweep, storage, state, files, console)
         console.print(f"{sweep.plan.name}: everything is done, nothing to run")
@@ -77,9 +77,26 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
         except ExecutorError as error:
             console.print(f"{error}\n{error.remedy}", style="bold red", highlight=False)
             return EXIT_FAILED
+        except KeyboardInterrupt:
+            console.print("ended at once; the same command goes on from the last checkpoints", highlight=False)
+            return EXIT_STOPPED
     if result.storage_fault is not None:
         raise StorageError(result.storage_fault)
     return _report(sweep, options, storage, result, console)
+
+
+def _owes_verdict(sweep: Sweep, storage: Storage) -> bool:
+    """Tell whether the watchdog would stop a trajectory that has been scored to its end.
+
+    It may have been added later, or its driver killed between the last score and the verdict.
+    """
+    limits = sweep.plan.watchdog
+    if limits is None:
+        return False
+    board = Board.from_files(sweep, storage)
+    return any(
+        tracked.stopped_at is None and board.verdict(key, limits) is not None for key, tracked in board.tracked.items()
+    )
 
 
 def _tidy(sweep: Sweep, storage: Storage, state: SweepState, files: SweepFiles, console: Console) -> None:

@@ -38,6 +38,10 @@ class Tracked:
     # Evaluations whose rows stand, by checkpoint; and the checkpoints of which only the manifest is left.
     scored: Counter[int] = field(default_factory=Counter)
     trimmed: set[int] = field(default_factory=set)
+    # Checkpoints that were found damaged while it runs: its replica still believes that they stand.
+    damaged: set[int] = field(default_factory=set)
+    # The last attempt that was given out.
+    attempt: int = 0
     # What the rows of a checkpoint say to a watchdog, and where one has stopped it.
     signs: dict[int, Signs] = field(default_factory=dict)
     stopped_at: int | None = None
