@@ -136,28 +136,23 @@ def test_whatever_is_killed_is_replaced_and_nothing_differs_from_one_replica(
         for worker, progress in view.doing.items():
             task = progress.task or ""
             roles.update({(worker.role, task.partition("-")[0])} if task else ())
-            # Two replicas, each with a trajectory of its own, and the evaluator in the middle of a score.
-            kind = "evaluator" if worker.role == "evaluator" else task
-            signals = [number for number in (signal.SIGKILL, signal.SIGSEGV) if number not in killed.values()]
-            if kind in killed or not (progress.published or (kind == "evaluator" and task)):
-                continue
-            if kind != "evaluator" and not signals:
-                continue
-            killed[kind] = signal.SIGABRT if kind == "evaluator" else signals[0]
-            addresses.update(listening_addresses())
-            os.kill(int(executor.owner_of(worker).rpartition(":")[2]), killed[kind])
+            # A replica between two checkpoints, and the evaluator in the middle of a score.
+            if worker.role not in killed and (progress.published or (worker.role == "evaluator" and task)):
+                killed[worker.role] = signal.SIGKILL if worker.role == "replica" else signal.SIGSEGV
+                addresses.update(listening_addresses())
+                os.kill(int(executor.owner_of(worker).rpartition(":")[2]), killed[worker.role])
 
     # Room for two replicas and one dedicated evaluator.
     with RayExecutor(str(tmp_path), Resources(threads=1), address=None, num_cpus=3) as executor:
         board = Board.from_files(sweep, storage)
         result = Driver(board, executor, storage, Watching(watch), evaluators=1).run()
-    assert set(killed.values()) == {signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT}
+    assert killed.keys() == {"replica", "evaluator"}
     assert (result.complete, result.failures) == (True, ())
     assert results_of(tmp_path) == undisturbed
     leases = [read_lease(storage, trajectory.id) for trajectory in sweep.plan.trajectories]
-    assert sorted(lease.attempt for lease in leases if lease is not None) == [1, 1, 2, 2]
-    # Two replicas and an evaluator, and up to three in the place of the dead, as far as there was work left.
-    assert executor._started <= 6
+    assert sorted(lease.attempt for lease in leases if lease is not None) == [1, 1, 1, 2]
+    # Two replicas and an evaluator, and one in the place of each of the dead as far as there was work left.
+    assert executor._started in (3, 4, 5)
     assert ("replica", "trajectory") in roles
     assert {role for role, task in roles if task == "trajectory"} == {"replica"}
     # All that Ray opened could be reached from this machine only.
