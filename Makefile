@@ -24,7 +24,7 @@ quickstart: $(STAMP) ## Set up .venv and run the example sweep on the embedded m
 	$(BIN)/sphere run examples/quickstart.yaml
 
 test: $(STAMP) ## Set up .venv and run the whole test suite, without network
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: $(STAMP) ## The tests that take minutes or several nodes: kills, lost nodes, cut links (some need root)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m long
