@@ -68,6 +68,7 @@ class DisturbedSweep:
         self.scratch.mkdir()
         self.kills: Counter[Kind] = Counter()
         self._killed_at: set[tuple[str, int]] = set()
+        self._rows_at_kill = 0
         self._temp = tempfile.mkdtemp(prefix="nodes-")
         self._cluster: Any = Cluster(
             initialize_head=True,
@@ -103,12 +104,21 @@ class DisturbedSweep:
             victim = self._nodes.pop(self._choice.randrange(len(self._nodes)))
             self._cluster.remove_node(victim, allow_graceful=False)
             self._nodes.append(self._add_node())
-        elif kind == "evaluator" and evaluators:
-            os.kill(self._choice.choice(sorted(evaluators)), signal.SIGKILL)
-        elif not (kind == "replica" and self._kill_replica(replicas)):
+        elif not (self._kill_evaluator(evaluators) if kind == "evaluator" else self._kill_replica(replicas)):
             return False
         self.kills[kind] += 1
+        self._rows_at_kill = self._rows()
         return True
+
+    def _kill_evaluator(self, evaluators: set[int]) -> bool:
+        # What is killed three times in the same score counts as that score's own fault, and rightly fails it.
+        if not evaluators or self._rows() == self._rows_at_kill:
+            return False
+        os.kill(self._choice.choice(sorted(evaluators)), signal.SIGKILL)
+        return True
+
+    def _rows(self) -> int:
+        return len(list(self._root.glob("rows/*/*.parquet")))
 
     def _kill_replica(self, replicas: dict[int, str]) -> bool:
         # The third loss between two checkpoints counts as the trajectory's own fault, and rightly fails it.
