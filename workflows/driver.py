@@ -254,8 +254,10 @@ class Driver:
             self._try_again(lost.task, failed)
 
     def _was_begun(self, task: Task) -> bool:
-        """Tell whether a worker began with a task, as far as files can tell: several may be gone at a time, and a task
-        that was handed from one to the next has cost none of them."""
+        """Tell whether a worker began with a task, as far as files can tell.
+
+        Several may be gone at a time, and a task that was handed from one to the next has cost none of them.
+        """
         if not isinstance(task, TrajectoryTask):
             return True
         standing = read_lease(self._storage, task.plan.id)
