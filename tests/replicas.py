@@ -12,10 +12,12 @@ __all__ = ["MOST_GIGABYTES", "FailingOnce", "Hungry"]
 
 # What `Hungry` takes at most, should nobody stop it.
 MOST_GIGABYTES = 6
+# How long `FailingOnce` waits at most.
+MOST_SECONDS = 60.0
 
 
 class FailingOnce(ModelReplica):
-    """Its accelerator fails in the third batch of the very first trajectory; later attempts take their time there."""
+    """Its accelerator fails after six edits of the first attempt; the second waits there until it is told to stop."""
 
     def __init__(self, root: str, *, threads: int, device: str) -> None:
         super().__init__(root, threads=threads, device=device, listener=self._hear)
@@ -25,7 +27,9 @@ class FailingOnce(ModelReplica):
         if (progress.task or "").startswith("trajectory-") and progress.edits == 6:
             if self._marks.create_exclusive("failed-once", b""):
                 raise getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: unspecified launch failure")
-            time.sleep(1.0)
+            patience = time.monotonic() + MOST_SECONDS
+            while not self._stopping.is_set() and time.monotonic() < patience:
+                time.sleep(0.05)
 
 
 class Hungry(ModelReplica):

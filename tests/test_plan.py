@@ -60,6 +60,23 @@ def test_unedited_models_are_scored_once_for_all(tiny_sweep: Sweep) -> None:
     assert len({base.rows_path for base in tiny_sweep.plan.bases}) == 3
 
 
+def test_ids_of_evaluations_that_are_computed_once_are_those_of_each_alone(tmp_path: Path) -> None:
+    streams = [{"dataset": "factworld", "edits": edits, "order": "shuffled"} for edits in (6, 8)]
+    methods = ["memit", "alphaedit"]
+    evaluators = {"edit_quality": {"generation": {"fluency": {"length": 8}}}, "geometry": {}}
+    together = planned(tmp_path / "all", streams=streams, methods=methods, evaluators=evaluators)
+    alone = [
+        planned(tmp_path / "one", streams=[stream], methods=[method], seeds=[seed], evaluators=evaluators)
+        for method in methods
+        for stream in streams
+        for seed in (0, 1)
+    ]
+    assert [t.evaluations for t in together.plan.trajectories] == [s.plan.trajectories[0].evaluations for s in alone]
+    quality, geometry = ({t.evaluations[place].id for t in together.plan.trajectories} for place in range(2))
+    # Fluency reads texts of the requests, which every stream and seed has others of; geometry the schedule.
+    assert (len(quality), len(geometry)) == (4, 2)
+
+
 def test_second_moments_are_built_once_for_all(tiny_sweep: Sweep) -> None:
     assert len(tiny_sweep.plan.recipes) == 1
     assert {t.moments for t in tiny_sweep.plan.trajectories} == {tiny_sweep.plan.recipes[0].key}

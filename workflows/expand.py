@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluators import GeneralAbility, build_evaluator, read_evaluator_settings
 from sphere_core.errors import InputError
 from sphere_core.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
@@ -13,8 +12,8 @@ from sphere_core.methods import Method
 from sphere_core.streams import StreamSpec
 from sphere_core.trajectory import TrajectorySpec
 from workflows.inputs import Inputs, ResolvedModel, ResolvedMoments
-from workflows.plan import BasePlan, Evaluation, MomentsRecipe, SweepPlan, TrajectoryPlan
-from workflows.row_schema import SCHEMA_VERSION
+from workflows.plan import BasePlan, MomentsRecipe, SweepPlan, TrajectoryPlan
+from workflows.scorers import EvaluationIds, Scorer, scorer_of
 from workflows.spec import MethodEntry, SweepSpec, read_sweep
 from workflows.yaml_text import YamlText
 
@@ -39,16 +38,6 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class _Scorer:
-    """What an evaluator says of itself, asked once: it reads its task files for that."""
-
-    identity: dict[str, object]
-    reads_generation: bool
-    reads_previous: bool
-    reads_moments: bool
-
-
-@dataclass(frozen=True)
 class _Cell:
     """One trajectory of the grid, on its way from entries to a plan."""
 
@@ -70,7 +59,8 @@ def load_sweep(path: Path) -> Sweep:
     spec, text = read_sweep(path)
     inputs = Inputs(path.resolve().parent)
     settings = _evaluator_settings(spec, text, inputs)
-    scorers = {kind: _scorer(values, text.where(("evaluators", kind))) for kind, values in settings.items()}
+    scorers = {kind: scorer_of(values, where=text.where(("evaluators", kind))) for kind, values in settings.items()}
+    ids = EvaluationIds(scorers)
     scored_with_moments = any(scorer.reads_moments for scorer in scorers.values())
     cells = list(_cells(spec, text, inputs, scored_with_moments=scored_with_moments))
     recipes, key_of = _recipes(spec, inputs, cells)
@@ -84,11 +74,11 @@ def load_sweep(path: Path) -> Sweep:
                 remedy="two methods of the grid have the same editor, regularizers and hyperparameters",
             )
         seen[cell.id] = cell.entry.title
-        trajectories.append(_trajectory_plan(cell, spec, scorers, key_of.get(cell.id)))
+        trajectories.append(_trajectory_plan(cell, spec, ids, key_of.get(cell.id)))
     plan = SweepPlan(
         name=spec.name,
         trajectories=tuple(trajectories),
-        bases=tuple(_bases(cells, scorers)),
+        bases=tuple(_bases(cells, scorers, ids)),
         recipes=tuple(recipes),
         published=spec.published,
         keep=spec.keep,
@@ -109,13 +99,6 @@ def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict
             remedy="name at least one of edit_quality, general, geometry",
         )
     return {kind: {"kind": kind, **inputs.located_tasks(values)} for kind, values in settings.items()}
-
-
-def _scorer(settings: dict[str, Any], where: str) -> _Scorer:
-    evaluator = build_evaluator(read_evaluator_settings(settings, where=where))
-    if isinstance(evaluator, GeneralAbility):
-        evaluator.check()
-    return _Scorer(evaluator.identity(), evaluator.reads_generation, evaluator.reads_previous, evaluator.reads_moments)
 
 
 def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_moments: bool) -> Iterator[_Cell]:
@@ -207,19 +190,7 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[
     return recipes, key_of
 
 
-def _evaluation_id(scorer: _Scorer, spec: TrajectorySpec, subject: dict[str, Any]) -> str:
-    identity = {
-        "rows": SCHEMA_VERSION,
-        "evaluator": scorer.identity,
-        "dtype": spec.dtype,
-        "threads": spec.threads,
-        **({"generation_digest": spec.generation_digest} if scorer.reads_generation else {}),
-        **subject,
-    }
-    return fingerprint(identity)[:12]
-
-
-def _trajectory_plan(cell: _Cell, sweep: SweepSpec, scorers: dict[str, _Scorer], moments: str | None) -> TrajectoryPlan:
+def _trajectory_plan(cell: _Cell, sweep: SweepSpec, ids: EvaluationIds, moments: str | None) -> TrajectoryPlan:
     spec, method = cell.spec, cell.method
     wanted = sweep.wanted_checkpoints(spec.stream.edits)
     return TrajectoryPlan(
@@ -240,20 +211,11 @@ def _trajectory_plan(cell: _Cell, sweep: SweepSpec, scorers: dict[str, _Scorer],
         wanted=wanted,
         moments=moments,
         keep_keys=sweep.keep_keys,
-        evaluations=tuple(
-            Evaluation(kind=kind, id=_evaluation_id(scorer, spec, _read_by(scorer, cell, wanted)))
-            for kind, scorer in scorers.items()
-        ),
+        evaluations=ids.of_checkpoints(spec, wanted, cell.moments),
     )
 
 
-def _read_by(scorer: _Scorer, cell: _Cell, wanted: tuple[int, ...]) -> dict[str, Any]:
-    """Return what enters an evaluator's scores of a trajectory beside the checkpoint and its requests."""
-    schedule = {"wanted": list(wanted)} if scorer.reads_previous else {}
-    return schedule | ({"moments": cell.moments.identity} if scorer.reads_moments else {})
-
-
-def _bases(cells: list[_Cell], scorers: dict[str, _Scorer]) -> Iterator[BasePlan]:
+def _bases(cells: list[_Cell], scorers: dict[str, Scorer], ids: EvaluationIds) -> Iterator[BasePlan]:
     """Yield the scores of unedited models, each once.
 
     General ability belongs to the model alone, geometry to the model and the layers looked at, edit quality
@@ -270,8 +232,7 @@ def _bases(cells: list[_Cell], scorers: dict[str, _Scorer]) -> Iterator[BasePlan
             if same in seen:
                 continue
             seen.add(same)
-            subject = {"base": cell.spec.model_digest, "layers": list(layers), "stream_digest": digest}
-            evaluation = Evaluation(kind=kind, id=_evaluation_id(scorer, cell.spec, subject))
+            evaluation = ids.of_base(kind, cell.spec, layers, digest)
             yield BasePlan(
                 model=cell.model.entry.label,
                 model_digest=cell.spec.model_digest,

@@ -42,7 +42,8 @@ class ResolvedModel:
     skeleton: EditableModel
 
 
-@dataclass(frozen=True)
+# Known by itself: its identity is a nested mapping, and ten thousand trajectories share a few.
+@dataclass(frozen=True, eq=False)
 class ResolvedMoments:
     """Second moments of one model: the identity they bring into trajectories, and the file if imported."""
 
@@ -85,8 +86,9 @@ class Inputs:
     """Reads what a sweep names, each thing once. `folder` is where the sweep file lies."""
 
     folder: Path
-    # Many orders of the same requests cost their encoding once.
-    _encoded: dict[EditRequest, EncodedRequest] = field(default_factory=dict)
+    # Many orders of the same requests cost their encoding once. By object, as hashing a request reads all of it; it is
+    # kept beside what it was encoded to, so that no other object can take its id.
+    _encoded: dict[int, tuple[EditRequest, EncodedRequest]] = field(default_factory=dict)
     _streams: dict[tuple[StreamSpec, int | None], ResolvedStream] = field(default_factory=dict)
     _datasets: dict[DatasetSpec, Dataset] = field(default_factory=dict)
     _imported: dict[Path, SecondMoments] = field(default_factory=dict)
@@ -131,9 +133,10 @@ class Inputs:
         return self._datasets[source]
 
     def _encode(self, request: EditRequest) -> EncodedRequest:
-        if request not in self._encoded:
-            self._encoded[request] = encode_request(request)
-        return self._encoded[request]
+        known = self._encoded.get(id(request))
+        if known is None:
+            known = self._encoded[id(request)] = (request, encode_request(request))
+        return known[1]
 
     def method(self, entry: MethodEntry, model: ResolvedModel, *, where: str) -> tuple[Method, Hyperparameters]:
         """Return a method with its hyperparameters, checked against each other and against the model."""
