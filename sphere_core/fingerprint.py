@@ -11,6 +11,8 @@ import torch
 __all__ = ["canonical_json", "file_digest", "fingerprint", "tensors_digest"]
 
 _CHUNK_BYTES = 1 << 20
+# What most settings consist of.
+_PLAIN = frozenset({str, bool, int, type(None)})
 
 
 def canonical_json(value: object) -> str:
@@ -51,7 +53,7 @@ def file_digest(path: Path) -> str:
 
 def _require_stable(value: object, place: str) -> None:
     if value is None or isinstance(value, str | bool | int):
-        return
+        return  # subclasses of the plain ones, such as enumerations
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{place} is {value}: not a stable identity")
@@ -60,10 +62,12 @@ def _require_stable(value: object, place: str) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise TypeError(f"{place} has the key {key!r}: keys must be strings")
-            _require_stable(item, f"{place}.{key}")
+            if type(item) not in _PLAIN:
+                _require_stable(item, f"{place}.{key}")
         return
     if isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _require_stable(item, f"{place}[{index}]")
+            if type(item) not in _PLAIN:
+                _require_stable(item, f"{place}[{index}]")
         return
     raise TypeError(f"{place} is a {type(value).__name__}: it has no stable identity")

@@ -42,17 +42,17 @@ class EvaluationIds:
     def __init__(self, scorers: Mapping[str, Scorer]) -> None:
         """`scorers` by the kind of evaluator."""
         self._scorers = scorers
-        self._known: dict[Hashable, str] = {}
+        self._known: dict[Hashable, Evaluation] = {}
 
     def of_checkpoints(
         self, spec: TrajectorySpec, wanted: tuple[int, ...], moments: ResolvedMoments
     ) -> tuple[Evaluation, ...]:
         """Return the evaluations of a trajectory's checkpoints; `wanted` are the edit counts of all of them."""
-        return tuple(
-            Evaluation(kind=kind, id=self._of_checkpoint(kind, spec, wanted, moments)) for kind in self._scorers
-        )
+        return tuple(self._of_checkpoint(kind, spec, wanted, moments) for kind in self._scorers)
 
-    def _of_checkpoint(self, kind: str, spec: TrajectorySpec, wanted: tuple[int, ...], moments: ResolvedMoments) -> str:
+    def _of_checkpoint(
+        self, kind: str, spec: TrajectorySpec, wanted: tuple[int, ...], moments: ResolvedMoments
+    ) -> Evaluation:
         scorer = self._scorers[kind]
         key = (
             kind,
@@ -65,7 +65,7 @@ class EvaluationIds:
         if key not in self._known:
             schedule = {"wanted": list(wanted)} if scorer.reads_previous else {}
             read = schedule | ({"moments": moments.identity} if scorer.reads_moments else {})
-            self._known[key] = _evaluation_id(scorer, spec, read)
+            self._known[key] = Evaluation(kind=kind, id=_evaluation_id(scorer, spec, read))
         return self._known[key]
 
     def of_base(
