@@ -86,7 +86,8 @@ def test_status_and_table_need_neither_torch_nor_ray(finished: tuple[Path, Path]
             "sys.exit(f'loads {heavy}' if heavy else 0)\n"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        # Nothing but the answer: libraries complain at the end where objects are kept from them.
+        assert (done.returncode, done.stderr) == (0, "")
         assert "memit" in done.stdout
 
 

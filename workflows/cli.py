@@ -83,7 +83,6 @@ def _import(command: str) -> ModuleType:
     try:
         return importlib.import_module(f"workflows.commands.{command}")
     finally:
-        gc.freeze()
         gc.enable()
 
 
