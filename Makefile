@@ -23,7 +23,7 @@ help: ## Show this list
 quickstart: $(STAMP) ## Set up .venv and run the example sweep on the embedded model
 	$(BIN)/sphere run examples/quickstart.yaml
 
-test: $(STAMP) ## Set up .venv and run the whole test suite, without network
+test: $(STAMP) ## Set up .venv and run the tests, without network; test-long has those that take minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: $(STAMP) ## The tests that take minutes or several nodes: kills, lost nodes, cut links (some need root)

@@ -122,6 +122,15 @@ def test_node_types_on_aws() -> None:
         assert kind["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
 
 
+def test_workers_watch_for_the_notice_of_their_cloud(config: dict[str, Any]) -> None:
+    script = "~/sphere/deploy/spot_notice.sh"
+    assert script in config["file_mounts"]
+    after_start = ray_starts(config, "worker_start_ray_commands").partition("ray start")[2]
+    assert script in after_start
+    assert 'RAY_ADDRESS="$RAY_HEAD_IP:6379"' in after_start
+    assert "spot_notice" not in ray_starts(config, "head_start_ray_commands")
+
+
 def test_limits_and_storage(config: dict[str, Any]) -> None:
     assert any("mountpoint -q /mnt/sphere" in command for command in config["initialization_commands"])
     for key in START_COMMANDS:

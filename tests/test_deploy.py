@@ -1,5 +1,6 @@
 """The files of deploy/: whole, without secrets, in step with the lock and the docs; the Slurm script really runs."""
 
+import http.server
 import importlib
 import json
 import os
@@ -8,13 +9,15 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import typer
 import yaml
+from ray_head import ray_head
 from sweep_files import results_of, tiny, write_sweep
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -102,6 +105,89 @@ def test_one_image_with_the_locked_ray_and_a_head_without_work(job: dict[str, An
     head = cluster["headGroupSpec"]["rayStartParams"]
     assert (head["num-cpus"], head["num-gpus"]) == ("0", "0")
     assert job["spec"]["entrypointNumCpus"] == 0
+
+
+def test_ray_lets_a_pod_end_its_batch_for_nearly_as_long_as_kubernetes_does(job: dict[str, Any]) -> None:
+    for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        for container in pod["containers"]:
+            environment = {entry["name"]: entry["value"] for entry in container["env"]}
+            drain = float(environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+            assert pod["terminationGracePeriodSeconds"] - 20 <= drain < pod["terminationGracePeriodSeconds"]
+
+
+class Metadata(http.server.BaseHTTPRequestHandler):
+    """What a spot instance can ask of its cloud: 404 until it is taken back."""
+
+    taken_back: ClassVar[threading.Event]
+
+    def do_PUT(self) -> None:
+        self._answer(b"token of this session")
+
+    def do_GET(self) -> None:
+        asked = (self.path, self.headers["X-aws-ec2-metadata-token"])
+        if self.taken_back.is_set() and asked == ("/latest/meta-data/spot/instance-action", "token of this session"):
+            self._answer(b'{"action": "terminate", "time": "2026-01-01T00:02:00Z"}')
+        else:
+            self.send_error(404)
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on standard error."""
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.timeout(240)
+def test_the_notice_of_a_spot_instance_drains_its_node() -> None:
+    Metadata.taken_back = threading.Event()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with ray_head(cpus=1) as head:
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "RAY_ADDRESS": head.address,
+            "SPHERE_INSTANCE_METADATA": f"http://127.0.0.1:{server.server_port}/latest",
+        }
+        watcher = subprocess.Popen([DEPLOY / "spot_notice.sh"], env=environment)
+        try:
+            time.sleep(7)  # it has looked twice
+            assert watcher.poll() is None
+            Metadata.taken_back.set()
+            assert watcher.wait(timeout=60) == 0
+        finally:
+            watcher.kill()
+            server.shutdown()
+        # A node that drains and has nothing to do ends by itself.
+        state = nodes_of(head.address)
+        assert state == [("DEAD", "AUTOSCALER_DRAIN_PREEMPTED")]
+
+
+def nodes_of(address: str) -> list[tuple[str, str]]:
+    """Ask a head for the state of its nodes, and how those that are dead have ended."""
+    from ray._raylet import GcsClient
+    from ray.core.generated import common_pb2, gcs_pb2
+
+    client = GcsClient(address=address)
+    deadline = time.monotonic() + 30
+    while True:
+        nodes = client.get_all_node_info(timeout=10).values()
+        found = [
+            (
+                gcs_pb2.GcsNodeInfo.GcsNodeState.Name(node.state),
+                common_pb2.NodeDeathInfo.Reason.Name(node.death_info.reason),
+            )
+            for node in nodes
+        ]
+        if all(state == "DEAD" for state, _ in found) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
 
 
 def test_the_slurm_script_is_sound_and_ends_only_what_it_started() -> None:

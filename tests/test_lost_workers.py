@@ -12,6 +12,7 @@ from workflows import crew
 from workflows.blame import MAX_LOSSES
 from workflows.executor import Event, Finished, LocalExecutor, Lost, Role, Worker
 from workflows.expand import Sweep, load_sweep
+from workflows.replica import ModelReplica
 from workflows.tasks import ScoreTask, Task, TrajectoryTask
 
 
@@ -36,6 +37,46 @@ def test_a_lost_worker_is_replaced_and_its_task_done_again(sweep: Sweep, undistu
     losses = iter([True, False, True, True, False, False, True])
     assert run(sweep, tmp_path, executor=LosesWorkers(str(tmp_path), losses)).complete
     assert results_of(tmp_path) == results_of(undisturbed)
+
+
+def unheard(executor: LocalExecutor, root: Path) -> None:
+    """Have what a replica says reach nobody: polls that are never answered."""
+    executor._make = lambda: ModelReplica(str(root), threads=1, device="cpu")
+    executor._replica = executor._make()
+
+
+def test_checkpoints_that_a_lost_worker_did_not_speak_of_count(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    # Each has published all there is, the first one something new.
+    losses = iter([False, False, *[True] * MAX_LOSSES])
+    executor = LosesWorkers(str(root), losses)
+    unheard(executor, root)
+    assert run(one_trajectory(tmp_path), root, executor=executor).complete
+    assert next(losses, None) is None
+
+
+class LosesAndStops(LocalExecutor):
+    """Loses trajectories before anything is done, or stops them after a batch, as it is told."""
+
+    def __init__(self, root: Path, fates: list[str]) -> None:
+        super().__init__(str(root), threads=1, device="cpu")
+        self.fates = fates
+
+    def wait(self, seconds: float) -> list[Event]:
+        if self._assigned is not None and isinstance(self._assigned[1], TrajectoryTask) and self.fates:
+            if self.fates.pop(0) == "lost":
+                (worker, task), self._assigned = self._assigned, None
+                return [Lost(worker, task, "killed")]
+            self._replica.stop()
+        return super().wait(seconds)
+
+
+def test_losses_before_a_polite_end_do_not_count_together_with_those_after(tmp_path: Path) -> None:
+    root, fates = tmp_path / "root", ["lost"] * (MAX_LOSSES - 1)
+    executor = LosesAndStops(root, [*fates, "stopped", *fates])
+    unheard(executor, root)
+    assert run(one_trajectory(tmp_path), root, executor=executor).complete
+    assert not executor.fates
 
 
 class WithEvaluator(LocalExecutor):

@@ -4,10 +4,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from local_runs import run
-from sweep_files import results_of
+from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.errors import InputError
 from sphere_core.process_faults import is_broken_accelerator, is_out_of_memory
@@ -15,7 +16,7 @@ from sphere_core.storage import Storage
 from workflows import editing
 from workflows.blame import MAX_EXHAUSTED, MAX_STILLBORN
 from workflows.executor import Event, ExecutorError, LocalExecutor, Lost, Role, Worker
-from workflows.expand import Sweep
+from workflows.expand import Sweep, load_sweep
 from workflows.layout import checkpoints_folder
 from workflows.replica import BrokenReplicaError
 from workflows.state import derive_state
@@ -144,6 +145,45 @@ def test_workers_that_cannot_start_end_the_run_with_the_reason(sweep: Sweep, tmp
 def test_a_few_stillborn_workers_do_no_harm(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
     assert run(sweep, tmp_path, executor=Stillborn(str(tmp_path), MAX_STILLBORN - 1)).complete
     assert results_of(tmp_path) == results_of(undisturbed)
+
+
+class OneOfThree(Stillborn):
+    """Has places for more workers than one; none but the first is ever ready."""
+
+    def most(self, role: Role) -> int:
+        return 3 if role == "replica" else 0
+
+    def start(self, role: Role) -> Worker:
+        self.left = 1000 if self._started else 0
+        return super().start(role)
+
+
+def test_workers_that_cannot_start_do_not_end_the_work_of_one_that_could(
+    sweep: Sweep, undisturbed: Path, tmp_path: Path
+) -> None:
+    executor = OneOfThree(str(tmp_path), 0)
+    assert run(sweep, tmp_path, executor=executor).complete
+    assert executor.left < 1000
+    assert results_of(tmp_path) == results_of(undisturbed)
+
+
+# --- an evaluator dies between two files
+
+
+def test_what_a_killed_evaluator_left_without_rows_is_written_anew(tmp_path: Path) -> None:
+    settings = tiny(seeds=[0], methods=["memit"], evaluators={"edit_quality": {}})
+    sweep, root = load_sweep(write_sweep(tmp_path, settings)), tmp_path / "root"
+    assert run(sweep, root).complete
+    undisturbed = results_of(root)
+    details, *_ = sorted(root.glob("details/*/*.parquet"))
+    for rows in root.glob(f"rows/*/{details.name}"):
+        rows.unlink()
+    # Another kind of machine may have come to other numbers.
+    table = pq.read_table(details)
+    pq.write_table(table.slice(1), details)
+    assert results_of(root) != undisturbed
+    assert run(sweep, root).complete
+    assert results_of(root) == undisturbed
 
 
 # --- a checkpoint is damaged

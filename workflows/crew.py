@@ -68,6 +68,11 @@ class Crew:
             return ("moments", "trajectory", "score")
         return ("moments", "score", "trajectory")
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether any worker has a task, or is ready for one."""
+        return bool(self.busy or self.idle)
+
     def model_of(self, worker: Worker) -> str | None:
         """Return the digest of the model a worker holds; None where it has not had a task yet."""
         return self._model_of.get(worker)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sphere_core.checkpoints import checkpoints_in
 from sphere_core.storage import Storage
 from sphere_core.storage_faults import StorageError
 from workflows.after_scores import judge, trim_scored
@@ -19,6 +20,7 @@ from workflows.blame import Blame
 from workflows.board import Board
 from workflows.crew import Crew
 from workflows.executor import Event, Executor, ExecutorError, Finished, Leaving, Lost, Ready, Worker
+from workflows.layout import checkpoints_folder
 from workflows.lease import read_lease
 from workflows.pace import Pace
 from workflows.replica import record_failure
@@ -214,6 +216,8 @@ class Driver:
             collapsed = isinstance(outcome, Done) and outcome.collapsed
             self._board.published(task.plan.id, outcome.published, collapsed=collapsed)
         if isinstance(outcome, Stopped):
+            # It has published where it stopped, be it a checkpoint that nobody scores.
+            self._blame.published(task.name)
             _LOGGER.info("%s stopped at a checkpoint; it goes on elsewhere", task.name)
             self._try_again(task)
             return
@@ -243,15 +247,24 @@ class Driver:
         self._pace.end(lost.worker)
         if lost.task is None:
             _LOGGER.warning("worker %d ended without a task: %s", lost.worker.number, lost.reason)
-            self._note_unborn(unborn, lost.reason)
+            if unborn and not lost.blameless:
+                self._note_unborn(lost.reason)
             return
         _LOGGER.warning("worker %d was lost with %s: %s", lost.worker.number, lost.task.name, lost.reason)
+        self._look_for_published(lost.task)
         if lost.out_of_memory:
             self._try_again(lost.task, self._blame.exhausted(lost.task.name, lost.reason))
         else:
             begun = not lost.unreachable or self._was_begun(lost.task)
             failed = self._blame.lost(lost.task.name, lost.reason, begun=begun, blameless=lost.blameless)
             self._try_again(lost.task, failed)
+
+    def _look_for_published(self, task: Task) -> None:
+        """Take in the checkpoints that a lost worker had no time to speak of."""
+        if isinstance(task, TrajectoryTask):
+            standing = checkpoints_in(self._storage.child(checkpoints_folder(task.plan.id)))
+            if self._board.published(task.plan.id, standing):
+                self._blame.published(task.name)
 
     def _was_begun(self, task: Task) -> bool:
         """Tell whether a worker began with a task, as far as files can tell.
@@ -263,9 +276,10 @@ class Driver:
         standing = read_lease(self._storage, task.plan.id)
         return standing is not None and standing.attempt >= task.attempt
 
-    def _note_unborn(self, unborn: bool, reason: str) -> None:
-        several = self._blame.stillborn() if unborn else None
-        if several is not None:
+    def _note_unborn(self, reason: str) -> None:
+        """Raise ExecutorError where no worker can start any more; where others work, their machines are sound."""
+        several = self._blame.stillborn()
+        if several is not None and not self._crew.is_at_work:
             raise ExecutorError(
                 f"{several} workers in a row could not start; the last one: {reason}",
                 "see the workers' logs in Ray's session folder; `sphere run SWEEP --local` tries it here",

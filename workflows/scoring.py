@@ -82,10 +82,15 @@ def score_subject(
 
 
 def _publish(task: ScoreTask, storage: Storage, shared: Subjecthood, scored: Scored) -> None:
-    """Write tables, then failures, then rows: row files are what says that a checkpoint is scored."""
+    """Write tables, then failures, then rows: row files are what says that a checkpoint is scored.
+
+    Tables without rows are what a killed evaluator left: nobody counts on them, and they are written anew.
+    """
+    is_scored = storage.exists(task.rows_path)
     tables = {details_path(name, task.subject_name, task.evaluation.id): table for name, table in scored.tables.items()}
     for path, table in tables.items():
-        publish_rows(storage, path, encode_table(shared, table))
+        data = encode_table(shared, table)
+        publish_rows(storage, path, data) if is_scored else storage.write_bytes(path, data)
     for part in scored.failures:
         record = {
             "task": f"{task.name} {part.part}",
