@@ -90,7 +90,10 @@ def _publish(task: ScoreTask, storage: Storage, shared: Subjecthood, scored: Sco
     tables = {details_path(name, task.subject_name, task.evaluation.id): table for name, table in scored.tables.items()}
     for path, table in tables.items():
         data = encode_table(shared, table)
-        publish_rows(storage, path, data) if is_scored else storage.write_bytes(path, data)
+        if is_scored:
+            publish_rows(storage, path, data)
+        else:
+            storage.write_bytes(path, data)
     for part in scored.failures:
         record = {
             "task": f"{task.name} {part.part}",
