@@ -93,15 +93,21 @@ def _run(folder: Path, *, count: int, replicas: int, seconds: float) -> tuple[in
 
     class Watching:
         def update(self, view: View) -> None:
-            """Take the driver's size, once all its workers are at work."""
-            if len(view.doing) == replicas or view.counts.trajectories_done > count // 4:
-                gc.collect()
-                sizes.append(resident("VmRSS"))
+            """Take the driver's size, once, when all its workers are at work: what is timed is not this."""
+            if not sizes and (len(view.doing) == replicas or view.counts.trajectories_done > count // 4):
+                sizes.append(_size())
 
     with _Noted(folder / "root", replicas) as executor:
         Driver(board, executor, storage, Watching(), evaluators=0).run()
         tasks, took = executor.steady()
-    return tasks, took, (sizes[-1] - sizes[0]) / _MB if sizes else 0.0
+        sizes.append(_size())
+    return tasks, took, (sizes[-1] - sizes[0]) / _MB
+
+
+def _size() -> int:
+    """Return the resident bytes of this process without what only waits to be collected."""
+    gc.collect()
+    return resident("VmRSS")
 
 
 def measure(folder: Path, *, count: int = 2000, replicas: int = 8) -> list[Row]:
