@@ -21,7 +21,7 @@ from benchmarks.rows import Row, table
 from sphere_core.storage import Storage
 from workflows.board import Board
 from workflows.driver import Driver
-from workflows.executor import Worker
+from workflows.executor import Event, Worker
 from workflows.expand import Sweep, load_sweep
 from workflows.ray_backend import RayExecutor
 from workflows.replica import ModelReplica
@@ -62,26 +62,31 @@ def sleeping_sweep(folder: Path, count: int) -> Sweep:
 
 
 class _Noted(RayExecutor):
-    """Notes when each worker was given a task."""
+    """Has its workers begin together, and notes when each was given a task."""
 
     def __init__(self, root: Path, replicas: int) -> None:
         resources = Resources.model_validate({"max_replicas": replicas, "evaluator": {"replicas": 0}})
         super().__init__(str(root), resources, address=None, num_cpus=8, replica=Sleeping)
-        self.given: list[tuple[float, Worker]] = []
+        self.given: list[float] = []
+        self._replicas = replicas
+        self._ready: list[Event] = []
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Say that workers are ready when all of them are: actors of Ray take seconds each to start."""
+        events = super().wait(seconds)
+        if len(self._ready) == self._replicas:
+            return events
+        self._ready += events
+        return self._ready if len(self._ready) == self._replicas else []
 
     def assign(self, worker: Worker, task: Task) -> None:
         """Give a free worker a task."""
-        self.given.append((time.perf_counter(), worker))
+        self.given.append(time.perf_counter())
         super().assign(worker, task)
 
     def steady(self) -> tuple[int, float]:
-        """Return how many tasks were given from the moment all workers had one, and the seconds up to the last."""
-        first: dict[Worker, float] = {}
-        for at, worker in self.given:
-            first.setdefault(worker, at)
-        begin = max(first.values())
-        later = [at for at, _ in self.given if at > begin]
-        return len(later), self.given[-1][0] - begin
+        """Return how many tasks were given after the first of each worker, and the seconds from then to the last."""
+        return len(self.given) - self._replicas, self.given[-1] - self.given[self._replicas - 1]
 
 
 def _run(folder: Path, *, count: int, replicas: int, seconds: float) -> tuple[int, float, float]:
@@ -94,7 +99,7 @@ def _run(folder: Path, *, count: int, replicas: int, seconds: float) -> tuple[in
     class Watching:
         def update(self, view: View) -> None:
             """Take the driver's size, once, when all its workers are at work: what is timed is not this."""
-            if not sizes and (len(view.doing) == replicas or view.counts.trajectories_done > count // 4):
+            if not sizes and view.counts.trajectories_done:
                 sizes.append(_size())
 
     with _Noted(folder / "root", replicas) as executor:
