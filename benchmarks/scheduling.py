@@ -62,12 +62,13 @@ def sleeping_sweep(folder: Path, count: int) -> Sweep:
 
 
 class _Noted(RayExecutor):
-    """Has its workers begin together, and notes when each was given a task."""
+    """Has its workers begin together; notes the size of the driver just before, and when each task was given."""
 
     def __init__(self, root: Path, replicas: int) -> None:
         resources = Resources.model_validate({"max_replicas": replicas, "evaluator": {"replicas": 0}})
         super().__init__(str(root), resources, address=None, num_cpus=8, replica=Sleeping)
         self.given: list[float] = []
+        self.size_before = 0
         self._replicas = replicas
         self._ready: list[Event] = []
 
@@ -77,7 +78,10 @@ class _Noted(RayExecutor):
         if len(self._ready) == self._replicas:
             return events
         self._ready += events
-        return self._ready if len(self._ready) == self._replicas else []
+        if len(self._ready) < self._replicas:
+            return []
+        self.size_before = _size()
+        return self._ready
 
     def assign(self, worker: Worker, task: Task) -> None:
         """Give a free worker a task."""
@@ -94,19 +98,10 @@ def _run(folder: Path, *, count: int, replicas: int, seconds: float) -> tuple[in
     folder.mkdir()
     storage = Storage(folder / "root")
     board = Board.from_files(replace(sleeping_sweep(folder, count), moments_file=str(seconds)), storage)
-    sizes: list[float] = []
-
-    class Watching:
-        def update(self, view: View) -> None:
-            """Take the driver's size, once, when all its workers are at work: what is timed is not this."""
-            if not sizes and view.counts.trajectories_done:
-                sizes.append(_size())
-
     with _Noted(folder / "root", replicas) as executor:
-        Driver(board, executor, storage, Watching(), evaluators=0).run()
+        Driver(board, executor, storage, _Silent(), evaluators=0).run()
         tasks, took = executor.steady()
-        sizes.append(_size())
-    return tasks, took, (sizes[-1] - sizes[0]) / _MB
+        return tasks, took, (_size() - executor.size_before) / _MB
 
 
 def _size() -> int:

@@ -53,7 +53,7 @@ def file_digest(path: Path) -> str:
 
 def _require_stable(value: object, place: str) -> None:
     if value is None or isinstance(value, str | bool | int):
-        return  # subclasses of the plain ones, such as enumerations
+        return  # with subclasses of the plain ones, such as enumerations
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{place} is {value}: not a stable identity")

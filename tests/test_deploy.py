@@ -146,9 +146,8 @@ class Metadata(http.server.BaseHTTPRequestHandler):
 @pytest.mark.timeout(240)
 def test_the_notice_of_a_spot_instance_drains_its_node() -> None:
     Metadata.taken_back = threading.Event()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with ray_head(cpus=1) as head:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server, ray_head(cpus=1) as head:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

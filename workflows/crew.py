@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from workflows.executor import Executor, Role, Worker
-from workflows.tasks import Task, TrajectoryTask
+from workflows.tasks import MomentsTask, Task, TrajectoryTask
 
 __all__ = ["Crew"]
 
@@ -69,9 +69,18 @@ class Crew:
         return ("moments", "score", "trajectory")
 
     @property
-    def is_at_work(self) -> bool:
-        """Whether any worker has a task, or is ready for one."""
+    def has_workers(self) -> bool:
+        """Whether any worker has started: it has a task, or is ready for one."""
         return bool(self.busy or self.idle)
+
+    @property
+    def stage(self) -> str:
+        """What the run is at, in words for those who watch."""
+        if any(isinstance(task, MomentsTask) for task in self.busy.values()):
+            return "second moments"
+        if any(isinstance(task, TrajectoryTask) for task in self.busy.values()):
+            return "editing and scoring"
+        return "scoring" if self.busy else "starting"
 
     def model_of(self, worker: Worker) -> str | None:
         """Return the digest of the model a worker holds; None where it has not had a task yet."""

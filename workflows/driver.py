@@ -4,7 +4,6 @@ It keeps no truth: everything it knows it has read from files or heard from repl
 it anywhere and start it again.
 """
 
-import contextlib
 import logging
 import time
 from collections import deque
@@ -41,6 +40,7 @@ from workflows.tasks import (
     TrajectoryTask,
 )
 from workflows.view import Display, View
+from workflows.winding_down import wind_down
 
 __all__ = ["Driver", "SweepResult"]
 
@@ -121,11 +121,11 @@ class Driver:
             self._storage_fault = str(error)
         if self._interrupted:
             _LOGGER.warning("stopping: batches under way are ended and published; the same signal again ends at once")
-            self._wind_down()
+            wind_down(self._executor, self._crew, self._events, self._board.sweep.spec.resources.grace_seconds)
             return self._result(stopped=True)
         if self._storage_fault is not None:
             _LOGGER.error("storage gives out; what runs is asked to stop: %s", self._storage_fault)
-            self._wind_down()
+            wind_down(self._executor, self._crew, self._events, self._board.sweep.spec.resources.grace_seconds)
             return SweepResult(False, False, tuple(self._superseded), self._storage_fault)
         return self._result(stopped=False)
 
@@ -177,7 +177,7 @@ class Driver:
     def _show(self, doing: dict[Worker, ReplicaProgress]) -> None:
         counts = self._board.counts()
         left = self._pace.seconds_left(counts, len(self._crew.busy))
-        view = View(counts, self._stage(), self._pace.edits_per_second(counts), left, doing)
+        view = View(counts, self._crew.stage, self._pace.edits_per_second(counts), left, doing)
         self._display.update(view)
 
     def _hear(self, progress: ReplicaProgress) -> None:
@@ -279,7 +279,7 @@ class Driver:
     def _note_unborn(self, reason: str) -> None:
         """Raise ExecutorError where no worker can start any more; where others work, their machines are sound."""
         several = self._blame.stillborn()
-        if several is not None and not self._crew.is_at_work:
+        if several is not None and not self._crew.has_workers:
             raise ExecutorError(
                 f"{several} workers in a row could not start; the last one: {reason}",
                 "see the workers' logs in Ray's session folder; `sphere run SWEEP --local` tries it here",
@@ -300,37 +300,3 @@ class Driver:
             failed = replace(failed, edits=self._board.tracked[task.plan.id].running_edits or None)
         record_failure(self._storage, task, failed)
         self._settle(task, failed)
-
-    def _wind_down(self) -> None:
-        """Let running trajectories publish a checkpoint, for a while; what does not answer is left behind.
-
-        Where the cluster is gone meanwhile there is nobody to wait for, and the run ends for the reason it had.
-        """
-        with contextlib.suppress(ExecutorError):
-            self._wait_for_batches()
-
-    def _wait_for_batches(self) -> None:
-        self._executor.stop_work()
-        deadline = time.monotonic() + self._board.sweep.spec.resources.grace_seconds
-        while any(isinstance(task, TrajectoryTask) for task in self._crew.busy.values()):
-            if time.monotonic() > deadline:
-                left = ", ".join(task.name for task in self._crew.busy.values() if isinstance(task, TrajectoryTask))
-                _LOGGER.warning("left behind in the middle of a batch, at their last checkpoints: %s", left)
-                return
-            if not self._events:
-                self._events.extend(self._executor.wait(_TICK_SECONDS))
-            if not self._events:
-                time.sleep(_TICK_SECONDS / 10)
-            while self._events:
-                event = self._events.popleft()
-                if isinstance(event, Finished | Lost):
-                    self._crew.forget(event.worker)
-
-    def _stage(self) -> str:
-        if any(isinstance(task, MomentsTask) for task in self._crew.busy.values()):
-            return "second moments"
-        if any(isinstance(task, TrajectoryTask) for task in self._crew.busy.values()):
-            return "editing and scoring"
-        if self._crew.busy:
-            return "scoring"
-        return "starting"
