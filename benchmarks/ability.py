@@ -22,17 +22,11 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.rows import Row, comparison
-from evaluators import (
-    EditQuality,
-    EditQualitySettings,
-    Evaluator,
-    GeneralAbility,
-    GeneralAbilitySettings,
-    Geometry,
-    GeometrySettings,
-    Subject,
-)
-from evaluators.suites import SuiteResolver, TaskEntry
+from evaluators.base import Evaluator, Subject
+from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
+from evaluators.general.evaluator import GeneralAbility, GeneralAbilitySettings
+from evaluators.general.suites import SuiteResolver, TaskEntry
+from evaluators.geometry.evaluator import Geometry, GeometrySettings
 from sphere_core.datasets.counterfact import counterfact_requests
 from sphere_core.datasets.factworld import edit_records, shipped_world
 from sphere_core.hyperparameters import preset

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from sphere_core.energy import hyperspherical_energy
-from sphere_core.linalg import LowRankUpdate
-from sphere_core.spectrum import principal_directions
+from sphere_core.numerics.energy import hyperspherical_energy
+from sphere_core.numerics.linalg import LowRankUpdate
+from sphere_core.numerics.spectrum import principal_directions
 
 __all__ = ["main", "resident", "run_task"]
 

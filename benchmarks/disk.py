@@ -16,9 +16,9 @@ from rich.console import Console
 
 from benchmarks.rows import Row, table
 from sphere_core.checkpoints import Checkpoint, EditorState, write_checkpoint
-from sphere_core.linalg import Subspace
+from sphere_core.foundation.storage import Storage
+from sphere_core.numerics.linalg import Subspace
 from sphere_core.solver import KeyHistory, NullSpacePrior
-from sphere_core.storage import Storage
 
 __all__ = ["main", "measure"]
 

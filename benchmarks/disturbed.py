@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 import yaml
 
-from workflows.ray_environment import prepare_cluster_environment
+from workflows.cluster.environment import prepare_cluster_environment
 
 __all__ = ["INTERVAL", "DisturbedSweep", "Kind", "run_undisturbed", "sweep_settings"]
 

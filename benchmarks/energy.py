@@ -4,7 +4,7 @@ import torch
 
 from benchmarks.rows import Row
 from benchmarks.timing import measured_apart
-from sphere_core.energy import hyperspherical_energy
+from sphere_core.numerics.energy import hyperspherical_energy
 
 __all__ = ["double_loop", "measure", "worst_difference"]
 

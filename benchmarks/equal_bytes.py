@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from sphere_core.storage import Storage
+from sphere_core.foundation.storage import Storage
 
 __all__ = ["differing", "results"]
 

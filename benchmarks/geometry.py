@@ -7,8 +7,8 @@ from typing import TypeVar
 import torch
 
 from benchmarks.rows import Row
-from evaluators.site_geometry import Groups, measure_base, measure_site
-from sphere_core.energy import hyperspherical_energy
+from evaluators.geometry.site import Groups, measure_base, measure_site
+from sphere_core.numerics.energy import hyperspherical_energy
 
 __all__ = ["SHAPES", "measure", "measure_shape"]
 

@@ -11,7 +11,7 @@ from benchmarks.timing import interleaved, relative_difference
 from sphere_core.locate.batch import BatchWalk, LocatedBatch, locate
 from sphere_core.locate.prompts import SubjectPrompt, pad_right
 from sphere_core.models import EditableModel, Site
-from sphere_core.models.calls import hidden_states
+from sphere_core.models.layer_calls import hidden_states
 
 __all__ = ["gpt2_keys", "measure", "one_pass", "whole_forwards"]
 

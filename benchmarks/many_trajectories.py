@@ -20,16 +20,16 @@ import yaml
 from rich.console import Console
 
 from benchmarks.rows import Row, table
-from evaluators import Score
-from sphere_core.storage import Storage
-from workflows.board import Board
-from workflows.expand import Sweep, load_sweep
-from workflows.layout import PLAN_FILE, checkpoints_folder, error_path, lease_path, progress_path
-from workflows.plan import TrajectoryPlan
-from workflows.rows import encode_rows
-from workflows.scoring import shared_columns
-from workflows.state import derive_state
-from workflows.tasks import MomentsTask, ScoreTask
+from evaluators.base import Score
+from sphere_core.foundation.storage import Storage
+from workflows.driver.backlog import Board
+from workflows.replicas.row_writer import encode_rows
+from workflows.replicas.scoring import shared_columns
+from workflows.replicas.tasks import MomentsTask, ScoreTask
+from workflows.store.layout import PLAN_FILE, checkpoints_folder, error_path, lease_path, progress_path
+from workflows.store.plan import TrajectoryPlan
+from workflows.store.state import derive_state
+from workflows.sweeps.expand import Sweep, load_sweep
 
 __all__ = ["main", "many_settings", "write_files"]
 

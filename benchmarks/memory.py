@@ -21,16 +21,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.models import random_requests
-from evaluators import EditQuality, EditQualitySettings, Geometry, GeometrySettings, Subject
+from evaluators.base import Subject
+from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
+from evaluators.geometry.evaluator import Geometry, GeometrySettings
 from sphere_core.checkpoints import Checkpoint, EditorState, write_checkpoint
 from sphere_core.costs import ModelShape, TextLengths, Workload, published_config, shape_of_config, stages, workload_of
+from sphere_core.foundation.storage import Storage
 from sphere_core.hyperparameters import Hyperparameters, preset
 from sphere_core.methods import Method, resolve_method
 from sphere_core.models import load_model
 from sphere_core.models.loading import DTYPES
 from sphere_core.moments.build import Pass, build_second_moments
 from sphere_core.moments.packing import Amount, Packing
-from sphere_core.storage import Storage
 
 __all__ = ["main"]
 

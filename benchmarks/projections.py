@@ -7,10 +7,10 @@ import torch
 from benchmarks.rows import Row, comparison
 from benchmarks.timing import interleaved, measured_apart, relative_difference
 from sphere_core.checkpoints import EditorState
-from sphere_core.linalg import LowRankUpdate, Update
 from sphere_core.models import Site
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import LowRankUpdate, Update
 from sphere_core.regularizers import Regularizer, Revive, Sphere
-from sphere_core.writes import SiteWrite
 
 __all__ = ["dense_revive", "dense_sphere", "layer_rows", "measure"]
 

@@ -18,16 +18,16 @@ from rich.console import Console
 from benchmarks.alone import resident
 from benchmarks.many_trajectories import many_settings
 from benchmarks.rows import Row, table
-from sphere_core.storage import Storage
-from workflows.board import Board
-from workflows.driver import Driver
-from workflows.executor import Event, Worker
-from workflows.expand import Sweep, load_sweep
-from workflows.ray_backend import RayExecutor
-from workflows.replica import ModelReplica
-from workflows.spec import Resources
-from workflows.tasks import Done, Outcome, Task, TrajectoryTask
-from workflows.view import View
+from sphere_core.foundation.storage import Storage
+from workflows.cluster.ray_executor import RayExecutor
+from workflows.driver.backlog import Board
+from workflows.driver.driver import Driver
+from workflows.driver.executor import Event, Worker
+from workflows.driver.view import View
+from workflows.replicas.replica import ModelReplica
+from workflows.replicas.tasks import Done, Outcome, Task, TrajectoryTask
+from workflows.sweeps.expand import Sweep, load_sweep
+from workflows.sweeps.spec import Resources
 
 __all__ = ["Sleeping", "main", "measure", "sleeping_sweep"]
 

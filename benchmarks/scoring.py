@@ -5,8 +5,9 @@ import torch
 from benchmarks.models import factworld
 from benchmarks.rows import Row, comparison
 from benchmarks.timing import interleaved
-from evaluators import EditQuality, EditQualitySettings, Subject
-from evaluators.edit_metrics import probe_rows
+from evaluators.base import Subject
+from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
+from evaluators.edit_quality.metrics import probe_rows
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest
 

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.rows import Row, comparison
 from benchmarks.timing import interleaved, relative_difference
-from sphere_core.linalg import Subspace
+from sphere_core.numerics.linalg import Subspace
 from sphere_core.solver import KeyHistory, MomentPrior, NullSpacePrior, Prior, least_squares_update
 
 __all__ = ["alphaedit_dense", "measure", "memit_dense", "state_size", "step_rows"]

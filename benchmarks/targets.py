@@ -13,7 +13,7 @@ from sphere_core.locate.batch import LocatedBatch, locate
 from sphere_core.locate.prompts import Contexts, encode_prompt, pad_right, target_ids
 from sphere_core.locate.targets import ESSENCE_PROMPT, TargetSettings, optimise_targets
 from sphere_core.models import EditableModel
-from sphere_core.models.calls import hidden_states
+from sphere_core.models.layer_calls import hidden_states
 from sphere_core.requests import EditRequest
 
 __all__ = ["factworld_targets", "gpt2_targets", "measure", "one_target"]

@@ -5,11 +5,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from evaluators.edit_quality import EditQuality, EditQualitySettings
-from evaluators.general import GeneralAbility, GeneralAbilitySettings
-from evaluators.geometry import Geometry, GeometrySettings
-from evaluators.rows import Evaluator
-from sphere_core.errors import InputError, unknown_name
+from evaluators.base import Evaluator
+from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
+from evaluators.general.evaluator import GeneralAbility, GeneralAbilitySettings
+from evaluators.geometry.evaluator import Geometry, GeometrySettings
+from sphere_core.foundation.errors import InputError, unknown_name
 
 __all__ = ["EVALUATOR_KINDS", "EvaluatorSettings", "build_evaluator", "read_evaluator_settings"]
 

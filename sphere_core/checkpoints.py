@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
 
 __all__ = [
     "Checkpoint",

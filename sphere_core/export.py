@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import tensors_digest
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import tensors_digest
 from sphere_core.models import EditableModel, load_model, model_digest, resolve_model
 from sphere_core.models.loading import DTYPES
 

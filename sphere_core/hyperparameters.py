@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sphere_core.errors import InputError, unknown_name
-from sphere_core.json_files import read_json
+from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.json_files import read_json
 
 __all__ = [
     "Hyperparameters",

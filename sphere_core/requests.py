@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import canonical_json
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import canonical_json
 
 __all__ = [
     "EditRequest",

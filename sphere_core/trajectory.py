@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sphere_core.checkpoints import Checkpoint, EditorState
 from sphere_core.editors.base import Editor
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import fingerprint
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.prompts import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.requests import EditRequest
-from sphere_core.streams import StreamSpec
+from sphere_core.streams.stream import StreamSpec
 
 __all__ = ["TrajectorySpec", "check_against_model", "run_trajectory"]
 

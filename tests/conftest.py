@@ -28,7 +28,7 @@ from local_runs import run
 from s3_server import s3_server
 from sweep_files import tiny, write_sweep
 
-from workflows.expand import Sweep, load_sweep
+from workflows.sweeps.expand import Sweep, load_sweep
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from evaluators import Score, Subject
+from evaluators.base import Score, Subject
 from sphere_core.datasets.counterfact import counterfact_requests
 from sphere_core.models import EditableModel, load_families, load_model
 from sphere_core.requests import EditRequest

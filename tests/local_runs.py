@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from sphere_core.storage import Storage
-from workflows.board import Board
-from workflows.driver import Driver, SweepResult
-from workflows.executor import LocalExecutor
-from workflows.expand import Sweep
-from workflows.tasks import ReplicaProgress
-from workflows.view import View
+from sphere_core.foundation.storage import Storage
+from workflows.driver.backlog import Board
+from workflows.driver.driver import Driver, SweepResult
+from workflows.driver.executor import LocalExecutor
+from workflows.driver.view import View
+from workflows.replicas.tasks import ReplicaProgress
+from workflows.sweeps.expand import Sweep
 
 
 class Quiet:

@@ -4,9 +4,9 @@ import time
 
 import torch
 
-from sphere_core.storage import Storage
-from workflows.replica import ModelReplica
-from workflows.tasks import ReplicaProgress
+from sphere_core.foundation.storage import Storage
+from workflows.replicas.replica import ModelReplica
+from workflows.replicas.tasks import ReplicaProgress
 
 __all__ = ["MOST_GIGABYTES", "FailingOnce", "Hungry"]
 

@@ -2,11 +2,11 @@
 
 import json
 
-from evaluators import Score
-from sphere_core.storage import Storage
-from workflows.layout import checkpoints_folder
-from workflows.plan import BasePlan, Evaluation, TrajectoryPlan
-from workflows.rows import Subjecthood, encode_rows, publish_rows
+from evaluators.base import Score
+from sphere_core.foundation.storage import Storage
+from workflows.replicas.row_writer import Subjecthood, encode_rows, publish_rows
+from workflows.store.layout import checkpoints_folder
+from workflows.store.plan import BasePlan, Evaluation, TrajectoryPlan
 
 QUALITY = Evaluation(kind="edit_quality", id="e" * 12)
 GEOMETRY = Evaluation(kind="geometry", id="f" * 12)

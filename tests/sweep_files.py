@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from sphere_core.storage import Storage
+from sphere_core.foundation.storage import Storage
 
 TINY: dict[str, Any] = {
     "name": "tiny",

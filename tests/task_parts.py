@@ -5,7 +5,8 @@ from pathlib import Path
 
 from eval_parts import by_name, golden_requests
 
-from evaluators import GeneralAbility, GeneralAbilitySettings, Score
+from evaluators.base import Score
+from evaluators.general.evaluator import GeneralAbility, GeneralAbilitySettings
 
 CHOICE = """\
 task: know_choice

@@ -13,21 +13,21 @@ from sweep_files import tiny, write_sweep
 from task_parts import write_jsonl
 from typer.testing import CliRunner
 
-from evaluators import Scored, Subject
+from evaluators.base import Scored, Subject
 from sphere_core.checkpoints import read_checkpoint
 from sphere_core.datasets.factworld import edit_records, shipped_world
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
-from sphere_core.storage import Storage
-from workflows.ability import ability_table
 from workflows.commands import ability, status, tasks
-from workflows.expand import load_sweep
-from workflows.layout import checkpoints_folder
-from workflows.plan import read_plan
-from workflows.scoring import score_subject
-from workflows.state import derive_state
-from workflows.sweep_run import RunOptions, run_sweep
-from workflows.tasks import ScoreTask
+from workflows.replicas.scoring import score_subject
+from workflows.replicas.tasks import ScoreTask
+from workflows.results.tables.ability import ability_table
+from workflows.runs.sweep import RunOptions, run_sweep
+from workflows.store.layout import checkpoints_folder
+from workflows.store.plan import read_plan
+from workflows.store.state import derive_state
+from workflows.sweeps.expand import load_sweep
 
 TASK = """\
 task: {name}

@@ -7,8 +7,9 @@ import pytest
 import torch
 from eval_parts import by_name, golden_requests, tiny_llama
 
-from evaluators import EditQuality, EditQualitySettings, Subject
-from evaluators.encoding import Pair, PairEncoder
+from evaluators.base import Subject
+from evaluators.edit_quality.encoding import Pair, PairEncoder
+from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest, Probe
 

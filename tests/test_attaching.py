@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from sphere_core.errors import InputError
-from workflows.attaching import require_answer
-from workflows.cluster_watch import ClusterWatch, Snapshot
-from workflows.placement import Node
-from workflows.ray_backend import RayExecutor
-from workflows.ray_nodes import RayNodes
-from workflows.spec import Resources
+from sphere_core.foundation.errors import InputError
+from workflows.cluster.capacity import RayNodes
+from workflows.cluster.gcs_address import require_answer
+from workflows.cluster.head_watch import ClusterWatch, Snapshot
+from workflows.cluster.placement import Node
+from workflows.cluster.ray_executor import RayExecutor
+from workflows.sweeps.spec import Resources
 
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "http://127.0.0.1:8265", "nonsense", "host:", ":6379"])

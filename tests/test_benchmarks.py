@@ -26,13 +26,13 @@ from benchmarks.scoring import factworld_scoring
 from benchmarks.steps import state_size, step_rows
 from benchmarks.targets import gpt2_targets
 from benchmarks.timing import measured_apart
-from sphere_core.linalg import Subspace
+from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
+from sphere_core.numerics.linalg import Subspace
+from sphere_core.numerics.spectrum import gram_of_rows
 from sphere_core.solver import KeyHistory, MomentPrior, NullSpacePrior, Prior, least_squares_update
-from sphere_core.spectrum import gram_of_rows
-from sphere_core.storage import Storage
-from workflows.board import Board
-from workflows.tasks import Done
+from workflows.driver.backlog import Board
+from workflows.replicas.tasks import Done
 
 TINY = GPT2Config(n_embd=32, n_layer=4, n_head=4, vocab_size=300, n_positions=64, initializer_range=0.2)
 

@@ -7,13 +7,13 @@ import pytest
 from sweep_files import tiny, write_sweep
 
 from benchmarks.many_trajectories import many_settings, measure
-from sphere_core.storage import Storage
-from workflows.board import Board
-from workflows.expand import Sweep, load_sweep
-from workflows.state import scorable
-from workflows.tasks import MomentsTask, ScoreTask, TrajectoryTask
-from workflows.tracked import Counts
-from workflows.work_queue import WorkQueue
+from sphere_core.foundation.storage import Storage
+from workflows.driver.backlog import Board
+from workflows.driver.tracking import Counts
+from workflows.driver.work_queue import WorkQueue
+from workflows.replicas.tasks import MomentsTask, ScoreTask, TrajectoryTask
+from workflows.store.state import scorable
+from workflows.sweeps.expand import Sweep, load_sweep
 
 
 def test_the_queue_gives_what_a_search_through_a_list_would() -> None:

@@ -8,10 +8,10 @@ import threading
 import time
 from pathlib import Path
 
-from sphere_core.storage import Storage
-from workflows.build_lock import building
-from workflows.layout import lock_path
-from workflows.process_place import own_place
+from sphere_core.foundation.process_identity import own_place
+from sphere_core.foundation.storage import Storage
+from workflows.store.build_lock import building
+from workflows.store.layout import lock_path
 
 LOCK = "thing"
 

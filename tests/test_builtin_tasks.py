@@ -13,13 +13,13 @@ from lm_eval.tasks import TaskManager
 from sweep_files import tiny, write_sweep
 from task_parts import CHOICE, choice_rows, evaluator, know_folder, named, write_jsonl
 
-from evaluators import GeneralAbility, GeneralAbilitySettings
-from evaluators.suites import SuiteResolver, TaskEntry, preset_names, read_preset
-from evaluators.task_index import TaskFolder, harness_folder
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import canonical_json
+from evaluators.general.evaluator import GeneralAbility, GeneralAbilitySettings
+from evaluators.general.suites import SuiteResolver, TaskEntry, preset_names, read_preset
+from evaluators.general.task_index import TaskFolder, harness_folder
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import canonical_json
 from sphere_core.models import EditableModel
-from workflows.expand import load_sweep
+from workflows.sweeps.expand import load_sweep
 
 RTE = [{"sentence1": f"It is {n}.", "sentence2": "It is.", "label": n % 2, "idx": n} for n in range(6)]
 STEM = tuple(

@@ -7,10 +7,10 @@ import yaml
 from command_line import sphere
 from sweep_files import tiny, write_sweep
 
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import preset
-from workflows.calibration import candidate_layers
-from workflows.expand import load_sweep
+from workflows.runs.calibration import candidate_layers
+from workflows.sweeps.expand import load_sweep
 
 
 def test_candidate_spans_hold_the_published_layers() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from workflows.cluster_watch import ClusterWatch, Snapshot
-from workflows.executor import ExecutorError
-from workflows.placement import Node
+from workflows.cluster.head_watch import ClusterWatch, Snapshot
+from workflows.cluster.placement import Node
+from workflows.driver.executor import ExecutorError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -11,12 +11,12 @@ from tiny_models import CONTEXTS, requests, tiny_model
 
 from sphere_core.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from sphere_core.editors.base import Editor
+from sphere_core.foundation.storage import Storage
 from sphere_core.hyperparameters import build_hyperparameters
 from sphere_core.locate.supervision import supervise
 from sphere_core.methods import EDITORS, example_names, resolve_method
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
-from sphere_core.storage import Storage
 from sphere_core.trajectory import run_trajectory
 
 FAMILIES = ["llama", "gpt2"]

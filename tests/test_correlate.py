@@ -10,16 +10,16 @@ import pytest
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
-from evaluators.rows import Health, Score, make_score
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
+from evaluators.base import Health, Score, make_score
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
 from workflows.commands.correlate import app
-from workflows.correlate import ALL_METHODS, bound_rows, correlations, observations, scores_in
-from workflows.correlate_figure import correlation_figure
-from workflows.correlate_formats import bound_csv
-from workflows.plan import Evaluation, SweepPlan, TrajectoryPlan
-from workflows.row_files import read_rows
-from workflows.rows import Subjecthood, encode_rows
+from workflows.replicas.row_writer import Subjecthood, encode_rows
+from workflows.results.figures.correlation import correlation_figure
+from workflows.results.formats.correlation_formats import bound_csv
+from workflows.results.tables.correlation import ALL_METHODS, bound_rows, correlations, observations, scores_in
+from workflows.store.plan import Evaluation, SweepPlan, TrajectoryPlan
+from workflows.store.row_reader import read_rows
 
 EDITS = (10, 20, 30, 40)
 SEEDS = range(5)

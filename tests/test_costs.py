@@ -22,12 +22,12 @@ from sphere_core.costs import (
     workload_of,
 )
 from sphere_core.datasets.factworld import shipped_model_dir
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import preset
 from sphere_core.methods import resolve_method
 from sphere_core.models import load_model
-from workflows.pricing import price_sweep
-from workflows.spec import read_sweep
+from workflows.preflight.price import price_sweep
+from workflows.sweeps.spec import read_sweep
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 LENGTHS = TextLengths(prompt=18, target=2, probe_rows=26)

@@ -8,8 +8,8 @@ import pytest
 from command_line import sphere
 from sweep_files import tiny, write_sweep
 
-from sphere_core.errors import InputError
-from workflows.spec import read_sweep
+from sphere_core.foundation.errors import InputError
+from workflows.sweeps.spec import read_sweep
 
 DATASETS = Path(__file__).resolve().parent / "data" / "datasets"
 

@@ -10,7 +10,7 @@ import pytest
 from sphere_core.datasets.counterfact import counterfact_requests, load_counterfact
 from sphere_core.datasets.factworld import edit_records, shipped_world
 from sphere_core.datasets.zsre import load_zsre
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.requests import EditRequest, Probe, generation_digest, overwritten_cases, requests_digest
 
 COUNTERFACT: dict[str, Any] = {

@@ -11,20 +11,20 @@ from local_runs import Crash, run
 from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.checkpoints import read_checkpoint
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
 from sphere_core.trajectory import TrajectorySpec
-from workflows.board import Board
-from workflows.driver import SweepResult
-from workflows.executor import LocalExecutor
-from workflows.expand import Sweep, load_sweep
-from workflows.layout import checkpoints_folder
-from workflows.lease import Lease, read_lease, take_lease
-from workflows.replica import ModelReplica
-from workflows.row_files import read_rows
-from workflows.state import derive_state
-from workflows.table import results_table
-from workflows.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
+from workflows.driver.backlog import Board
+from workflows.driver.driver import SweepResult
+from workflows.driver.executor import LocalExecutor
+from workflows.replicas.replica import ModelReplica
+from workflows.replicas.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
+from workflows.results.tables.table import results_table
+from workflows.store.layout import checkpoints_folder
+from workflows.store.lease import Lease, read_lease, take_lease
+from workflows.store.row_reader import read_rows
+from workflows.store.state import derive_state
+from workflows.sweeps.expand import Sweep, load_sweep
 
 
 @pytest.fixture(scope="module")

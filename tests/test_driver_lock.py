@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
-from workflows.driver_lock import DriverLock
-from workflows.layout import DRIVER_LOCK, LOCKS, lock_path
-from workflows.process_place import own_place
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.process_identity import own_place
+from sphere_core.foundation.storage import Storage
+from workflows.store.driver_lock import DriverLock
+from workflows.store.layout import DRIVER_LOCK, LOCKS, lock_path
 
 
 @pytest.fixture(params=["local", "memory"])

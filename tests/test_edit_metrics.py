@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from eval_parts import by_name
 
-from evaluators.edit_rows import edit_scores, harmonic_mean
-from evaluators.encoding import Pair
-from evaluators.pair_scores import PairScores
-from evaluators.probes import ProbeTable
+from evaluators.edit_quality.encoding import Pair
+from evaluators.edit_quality.pair_scores import PairScores
+from evaluators.edit_quality.probes import ProbeTable
+from evaluators.edit_quality.rows import edit_scores, harmonic_mean
 
 ROLES = ("rewrite", "paraphrase", "neighborhood")
 

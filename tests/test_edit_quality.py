@@ -18,13 +18,14 @@ from eval_parts import (
 from tokenizers import Tokenizer, models, processors
 from transformers import PreTrainedTokenizerFast
 
-from evaluators import EditQuality, EditQualitySettings, Score, Subject
-from evaluators.edit_metrics import probe_rows
-from evaluators.encoding import EncodedPair, Pair, PairEncoder
-from evaluators.pair_scores import length_batches, score_pairs
-from evaluators.probes import NO_CONTRAST
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import canonical_json
+from evaluators.base import Score, Subject
+from evaluators.edit_quality.encoding import EncodedPair, Pair, PairEncoder
+from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
+from evaluators.edit_quality.metrics import probe_rows
+from evaluators.edit_quality.pair_scores import length_batches, score_pairs
+from evaluators.edit_quality.probes import NO_CONTRAST
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import canonical_json
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest, Probe
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from eval_parts import by_name, golden_requests, tiny_llama
 
-from evaluators import EditQuality, EditQualitySettings, Subject
-from evaluators.edit_sample import EditSample, sample_edits
+from evaluators.base import Subject
+from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
+from evaluators.edit_quality.sample import EditSample, sample_edits
 
 
 def drawn(edits: int, size: int, seed: int) -> EditSample:

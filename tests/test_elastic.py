@@ -10,15 +10,15 @@ import ray
 from ray.cluster_utils import Cluster
 from sweep_files import results_of, tiny, write_sweep
 
-from sphere_core.storage import Storage
-from workflows.board import Board
-from workflows.driver import Driver
-from workflows.executor import LocalExecutor
-from workflows.expand import load_sweep
-from workflows.lease import read_lease
-from workflows.ray_backend import RayExecutor
-from workflows.spec import Resources
-from workflows.view import View
+from sphere_core.foundation.storage import Storage
+from workflows.cluster.ray_executor import RayExecutor
+from workflows.driver.backlog import Board
+from workflows.driver.driver import Driver
+from workflows.driver.executor import LocalExecutor
+from workflows.driver.view import View
+from workflows.store.lease import read_lease
+from workflows.sweeps.expand import load_sweep
+from workflows.sweeps.spec import Resources
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(240)]
 

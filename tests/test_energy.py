@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sphere_core import energy
-from sphere_core.energy import energy_gradient, hyperspherical_energy, relative_drift
+from sphere_core.numerics import energy
+from sphere_core.numerics.energy import energy_gradient, hyperspherical_energy, relative_drift
 
 
 def double_loop(weight: torch.Tensor) -> float:

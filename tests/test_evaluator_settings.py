@@ -4,18 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluators import (
-    EVALUATOR_KINDS,
-    EditQuality,
-    EditQualitySettings,
-    Evaluator,
-    Geometry,
-    Score,
-    build_evaluator,
-    read_evaluator_settings,
-)
-from evaluators.task_files import source_digests, task_config
-from sphere_core.errors import InputError
+from evaluators.base import Evaluator, Score
+from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
+from evaluators.general.task_files import source_digests, task_config
+from evaluators.geometry.evaluator import Geometry
+from evaluators.registry import EVALUATOR_KINDS, build_evaluator, read_evaluator_settings
+from sphere_core.foundation.errors import InputError
 
 
 def test_each_kind_is_built_from_its_settings() -> None:

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sphere_core.checkpoints import read_checkpoint
 from sphere_core.datasets.factworld import shipped_model_dir
 from sphere_core.export import merges, read_delta
+from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
-from sphere_core.storage import Storage
 
 MODEL = {"source": "factworld", "dtype": "bfloat16", "preset": "factworld"}
 

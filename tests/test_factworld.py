@@ -38,9 +38,9 @@ from sphere_core.datasets.factworld.skills import (
     training_item,
 )
 from sphere_core.datasets.factworld.tokens import pack_batches
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 
-TASK_DIR = Path(__file__).parents[1] / "evaluators" / "tasks" / "factworld"
+TASK_DIR = Path(__file__).parents[1] / "evaluators" / "general" / "tasks" / "factworld"
 SKILLS = ("last_item", "larger_number", "agreement", "pattern", "category")
 MAX_MODEL_BYTES = 4_000_000
 

@@ -10,14 +10,14 @@ from test_keys import keys_of_whole_forwards, outputs_of_whole_forwards
 from tiny_models import CONTEXTS, FAMILIES, requests, tiny_config, tiny_model
 from transformers.models.auto import CONFIG_MAPPING
 
-from sphere_core.errors import InputError
-from sphere_core.linalg import DenseUpdate, LowRankUpdate
+from sphere_core.foundation.errors import InputError
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.prompts import pad_right
 from sphere_core.models import EditableModel, load_families, recognise_family
-from sphere_core.models.calls import hidden_states
+from sphere_core.models.layer_calls import hidden_states
 from sphere_core.models.output_norm import OutputNorm
-from sphere_core.models.tail import record_tail
+from sphere_core.models.suffix import record_tail
+from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate
 
 EVERY = pytest.mark.parametrize("family", list(FAMILIES))
 # Longer than every window, and of different lengths.

@@ -26,11 +26,11 @@ from task_parts import (
     write_jsonl,
 )
 
-from evaluators import Subject
-from evaluators.harness_tasks import harness_version
-from evaluators.suites import shipped_suites
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import canonical_json
+from evaluators.base import Subject
+from evaluators.general.harness_tasks import harness_version
+from evaluators.general.suites import shipped_suites
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import canonical_json
 from sphere_core.models import EditableModel, load_model
 
 

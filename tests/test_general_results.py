@@ -11,8 +11,8 @@ from eval_parts import TINY_LLAMA, golden_requests, subject_of, tiny_llama
 from lm_eval.tasks import TaskManager
 from task_parts import CHOICE, READING, SCORED, SCORER, choice_rows, evaluator, know_folder, named, write_jsonl
 
-from evaluators import Subject
-from evaluators.kept_results import TaskResult, keep_result, kept_result
+from evaluators.base import Subject
+from evaluators.general.kept_results import TaskResult, keep_result, kept_result
 from sphere_core.models import EditableModel
 
 GROUP = """\

@@ -14,11 +14,12 @@ from pydantic import ValidationError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
-from evaluators import EditQuality, EditQualitySettings, Subject
-from evaluators.free_running import FluencySettings, GenerationSettings
-from evaluators.free_texts import contains, exact, likeness, ngram_entropy
-from evaluators.generation import Continuation, Decoding, continue_texts
-from sphere_core.errors import InputError
+from evaluators.base import Subject
+from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
+from evaluators.edit_quality.free_running import FluencySettings, GenerationSettings
+from evaluators.edit_quality.free_texts import contains, exact, likeness, ngram_entropy
+from evaluators.edit_quality.generation import Continuation, Decoding, continue_texts
+from sphere_core.foundation.errors import InputError
 from sphere_core.locate.prompts import text_ids
 from sphere_core.models import EditableModel
 

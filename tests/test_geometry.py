@@ -7,10 +7,11 @@ import torch
 from eval_parts import BREAKERS, LAYERS, by_name, equal_logits, infinite_head, nan_head_row, tiny_gpt2, tiny_llama
 
 import evaluators.site_geometry
-from evaluators import Geometry, GeometrySettings, Score, Subject
-from sphere_core.energy import hyperspherical_energy
-from sphere_core.fingerprint import canonical_json
+from evaluators.base import Score, Subject
+from evaluators.geometry.evaluator import Geometry, GeometrySettings
+from sphere_core.foundation.fingerprint import canonical_json
 from sphere_core.models import EditableModel
+from sphere_core.numerics.energy import hyperspherical_energy
 
 METRICS = ("he", "he_mean", "he_drift", "delta_norm", "delta_norm_relative")
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from sphere_core.linalg import DenseUpdate, Subspace
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.prompts import encode_prompt, in_context, target_ids
 from sphere_core.locate.targets import ESSENCE_PROMPT, TargetSettings, optimise_targets
@@ -15,8 +14,9 @@ from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.null_space import null_space
+from sphere_core.numerics.linalg import DenseUpdate, Subspace
+from sphere_core.numerics.spectrum import principal_directions
 from sphere_core.solver import KeyHistory, MomentPrior, NullSpacePrior, least_squares_update
-from sphere_core.spectrum import principal_directions
 from sphere_core.trajectory import run_trajectory
 
 

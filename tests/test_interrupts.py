@@ -12,8 +12,8 @@ import pytest
 from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
-from workflows.expand import load_sweep
-from workflows.interrupts import interrupts
+from workflows.runs.interrupts import interrupts
+from workflows.sweeps.expand import load_sweep
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

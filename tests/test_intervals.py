@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluators.intervals import estimate_mean, estimate_ratio, normal_interval, paired_difference
+from evaluators.statistics import estimate_mean, estimate_ratio, normal_interval, paired_difference
 
 
 def test_a_share_has_wilson_s_interval() -> None:

@@ -13,16 +13,16 @@ from pydantic import ValidationError
 from sweep_files import results_of, tiny, write_sweep
 from test_store import trajectory
 
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
 from workflows.cli import main
-from workflows.collecting import collect, find_garbage
-from workflows.expand import load_sweep
-from workflows.keep import Keep
-from workflows.keeping import trimmable
-from workflows.layout import PLAN_FILE, checkpoints_folder
-from workflows.retrying import forget_failures
-from workflows.state import derive_state, scan
+from workflows.store.garbage import collect, find_garbage
+from workflows.store.layout import PLAN_FILE, checkpoints_folder
+from workflows.store.policies import Keep
+from workflows.store.retry import forget_failures
+from workflows.store.state import derive_state, scan
+from workflows.store.trimming import trimmable
+from workflows.sweeps.expand import load_sweep
 
 
 def keep(text: str) -> Keep:

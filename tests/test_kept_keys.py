@@ -7,14 +7,14 @@ from store_parts import trajectory
 from test_retention import BATCH, CHECKPOINTS, Answers, rows_of, sweep
 from tiny_models import CONTEXTS, LAYERS, requests, tiny_model
 
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.edit_keys import EditKeys, read_edit_keys
-from sphere_core.storage import Storage
-from workflows.kept_keys import KeyKeeper, stored_keys
-from workflows.key_similarity import later_similarity
-from workflows.layout import keys_folder
-from workflows.plan import SweepPlan
+from workflows.replicas.key_files import KeyKeeper, stored_keys
+from workflows.results.tables.key_similarity import later_similarity
+from workflows.store.layout import keys_folder
+from workflows.store.plan import SweepPlan
 
 __all__ = ["sweep"]
 

@@ -10,8 +10,8 @@ from sweep_files import tiny, write_sweep
 from tiny_models import requests, tiny_model
 
 from sphere_core.datasets.records import Record
-from sphere_core.errors import InputError
-from sphere_core.key_orders import adjacent_cosine, clusters_of, dispersed, record_keys
+from sphere_core.foundation.errors import InputError
+from sphere_core.streams.key_orders import adjacent_cosine, clusters_of, dispersed, record_keys
 
 DATASETS = Path(__file__).resolve().parent / "data" / "datasets"
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_models import CONTEXTS, requests, tiny_model
 
-from sphere_core.linalg import DenseUpdate
 from sphere_core.locate import batch as batch_module
 from sphere_core.locate.batch import BatchWalk, LocatedBatch, locate
 from sphere_core.models import EditableModel, Site
+from sphere_core.numerics.linalg import DenseUpdate
 
 
 def keys_of_whole_forwards(model: EditableModel, batch: LocatedBatch, site: Site) -> torch.Tensor:

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sphere_core.errors import InputError
-from sphere_core.linalg import Subspace
+from sphere_core.foundation.errors import InputError
 from sphere_core.moments.null_space import null_space
+from sphere_core.numerics.linalg import Subspace
 from sphere_core.solver import KeyHistory, MomentPrior, NullSpacePrior, key_memory_gain, least_squares_update
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from test_conformance import run
 from tiny_models import CONTEXTS, requests, tiny_model
 
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.models import EditableModel, commit_of, load_model, load_skeleton, model_digest, resolve_model
 

@@ -8,12 +8,12 @@ import pytest
 from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
-from workflows import crew
-from workflows.blame import MAX_LOSSES
-from workflows.executor import Event, Finished, LocalExecutor, Lost, Role, Worker
-from workflows.expand import Sweep, load_sweep
-from workflows.replica import ModelReplica
-from workflows.tasks import ScoreTask, Task, TrajectoryTask
+from workflows.driver import workers as crew
+from workflows.driver.executor import Event, Finished, LocalExecutor, Lost, Role, Worker
+from workflows.driver.retry_limits import MAX_LOSSES
+from workflows.replicas.replica import ModelReplica
+from workflows.replicas.tasks import ScoreTask, Task, TrajectoryTask
+from workflows.sweeps.expand import Sweep, load_sweep
 
 
 class LosesWorkers(LocalExecutor):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny_models import TEXTS, tiny_model
 
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel
 from sphere_core.moments.build import Pass, build_second_moments
 from sphere_core.moments.files import read_moments, write_moments
@@ -15,7 +16,6 @@ from sphere_core.moments.null_space import null_space
 from sphere_core.moments.packing import Amount, Packing
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.moments.sums import Kept, KeptInFile, Running
-from sphere_core.storage import Storage
 
 # Small enough that a few dozen texts make several windows and groups.
 SMALL = Packing(12, forward_tokens=48, window_texts=4, group_tokens=32, group_windows=2)

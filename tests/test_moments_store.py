@@ -18,7 +18,7 @@ from test_cli import sphere, squeezed
 from sphere_core.datasets.factworld import shipped_model_dir
 from sphere_core.models import load_model
 from sphere_core.moments.files import read_header, read_moments
-from workflows.corpora import corpus_texts, find_corpus
+from workflows.moments.corpus_texts import corpus_texts, find_corpus
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEXTS = [f"Text {number} tells of the town {number % 7} and of its {number % 5} mills." for number in range(900)]

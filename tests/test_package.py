@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from sweep_files import tiny, write_sweep
 
-from sphere_core.errors import InputError
-from workflows.package import Package, pack
+from sphere_core.foundation.errors import InputError
+from workflows.cluster.job_package import Package, pack
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 QUIZ = "task: quiz\ndataset_path: json\ndataset_kwargs: {data_files: {test: quiz.jsonl}}\n"

@@ -8,10 +8,11 @@ import torch
 from eval_parts import BREAKERS, by_name, golden, golden_requests, subject_of, tiny_llama
 from tiny_models import tiny_model, tokenizer
 
-from evaluators import EditQuality, EditQualitySettings, Subject
-from evaluators.edit_metrics import probe_rows
-from evaluators.paper_encoding import PaperEncoder, PaperProtocol
-from sphere_core.errors import InputError
+from evaluators.base import Subject
+from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
+from evaluators.edit_quality.metrics import probe_rows
+from evaluators.edit_quality.paper_encoding import PaperEncoder, PaperProtocol
+from sphere_core.foundation.errors import InputError
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest, Probe
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from workflows.placement import Need, Node, matches, room, why_none
-from workflows.spec import Resources
+from workflows.cluster.placement import Need, Node, matches, room, why_none
+from workflows.sweeps.spec import Resources
 
 
 def node(cpus: float, gpus: float = 0, **labels: str) -> Node:

@@ -10,8 +10,8 @@ import pytest
 from sweep_files import tiny, write_sweep
 
 from sphere_core.datasets.factworld import shipped_model_dir
-from sphere_core.errors import InputError
-from workflows.expand import Sweep, load_sweep
+from sphere_core.foundation.errors import InputError
+from workflows.sweeps.expand import Sweep, load_sweep
 
 
 def planned(folder: Path, **changes: Any) -> Sweep:

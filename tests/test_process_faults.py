@@ -11,19 +11,20 @@ from local_runs import FaultyFiles, disk_full, run
 from sweep_files import results_of, tiny, write_sweep
 from task_parts import CHOICE, choice_rows, evaluator, know_folder, named, write_jsonl
 
-from evaluators import Subject, task_index
-from evaluators.guarded_lm import GuardedHFLM
+from evaluators.base import Subject
+from evaluators.general import task_index
+from evaluators.general.guarded_lm import GuardedHFLM
+from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.storage_faults import StorageError, persistently
 from sphere_core.models import EditableModel
 from sphere_core.moments.sums import MomentSums, read_sums, write_sums
-from sphere_core.storage import Storage
-from sphere_core.storage_faults import StorageError, persistently
-from workflows.blame import MAX_EXHAUSTED
-from workflows.executor import ExecutorError, LocalExecutor
-from workflows.expand import Sweep, load_sweep
-from workflows.layout import checkpoints_folder
-from workflows.replica import BrokenReplicaError, ModelReplica
-from workflows.state import derive_state
-from workflows.tasks import ScoreTask, StorageFailed
+from workflows.driver.executor import ExecutorError, LocalExecutor
+from workflows.driver.retry_limits import MAX_EXHAUSTED
+from workflows.replicas.replica import BrokenReplicaError, ModelReplica
+from workflows.replicas.tasks import ScoreTask, StorageFailed
+from workflows.store.layout import checkpoints_folder
+from workflows.store.state import derive_state
+from workflows.sweeps.expand import Sweep, load_sweep
 
 ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", RuntimeError)
 CUBLAS = "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa, opb, m, n, k)`"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sphere_core.storage import Storage
-from workflows.driver_lock import DriverLock
-from workflows.process_place import has_ended, own_place
-from workflows.ray_scratch import RayScratch
+from sphere_core.foundation.process_identity import has_ended, own_place
+from sphere_core.foundation.storage import Storage
+from workflows.cluster.scratch import RayScratch
+from workflows.store.driver_lock import DriverLock
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")

@@ -5,8 +5,8 @@ from tiny_models import TEXTS, requests, tokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from evaluators.encoding import Pair, PairEncoder
-from sphere_core.errors import InputError
+from evaluators.edit_quality.encoding import Pair, PairEncoder
+from sphere_core.foundation.errors import InputError
 from sphere_core.locate.prompts import encode_prompt, target_ids, text_ids
 from sphere_core.requests import EditRequest
 

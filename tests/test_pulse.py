@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sphere_core.storage import Storage
-from workflows.expand import Sweep
-from workflows.layout import progress_path
-from workflows.lease import Lease, take_lease
-from workflows.pulse import Pulse
-from workflows.replica import ModelReplica
-from workflows.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
+from sphere_core.foundation.storage import Storage
+from workflows.replicas.keepalive import Pulse
+from workflows.replicas.replica import ModelReplica
+from workflows.replicas.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
+from workflows.store.layout import progress_path
+from workflows.store.lease import Lease, take_lease
+from workflows.sweeps.expand import Sweep
 
 
 def test_a_pulse_beats_while_it_lasts_and_never_after() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
 
-from workflows.rank_correlation import LEAST_UNITS, _bootstrap, _coefficients, rank_correlation
+from workflows.results.tables.rank_correlation import LEAST_UNITS, _bootstrap, _coefficients, rank_correlation
 
 
 def partial(x: np.ndarray, y: np.ndarray, controls: list[np.ndarray]) -> float:

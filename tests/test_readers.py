@@ -13,8 +13,8 @@ from sphere_core.datasets.files import read_records
 from sphere_core.datasets.hub import _commit_in, check_hub_id, hub_records
 from sphere_core.datasets.records import Record
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import file_digest
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import file_digest
 from sphere_core.requests import EditRequest
 
 FOLDER = Path(__file__).resolve().parent / "data" / "datasets"

@@ -9,20 +9,20 @@ import pytest
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.editors.lyaplock import LyapLockRule
-from sphere_core.editors.nse import strongest_neurons
-from sphere_core.editors.rules import EqualityRule, EvolvingNullSpaceRule, LeastSquaresRule
+from sphere_core.editors.closed_form.lyaplock import LyapLockRule
+from sphere_core.editors.closed_form.nse import strongest_neurons
+from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, LeastSquaresRule
 from sphere_core.editors.shaping import Shaping
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import build_hyperparameters
-from sphere_core.linalg import DenseUpdate, LowRankUpdate, Subspace
 from sphere_core.methods import resolve_method
 from sphere_core.models import Site
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate, Subspace
+from sphere_core.numerics.spectrum import dominant_rank, singular_subspaces, spectral_norm
 from sphere_core.regularizers import NormAnchor, Prune, Rect, Revive, Scope, Simie
 from sphere_core.regularizers.nas import anchor_of
 from sphere_core.solver import MomentPrior
-from sphere_core.spectrum import dominant_rank, singular_subspaces, spectral_norm
-from sphere_core.writes import SiteWrite
 
 OUT, D = 6, 11
 NOTHING = EditorState()

@@ -13,13 +13,13 @@ import pytest
 from store_parts import QUALITY, base, put_checkpoint, put_scores, shared, trajectory
 from typer.testing import CliRunner
 
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
 from workflows.commands.retention import app
-from workflows.layout import PLAN_FILE, base_name, details_path, scored_name
-from workflows.plan import SweepPlan
-from workflows.retention import RetentionAsk, retention_sql, retention_table
-from workflows.rows import encode_table, publish_rows
+from workflows.replicas.row_writer import encode_table, publish_rows
+from workflows.results.tables.retention import RetentionAsk, retention_sql, retention_table
+from workflows.store.layout import PLAN_FILE, base_name, details_path, scored_name
+from workflows.store.plan import SweepPlan
 
 CHECKPOINTS, BATCH = (4, 8, 12, 14), 2
 Answers = dict[tuple[str, int], list[tuple[int, bool, float]]]

@@ -5,9 +5,9 @@ import torch
 from tiny_models import CONTEXTS, requests, tiny_model
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.editors.rome import RomeEditor
+from sphere_core.editors.closed_form.rome import RomeEditor
+from sphere_core.editors.gradient.ultraedit import UltraEditEditor, _merged
 from sphere_core.editors.shaping import Shaping
-from sphere_core.editors.ultraedit import UltraEditEditor, _merged
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.targets import TargetSettings, optimise_targets
 from sphere_core.regularizers import Scope

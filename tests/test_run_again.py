@@ -9,12 +9,12 @@ from command_line import sphere
 from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
-from sphere_core.storage import Storage
-from workflows.driver_lock import DriverLock
-from workflows.expand import Sweep, load_sweep
-from workflows.layout import LOCKS, PLAN_FILE, SWEEP_FILE, checkpoints_folder, stopped_path
-from workflows.state import derive_state, scan
-from workflows.stopping import lies_beyond
+from sphere_core.foundation.storage import Storage
+from workflows.driver.verdicts import lies_beyond
+from workflows.store.driver_lock import DriverLock
+from workflows.store.layout import LOCKS, PLAN_FILE, SWEEP_FILE, checkpoints_folder, stopped_path
+from workflows.store.state import derive_state, scan
+from workflows.sweeps.expand import Sweep, load_sweep
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ import torch
 from safetensors.torch import load_file
 from sweep_files import tiny, write_sweep
 
-from sphere_core.energy import hyperspherical_energy
-from sphere_core.storage import Storage
-from workflows.board import Board
-from workflows.driver import Driver
-from workflows.executor import LocalExecutor
-from workflows.expand import Sweep, load_sweep
-from workflows.layout import checkpoints_folder, moments_path
-from workflows.replica import ModelReplica
-from workflows.row_files import read_rows
-from workflows.tasks import Damaged, Done, ScoreTask
-from workflows.view import View
+from sphere_core.foundation.storage import Storage
+from sphere_core.numerics.energy import hyperspherical_energy
+from workflows.driver.backlog import Board
+from workflows.driver.driver import Driver
+from workflows.driver.executor import LocalExecutor
+from workflows.driver.view import View
+from workflows.replicas.replica import ModelReplica
+from workflows.replicas.tasks import Damaged, Done, ScoreTask
+from workflows.store.layout import checkpoints_folder, moments_path
+from workflows.store.row_reader import read_rows
+from workflows.sweeps.expand import Sweep, load_sweep
 
 
 class Quiet:

@@ -6,12 +6,13 @@ import pytest
 import torch
 from eval_parts import tiny_gpt2, tiny_llama
 
-from evaluators import Geometry, GeometrySettings, MissingPrevious, Previous, Score, Subject
-from sphere_core.energy import energy_gradient, hyperspherical_energy
+from evaluators.base import MissingPrevious, Previous, Score, Subject
+from evaluators.geometry.evaluator import Geometry, GeometrySettings
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
-from sphere_core.preservation import energy_sensitivity, output_change
-from sphere_core.spectrum import (
+from sphere_core.numerics.energy import energy_gradient, hyperspherical_energy
+from sphere_core.numerics.preservation import energy_sensitivity, output_change
+from sphere_core.numerics.spectrum import (
     principal_directions,
     singular_subspaces,
     singular_values,

@@ -5,9 +5,9 @@ import torch
 from tiny_models import tiny_model
 from transformers import BertConfig
 
-from sphere_core.errors import InputError
-from sphere_core.linalg import DenseUpdate
+from sphere_core.foundation.errors import InputError
 from sphere_core.models import EditableModel, recognise_family
+from sphere_core.numerics.linalg import DenseUpdate
 
 IDS = torch.tensor([[5, 9, 20, 33]])
 

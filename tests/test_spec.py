@@ -7,12 +7,12 @@ import pytest
 from pydantic import BaseModel
 from sweep_files import tiny, write_sweep
 
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import preset
 from sphere_core.methods import resolve_method
-from workflows.spec import SweepSpec, read_sweep
-from workflows.spec_errors import _model_in
-from workflows.yaml_text import read_yaml
+from workflows.sweeps.spec import SweepSpec, read_sweep
+from workflows.sweeps.spec_errors import _model_in
+from workflows.sweeps.yaml_source import read_yaml
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

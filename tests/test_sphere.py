@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tiny_models import tiny_model
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.linalg import DenseUpdate, LowRankUpdate, damp_directions
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate, damp_directions
+from sphere_core.numerics.spectrum import principal_directions, principal_rank
 from sphere_core.regularizers import Sphere
-from sphere_core.spectrum import principal_directions, principal_rank
-from sphere_core.writes import SiteWrite
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:

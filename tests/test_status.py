@@ -11,14 +11,14 @@ from local_runs import FaultyFiles
 from rich.console import Console
 from store_parts import QUALITY, put_checkpoint, put_scores, trajectory
 
-from sphere_core.storage import Storage
+from sphere_core.foundation.storage import Storage
 from workflows.commands.status import status
-from workflows.last_scores import LastScores
-from workflows.layout import PLAN_FILE, error_path, progress_path
-from workflows.plan import SweepPlan
-from workflows.state import derive_state
-from workflows.status import MOST_LINES, status_panel, status_records
-from workflows.watch import watch
+from workflows.results.status.latest_scores import LastScores
+from workflows.results.status.status import MOST_LINES, status_panel, status_records
+from workflows.results.status.watch import watch
+from workflows.store.layout import PLAN_FILE, error_path, progress_path
+from workflows.store.plan import SweepPlan
+from workflows.store.state import derive_state
 
 
 def text_of(plan: SweepPlan, storage: Storage) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
-from sphere_core.storage_faults import StorageError, persistently
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.storage_faults import StorageError, persistently
 
 
 @pytest.fixture(params=["local", "memory", "s3"])

@@ -14,11 +14,11 @@ from command_line import sphere
 from local_runs import FaultyFiles, disk_full, run
 from sweep_files import results_of
 
-from sphere_core.storage import Storage
-from workflows.expand import Sweep
-from workflows.replica import ModelReplica
-from workflows.state import derive_state
-from workflows.tasks import StorageFailed, TrajectoryTask
+from sphere_core.foundation.storage import Storage
+from workflows.replicas.replica import ModelReplica
+from workflows.replicas.tasks import StorageFailed, TrajectoryTask
+from workflows.store.state import derive_state
+from workflows.sweeps.expand import Sweep
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -11,10 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from store_parts import GEOMETRY, QUALITY, base, put_checkpoint, put_scores, score, shared, trajectory
 
-from evaluators import Score
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
-from workflows.layout import (
+from evaluators.base import Score
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from workflows.replicas.row_writer import RowsConflictError, Subjecthood, encode_rows, publish_rows
+from workflows.results.formats.table_formats import table_csv, table_markdown, table_parquet
+from workflows.results.tables.table import UNEDITED, column_group, results_table
+from workflows.store.layout import (
     PLAN_FILE,
     attempt_path,
     checkpoints_folder,
@@ -23,14 +26,11 @@ from workflows.layout import (
     progress_path,
     stopped_path,
 )
-from workflows.lease import Lease, LeaseLostError, read_lease, require_lease, take_lease
-from workflows.plan import SweepPlan, read_plan
-from workflows.row_files import read_rows
-from workflows.row_schema import ROW_SCHEMA
-from workflows.rows import RowsConflictError, Subjecthood, encode_rows, publish_rows
-from workflows.state import derive_state
-from workflows.table import UNEDITED, column_group, results_table
-from workflows.table_formats import table_csv, table_markdown, table_parquet
+from workflows.store.lease import Lease, LeaseLostError, read_lease, require_lease, take_lease
+from workflows.store.plan import SweepPlan, read_plan
+from workflows.store.row_reader import read_rows
+from workflows.store.row_schema import ROW_SCHEMA
+from workflows.store.state import derive_state
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sphere_core.conflicts import Conflicts
 from sphere_core.datasets.records import Record
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
-from sphere_core.errors import InputError
-from sphere_core.order_files import OrderFile, records_digest
-from sphere_core.orders import spread
+from sphere_core.foundation.errors import InputError
 from sphere_core.requests import EditRequest, overwritten_cases, requests_digest
-from sphere_core.streams import StreamSpec, load_stream
+from sphere_core.streams.conflicts import Conflicts
+from sphere_core.streams.order_files import OrderFile, records_digest
+from sphere_core.streams.orders import spread
+from sphere_core.streams.stream import StreamSpec, load_stream
 
 FOLDER = Path(__file__).resolve().parent / "data" / "datasets"
 WORLD = read_dataset(DatasetSpec(dataset="factworld")).records

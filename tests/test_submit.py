@@ -23,10 +23,10 @@ from ray_head import ray_head
 from rich.console import Console
 from sweep_files import results_of, tiny, write_sweep
 
-from sphere_core.errors import InputError
-from workflows.jobs import FINISHED, check_address, connect, follow_job, jobs_of
-from workflows.ray_environment import prepare_client_environment
-from workflows.submit import plan_submission, submit
+from sphere_core.foundation.errors import InputError
+from workflows.cluster.environment import prepare_client_environment
+from workflows.cluster.jobs import FINISHED, check_address, connect, follow_job, jobs_of
+from workflows.cluster.submit import plan_submission, submit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LONGER = tiny(

@@ -10,17 +10,17 @@ import torch
 from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
-from sphere_core.errors import InputError
-from sphere_core.process_faults import is_broken_accelerator, is_out_of_memory
-from sphere_core.storage import Storage
-from workflows import editing
-from workflows.blame import MAX_EXHAUSTED, MAX_STILLBORN
-from workflows.executor import Event, ExecutorError, LocalExecutor, Lost, Role, Worker
-from workflows.expand import Sweep, load_sweep
-from workflows.layout import checkpoints_folder
-from workflows.replica import BrokenReplicaError
-from workflows.state import derive_state
-from workflows.tasks import TrajectoryTask
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.process_faults import is_broken_accelerator, is_out_of_memory
+from sphere_core.foundation.storage import Storage
+from workflows.driver.executor import Event, ExecutorError, LocalExecutor, Lost, Role, Worker
+from workflows.driver.retry_limits import MAX_EXHAUSTED, MAX_STILLBORN
+from workflows.replicas import editing
+from workflows.replicas.replica import BrokenReplicaError
+from workflows.replicas.tasks import TrajectoryTask
+from workflows.store.layout import checkpoints_folder
+from workflows.store.state import derive_state
+from workflows.sweeps.expand import Sweep, load_sweep
 
 ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", RuntimeError)
 

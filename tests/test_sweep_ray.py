@@ -14,18 +14,18 @@ import pytest
 from replicas import FailingOnce
 from sweep_files import results_of, tiny, write_sweep
 
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
-from workflows.board import Board
-from workflows.driver import Driver
-from workflows.executor import LocalExecutor
-from workflows.expand import Sweep, load_sweep
-from workflows.layout import attempt_path
-from workflows.lease import read_lease
-from workflows.ray_backend import RayExecutor
-from workflows.spec import Resources
-from workflows.state import derive_state
-from workflows.view import View
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from workflows.cluster.ray_executor import RayExecutor
+from workflows.driver.backlog import Board
+from workflows.driver.driver import Driver
+from workflows.driver.executor import LocalExecutor
+from workflows.driver.view import View
+from workflows.store.layout import attempt_path
+from workflows.store.lease import read_lease
+from workflows.store.state import derive_state
+from workflows.sweeps.expand import Sweep, load_sweep
+from workflows.sweeps.spec import Resources
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from task_parts import evaluator, named
 
-from evaluators import GeneralAbility, Scored, Subject
+from evaluators.base import Scored, Subject
+from evaluators.general.evaluator import GeneralAbility
 from sphere_core.models import load_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -8,12 +8,12 @@ from tiny_models import CONTEXTS, LAYERS, requests, tiny_model
 
 from sphere_core.checkpoints import Checkpoint, checkpoints_in, latest_checkpoint, read_checkpoint, write_checkpoint
 from sphere_core.editors.base import Editor
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
 from sphere_core.hyperparameters import build_hyperparameters
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
-from sphere_core.storage import Storage
 from sphere_core.trajectory import run_trajectory
 
 METHODS = ["memit", "memit+sphere", "alphaedit", "alphaedit+sphere"]

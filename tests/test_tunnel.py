@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from ray.autoscaler._private.local.config import get_lock_path, get_state_path
 
-from sphere_core.errors import InputError
-from workflows.cluster_address import cluster_address
-from workflows.tunnel import tunnel
+from sphere_core.foundation.errors import InputError
+from workflows.cluster.jobs_address import cluster_address
+from workflows.cluster.tunnel import tunnel
 
 SSH = """#!{python}
 import os, socket, sys, threading

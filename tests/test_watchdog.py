@@ -8,17 +8,17 @@ from local_runs import run
 from pydantic import ValidationError
 from sweep_files import results_of, tiny, write_sweep
 
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
-from workflows.expand import Sweep, load_sweep
-from workflows.layout import checkpoints_folder
-from workflows.lease import read_lease
-from workflows.state import derive_state
-from workflows.stopping import forget_other_verdicts, record_verdict
-from workflows.table import results_table
-from workflows.table_formats import table_markdown
-from workflows.tasks import ReplicaProgress
-from workflows.watchdog import Signs, Verdict, Watchdog, verdict
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from workflows.driver.verdicts import forget_other_verdicts, record_verdict
+from workflows.driver.watchdog import Signs, Verdict, Watchdog, verdict
+from workflows.replicas.tasks import ReplicaProgress
+from workflows.results.formats.table_formats import table_markdown
+from workflows.results.tables.table import results_table
+from workflows.store.layout import checkpoints_folder
+from workflows.store.lease import read_lease
+from workflows.store.state import derive_state
+from workflows.sweeps.expand import Sweep, load_sweep
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from command_line import sphere
 from sweep_files import tiny, write_sweep
 from tiny_models import FAMILIES, TEXTS, tiny_model
 
-from sphere_core.storage import Storage
-from workflows.plan import read_plan
-from workflows.row_files import read_rows
+from sphere_core.foundation.storage import Storage
+from workflows.store.plan import read_plan
+from workflows.store.row_reader import read_rows
 
 DATASETS = Path(__file__).resolve().parent / "data" / "datasets"
 OVERRIDES = {"layers": [0, 1], "v_num_grad_steps": 3, "nullspace_threshold": None, "nullspace_share": 0.5}

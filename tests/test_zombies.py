@@ -13,14 +13,14 @@ from command_line import sphere
 from local_runs import run
 
 from sphere_core.checkpoints import checkpoints_in
-from sphere_core.storage import Storage
-from workflows.driver_lock import DriverLock
-from workflows.executor import LocalExecutor
-from workflows.expand import Sweep
-from workflows.layout import checkpoints_folder
-from workflows.lease import Lease, take_lease
-from workflows.replica import ModelReplica
-from workflows.tasks import Done, TrajectoryTask
+from sphere_core.foundation.storage import Storage
+from workflows.driver.executor import LocalExecutor
+from workflows.replicas.replica import ModelReplica
+from workflows.replicas.tasks import Done, TrajectoryTask
+from workflows.store.driver_lock import DriverLock
+from workflows.store.layout import checkpoints_folder
+from workflows.store.lease import Lease, take_lease
+from workflows.sweeps.expand import Sweep
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

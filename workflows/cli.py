@@ -13,8 +13,8 @@ from rich.panel import Panel
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from sphere_core.errors import InputError
-from sphere_core.storage_faults import StorageError
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage_faults import StorageError
 
 __all__ = ["main"]
 

@@ -7,7 +7,7 @@ from importlib import resources
 import yaml
 
 from sphere_core.costs.memory import Workload
-from sphere_core.errors import unknown_name
+from sphere_core.foundation.errors import unknown_name
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
 from sphere_core.methods.rows import HISTORY

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from sphere_core.datasets.records import optional_text, placed, required_text, text_list, where_is
-from sphere_core.errors import InputError, unknown_name
+from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.requests import EditRequest, Probe, Role
 
 __all__ = ["FACT_FIELDS", "facts_requests"]

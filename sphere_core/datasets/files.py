@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sphere_core.errors import InputError
-from sphere_core.json_files import read_text
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.json_files import read_text
 
 __all__ = ["read_records"]
 

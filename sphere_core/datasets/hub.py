@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 
 from sphere_core.datasets.files import read_records
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 
 __all__ = ["HubRecords", "check_hub_id", "hub_records"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from sphere_core.datasets.records import Record, optional_text, placed, required_text, text_list, where_is
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.requests import EditRequest, Probe
 
 __all__ = ["mquake_records"]

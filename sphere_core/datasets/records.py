@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.requests import EditRequest
 
 __all__ = ["Record", "optional_text", "placed", "required_text", "text_list", "where_is"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sphere_core.datasets.files import read_records
 from sphere_core.datasets.records import Record, optional_text, required_text
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 
 __all__ = ["with_snippets"]
 

@@ -13,8 +13,8 @@ from sphere_core.datasets.hub import check_hub_id, hub_records
 from sphere_core.datasets.records import Record
 from sphere_core.datasets.schemas import SCHEMAS
 from sphere_core.datasets.snippets import with_snippets
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import file_digest
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import file_digest
 
 __all__ = ["Dataset", "DatasetSpec", "read_dataset"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sphere_core.datasets.files import read_records
 from sphere_core.datasets.records import placed, required_text, text_list, where_is
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.requests import EditRequest, Probe
 
 __all__ = ["load_zsre", "zsre_requests"]

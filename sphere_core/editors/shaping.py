@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.editors.rules import WriteRule
-from sphere_core.linalg import Update
+from sphere_core.editors.closed_form.rules import WriteRule
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import Update
 from sphere_core.regularizers.base import Regularizer, Scope
-from sphere_core.writes import SiteWrite
 
 __all__ = ["Shaping"]
 

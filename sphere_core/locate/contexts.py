@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from sphere_core.errors import InputError
-from sphere_core.json_files import read_json
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.json_files import read_json
 from sphere_core.locate.prompts import Contexts, pad_right
 from sphere_core.models.editable import EditableModel
 

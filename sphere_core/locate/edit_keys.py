@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from safetensors.torch import load, save
 
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.prompts import Contexts
 from sphere_core.models.editable import EditableModel

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.requests import EditRequest
 
 __all__ = [

@@ -21,7 +21,7 @@ from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.batch import LocatedBatch
 from sphere_core.locate.prompts import SubjectPrompt, encode_prompt, pad_right, target_ids
 from sphere_core.models.editable import EditableModel
-from sphere_core.models.tail import Tail, record_tail
+from sphere_core.models.suffix import Tail, record_tail
 
 __all__ = ["TargetSettings", "Targets", "optimise_targets"]
 

@@ -5,21 +5,21 @@ from collections.abc import Callable, Mapping
 import torch
 
 from sphere_core.editors.base import Editor
-from sphere_core.editors.closed_form import ClosedFormEditor
-from sphere_core.editors.fine_tuning import FineTuningEditor, FineTuningSettings
-from sphere_core.editors.lyaplock import LyapLockRule
-from sphere_core.editors.nse import NseEditor
-from sphere_core.editors.rome import RomeEditor
-from sphere_core.editors.rules import EqualityRule, EvolvingNullSpaceRule, LeastSquaresRule, WriteRule
+from sphere_core.editors.closed_form.loop import ClosedFormEditor
+from sphere_core.editors.closed_form.lyaplock import LyapLockRule
+from sphere_core.editors.closed_form.nse import NseEditor
+from sphere_core.editors.closed_form.rome import RomeEditor
+from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, LeastSquaresRule, WriteRule
+from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTuningSettings
+from sphere_core.editors.gradient.ultraedit import UltraEditEditor
 from sphere_core.editors.shaping import Shaping
-from sphere_core.editors.ultraedit import UltraEditEditor
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters
-from sphere_core.linalg import Subspace
 from sphere_core.locate.targets import TargetSettings
 from sphere_core.methods.rows import HISTORY, KEYS, SYSTEM, TARGETS, Build, EditorRow
 from sphere_core.moments.null_space import null_space
 from sphere_core.moments.record import SecondMoments
+from sphere_core.numerics.linalg import Subspace
 from sphere_core.regularizers.base import Scope
 from sphere_core.regularizers.nas import AnchorSettings
 from sphere_core.solver.priors import MomentPrior, NullSpacePrior

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from sphere_core.editors.base import Editor
-from sphere_core.editors.gate import GatedEditor
-from sphere_core.editors.read_out import ReadOutEditor
 from sphere_core.editors.shaping import Shaping
-from sphere_core.errors import InputError, nearest_name
+from sphere_core.editors.wrappers.gate import GatedEditor
+from sphere_core.editors.wrappers.read_out import ReadOutEditor
+from sphere_core.foundation.errors import InputError, nearest_name
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods.editors import EDITORS
 from sphere_core.methods.regularizers import REGULARIZERS

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sphere_core.fingerprint import fingerprint, tensors_digest
-from sphere_core.linalg import Update
+from sphere_core.foundation.fingerprint import fingerprint, tensors_digest
 from sphere_core.models.family import Family
 from sphere_core.models.output_norm import OutputNorm
 from sphere_core.models.sites import Site, find_site
+from sphere_core.numerics.linalg import Update
 
 __all__ = ["EditableModel"]
 

@@ -6,7 +6,7 @@ from importlib import resources
 import yaml
 from transformers import PretrainedConfig
 
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 
 __all__ = ["Family", "load_families", "recognise_family"]
 

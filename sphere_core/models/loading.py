@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from sphere_core.errors import InputError, unknown_name
+from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.family import Family, recognise_family
 from sphere_core.models.source import model_digest, resolve_model

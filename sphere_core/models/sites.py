@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 from sphere_core.models.family import Family
 
 __all__ = ["Site", "find_site"]

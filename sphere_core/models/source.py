@@ -8,9 +8,9 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Repo
 from safetensors import SafetensorError, safe_open
 
 from sphere_core.datasets.factworld import shipped_model_dir
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import file_digest, fingerprint
-from sphere_core.json_files import read_json
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import file_digest, fingerprint
+from sphere_core.foundation.json_files import read_json
 
 __all__ = ["EMBEDDED_MODEL", "commit_of", "model_digest", "resolve_model"]
 

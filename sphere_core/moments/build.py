@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import fingerprint
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.locate.prompts import opening_tokens, pad_right
 from sphere_core.models.activations import capture_inputs
 from sphere_core.models.editable import EditableModel

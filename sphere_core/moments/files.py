@@ -15,10 +15,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import tensors_digest
-from sphere_core.linalg import Subspace
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import tensors_digest
 from sphere_core.moments.record import SecondMoments
+from sphere_core.numerics.linalg import Subspace
 
 __all__ = ["joined", "read_header", "read_moments", "write_moments"]
 

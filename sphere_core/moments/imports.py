@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import file_digest
-from sphere_core.linalg import Subspace
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import file_digest
 from sphere_core.models.sites import Site
 from sphere_core.moments.null_space import projector_subspace
 from sphere_core.moments.record import SecondMoments, check_moments
+from sphere_core.numerics.linalg import Subspace
 
 __all__ = ["import_projector", "import_statistics"]
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from sphere_core.errors import InputError
-from sphere_core.linalg import Subspace, symmetric_eigen
+from sphere_core.foundation.errors import InputError
+from sphere_core.numerics.linalg import Subspace, symmetric_eigen
 
 __all__ = ["null_space", "projector_subspace"]
 

@@ -18,7 +18,7 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 
 __all__ = ["MAX_GROUPS", "Amount", "Cursor", "Packing", "Window", "forwards", "windows"]
 

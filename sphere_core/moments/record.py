@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from sphere_core.errors import InputError
-from sphere_core.fingerprint import tensors_digest
-from sphere_core.linalg import Subspace
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import tensors_digest
 from sphere_core.models.sites import Site
+from sphere_core.numerics.linalg import Subspace
 
 __all__ = ["SecondMoments", "check_moments", "require_second_moment"]
 

@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.storage_faults import StorageError
 from sphere_core.moments.packing import Cursor
-from sphere_core.storage import Storage
-from sphere_core.storage_faults import StorageError
 
 __all__ = ["Kept", "KeptInFile", "MomentSums", "Running", "read_sums", "write_sums"]
 

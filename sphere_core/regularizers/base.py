@@ -6,8 +6,8 @@ from typing import Protocol
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.linalg import Update
-from sphere_core.writes import SiteWrite
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import Update
 
 __all__ = ["ReadOut", "Regularizer", "Scope", "Stateless"]
 

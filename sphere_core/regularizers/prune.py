@@ -3,8 +3,8 @@ largest."""
 
 import torch
 
-from sphere_core.linalg import symmetric_eigen
-from sphere_core.spectrum import gram_of_rows, spectral_norm
+from sphere_core.numerics.linalg import symmetric_eigen
+from sphere_core.numerics.spectrum import gram_of_rows, spectral_norm
 
 __all__ = ["Prune"]
 

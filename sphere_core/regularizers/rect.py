@@ -3,9 +3,9 @@
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.linalg import DenseUpdate, Update
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import DenseUpdate, Update
 from sphere_core.regularizers.base import Stateless
-from sphere_core.writes import SiteWrite
 
 __all__ = ["Rect"]
 

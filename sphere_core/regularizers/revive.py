@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.linalg import DenseUpdate, LowRankUpdate, Update
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate, Update
+from sphere_core.numerics.spectrum import SingularSubspaces, dominant_rank, singular_subspaces
 from sphere_core.regularizers.base import Stateless
-from sphere_core.spectrum import SingularSubspaces, dominant_rank, singular_subspaces
-from sphere_core.writes import SiteWrite
 
 __all__ = ["Revive"]
 

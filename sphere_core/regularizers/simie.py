@@ -3,10 +3,10 @@
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.linalg import LowRankUpdate, Update
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import LowRankUpdate, Update
 from sphere_core.solver.least_squares import KeyHistory, key_memory_gain
 from sphere_core.solver.priors import MomentPrior
-from sphere_core.writes import SiteWrite
 
 __all__ = ["Simie"]
 

@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.linalg import Update, damp_directions
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import Update, damp_directions
+from sphere_core.numerics.spectrum import principal_directions
 from sphere_core.regularizers.base import Stateless
-from sphere_core.spectrum import principal_directions
-from sphere_core.writes import SiteWrite
 
 __all__ = ["Sphere"]
 

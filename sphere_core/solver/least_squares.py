@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.linalg import DenseUpdate, LowRankUpdate, Update, cholesky_factor
+from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate, Update, cholesky_factor
 from sphere_core.solver.priors import Prior
 
 __all__ = ["KeyHistory", "corrected_update", "key_memory_gain", "least_squares_update", "times_system"]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from sphere_core.linalg import Subspace, cholesky_factor
+from sphere_core.numerics.linalg import Subspace, cholesky_factor
 
 __all__ = ["MomentPrior", "NullSpacePrior", "Prior"]
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
-from workflows.ability import ability_table
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from workflows.commands.console import output_console
 from workflows.commands.table import By, Format
-from workflows.consoles import output_console
-from workflows.plan import read_plan
-from workflows.table_formats import arrow_csv, arrow_markdown, arrow_parquet
+from workflows.results.formats.table_formats import arrow_csv, arrow_markdown, arrow_parquet
+from workflows.results.tables.ability import ability_table
+from workflows.store.plan import read_plan
 
 __all__ = ["app"]
 

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 from transformers.utils import logging as transformers_logging
 
-from sphere_core.errors import InputError
 from sphere_core.export import DELTA_FILE, edited_model, read_delta, save_model
+from sphere_core.foundation.errors import InputError
 from sphere_core.models import model_digest
-from workflows.consoles import output_console
+from workflows.commands.console import output_console
 
 __all__ = ["app"]
 

@@ -10,18 +10,18 @@ from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
-from sphere_core.errors import InputError, unknown_name
+from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.locate.contexts import ContextSettings, sample_contexts
 from sphere_core.methods import resolve_method
 from sphere_core.models import load_model
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import check_moments
 from sphere_core.requests import EditRequest, requests_digest
-from workflows.calibrated_preset import calibrated_preset
-from workflows.calibration import RIDGES, Bench, Trial, candidate_layers, search
+from workflows.commands.console import output_console
 from workflows.commands.dataset_options import DatasetArgument, PathOption, named_dataset
-from workflows.consoles import output_console
-from workflows.replica_model import pick_device
+from workflows.replicas.loaded_model import pick_device
+from workflows.runs.calibrated_preset import calibrated_preset
+from workflows.runs.calibration import RIDGES, Bench, Trial, candidate_layers, search
 
 __all__ = ["app"]
 

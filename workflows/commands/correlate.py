@@ -6,14 +6,19 @@ from typing import Annotated
 
 import typer
 
-from sphere_core.storage import Storage
-from workflows.consoles import output_console
-from workflows.correlate import bound_rows, correlations, observations, scores_in
-from workflows.correlate_figure import correlation_figure
-from workflows.correlate_formats import bound_csv, correlations_csv, correlations_json, correlations_markdown
-from workflows.figures import check_figure_path
-from workflows.plan import read_plan
-from workflows.row_files import read_rows
+from sphere_core.foundation.storage import Storage
+from workflows.commands.console import output_console
+from workflows.results.figures.correlation import correlation_figure
+from workflows.results.figures.style import check_figure_path
+from workflows.results.formats.correlation_formats import (
+    bound_csv,
+    correlations_csv,
+    correlations_json,
+    correlations_markdown,
+)
+from workflows.results.tables.correlation import bound_rows, correlations, observations, scores_in
+from workflows.store.plan import read_plan
+from workflows.store.row_reader import read_rows
 
 __all__ = ["app"]
 

@@ -11,6 +11,7 @@ from sphere_core.datasets.records import Record
 from sphere_core.datasets.schemas import SCHEMAS
 from sphere_core.datasets.sources import Dataset, DatasetSpec, read_dataset
 from sphere_core.requests import EditRequest, requests_digest
+from workflows.commands.console import output_console
 from workflows.commands.dataset_options import (
     ConfigOption,
     DatasetArgument,
@@ -21,7 +22,6 @@ from workflows.commands.dataset_options import (
     SplitOption,
     named_dataset,
 )
-from workflows.consoles import output_console
 
 __all__ = ["app"]
 

@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from sphere_core.datasets.sources import DatasetSpec
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 
 __all__ = [
     "ConfigOption",

@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from workflows.consoles import output_console
-from workflows.doctor import Finding, machine_findings
-from workflows.doctor_model import examine, stage_findings
+from workflows.commands.console import output_console
+from workflows.preflight.machine import Finding, machine_findings
+from workflows.preflight.model import examine, stage_findings
 
 __all__ = ["app"]
 

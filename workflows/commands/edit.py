@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from workflows.commands.console import output_console
 from workflows.commands.dataset_options import named_dataset
-from workflows.consoles import output_console
-from workflows.single import EditOptions, run_edit
+from workflows.runs.edit import EditOptions, run_edit
 
 __all__ = ["app"]
 

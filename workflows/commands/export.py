@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging as transformers_logging
 
-from sphere_core.errors import InputError
 from sphere_core.export import DELTA_FILE, Delta, Merge, edited_model, encode_delta, merges, save_model
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel, model_digest
-from sphere_core.storage import Storage
-from workflows.checkpoint_address import FoundCheckpoint, find_checkpoint
-from workflows.consoles import output_console
-from workflows.model_card import checkpoint_scores, model_card
+from workflows.commands.console import output_console
+from workflows.runs.model_card import checkpoint_scores, model_card
+from workflows.store.checkpoint_address import FoundCheckpoint, find_checkpoint
 
 __all__ = ["app"]
 

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sphere_core.datasets.factworld import Progress as Training
 from sphere_core.datasets.factworld import read_settings, shipped_settings, train_factworld
-from workflows.consoles import output_console
+from workflows.commands.console import output_console
 
 __all__ = ["app"]
 

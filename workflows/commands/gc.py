@@ -6,12 +6,12 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from sphere_core.storage import Storage
-from workflows.collecting import Garbage, collect, find_garbage
-from workflows.consoles import output_console
-from workflows.driver_lock import DriverLock
-from workflows.plan import read_plan
-from workflows.state import derive_state, scan
+from sphere_core.foundation.storage import Storage
+from workflows.commands.console import output_console
+from workflows.store.driver_lock import DriverLock
+from workflows.store.garbage import Garbage, collect, find_garbage
+from workflows.store.plan import read_plan
+from workflows.store.state import derive_state, scan
 
 __all__ = ["app"]
 

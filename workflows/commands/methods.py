@@ -7,7 +7,7 @@ from rich.table import Table
 
 from sphere_core.hyperparameters import preset_names, preset_sources
 from sphere_core.methods import EDITORS, REGULARIZERS, Method, resolve_method
-from workflows.consoles import output_console
+from workflows.commands.console import output_console
 
 __all__ = ["app"]
 

@@ -7,10 +7,10 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from workflows.commands.console import output_console
 from workflows.commands.moments_build import EPILOG, StoreOption, build
-from workflows.consoles import output_console
-from workflows.moments_check import compare_stored, import_files, verify_stored
-from workflows.moments_store import MomentsStore, StoredSet, store_folder
+from workflows.moments.check import compare_stored, import_files, verify_stored
+from workflows.moments.store import MomentsStore, StoredSet, store_folder
 
 __all__ = ["app"]
 

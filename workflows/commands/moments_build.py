@@ -7,9 +7,9 @@ import torch
 import typer
 from transformers.utils import logging as transformers_logging
 
-from workflows.consoles import output_console
-from workflows.corpora import WIKIPEDIA
-from workflows.moments_run import BuildOptions, run_build
+from workflows.commands.console import output_console
+from workflows.moments.corpus_texts import WIKIPEDIA
+from workflows.runs.moments import BuildOptions, run_build
 
 __all__ = ["EPILOG", "StoreOption", "build"]
 

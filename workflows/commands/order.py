@@ -10,11 +10,12 @@ from rich.progress import Progress, TimeRemainingColumn
 from transformers.utils import logging as transformers_logging
 
 from sphere_core.datasets.sources import read_dataset
-from sphere_core.key_orders import adjacent_cosine, clusters_of, dispersed, record_keys
+from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
-from sphere_core.order_files import OrderFile, records_digest
-from sphere_core.orders import Order, arranged
-from sphere_core.storage import Storage
+from sphere_core.streams.key_orders import adjacent_cosine, clusters_of, dispersed, record_keys
+from sphere_core.streams.order_files import OrderFile, records_digest
+from sphere_core.streams.orders import Order, arranged
+from workflows.commands.console import output_console
 from workflows.commands.dataset_options import (
     ConfigOption,
     DatasetArgument,
@@ -25,8 +26,7 @@ from workflows.commands.dataset_options import (
     SplitOption,
     named_dataset,
 )
-from workflows.consoles import output_console
-from workflows.replica_model import pick_device
+from workflows.replicas.loaded_model import pick_device
 
 __all__ = ["app"]
 

@@ -8,14 +8,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from sphere_core.costs import accelerator, accelerator_names
-from sphere_core.storage import Storage
-from workflows.consoles import output_console
-from workflows.expand import Sweep, load_sweep
-from workflows.price_table import price_panel
-from workflows.pricing import price_sweep
-from workflows.spec import read_sweep
-from workflows.state import SweepState, derive_state
-from workflows.status import MOST_LINES, groups_table, state_counts
+from sphere_core.foundation.storage import Storage
+from workflows.commands.console import output_console
+from workflows.preflight.price import price_sweep
+from workflows.preflight.price_table import price_panel
+from workflows.results.status.status import MOST_LINES, groups_table, state_counts
+from workflows.store.state import SweepState, derive_state
+from workflows.sweeps.expand import Sweep, load_sweep
+from workflows.sweeps.spec import read_sweep
 
 __all__ = ["app"]
 

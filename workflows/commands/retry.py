@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
-from workflows.consoles import output_console
-from workflows.driver_lock import DriverLock
-from workflows.plan import read_plan
-from workflows.retrying import forget_failures
-from workflows.state import derive_state
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from workflows.commands.console import output_console
+from workflows.store.driver_lock import DriverLock
+from workflows.store.plan import read_plan
+from workflows.store.retry import forget_failures
+from workflows.store.state import derive_state
 
 __all__ = ["app"]
 

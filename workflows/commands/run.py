@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from workflows.consoles import output_console
-from workflows.expand import load_sweep
-from workflows.sweep_run import RunOptions, run_sweep
+from workflows.commands.console import output_console
+from workflows.runs.sweep import RunOptions, run_sweep
+from workflows.sweeps.expand import load_sweep
 
 __all__ = ["app"]
 

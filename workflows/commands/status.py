@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
-from workflows.consoles import output_console
-from workflows.last_scores import LastScores
-from workflows.plan import read_plan
-from workflows.state import derive_state
-from workflows.status import status_panel, status_records
-from workflows.watch import watch as watch_sweep
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from workflows.commands.console import output_console
+from workflows.results.status.latest_scores import LastScores
+from workflows.results.status.status import status_panel, status_records
+from workflows.results.status.watch import watch as watch_sweep
+from workflows.store.plan import read_plan
+from workflows.store.state import derive_state
 
 __all__ = ["app"]
 

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from sphere_core.errors import InputError, unknown_name
-from workflows.cluster_address import cluster_address
-from workflows.consoles import output_console
-from workflows.jobs import FINISHED, connect, jobs_of, stop_job
-from workflows.yaml_text import read_yaml
+from sphere_core.foundation.errors import InputError, unknown_name
+from workflows.cluster.jobs import FINISHED, connect, jobs_of, stop_job
+from workflows.cluster.jobs_address import cluster_address
+from workflows.commands.console import output_console
+from workflows.sweeps.yaml_source import read_yaml
 
 __all__ = ["app"]
 

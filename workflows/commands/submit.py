@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from workflows.cluster_address import cluster_address
-from workflows.consoles import output_console
-from workflows.jobs import connect, follow_job
-from workflows.submit import plan_submission, submit
+from workflows.cluster.jobs import connect, follow_job
+from workflows.cluster.jobs_address import cluster_address
+from workflows.cluster.submit import plan_submission, submit
+from workflows.commands.console import output_console
 
 __all__ = ["app"]
 

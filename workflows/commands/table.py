@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
-from workflows.consoles import output_console
-from workflows.plan import read_plan
-from workflows.published import published_markdown, published_table
-from workflows.table import results_table
-from workflows.table_formats import table_csv, table_markdown, table_parquet
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from workflows.commands.console import output_console
+from workflows.results.formats.table_formats import table_csv, table_markdown, table_parquet
+from workflows.results.tables.published import published_markdown, published_table
+from workflows.results.tables.table import results_table
+from workflows.store.plan import read_plan
 
 __all__ = ["app"]
 

@@ -7,10 +7,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from evaluators.hub_data import HubData, hub_data
-from evaluators.suites import Member, SuiteResolver, TaskEntry, preset_names, read_preset, shipped_suites
-from sphere_core.errors import InputError
-from workflows.consoles import output_console
+from evaluators.general.hub_data import HubData, hub_data
+from evaluators.general.suites import Member, SuiteResolver, TaskEntry, preset_names, read_preset, shipped_suites
+from sphere_core.foundation.errors import InputError
+from workflows.commands.console import output_console
 
 __all__ = ["app"]
 

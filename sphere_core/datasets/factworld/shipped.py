@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sphere_core.datasets.factworld.training import WORLD_FILE
 from sphere_core.datasets.factworld.world import World, build_world
-from sphere_core.errors import InputError
+from sphere_core.foundation.errors import InputError
 
 __all__ = ["read_world", "shipped_model_dir", "shipped_world"]
 

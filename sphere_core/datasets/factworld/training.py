@@ -22,7 +22,7 @@ from sphere_core.datasets.factworld.corpus import Sentence, SentenceSource, fact
 from sphere_core.datasets.factworld.recall import RecallReport, recall
 from sphere_core.datasets.factworld.tokens import Batch, pack_batches, train_tokenizer
 from sphere_core.datasets.factworld.world import World, build_world
-from sphere_core.errors import InputError, unknown_name
+from sphere_core.foundation.errors import InputError, unknown_name
 
 __all__ = ["Progress", "TrainingSettings", "read_settings", "shipped_settings", "train_factworld"]
 

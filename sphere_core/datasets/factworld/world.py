@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import yaml
 
-from sphere_core.fingerprint import fingerprint
+from sphere_core.foundation.fingerprint import fingerprint
 
 __all__ = ["Fact", "Relation", "World", "build_world", "read_vocabulary"]
 

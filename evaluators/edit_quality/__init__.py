@@ -1,0 +1,1 @@
+"""Edit quality: probes of every edit, scored under named protocols, and free generation."""

@@ -1,0 +1,138 @@
+"""Edit quality: how many edits took, how far they carry, and what they left alone."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+
+from evaluators.base import Score, Scored, Subject
+from evaluators.edit_quality.agreement import UneditedAnswers
+from evaluators.edit_quality.encoding import Encoder, PairEncoder
+from evaluators.edit_quality.free_running import GenerationSettings, generated_scores
+from evaluators.edit_quality.metrics import probe_rows
+from evaluators.edit_quality.paper_encoding import PaperEncoder
+from evaluators.edit_quality.probes import ProbeTable, probe_texts, score_probes
+from evaluators.edit_quality.rows import EditProtocol, edit_scores
+from evaluators.edit_quality.sample import EditSample, sample_edits
+from sphere_core.models import EditableModel
+
+__all__ = ["EditQuality", "EditQualitySettings"]
+
+_VERSION = 2
+# A processor is fastest while activations fit its caches, an accelerator when it is full.
+_PROCESSOR_TOKENS, _ACCELERATOR_TOKENS = 1024, 8192
+
+
+class EditQualitySettings(BaseModel):
+    """What edit quality is measured with.
+
+    `protocols`: `correct` holds for every tokenizer; `paper-memit`, `paper-alphaedit` and `paper-sphere` ask as
+    the released evaluations do, faults included. `token_budget` bounds rows x longest row of one forward pass and
+    moves scores by rounding only; None: what suits the device. `cohort` adds the efficacy of the first and of the
+    latest so many edits. `sample` asks only so many of a checkpoint's edits, drawn by `seed` in proportion from
+    strata of equal age. `agreement` also asks the unedited model the neighborhood prompts, once a process.
+    `generation` adds free-running metrics, which cost a forward pass for every token said.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["edit_quality"] = "edit_quality"
+    protocols: tuple[EditProtocol, ...] = Field(default=("correct",), min_length=1)
+    token_budget: PositiveInt | None = None
+    cohort: PositiveInt | None = None
+    sample: PositiveInt | None = None
+    seed: int = 0
+    agreement: bool = True
+    generation: GenerationSettings | None = None
+
+    @field_validator("protocols", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("protocols")
+    @classmethod
+    def _distinct(cls, protocols: tuple[EditProtocol, ...]) -> tuple[EditProtocol, ...]:
+        if len(set(protocols)) < len(protocols):
+            raise ValueError("a protocol is named twice")
+        return protocols
+
+
+class EditQuality:
+    """Scores the edits 1..t of a subject from one batched pass over their probes, one pass a protocol.
+
+    Token ids are kept between checkpoints, since they depend on tokenizer and text alone; scores never are.
+    """
+
+    kind = "edit_quality"
+    reads_previous = False
+    reads_moments = False
+
+    def __init__(self, settings: EditQualitySettings) -> None:
+        self.settings = settings
+        self.reads_generation = settings.generation is not None and settings.generation.fluency is not None
+        self._encoders: dict[EditProtocol, Encoder] = {}
+        self._unedited = UneditedAnswers()
+
+    def identity(self) -> dict[str, object]:
+        """Everything but the subject that can change a score."""
+        return {"kind": self.kind, "version": _VERSION, "settings": self.settings.model_dump(mode="json")}
+
+    def score(self, subject: Subject) -> Scored:
+        """Return the edit-quality rows and the scored probes; raises InputError for a probe that cannot be encoded.
+
+        Tables: `probes`, one row a probe and protocol; for the unedited model also `probe_texts`, what they ask; with
+        `generation` also `generations`, what was said freely.
+        """
+        rows: list[Score] = []
+        tables: list[pa.Table] = []
+        for protocol in self.settings.protocols:
+            table = self.probe_table(subject, protocol)
+            sample = self._sample(subject)
+            rows.extend(edit_scores(table, cohort=self.settings.cohort, protocol=protocol, sample=sample))
+            tables.append(probe_rows(table, protocol))
+        named = {"probes": pa.concat_tables(tables)}
+        if subject.edits == 0:
+            named["probe_texts"] = probe_texts(subject.requests)
+        if self.settings.generation is not None:
+            budget = self._token_budget(subject.model)
+            free = generated_scores(subject, self.settings.generation, seed=self.settings.seed, token_budget=budget)
+            rows.extend(free.rows)
+            named.update(free.tables)
+        return Scored(rows, named)
+
+    def probe_table(self, subject: Subject, protocol: EditProtocol = "correct") -> ProbeTable:
+        """Return the scored probes that the rows are computed from, one entry a probe and edit."""
+        model, sample = subject.model, self._sample(subject)
+        encoder, budget = self._encoder_for(model, protocol), self._token_budget(model)
+        table = score_probes(
+            model,
+            encoder,
+            subject.requests,
+            token_budget=budget,
+            chosen=None if sample is None else sample.places,
+        )
+        if protocol != "correct" or not self.settings.agreement:
+            return table
+        asked = np.unique(table.target[table.role == "neighborhood"])
+        agreed = self._unedited.agreeing(model, encoder, table.pairs, table.scores, asked, token_budget=budget)
+        return replace(table, agreed=agreed)
+
+    def _token_budget(self, model: EditableModel) -> int:
+        if self.settings.token_budget is not None:
+            return self.settings.token_budget
+        return _PROCESSOR_TOKENS if model.device.type == "cpu" else _ACCELERATOR_TOKENS
+
+    def _sample(self, subject: Subject) -> EditSample | None:
+        if self.settings.sample is None:
+            return None
+        return sample_edits(len(subject.requests), self.settings.sample, self.settings.seed)
+
+    def _encoder_for(self, model: EditableModel, protocol: EditProtocol) -> Encoder:
+        known = self._encoders.get(protocol)
+        if known is None or known.tokenizer is not model.tokenizer:
+            known = PairEncoder(model.tokenizer) if protocol == "correct" else PaperEncoder(model.tokenizer, protocol)
+            self._encoders[protocol] = known
+        return known

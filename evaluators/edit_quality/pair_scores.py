@@ -1,0 +1,148 @@
+"""Scores of encoded pairs: how likely and how exact each target is, from one batched pass."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from evaluators.edit_quality.encoding import Pair, Readable
+from sphere_core.foundation.errors import InputError
+from sphere_core.locate.prompts import pad_right
+from sphere_core.models import EditableModel
+
+__all__ = ["PairScores", "length_batches", "require_room", "score_pairs"]
+
+_HEAD_ROWS = 256
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """One entry a pair, in the order of the pairs.
+
+    `nll_mean` and `nll_sum`: negative log-likelihood over the target's tokens in nats, float64. `tokens`: how
+    many there are. `exact`: each one is the argmax. `token_accuracy`: the share that is. `finite`: all logits
+    behind it are. `tied`: at some target token the largest logit is shared, so the argmax is arbitrary.
+    `predicted` holds the argmax at every target token of every pair, one pair after the other.
+    """
+
+    nll_mean: np.ndarray
+    nll_sum: np.ndarray
+    tokens: np.ndarray
+    exact: np.ndarray
+    token_accuracy: np.ndarray
+    finite: np.ndarray
+    tied: np.ndarray
+    predicted: np.ndarray
+
+
+@torch.no_grad()
+def score_pairs(model: EditableModel, pairs: Sequence[Readable], *, token_budget: int) -> PairScores:
+    """Score encoded pairs in batches of at most `token_budget` padded tokens (always at least one row).
+
+    Pairs that read the same ids share a row: targets of one token that differ cost one forward row. Rows are
+    padded on the right under an explicit mask; the head sees each position that predicts a target token once.
+    Logits are fp32 whatever the network's dtype; the log-sum-exp and all sums are float64.
+    """
+    rows: dict[tuple[int, ...], list[tuple[int, int, tuple[int, ...]]]] = {}
+    ends = np.zeros(len(pairs), dtype=np.int64)
+    asked = 0
+    for number, pair in enumerate(pairs):
+        for inputs, first, targets in pair.readings:
+            rows.setdefault(inputs, []).append((asked, first, targets))
+            asked += len(targets)
+        ends[number] = asked
+    steps = _Steps(asked)
+    for batch in length_batches(list(rows), token_budget):
+        places: dict[tuple[int, int], int] = {}
+        asked_here: list[tuple[int, int, int]] = []
+        for line, inputs in enumerate(batch):
+            for start, first, targets in rows[inputs]:
+                for offset, token in enumerate(targets):
+                    place = places.setdefault((line, first + offset), len(places))
+                    asked_here.append((place, start + offset, token))
+        line_of, position_of = zip(*places, strict=True)
+        hidden = _final_hidden(model, batch)[list(line_of), list(position_of)]
+        place, step, token_of = np.array(sorted(asked_here)).T
+        for start in range(0, len(places), _HEAD_ROWS):
+            part = slice(*np.searchsorted(place, [start, start + _HEAD_ROWS]))
+            logits = model.normed_logits(hidden[start : start + _HEAD_ROWS])
+            steps.note(step[part], logits, place[part] - start, token_of[part])
+    return steps.by_pair(ends)
+
+
+def length_batches(rows: Sequence[tuple[int, ...]], token_budget: int) -> Iterator[list[tuple[int, ...]]]:
+    """Cut rows, longest first, into batches whose rows x longest row stays within the budget."""
+    batch: list[tuple[int, ...]] = []
+    for row in sorted(rows, key=lambda ids: (-len(ids), ids)):
+        if batch and (len(batch) + 1) * len(batch[0]) > token_budget:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+class _Steps:
+    """What is known of every target token of every pair."""
+
+    def __init__(self, count: int) -> None:
+        self._nll = np.zeros(count)
+        self._hit, self._finite, self._shared = np.zeros((3, count), dtype=bool)
+        self._predicted = np.zeros(count, dtype=np.int32)
+
+    def note(self, step: np.ndarray, logits: torch.Tensor, place: np.ndarray, token: np.ndarray) -> None:
+        """Note steps `[s]`: each asks for a token at one of the places whose logits `[m, V]` are given."""
+        low, high = torch.aminmax(logits, dim=1)
+        finite_at = torch.isfinite(low) & torch.isfinite(high)
+        tied_at = ((logits == high[:, None]).sum(dim=1) > 1) & finite_at
+        total = torch.logsumexp(logits.double(), dim=1).cpu().numpy()
+        wanted = logits[torch.from_numpy(place), torch.from_numpy(token)].double().cpu().numpy()
+        predicted = logits.argmax(dim=1).cpu().numpy()[place]
+        finite = finite_at.cpu().numpy()[place]
+        self._nll[step] = total[place] - wanted
+        self._predicted[step] = predicted
+        # The argmax of a row of NaN is token 0: a hit counts only where all logits are finite.
+        self._hit[step] = (predicted == token) & finite
+        self._finite[step] = finite
+        self._shared[step] = tied_at.cpu().numpy()[place]
+
+    def by_pair(self, ends: np.ndarray) -> PairScores:
+        """Gather by pair; `ends` is where each pair's steps end."""
+        starts = np.concatenate([[0], ends[:-1]])
+        tokens = ends - starts
+        if len(ends) == 0:
+            starts = starts[:0]
+        nll, hits = np.add.reduceat(self._nll, starts), np.add.reduceat(self._hit, starts, dtype=np.int64)
+        return PairScores(
+            nll_mean=nll / tokens,
+            nll_sum=nll,
+            tokens=tokens,
+            exact=hits == tokens,
+            token_accuracy=hits / tokens,
+            finite=np.logical_and.reduceat(self._finite, starts) & np.isfinite(nll),
+            tied=np.logical_or.reduceat(self._shared, starts),
+            predicted=self._predicted,
+        )
+
+
+def _final_hidden(model: EditableModel, batch: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    ids, mask = pad_right(batch, fill=0, device=model.device)
+    output = model.decoder(input_ids=ids, attention_mask=mask, use_cache=False, return_dict=True)
+    hidden: torch.Tensor = output.last_hidden_state
+    return hidden
+
+
+def require_room(model: EditableModel, pairs: Sequence[Pair], encoded: Sequence[Readable]) -> None:
+    """Raise InputError for a pair that is longer than the model's positions."""
+    room = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
+    if room is None:
+        return
+    for pair, readable in zip(pairs, encoded, strict=True):
+        longest = max(len(reading.inputs) for reading in readable.readings)
+        if longest > room:
+            raise InputError(
+                f"a probe has {longest} tokens; the model has {room} positions",
+                where=f"prompt {pair.prompt[:60]!r}, target {pair.target!r}",
+                remedy="shorten the prompt, or use a model with more positions",
+            )

@@ -1,0 +1,165 @@
+"""The harness's Hugging Face model with a count of rows that say nothing: non-finite or all-equal logits."""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lm_eval.models.huggingface import HFLM
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+
+from evaluators.general.quiet import quiet_harness
+from sphere_core.models import EditableModel
+
+__all__ = ["Encodings", "GuardedHFLM", "RowCounts", "guarded_lm", "tokenizer_for_harness"]
+
+_KEPT_TOKENS = 4_000_000
+
+
+@dataclass
+class RowCounts:
+    """Rows that went through the model: all, those with a non-finite logit, those with a flat position.
+
+    A position is flat where all logits are equal: every token is the argmax.
+    """
+
+    rows: int = 0
+    nonfinite: int = 0
+    flat: int = 0
+
+    def see(self, logits: torch.Tensor) -> None:
+        """Count the rows of `[b, l, v]` logits."""
+        low, high = torch.aminmax(logits, dim=-1)
+        bad = ~(torch.isfinite(low) & torch.isfinite(high))
+        self.rows += logits.shape[0]
+        self.nonfinite += int(bad.any(dim=1).sum())
+        self.flat += int((low == high).any(dim=1).sum())
+
+
+@dataclass
+class Encodings:
+    """Token ids of texts under one tokenizer, kept between checkpoints: they depend on nothing else.
+
+    Texts are no longer added once so many tokens are kept that they would crowd memory (about 150 MB).
+    """
+
+    ids: dict[tuple[str, bool | None], list[int]] = field(default_factory=dict)
+    tokens: int = 0
+
+    def add(self, key: tuple[str, bool | None], ids: list[int]) -> None:
+        """Keep the ids of a text, while there is room."""
+        if self.tokens < _KEPT_TOKENS:
+            self.ids[key] = ids
+            self.tokens += len(ids)
+
+
+class GuardedHFLM(HFLM):
+    """An `HFLM` that counts, encodes no text twice and shows no progress bars."""
+
+    def __init__(self, *, encodings: Encodings, **options: Any) -> None:
+        super().__init__(**options)
+        self.counts = RowCounts()
+        self._encodings = encodings
+
+    def reset_counts(self) -> None:
+        """Start counting anew."""
+        self.counts = RowCounts()
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
+        """Score continuations, as the harness does."""
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
+        """Score whole texts, as the harness does."""
+        return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
+        """Generate, as the harness does."""
+        return super().generate_until(requests, disable_tqdm=disable_tqdm)
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **options: Any
+    ) -> list[int]:
+        """Encode a text, as the harness does."""
+        if left_truncate_len or options:
+            return super().tok_encode(string, add_special_tokens, left_truncate_len, **options)
+        found = self._encodings.ids.get((string, add_special_tokens))
+        if found is None:
+            found = super().tok_encode(string, add_special_tokens)
+            self._encodings.add((string, add_special_tokens), found)
+        return list(found)
+
+    def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **options: Any) -> list[Any]:
+        # Whole texts come here with the bar switched on.
+        return super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
+
+    def _model_call(self, *args: Any, **options: Any) -> torch.Tensor:
+        logits: torch.Tensor = super()._model_call(*args, **options)
+        self.counts.see(logits)
+        return logits
+
+    def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **options: Any) -> torch.Tensor:
+        watch = _FiniteSteps(context.shape[0], self.eot_token_id)
+        tokens: torch.Tensor = super()._model_generate(
+            context, max_length, stop, logits_processor=LogitsProcessorList([watch]), **options
+        )
+        self.counts.rows += context.shape[0]
+        self.counts.nonfinite += watch.count(watch.bad)
+        self.counts.flat += watch.count(watch.flat)
+        return tokens
+
+
+class _FiniteSteps(LogitsProcessor):
+    """Remembers rows whose logits were ever non-finite or flat, and ends the former.
+
+    A row of NaN would break sampling, and would go on to the length limit under greedy search.
+    """
+
+    def __init__(self, rows: int, end_token: int | None) -> None:
+        self.bad = torch.zeros(rows, dtype=torch.bool)
+        self.flat = torch.zeros(rows, dtype=torch.bool)
+        self._end = end_token if end_token is not None else 0
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        low, high = torch.aminmax(scores, dim=-1)
+        bad = ~(torch.isfinite(low) & torch.isfinite(high))
+        self.bad |= bad.cpu()
+        self.flat |= (low == high).cpu()
+        if bool(bad.any()):
+            ending = torch.full_like(scores[0], torch.finfo(scores.dtype).min)
+            ending[self._end] = 0
+            scores = torch.where(bad[:, None], ending, scores)  # type: ignore[assignment]
+        return scores
+
+    @staticmethod
+    def count(rows: torch.Tensor) -> int:
+        return int(rows.sum())
+
+
+def guarded_lm(
+    model: EditableModel, tokenizer: PreTrainedTokenizerBase, encodings: Encodings, *, batch_size: int
+) -> GuardedHFLM:
+    """Wrap the live network; `tokenizer` must be one that the harness may change, `encodings` those of its texts.
+
+    Likelihoods are taken in fp32 whatever the network's dtype: in half precision choices tie by rounding.
+    """
+    with quiet_harness():
+        return GuardedHFLM(
+            encodings=encodings,
+            pretrained=model.network,
+            tokenizer=tokenizer,
+            batch_size=batch_size,
+            softmax_dtype="float32",
+        )
+
+
+def tokenizer_for_harness(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return a copy with a pad token from its own vocabulary.
+
+    Where there is none the harness would add a token, whose id the model has no embedding for. Padding is
+    masked, so any known token will do.
+    """
+    own: PreTrainedTokenizerBase = copy.deepcopy(tokenizer)
+    if own.pad_token_id is None:
+        own.pad_token = own.eos_token or own.bos_token or own.convert_ids_to_tokens(0)
+    return own

@@ -1,0 +1,68 @@
+"""A harness task whose requests are built once: they depend on the task and its data, never on the weights."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import Task
+
+from evaluators.general.quiet import quiet_harness
+from evaluators.general.random_state import seeded
+
+__all__ = ["SEED", "PreparedTask"]
+
+# The harness's own default, which it gives to few-shot samplers and torch alike.
+SEED = 1234
+
+
+class PreparedTask:
+    """Stands in for a task in the harness's `evaluate`, with documents and requests that are there already.
+
+    Few-shot examples are drawn once, by the fixed seed, so that every checkpoint is shown the same ones. The kept
+    requests hold no answers: those of the last evaluation are dropped when the next one asks for requests.
+    """
+
+    def __init__(self, task: Task, *, limit: int | None) -> None:
+        """Build the requests of the first `limit` documents; draws from no random state but its own."""
+        self._task = task
+        with quiet_harness(), seeded(SEED, torch.device("cpu")):
+            task.set_fewshot_seed(SEED)
+            task.build_all_requests(limit=limit, rank=0, world_size=1)
+            self._documents: list[tuple[int, Any]] = list(task.doc_iterator(rank=0, limit=limit, world_size=1))
+        self.asked = _digest(task.instances, self._documents)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    @property
+    def eval_docs(self) -> list[Any]:
+        """The documents that are scored."""
+        return [document for _, document in self._documents]
+
+    def doc_iterator(self, **_: Any) -> Iterator[tuple[int, Any]]:
+        """Yield (position, document), as the harness asks for them; what to leave out was said when they were read."""
+        return iter(self._documents)
+
+    def build_all_requests(self, **_: Any) -> None:
+        """Drop the answers to the requests, which stay what they are."""
+        for request in self._task.instances:
+            request.resps = []
+            request.filtered_resps = {}
+
+
+def _digest(requests: list[Instance], documents: list[tuple[int, Any]]) -> str:
+    """Return the sha256 of all that is asked and of the documents the answers are held against."""
+    digest = hashlib.sha256()
+    for request in requests:
+        digest.update(_encoded([request.request_type, request.doc_id, request.args]))
+    for place, document in documents:
+        digest.update(_encoded([place, document]))
+    return digest.hexdigest()
+
+
+def _encoded(value: object) -> bytes:
+    # What JSON has no form for enters as Python writes it: at worst equal things are told apart.
+    return json.dumps(value, sort_keys=True, default=repr).encode() + b"\n"

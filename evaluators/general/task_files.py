@@ -1,0 +1,198 @@
+"""Task YAMLs as files: what they say with their includes merged, and every file their scores depend on.
+
+In lm-eval a relative data file is looked for in the current directory; here it lies beside the YAML that names it.
+Task YAMLs may name Python scorers with `!function module.name`; such a module lies beside the YAML and is run, as
+lm-eval does: load only task folders you trust.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import file_digest
+
+__all__ = [
+    "is_local_data",
+    "named_paths",
+    "read_task_file",
+    "require_sources",
+    "source_digests",
+    "task_config",
+    "task_name",
+]
+
+_FUNCTION = re.compile(r"!function\s+[\"']?([\w.]+)\.\w+")
+
+
+def read_task_file(file: Path, *, resolve: bool = False) -> dict[str, object]:
+    """Return what one YAML says, includes not followed; `resolve` imports the Python scorers it names.
+
+    Raises InputError where it is no YAML or a scorer cannot be imported.
+    """
+    try:
+        return dict(load_yaml(file, resolve_func=resolve, recursive=False))
+    except yaml.YAMLError as error:
+        raise InputError(f"not valid YAML: {error}", where=str(file), remedy="mend the file") from error
+    except (ImportError, AttributeError, ValueError, OSError) as error:
+        raise InputError(f"the task file cannot be read: {error}", where=str(file)) from error
+
+
+def task_name(file: Path) -> str | None:
+    """Return the task a YAML defines; None for a base file that others include and for a group."""
+    raw = read_task_file(file)
+    name = raw.get("task")
+    return name if "group" not in raw and isinstance(name, str) else None
+
+
+def task_config(file: Path, *, included_by: tuple[Path, ...] = ()) -> dict[str, object]:
+    """Return a task's whole configuration: includes merged, local keys winning, data files absolute.
+
+    Raises InputError for a YAML that includes itself, through others too: `included_by` are those on the way to it.
+    """
+    raw = read_task_file(file, resolve=True)
+    merged: dict[str, object] = {}
+    for base in _included(file, raw, included_by):
+        base_config = task_config(base, included_by=(*included_by, file))
+        base_config.pop("task_list", None)
+        merged.update(base_config)
+    raw.pop("include", None)
+    options = raw.get("dataset_kwargs")
+    if isinstance(options, Mapping) and "data_files" in options and is_local_data({**merged, **raw}):
+        raw["dataset_kwargs"] = {**options, "data_files": _absolute(options["data_files"], file.parent)}
+    path = raw.get("dataset_path")
+    if isinstance(path, str) and (file.parent / path).is_dir():
+        raw["dataset_path"] = str((file.parent / path).resolve())
+    return {**merged, **raw}
+
+
+def is_local_data(config: Mapping[str, object]) -> bool:
+    """Tell whether a task reads files by a format (`json`, `csv`, ...) or a folder, and not a data set on the hub."""
+    path = config.get("dataset_path")
+    return path in _PACKAGED_DATASETS_MODULES or (isinstance(path, str) and Path(path).is_dir())
+
+
+def source_digests(file: Path) -> list[list[str]]:
+    """Return name and digest of the YAML, what it includes, its Python scorers and its local data files.
+
+    Paths enter as names alone, so that a task keeps its identity when its folder moves.
+    """
+    return [[source.name, file_digest(source)] for source in dict.fromkeys(_sources(file))]
+
+
+def require_sources(file: Path) -> None:
+    """Raise InputError where a file that a task names is not there."""
+    for source in _sources(file):
+        if not source.is_file():
+            raise InputError("data file not found", where=str(source), remedy=f"it is named in {file}")
+
+
+def _sources(file: Path, included_by: tuple[Path, ...] = ()) -> Iterator[Path]:
+    yield file
+    if not file.is_file():
+        return
+    raw = read_task_file(file)
+    for scorer in _scorers(file):
+        if (file.parent / scorer).is_file():
+            yield file.parent / scorer
+    for base in _included(file, raw, included_by):
+        yield from _sources(base, (*included_by, file))
+    options = raw.get("dataset_kwargs")
+    if isinstance(options, Mapping) and raw.get("dataset_path", "json") in _PACKAGED_DATASETS_MODULES:
+        yield from ((file.parent / name).resolve() for name in _flat(options.get("data_files", [])))
+    folder = raw.get("dataset_path")
+    if isinstance(folder, str) and (file.parent / folder).is_dir():
+        yield from sorted(path for path in (file.parent / folder).resolve().rglob("*") if path.is_file())
+
+
+def named_paths(file: Path) -> set[Path]:
+    """Return a task YAML and what it names by relative paths, at the places where it names them: links stay links.
+
+    That is what it includes, its Python scorers, its data files or the folder of its data, and the YAMLs in a group's
+    list of tasks with all that these name in turn. What is not there is left out. Raises InputError for a file that is
+    no YAML.
+    """
+    found: set[Path] = set()
+    pending = [file]
+    while pending:
+        source = Path(os.path.normpath(pending.pop()))
+        if source in found or not source.is_file():
+            continue
+        found.add(source)
+        raw = read_task_file(source)
+        pending += [source.parent / name for name in _named_yamls(raw) if not name.is_absolute()]
+        others = (source.parent / name for name in (*_scorers(source), *_named_data(raw)) if not name.is_absolute())
+        found |= {Path(os.path.normpath(path)) for path in others if path.exists()}
+    return found
+
+
+def _scorers(file: Path) -> list[Path]:
+    modules = dict.fromkeys(_FUNCTION.findall(file.read_text(encoding="utf-8")))
+    return [Path(f"{module.replace('.', '/')}.py") for module in modules]
+
+
+def _included(file: Path, raw: Mapping[str, object], included_by: tuple[Path, ...]) -> list[Path]:
+    bases = [file.parent / name for name in _includes(raw)]
+    above = {path.resolve() for path in (*included_by, file)}
+    for base in bases:
+        if base.resolve() in above:
+            raise InputError(
+                f"{base.name} is included by itself", where=str(file), remedy="take one `include` out of the circle"
+            )
+    return bases
+
+
+def _includes(raw: Mapping[str, object]) -> list[Path]:
+    includes = raw.get("include", [])
+    return [Path(str(name)) for name in (includes if isinstance(includes, list) else [includes])]
+
+
+def _named_yamls(raw: Mapping[str, object]) -> Iterator[Path]:
+    """Yield what a configuration includes, and the YAMLs among the tasks of a group."""
+    yield from _includes(raw)
+    for item in _members(raw):
+        if isinstance(item, Mapping):
+            yield from _named_yamls(item)
+        elif Path(str(item)).suffix in (".yaml", ".yml"):
+            yield Path(str(item))
+
+
+def _named_data(raw: Mapping[str, object]) -> Iterator[Path]:
+    """Yield the data files of a configuration, or what may be the folder of its data, and those of a group's tasks."""
+    options, folder = raw.get("dataset_kwargs"), raw.get("dataset_path")
+    if isinstance(options, Mapping):
+        yield from _flat(options.get("data_files", []))
+    if isinstance(folder, str) and folder not in _PACKAGED_DATASETS_MODULES:
+        yield Path(folder)
+    for item in _members(raw):
+        if isinstance(item, Mapping):
+            yield from _named_data(item)
+
+
+def _members(raw: Mapping[str, object]) -> list[object]:
+    tasks = raw.get("task")
+    return tasks if isinstance(tasks, list) else []
+
+
+def _absolute(files: object, folder: Path) -> object:
+    if isinstance(files, Mapping):
+        return {key: _absolute(value, folder) for key, value in files.items()}
+    if isinstance(files, list):
+        return [_absolute(value, folder) for value in files]
+    name = str(files)
+    return name if "://" in name else str((folder / name).resolve())
+
+
+def _flat(files: object) -> Iterator[Path]:
+    if isinstance(files, Mapping):
+        files = list(files.values())
+    for item in files if isinstance(files, list) else [files]:
+        if isinstance(item, list):
+            yield from _flat(item)
+        elif "://" not in str(item):
+            yield Path(str(item))

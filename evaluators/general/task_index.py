@@ -1,0 +1,156 @@
+"""Finding a task, group or tag by its name among thousands of YAMLs, without parsing more than a few of them.
+
+The harness parses all of its 14,000 files whenever a built-in name is asked for (15 s and more). Reading them is
+cheap; parsing is not. Here the files are searched for the name as a word, and only those that hold it are parsed.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import lm_eval.tasks
+from lm_eval.tasks._index import Entry, Kind, TaskIndex
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from evaluators.general.task_files import task_config
+from sphere_core.foundation.errors import InputError, nearest_name
+
+__all__ = ["FoundTasks", "TaskFolder", "harness_folder"]
+
+_NAMED = re.compile(rb"""^["']?(?:task|group|tag)["']?\s*:\s*["']?([\w.+-]+)["']?\s*$""", re.MULTILINE)
+_INCLUDES = re.compile(rb"""^["']?include["']?\s*:[ \t]*(?:["']?([^\s"'#]+)|((?:\n\s*-[ \t]*\S+)+))""", re.MULTILINE)
+_ITEM = re.compile(rb"""-[ \t]*["']?([^\s"']+)""")
+
+
+def harness_folder() -> Path:
+    """Return the folder of the tasks that come with lm-eval."""
+    return Path(lm_eval.tasks.__file__).parent
+
+
+@dataclass(frozen=True)
+class FoundTasks:
+    """What one name stands for: a registry the harness can load it from, and the files of tasks and groups."""
+
+    name: str
+    kind: Kind
+    registry: Mapping[str, Entry]
+
+    @property
+    def task_files(self) -> dict[str, Path]:
+        """The YAML of each task, in the order of names."""
+        return {
+            name: entry.yaml_path
+            for name, entry in sorted(self.registry.items())
+            if entry.kind in (Kind.TASK, Kind.PY_TASK) and entry.yaml_path is not None
+        }
+
+    @property
+    def group_files(self) -> list[Path]:
+        """The YAMLs of the groups."""
+        groups = (entry for _, entry in sorted(self.registry.items()) if entry.kind is Kind.GROUP)
+        return [entry.yaml_path for entry in groups if entry.yaml_path is not None]
+
+    def loadable(self) -> dict[str, Entry]:
+        """Return the registry with every task's configuration whole, its data files found beside its YAML."""
+        found = {}
+        for name, entry in self.registry.items():
+            if entry.kind in (Kind.TASK, Kind.PY_TASK) and entry.yaml_path is not None:
+                entry = Entry(name, entry.kind, None, cfg=task_config(entry.yaml_path), tags=entry.tags)
+            found[name] = entry
+        return found
+
+
+class TaskFolder:
+    """The YAMLs below one folder, read once, as text."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read them; raises InputError where there is no such folder or no task in it."""
+        if not folder.is_dir():
+            raise InputError("task folder not found", where=str(folder), remedy="check include_path")
+        paths = (path for path in folder.rglob("*") if "yaml" in path.name and "__pycache__" not in path.parts)
+        self.folder = folder
+        self._texts = {path: path.read_bytes() for path in sorted(paths, key=lambda p: p.as_posix()) if path.is_file()}
+        if not self._texts:
+            raise InputError("the folder holds no task YAML", where=str(folder), remedy="a task YAML has a key 'task'")
+        self._including = self._include_edges()
+
+    def find(self, name: str) -> FoundTasks | None:
+        """Return a task, a group with its members, or a tag with its tasks, of this name; None where there is none."""
+        index: dict[str, Entry] = {}
+        parsed: dict[Path, dict[str, object]] = {}
+        wanted, asked = {name}, set[str]()
+        while wanted - asked:
+            asked |= wanted
+            for path in self._holding(wanted):
+                if path not in parsed:
+                    parsed[path] = self._parse(path)
+            index = _indexed(parsed)
+            wanted = {member for known in asked & index.keys() for member in _members(index[known])}
+        if name not in index:
+            return None
+        return FoundTasks(name, index[name].kind, {key: index[key] for key in sorted(asked & index.keys())})
+
+    def nearest(self, name: str) -> str | None:
+        """Return the task, group or tag whose name is most like `name`."""
+        return nearest_name(name, self.names())
+
+    def names(self) -> list[str]:
+        """Return the names of tasks, groups and tags that stand on a line of their own, sorted."""
+        return sorted({found.decode() for text in self._texts.values() for found in _NAMED.findall(text)})
+
+    def _holding(self, words: Iterable[str]) -> list[Path]:
+        """Return the tasks' and groups' files that hold one of the words, themselves or in a file they include."""
+        either = b"|".join(re.escape(word.encode()) for word in sorted(words))
+        pattern = re.compile(rb"(?<![\w./-])(?:" + either + rb")(?![\w-])")
+        found: set[Path] = set()
+        new = {path for path, text in self._texts.items() if pattern.search(text)}
+        while new:
+            found |= new
+            new = {user for path in new for user in self._including.get(path, ())} - found
+        return [path for path in self._texts if path in found and path.suffix == ".yaml"]
+
+    def _include_edges(self) -> dict[Path, list[Path]]:
+        """Return, for each file that others include, those others."""
+        edges: dict[Path, list[Path]] = {}
+        for path, text in self._texts.items():
+            for one, several in _INCLUDES.findall(text):
+                for name in [one] if one else _ITEM.findall(several):
+                    base = Path(os.path.normpath(path.parent / name.decode()))
+                    edges.setdefault(base, []).append(path)
+        return edges
+
+    def _parse(self, path: Path) -> dict[str, object]:
+        try:
+            return dict(load_yaml(path, resolve_func=False))
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - the harness leaves out what it cannot read; a broken file is not the one asked for
+            return {}
+
+
+def _indexed(parsed: Mapping[Path, dict[str, object]]) -> dict[str, Entry]:
+    index: dict[str, Entry] = {}
+    for path in sorted(parsed, key=lambda p: p.as_posix()):
+        if {"task", "group", "class"} & parsed[path].keys():
+            TaskIndex.process_cfg(dict(parsed[path]), path, index)
+    return index
+
+
+def _members(entry: Entry) -> set[str]:
+    """Return the names a group or tag is made of."""
+    if entry.kind is Kind.TAG:
+        return set(entry.tags)
+    members: set[str] = set()
+    items = (entry.cfg or {}).get("task") if entry.kind is Kind.GROUP else None
+    for item in items if isinstance(items, list) else []:
+        if isinstance(item, str):
+            members.add(item)
+        elif isinstance(item, Mapping):
+            inner = item.get("group", item.get("task"))
+            if isinstance(inner, str):
+                members.add(inner)
+            if isinstance(item.get("task"), list):
+                members |= _members(Entry("", Kind.GROUP, None, cfg=dict(item)))
+    return members

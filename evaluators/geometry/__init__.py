@@ -1,0 +1,1 @@
+"""Geometry of the edited weights: energy, spectra, and the bound of Theorem 1."""

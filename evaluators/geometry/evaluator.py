@@ -1,0 +1,170 @@
+"""Geometry: hyperspherical energy of the edited weights, what changed, and what the change did to their spectra."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from evaluators.base import Health, MissingPrevious, Score, Scored, Subject, collapses, make_score, total_health
+from evaluators.geometry.site import BaseSite, Figures, Groups, fail_step, measure_base, measure_site, put_step
+from sphere_core.models import Site
+from sphere_core.numerics.energy import Energy, hyperspherical_energy
+
+__all__ = ["Geometry", "GeometrySettings"]
+
+_VERSION = 2
+_ENERGY_METRICS = ("he", "he_mean", "he_drift", "he_step", "output_change_bound", "output_change_ratio")
+
+
+class GeometrySettings(BaseModel):
+    """Which figures are computed, and how large the subspaces are.
+
+    On sites of 4096 x 14336 each group costs seconds to minutes on a CPU (docs/benchmarks.md).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["geometry"] = "geometry"
+    previous: bool = Field(default=True, description="Drift and change from the wanted checkpoint before")
+    bound: bool = Field(default=True, description="The energy's lower bound on the change of preserved outputs")
+    moments: bool = Field(default=True, description="Preserved outputs through C0, where the sweep has `moments`")
+    spectra: bool = Field(default=True, description="Spectral norms, ranks, subspaces, singular vectors")
+    subspace_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="Share of the singular values that the dominant directions hold; REVIVE's default"
+    )
+    subspace_energy: Literal["sum", "squares"] = Field(
+        default="sum", description="Of what it is a share: REVIVE's plain sum of singular values, or of their squares"
+    )
+    principal_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.5,
+        description="Share of energy that SPHERE's principal directions hold; its README's cumulative ratio",
+    )
+
+
+class Geometry:
+    """Scores each open site of a subject, and their mean (the rows without a site). docs/evaluation.md lists the rows.
+
+    All figures come from the fp32 masters, in float64. Those of the unedited weight are computed once for each site
+    and base model, known by content; only one base model's are kept.
+    """
+
+    kind = "geometry"
+    reads_generation = False
+
+    def __init__(self, settings: GeometrySettings) -> None:
+        self.settings = settings
+        self.reads_previous = settings.previous
+        self.reads_moments = settings.bound and settings.moments
+        self._groups = Groups(
+            bound=settings.bound,
+            spectra=settings.spectra,
+            subspace_threshold=settings.subspace_threshold,
+            subspace_energy=settings.subspace_energy,
+            principal_ratio=settings.principal_ratio,
+        )
+        self._base_digest: str | None = None
+        self._bases: dict[str, BaseSite] = {}
+        self._last: dict[str, tuple[torch.Tensor, Energy]] = {}
+
+    def identity(self) -> dict[str, object]:
+        """Everything but the subject that can change a score."""
+        return {"kind": self.kind, "version": _VERSION, "settings": self.settings.model_dump(mode="json")}
+
+    def score(self, subject: Subject) -> Scored:
+        """Return the geometry rows.
+
+        A site whose weight has a non-finite entry is collapsed in every row, one where more than half of the row pairs
+        coincide in those of its energy; a collapsed site takes the mean over sites with it. `nonfinite` counts
+        entries, `tied` coinciding row pairs. Where the checkpoint before is gone, the rows against it have failed.
+        """
+        if self._base_digest != subject.model.base_digest:
+            self._base_digest = subject.model.base_digest
+            self._bases, self._last = {}, {}
+        sites = subject.model.sites
+        figures = {site.name: self._measure(subject, site) for site in sites}
+        rows = [row for site in sites for row in _site_rows(site.name, figures[site.name])]
+        return Scored(rows + list(_mean_rows(list(figures.values()))))
+
+    def _measure(self, subject: Subject, site: Site) -> Figures:
+        model = subject.model
+        weight, base_weight = model.weight(site), model.base_weight(site)
+        base = self._base(subject, site)
+        before = self._before(subject, site, base)
+        energy = hyperspherical_energy(weight)
+        self._last[site.name] = (weight, energy)
+        figures = measure_site(weight, base_weight, base, energy, self._groups)
+        if isinstance(before, MissingPrevious):
+            fail_step(figures, before.reason)
+        elif before is not None:
+            put_step(figures, weight, before[0], energy, before[1])
+        return figures
+
+    def _base(self, subject: Subject, site: Site) -> BaseSite:
+        moment = subject.moments.by_layer.get(site.layer) if subject.moments and self.reads_moments else None
+        known = self._bases.get(site.name)
+        # Moments are handed on as the same object: comparing gigabytes at every checkpoint would cost seconds.
+        if known is None or known.moment is not moment:
+            known = measure_base(subject.model.base_weight(site), moment, self._groups)
+            self._bases[site.name] = known
+        return known
+
+    def _before(
+        self, subject: Subject, site: Site, base: BaseSite
+    ) -> tuple[torch.Tensor, Energy] | MissingPrevious | None:
+        """Return the weight before and its energy: that of the unedited model where nothing is between."""
+        if not self.settings.previous:
+            return None
+        if isinstance(subject.previous, MissingPrevious):
+            return subject.previous
+        if subject.previous is None or site.name not in subject.previous.weights:
+            return subject.model.base_weight(site), base.energy
+        weight = site.canonical(subject.previous.weights[site.name]).to(subject.model.weight(site))
+        last = self._last.get(site.name)
+        if last is not None and torch.equal(last[0], weight):
+            return last
+        return weight, hyperspherical_energy(weight)
+
+
+def _health(metric: str, figures: Figures) -> Health:
+    return figures.energy_health if metric in _ENERGY_METRICS else figures.change_health
+
+
+def _site_rows(name: str, figures: Figures) -> Iterator[Score]:
+    for (metric, protocol), value in figures.values.items():
+        yield make_score(
+            metric,
+            protocol,
+            value,
+            None,
+            n=figures.counts[metric, protocol],
+            health=_health(metric, figures),
+            higher_is_better=None,
+            site=name,
+        )
+    for (metric, protocol), reason in figures.failed.items():
+        yield _failed(metric, protocol, reason, site=name)
+
+
+def _mean_rows(figures: list[Figures]) -> Iterator[Score]:
+    """Yield the mean over the sites that have a figure; `n` says how many."""
+    for metric, protocol in dict.fromkeys(key for site in figures for key in site.values):
+        having = [site for site in figures if (metric, protocol) in site.values]
+        parts = [_health(metric, site) for site in having]
+        yield make_score(
+            metric,
+            protocol,
+            sum(site.values[metric, protocol] for site in having) / len(having),
+            None,
+            n=len(having),
+            health=total_health(parts),
+            part_collapsed=any(collapses(part) for part in parts),
+            higher_is_better=None,
+        )
+    failed = {key: reason for site in figures for key, reason in site.failed.items()}
+    for (metric, protocol), reason in failed.items():
+        yield _failed(metric, protocol, reason, site=None)
+
+
+def _failed(metric: str, protocol: str, reason: str, *, site: str | None) -> Score:
+    return Score(metric, protocol, None, None, 0, 0, 0, "failed", None, site=site, reason=reason)

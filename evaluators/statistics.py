@@ -1,0 +1,118 @@
+"""95 % confidence intervals in closed form, and differences between two models on the same documents."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from evaluators.base import mean_stderr, rate_stderr
+
+__all__ = [
+    "Difference",
+    "Estimate",
+    "estimate_mean",
+    "estimate_ratio",
+    "normal_interval",
+    "paired_difference",
+    "paired_ratio",
+]
+
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its standard error and 95 % interval; None where there is too little to say."""
+
+    value: float
+    stderr: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean change over the same documents, its 95 % interval, and the p of no change (two-sided)."""
+
+    value: float
+    interval: tuple[float, float] | None
+    p: float | None
+    n: int
+
+
+def estimate_mean(values: Sequence[float] | np.ndarray) -> Estimate:
+    """Return the mean of values `[n]`, n >= 1, in float64.
+
+    Zeros and ones are a share: binomial standard error, Wilson's interval (1927). Anything else: s / sqrt(n) and
+    Student's interval with n - 1 degrees of freedom.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    mean = float(sample.mean())
+    if not np.isfinite(sample).all():
+        return Estimate(mean, None, None)
+    if np.isin(sample, (0.0, 1.0)).all():
+        share = stats.binomtest(int(sample.sum()), len(sample)).proportion_ci(_LEVEL, method="wilson")
+        return Estimate(mean, rate_stderr(mean, len(sample)), (float(share.low), float(share.high)))
+    stderr = mean_stderr(sample)
+    return Estimate(mean, stderr, None if stderr is None else _student(mean, stderr, len(sample)))
+
+
+def estimate_ratio(sums: np.ndarray, weights: np.ndarray) -> Estimate:
+    """Return R = sum(a) / sum(w) over documents, `[n]` each, in float64, with the ratio estimator's standard error.
+
+    se(R) = sqrt(n / (n - 1) * sum (a_i - R w_i)^2) / sum(w) (Cochran 1977, 6.4); Student's interval.
+    """
+    ratio = float(sums.sum() / weights.sum())
+    n = len(sums)
+    if n < 2 or not math.isfinite(ratio):
+        return Estimate(ratio, None, None)
+    residuals = sums - ratio * weights
+    stderr = float(np.sqrt(n / (n - 1) * (residuals @ residuals)) / weights.sum())
+    return Estimate(ratio, stderr, _student(ratio, stderr, n))
+
+
+def normal_interval(value: float, stderr: float) -> tuple[float, float]:
+    """Return the 95 % interval of a normal estimate, as for a mean of many tasks."""
+    width = float(stats.norm.ppf((1 + _LEVEL) / 2)) * stderr
+    return value - width, value + width
+
+
+def paired_difference(after: np.ndarray, before: np.ndarray) -> Difference:
+    """Return the mean of `after - before` over the same documents, `[n]` each, in float64.
+
+    The interval is Student's, of the mean of differences. p: where all are zeros and ones, McNemar's exact test (the
+    documents that changed are heads or tails of a fair coin); else the paired t-test.
+    """
+    change = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    n, mean = len(change), float(change.mean())
+    stderr = mean_stderr(change)
+    interval = None if stderr is None else _student(mean, stderr, n)
+    p: float | None
+    if np.isin(after, (0.0, 1.0)).all() and np.isin(before, (0.0, 1.0)).all():
+        gained, lost = int((change > 0).sum()), int((change < 0).sum())
+        p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    elif not stderr:
+        p = 1.0 if mean == 0 and n else None
+    else:
+        p = float(2 * stats.t.sf(abs(mean) / stderr, n - 1))
+    return Difference(mean, interval, p, n)
+
+
+def paired_ratio(after: np.ndarray, before: np.ndarray, weights: np.ndarray) -> Difference:
+    """Return the change of -sum(a) / sum(w), as of the log of a perplexity, over the same documents, `[n]` each.
+
+    The change is itself a ratio of sums, so that the ratio estimator's interval holds; p is that of its t.
+    """
+    found = estimate_ratio(np.asarray(before, dtype=np.float64) - np.asarray(after, dtype=np.float64), weights)
+    p = None
+    if found.stderr:
+        p = float(2 * stats.t.sf(abs(found.value) / found.stderr, len(weights) - 1))
+    elif found.value == 0:
+        p = 1.0
+    return Difference(found.value, found.interval, p, len(weights))
+
+
+def _student(mean: float, stderr: float, n: int) -> tuple[float, float]:
+    width = float(stats.t.ppf((1 + _LEVEL) / 2, n - 1)) * stderr
+    return mean - width, mean + width

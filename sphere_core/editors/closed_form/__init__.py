@@ -1,0 +1,1 @@
+"""Closed-form editors: locate keys and targets, then solve."""

@@ -1,0 +1,114 @@
+"""Locate, then edit: targets at the last edited layer, spread over the layers, each written by one rule.
+
+For site i of L, in ascending order (MEMIT, arXiv 2210.07229): K_i the keys under the weights as they are now, H the
+last edited layer's output now, R_i = (Z - H) / (L - i), dW_i from the site's rule. In families with a norm behind the
+site, R_i is what its output must gain for the layer's to gain that (`OutputNorm`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from sphere_core.checkpoints import EditorState
+from sphere_core.editors.closed_form.rules import WriteRule
+from sphere_core.editors.shaping import Shaping
+from sphere_core.locate.batch import BatchWalk, LocatedBatch, locate
+from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.targets import TargetSettings, optimise_targets
+from sphere_core.models.editable import EditableModel
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.models.sites import Site
+from sphere_core.numerics.linalg import Update
+from sphere_core.regularizers.base import Scope
+from sphere_core.regularizers.nas import AnchorSettings, NormAnchor, anchor_of
+from sphere_core.requests import EditRequest
+
+__all__ = ["ClosedFormEditor"]
+
+
+@dataclass(frozen=True)
+class ClosedFormEditor:
+    """MEMIT, AlphaEdit and their kin: `rules` write each layer's site, `shaping` holds regularizers and when they act.
+
+    State: a part a site for its rule (`rule/LAYER`), one for each regularizer, and the norm anchor where there is one.
+    """
+
+    settings: TargetSettings
+    layers: tuple[int, ...]
+    rules: Mapping[int, WriteRule]
+    shaping: Shaping
+    anchor: AnchorSettings | None = None
+
+    def edit(
+        self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
+    ) -> EditorState:
+        """Write one batch and return the state for the next."""
+        sites = model.open_sites(self.layers)
+        batch = locate(model, requests, contexts)
+        targets, state = self._targets(model, sites[-1], batch, state)
+        before = {site.layer: model.weight(site) for site in sites}
+        writes, solved, shaped = self._solve(model, sites, batch, targets, state)
+        for site in sites:
+            write, rule = writes[site.layer], self.rules[site.layer]
+            state = self.shaping.fed_back(solved[site.layer], shaped[site.layer], write, rule, state)
+        if self.shaping.rewrites:
+            for site in sites:
+                model.set_weight(site, before[site.layer])
+                model.add(site, shaped[site.layer])
+            # What stands is not what the layers saw: the keys of later layers are others now.
+            walk = BatchWalk(model, batch, sites)
+            writes = {site.layer: replace(writes[site.layer], keys=walk.keys(site)) for site in sites}
+        return self._remembered(model, sites, writes, state)
+
+    def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
+        """Return None: what is scored is what was edited."""
+        return None
+
+    def _targets(
+        self, model: EditableModel, site: Site, batch: LocatedBatch, state: EditorState
+    ) -> tuple[torch.Tensor, EditorState]:
+        found = optimise_targets(model, batch, self.settings)
+        if self.anchor is None:
+            return found.values, state
+        values = BatchWalk(model, batch, [site]).contributions(site).to(found.starts)
+        norm = self.anchor.norm if self.anchor.norm is not None else state.scalars.get("anchor")
+        if norm is None:
+            norm = anchor_of(values, found.deltas)
+        scaling = NormAnchor(float(norm), self.anchor.factor)
+        kept = EditorState(state.tensors, {**state.scalars, "anchor": float(norm)})
+        return scaling.apply(found.starts, found.deltas, values), kept
+
+    def _solve(
+        self,
+        model: EditableModel,
+        sites: Sequence[Site],
+        batch: LocatedBatch,
+        targets: torch.Tensor,
+        state: EditorState,
+    ) -> tuple[dict[int, SiteWrite], dict[int, Update], dict[int, Update]]:
+        """Walk through the layers, solving and writing each; return what was asked, solved and reshaped."""
+        writes: dict[int, SiteWrite] = {}
+        solved: dict[int, Update] = {}
+        shaped: dict[int, Update] = {}
+        walk = BatchWalk(model, batch, sites)
+        for index, site in enumerate(sites):
+            layer, keys = site.layer, walk.keys(site)
+            residuals = walk.site_residuals(site, (targets - walk.outputs().to(targets)) / (len(sites) - index))
+            write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
+            rule_state = state.part(f"rule/{layer}")
+            solved[layer] = self.rules[layer].solve(write, rule_state, self.shaping.correction(layer, state))
+            shaped[layer] = self.shaping.apply(solved[layer], write, state)
+            model.add(site, shaped[layer] if self.shaping.scope is Scope.IN_LOOP else solved[layer])
+            writes[layer] = write
+        return writes, solved, shaped
+
+    def _remembered(
+        self, model: EditableModel, sites: Sequence[Site], writes: Mapping[int, SiteWrite], state: EditorState
+    ) -> EditorState:
+        for site in sites:
+            committed = replace(writes[site.layer], weight=model.weight(site))
+            owner = f"rule/{site.layer}"
+            state = state.with_part(owner, self.rules[site.layer].remember(committed, state.part(owner)))
+            state = self.shaping.remember(committed, state)
+        return state

@@ -1,0 +1,81 @@
+"""LyapLock (arXiv 2505.15702): a virtual queue sets how much preservation weighs against editing.
+
+With the scalars V = 1, b = 0 of the released code, per layer:
+
+    left = R K^T - a Z lambda (W - W_0) C0 + (S_VK - W S_KK),   A = K K^T + S_KK + a Z lambda C0,   dW = left A^{-1}
+
+S_KK = sum K_h K_h^T and S_VK = sum V_h K_h^T over earlier batches with realised outputs V_h = W_new K_h. The form
+without value statistics: for a map without bias V_0 K_0^T = W_0 C0, so the loss on preserved knowledge is PL = tr((W
+- W_0) C0 (W - W_0)^T). First batch: a Z = 1, no history; then D = PL, a = 1 / sqrt(alpha D), Z = z_max = sqrt(alpha
+D); afterwards Z <- max(Z + a (PL - alpha D), z_max).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from sphere_core.checkpoints import EditorState
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import DenseUpdate, Update, cholesky_factor
+
+__all__ = ["LyapLockRule"]
+
+
+@dataclass(frozen=True)
+class LyapLockRule:
+    """One site under LyapLock. State: S_KK `[d, d]`, S_VK `[o, d]` (float64) and the scalars a, Z, z_max, D."""
+
+    moment: torch.Tensor
+    weight: float
+    alpha: float
+
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+        """Return the update; nan where an input is not finite."""
+        keys, residuals = write.keys.double(), write.residuals.double()
+        live = write.weight.double()
+        if not all(bool(torch.isfinite(part).all()) for part in (keys, residuals, live)):
+            return DenseUpdate(torch.full_like(live, torch.nan))
+        change = live - write.base.double()
+        pressure = self._pressure(state)
+        left = residuals @ keys.T - pressure * change @ self.moment.to(keys)
+        if "key_gram" in state.tensors:
+            left += state.tensors["value_gram"].to(keys) - live @ state.tensors["key_gram"].to(keys)
+        if correction is not None:
+            left += correction.to(keys)
+        factor = cholesky_factor(self._system(keys, state), what="K K^T + a Z lambda C0")
+        return DenseUpdate(torch.cholesky_solve(left.T, factor).T)
+
+    def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:
+        """Return X A."""
+        return change.double() @ self._system(write.keys.double(), state)
+
+    def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
+        """Add the batch with its realised outputs, and move the queue."""
+        keys, live = write.keys.double(), write.weight.double()
+        if not bool(torch.isfinite(keys).all() and torch.isfinite(live).all()):
+            return state
+        gram = keys @ keys.T
+        values = live @ gram
+        if "key_gram" in state.tensors:
+            gram, values = gram + state.tensors["key_gram"].to(keys), values + state.tensors["value_gram"].to(keys)
+        return EditorState({"key_gram": gram, "value_gram": values}, self._moved_queue(write, state))
+
+    def _pressure(self, state: EditorState) -> float:
+        """a Z lambda."""
+        return float(state.scalars.get("a", 1.0)) * float(state.scalars.get("z", 1.0)) * self.weight
+
+    def _system(self, keys: torch.Tensor, state: EditorState) -> torch.Tensor:
+        system = keys @ keys.T + self._pressure(state) * self.moment.to(keys)
+        return system + state.tensors["key_gram"].to(keys) if "key_gram" in state.tensors else system
+
+    def _moved_queue(self, write: SiteWrite, state: EditorState) -> dict[str, float | int | str | bool]:
+        change = write.weight.double() - write.base.double()
+        loss = float(((change @ self.moment.to(change)) * change).sum())
+        if "budget" not in state.scalars:
+            budget = self.alpha * loss
+            floor = budget**0.5
+            return {"budget": budget, "floor": floor, "z": floor, "a": 1 / floor if floor else 1.0}
+        scalars = dict(state.scalars)
+        budget, floor, a = (float(scalars[name]) for name in ("budget", "floor", "a"))
+        scalars["z"] = max(float(scalars["z"]) + a * (loss - budget), floor)
+        return scalars

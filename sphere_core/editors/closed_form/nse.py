@@ -1,0 +1,131 @@
+"""NSE (arXiv 2410.04045): targets from the unedited weights, only the most active neurons, and a second look.
+
+In each of `max_iterations` - 1 passes (as released, the last turn only checks), over the requests still farther from
+their target than alpha and nearer than the upper bound: for each layer the neurons (columns of W) with the largest
+sum over requests of |k| that together hold the share `neuron_threshold` of it form I, and
+
+    dW[:, I] = R K_I^T (lambda C0_II + A_II + K_I K_I^T)^{-1},     A the sum of k k^T over earlier batches.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from sphere_core.checkpoints import EditorState
+from sphere_core.editors.shaping import Shaping
+from sphere_core.locate.batch import BatchWalk, LocatedBatch, locate
+from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.targets import TargetSettings, optimise_targets
+from sphere_core.models.editable import EditableModel
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.models.sites import Site
+from sphere_core.numerics.linalg import LowRankUpdate
+from sphere_core.requests import EditRequest
+from sphere_core.solver import KeyHistory, MomentPrior, least_squares_update
+
+__all__ = ["NseEditor"]
+
+
+@dataclass(frozen=True)
+class NseEditor:
+    """`moments` holds C0 `[d, d]` by layer. State: the key history of each layer.
+
+    The released code finds all targets of a data set on the unedited model before the first edit; here the unedited
+    weights are put back for as long as a batch's targets are found, which gives the same targets without knowing the
+    whole stream.
+    """
+
+    settings: TargetSettings
+    layers: tuple[int, ...]
+    moments: Mapping[int, torch.Tensor]
+    weight: float
+    alpha: float
+    upper_bound: float
+    neuron_threshold: float
+    passes: int
+    shaping: Shaping
+
+    def edit(
+        self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
+    ) -> EditorState:
+        """Write one batch and append its keys, read after the last pass, to the history."""
+        sites = model.open_sites(self.layers)
+        batch = locate(model, requests, contexts)
+        targets = self._base_targets(model, sites, batch)
+        for _ in range(self.passes):
+            outputs = BatchWalk(model, batch, sites).outputs()
+            distance = torch.linalg.vector_norm(targets - outputs.to(targets), dim=0)
+            chosen = ((distance > self.alpha) & (distance < self.upper_bound)).nonzero().squeeze(1)
+            # A collapsed model is no nearer than alpha and no farther than the bound: it must still be seen.
+            if not bool(torch.isfinite(distance).all()):
+                chosen = torch.arange(len(distance), device=distance.device)
+            if len(chosen) == 0:
+                break
+            self._pass(model, sites, batch.some(chosen.tolist()), targets[:, chosen], state)
+        walk = BatchWalk(model, batch, sites)
+        for site in sites:
+            owner = f"rule/{site.layer}"
+            keys = walk.keys(site)
+            state = state.with_part(owner, EditorState(KeyHistory.of(state.part(owner)).append(keys).state()))
+            write = SiteWrite(site, keys, keys.new_zeros(site.d_out, 0), model.weight(site), model.base_weight(site))
+            state = self.shaping.remember(write, state)
+        return state
+
+    def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
+        """Return None: what is scored is what was edited."""
+        return None
+
+    def _base_targets(self, model: EditableModel, sites: Sequence[Site], batch: LocatedBatch) -> torch.Tensor:
+        edited = [model.weight(site) for site in sites]
+        model.restore_base()
+        try:
+            return optimise_targets(model, batch, self.settings).values
+        finally:
+            for site, weight in zip(sites, edited, strict=True):
+                model.set_weight(site, weight)
+
+    def _pass(
+        self,
+        model: EditableModel,
+        sites: Sequence[Site],
+        batch: LocatedBatch,
+        targets: torch.Tensor,
+        state: EditorState,
+    ) -> None:
+        walk = BatchWalk(model, batch, sites)
+        for index, site in enumerate(sites):
+            keys = walk.keys(site)
+            residuals = walk.site_residuals(site, (targets - walk.outputs().to(targets)) / (len(sites) - index))
+            write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
+            update = self._solve(write, KeyHistory.of(state.part(f"rule/{site.layer}")))
+            model.add(site, self.shaping.apply(update, write, state))
+
+    def _solve(self, write: SiteWrite, history: KeyHistory) -> LowRankUpdate:
+        neurons = strongest_neurons(write.keys, self.neuron_threshold)
+        moment = self.moments[write.site.layer].to(write.keys.device)[neurons][:, neurons]
+        prior = MomentPrior(moment, weight=self.weight, ridge=0.0, width=len(neurons))
+        columns, gram = history.columns, history.gram
+        kept = KeyHistory(
+            None if columns is None else columns[neurons], None if gram is None else gram[neurons][:, neurons]
+        )
+        narrow = replace(write, keys=write.keys[neurons])
+        update = least_squares_update(prior, kept, narrow.keys, narrow.residuals)
+        right = torch.zeros(write.keys.shape[0], update.right.shape[1], dtype=torch.float64, device=write.keys.device)
+        right[neurons] = update.right
+        return LowRankUpdate(update.left, right)
+
+
+def strongest_neurons(keys: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return the indices (ascending) of the neurons with the largest sum over requests of |k|, up to `threshold` of it.
+
+    The released rule: those whose cumulative share, largest first, is at most the threshold; at least one.
+    """
+    scores = keys.double().abs().sum(dim=1)
+    if not bool(torch.isfinite(scores).all()):
+        return torch.arange(len(scores), device=keys.device)
+    values, order = scores.sort(descending=True, stable=True)
+    shares = values.cumsum(0) / values.sum()
+    # A share of exactly 1 can come out a rounding above it.
+    count = max(1, int((shares <= threshold * (1 + 1e-12)).sum()))
+    return order[:count].sort().values

@@ -1,0 +1,125 @@
+"""How one site is written, and what is remembered of it: the rows of the closed-form table that are more than a
+prior."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from sphere_core.checkpoints import EditorState
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import LowRankUpdate, Subspace, Update
+from sphere_core.solver.least_squares import KeyHistory, corrected_update, times_system
+from sphere_core.solver.priors import NullSpacePrior, Prior
+
+__all__ = ["EqualityRule", "EvolvingNullSpaceRule", "LeastSquaresRule", "WriteRule"]
+
+
+class WriteRule(Protocol):
+    """From keys and residuals to an update; `state` is this site's own part."""
+
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+        """Return the update; `correction` `[o, d]` is added to the right-hand side R K^T."""
+        ...
+
+    def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:
+        """Return X A for X `[o, d]`: a change of the weight in terms of the right-hand side."""
+        ...
+
+    def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
+        """Return this site's state after the batch; the write then holds the weight as committed."""
+        ...
+
+
+@dataclass(frozen=True)
+class LeastSquaresRule:
+    """MEMIT, MEMIT-seq, ENCORE, AlphaEdit: a prior, and key history with a weight and a window."""
+
+    prior: Prior
+    keeps_history: bool
+    history_weight: float
+    history_window: int | None
+
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+        """Return dW = (R K^T + B) A^{-1}."""
+        history = KeyHistory.of(state)
+        return corrected_update(
+            self.prior, history, write.keys, write.residuals, correction, history_weight=self.history_weight
+        )
+
+    def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:
+        """Return X A."""
+        history = KeyHistory.of(state)
+        return times_system(self.prior, history, write.keys, change, history_weight=self.history_weight)
+
+    def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
+        """Append the batch's keys where the method keeps them."""
+        if not self.keeps_history or self.history_weight == 0:
+            return state
+        history = KeyHistory.of(state).append(
+            write.keys, window=self.history_window, prior=self.prior, weight=self.history_weight
+        )
+        return EditorState(history.state())
+
+
+@dataclass(frozen=True)
+class EqualityRule(LeastSquaresRule):
+    """EMMET (arXiv 2403.14236): the equality-constrained batch edit.
+
+    For more than one request the released code adds mu I to K^T C^{-1} K, which makes it MEMIT with lambda scaled by
+    mu; `prior` is that scaled prior. For a single request the constraint is met exactly, whatever the scale:
+    dW = r (C^{-1} k)^T / (k^T C^{-1} k).
+    """
+
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+        """Return the update."""
+        if write.keys.shape[1] > 1 or correction is not None:
+            return super().solve(write, state, correction)
+        keys = write.keys.double()
+        if not bool(torch.isfinite(keys).all() and torch.isfinite(write.residuals).all()):
+            return super().solve(write, state, None)
+        spread = self.prior.inverse(keys)
+        return LowRankUpdate(write.residuals.double(), spread / (keys * spread).sum())
+
+
+@dataclass(frozen=True)
+class EvolvingNullSpaceRule:
+    """EvoEdit (arXiv 2510.13851): what a batch wrote is projected out of the space left for later ones.
+
+        S = P K,  dW = R (K^T S + L2 I)^{-1} S^T,  then P <- P - Q Q^T,  Q the left singular vectors of S with s > tau.
+
+    P = P_0 - Q Q^T is never formed: P_0 is AlphaEdit's null space, Q `[d, r]` float64 grows. At most dim P_0
+    independent keys can ever be written. The paper's tau and the index of its projector are known at second hand only.
+    """
+
+    space: Subspace
+    ridge: float
+    threshold: float
+
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+        """Return the update."""
+        prior = NullSpacePrior(self._remaining(state), self.ridge)
+        return corrected_update(prior, KeyHistory(), write.keys, write.residuals, correction)
+
+    def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:
+        """Return X A inside the space that is left."""
+        return times_system(NullSpacePrior(self._remaining(state), self.ridge), KeyHistory(), write.keys, change)
+
+    def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
+        """Add the directions this batch used; twice projected, so that Q stays orthonormal."""
+        if not bool(torch.isfinite(write.keys).all()):
+            return state
+        remaining = self._remaining(state)
+        left, values, _ = torch.linalg.svd(remaining.project(write.keys), full_matrices=False)
+        used = remaining.project(left[:, values > self.threshold])
+        if used.shape[1] == 0:
+            return state
+        fresh, _ = torch.linalg.qr(used)
+        before = state.tensors.get("written")
+        return EditorState({"written": fresh if before is None else torch.cat([before.to(fresh), fresh], dim=1)})
+
+    def _remaining(self, state: EditorState) -> Subspace:
+        written = state.tensors.get("written")
+        if written is None:
+            return self.space
+        return Subspace(self.space.basis, self.space.complement, removed=written.to(self.space.basis))

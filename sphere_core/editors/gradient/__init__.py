@@ -1,0 +1,1 @@
+"""Editors that take gradients of the edited weights."""

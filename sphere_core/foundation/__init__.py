@@ -1,0 +1,1 @@
+"""Files, storage, digests, errors and facts about processes. Knows no model."""

@@ -1,0 +1,106 @@
+"""One incremental pass through the edited layers: read a site's keys, write the site, go on with the new weight.
+
+Below the first edited layer nothing changes during a batch, and keys depend on no position after the subject's last
+token: prompts are cut there, and one forward serves all layers. The published loop runs the whole model again for every
+layer's keys, every layer's residual, and once more for every layer's history.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from sphere_core.models.activations import capture_inputs
+from sphere_core.models.editable import EditableModel
+from sphere_core.models.layer_calls import Call, call_layer, recorded_calls
+from sphere_core.models.sites import Site
+
+__all__ = ["Walk", "start_walk"]
+
+
+class Walk:
+    """Hidden states `[m, T, h]` of prompts on their way through the layers, at the entry of layer `position`."""
+
+    def __init__(
+        self,
+        model: EditableModel,
+        parts: list[tuple[torch.Tensor, dict[int, Call], torch.Tensor]],
+        first: int,
+        last: int,
+    ) -> None:
+        self._model = model
+        self._parts = parts
+        self._position = first
+        self._last = last
+
+    def inputs(self, site: Site) -> torch.Tensor:
+        """Return the site's input at each prompt's last token, `[m, d_in]`; goes on to the site's layer first."""
+        self._go_to(site.layer)
+        module = self._model.network.get_submodule(site.module_path)
+        layer = self._model.layers[site.layer]
+        picked = []
+        for hidden, calls, ends in self._parts:
+
+            def run(hidden: torch.Tensor = hidden, call: Call = calls[site.layer]) -> object:
+                return call_layer(layer, hidden, call)
+
+            with torch.no_grad():
+                values = capture_inputs({"site": module}, run)["site"]
+            picked.append(_at(values, ends))
+        return torch.cat(picked)
+
+    def outputs(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the last layer's output at the last token of some prompts (indices `[r]`), `[r, h]`, as weights are
+        now."""
+        picked, start = [], 0
+        for hidden, calls, ends in self._parts:
+            here = rows[(rows >= start) & (rows < start + len(hidden))] - start
+            start += len(hidden)
+            if len(here):
+                picked.append(self._continued(hidden, calls, ends, here.to(hidden.device)))
+        return torch.cat(picked)
+
+    def _continued(
+        self, hidden: torch.Tensor, calls: dict[int, Call], ends: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        state = hidden[rows]
+        with torch.no_grad():
+            for index in range(self._position, self._last + 1):
+                state = call_layer(self._model.layers[index], state, _select(calls[index], rows, len(hidden)))
+        return _at(state, ends[rows.to(ends.device)])
+
+    def _go_to(self, layer: int) -> None:
+        """Run the layers before `layer` with the weights they have now; they are final for this batch."""
+        while self._position < layer:
+            module = self._model.layers[self._position]
+            with torch.no_grad():
+                self._parts = [
+                    (call_layer(module, hidden, calls[self._position]), calls, ends)
+                    for hidden, calls, ends in self._parts
+                ]
+            self._position += 1
+
+
+def start_walk(model: EditableModel, parts: Sequence[tuple[torch.Tensor, torch.Tensor]], first: int, last: int) -> Walk:
+    """Run prompts up to layer `first`; `parts` are ids and masks `[m, T]`, padded on the right."""
+    walked = []
+    for ids, mask in parts:
+        entering, calls = recorded_calls(model, range(first, last + 1), ids, mask)
+        walked.append((entering, calls, mask.sum(dim=1) - 1))
+    return Walk(model, walked, first, last)
+
+
+def _at(values: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    return values[torch.arange(len(values), device=values.device), ends.to(values.device)]
+
+
+def _select(call: Call, rows: torch.Tensor, total: int) -> Call:
+    """Keep some rows of every tensor that has one entry a row."""
+
+    def pick(value: object) -> object:
+        if isinstance(value, torch.Tensor):
+            return value[rows.to(value.device)] if value.ndim and value.shape[0] == total and total > 1 else value
+        if isinstance(value, tuple):
+            return tuple(pick(item) for item in value)
+        return value
+
+    return {name: pick(value) for name, value in call.items()}

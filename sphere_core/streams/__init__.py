@@ -1,0 +1,1 @@
+"""Streams: which edit requests are edited, and in which order."""

@@ -1,0 +1,82 @@
+"""Streams: an ordered list of edit requests, by data set, order and length."""
+
+from collections.abc import Callable, Sequence
+
+from pydantic import Field
+
+from sphere_core.datasets.records import Record
+from sphere_core.datasets.sources import DatasetSpec, read_dataset
+from sphere_core.foundation.errors import InputError
+from sphere_core.requests import EditRequest
+from sphere_core.streams.conflicts import Conflicts, with_conflicts
+from sphere_core.streams.orders import Order, OrderEntry, arranged
+
+__all__ = ["StreamSpec", "load_stream", "stream_of"]
+
+
+class StreamSpec(DatasetSpec):
+    """Which requests are edited, and in what order."""
+
+    edits: int = Field(ge=1, description="Requests taken, after ordering")
+    order: OrderEntry = Field(
+        default=Order(kind="canonical"),
+        description="canonical (file order), shuffled (the whole set, by the trajectory's seed), "
+        "{clustered: relation}, {dispersed: relation} or {given: FILE}",
+    )
+    conflicts: Conflicts | None = Field(
+        default=None, description="{share, distance}: later edits that contradict earlier ones"
+    )
+
+    label: str | None = Field(default=None, description="Name in tables; needed where two streams look alike there")
+
+    @property
+    def name(self) -> str:
+        """How tables call the data set."""
+        return self.label or super().name
+
+    @property
+    def order_name(self) -> str:
+        """How rows and tables call the order."""
+        return self.order.name if self.conflicts is None else f"{self.order.name}+{self.conflicts.name}"
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether another seed gives another stream."""
+        return self.order.is_seeded or self.conflicts is not None
+
+    def located(self, absolute: Callable[[str], str]) -> "StreamSpec":
+        """Return the stream with every path in it made absolute."""
+        order = self.order if self.order.file is None else Order(kind="given", file=absolute(self.order.file))
+        paths = {key: absolute(given) for key in ("path", "snippets") if (given := getattr(self, key)) is not None}
+        return self.model_copy(update={**paths, "order": order})
+
+
+def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[EditRequest, ...]:
+    """Return the requests of a stream in edit order, from the records of its data set.
+
+    Raises InputError where there are too few, or where order or conflicts cannot be had.
+    """
+    fresh = spec.edits - (spec.conflicts.count(spec.edits) if spec.conflicts is not None else 0)
+    chosen = arranged(records, spec.order, edits=fresh, seed=seed, source=spec.source)
+    requests = [request for record in chosen for request in record.requests][:fresh]
+    if spec.conflicts is None:
+        return tuple(requests)
+    if any(len(record.requests) > 1 for record in records):
+        raise InputError(
+            "conflicts need a data set with one edit a record",
+            where=f"{spec.source}, key conflicts",
+            remedy="leave 'conflicts' out: a multi-hop question hangs on all edits of its record",
+        )
+    if len({request.case_id for request in requests}) < len(requests):
+        raise InputError(
+            "conflicts need case ids that are unique: what is contradicted is named by them",
+            where=f"{spec.source}, field case_id",
+            remedy="number the records, or leave case_id out",
+        )
+    pool = [request for record in records for request in record.requests]
+    return tuple(with_conflicts(requests, spec.conflicts, pool=pool, edits=spec.edits, seed=seed))
+
+
+def load_stream(spec: StreamSpec, seed: int) -> tuple[EditRequest, ...]:
+    """Read a data set and return the requests of a stream in edit order; raises InputError as its two steps do."""
+    return stream_of(read_dataset(spec).records, spec, seed)

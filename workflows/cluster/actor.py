@@ -1,0 +1,68 @@
+"""A model replica as a Ray actor: `progress` and `stop` answer while a long `run` goes on, SIGTERM publishes first."""
+
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from workflows.replicas.replica import BrokenReplicaError, ModelReplica
+from workflows.replicas.tasks import Outcome, ReplicaProgress, Task
+
+__all__ = ["Place", "replica_actor"]
+
+# Of a replica that ends itself: EX_SOFTWARE.
+_BROKEN_EXIT_CODE = 70
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a replica lives: the id of its node, and what it calls itself in leases (`host:process`)."""
+
+    node: str
+    owner: str
+
+
+def replica_actor(ray: Any, kind: type[ModelReplica], name: str) -> Any:
+    """Return the actor class of a kind of replica. `ray` is the imported module: only the backend imports it.
+
+    Ray calls processes and actors by `name`, as whoever looks at a node sees them: `ray::Evaluator.run`.
+    """
+
+    class Replica(kind):  # type: ignore[valid-type, misc]
+        def __init__(self, root: str, *, threads: int, device: str) -> None:
+            super().__init__(root, threads=threads, device=device)
+            # Whoever ends this process politely gets a checkpoint at the next batch.
+            signal.signal(signal.SIGTERM, lambda number, frame: self._leave())
+
+        def place(self) -> Place:
+            """Say where it lives; answered once it has started."""
+            return Place(str(ray.get_runtime_context().get_node_id()), self.owner)
+
+        def run(self, task: Task) -> Outcome:
+            try:
+                return kind.run(self, task)
+            except BrokenReplicaError:
+                # Nothing else frees a failed accelerator; the driver starts another process.
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(_BROKEN_EXIT_CODE)
+
+        def _leave(self) -> None:
+            if (kind.progress(self).task or "").startswith("trajectory-"):
+                kind.stop(self)
+            else:
+                # A score cannot be stopped half-way; it is done again elsewhere.
+                os._exit(128 + signal.SIGTERM)
+
+        @ray.method(concurrency_group="control")
+        def progress(self) -> ReplicaProgress:
+            return kind.progress(self)
+
+        @ray.method(concurrency_group="control")
+        def stop(self) -> None:
+            kind.stop(self)
+
+    Replica.__name__ = Replica.__qualname__ = name
+    return ray.remote(concurrency_groups={"control": 1})(Replica)

@@ -1,0 +1,301 @@
+"""Replicas as Ray actors. The only module that imports Ray.
+
+Ray gives placement, processes and liveness; it stores nothing. It is imported when a connection is made, not before:
+it reads its authentication mode once, at import, and that must be prepared first.
+"""
+
+import logging
+import math
+import textwrap
+import time
+from collections.abc import Set
+from types import TracebackType
+from typing import Any, Self
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.models.loading import SPLIT
+from workflows.cluster.actor import Place, replica_actor
+from workflows.cluster.capacity import RayNodes, look_at_cluster
+from workflows.cluster.environment import prepare_client_environment, prepare_cluster_environment
+from workflows.cluster.gcs_address import no_cluster, require_answer
+from workflows.cluster.head_watch import ClusterWatch
+from workflows.cluster.scratch import RayScratch
+from workflows.driver.executor import Event, Finished, Leaving, Lost, Ready, Role, Worker
+from workflows.replicas.replica import ModelReplica
+from workflows.replicas.tasks import ReplicaProgress, Task
+from workflows.sweeps.spec import Resources
+
+__all__ = ["RayExecutor"]
+
+# Nothing large goes through the object store: tasks and outcomes only.
+_OBJECT_STORE_BYTES = 100 << 20
+# How often the nodes are looked at for notices, and how often it is said again that none can hold a replica.
+_LOOK_SECONDS = 2.0
+_REPEAT_SECONDS = 300.0
+# Characters of a line of an error.
+_GIST = 240
+_LOGGER = logging.getLogger(__name__)
+
+
+class RayExecutor:
+    """Starts Ray on this machine, or attaches to a cluster, and runs one actor a replica.
+
+    Actors are never restarted and calls never retried by Ray: a restarted actor is empty, and what is to be done
+    again is decided by the driver, from files. Use as a context manager.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        resources: Resources,
+        *,
+        address: str | None,
+        num_cpus: int | None = None,
+        replica: type[ModelReplica] = ModelReplica,
+    ) -> None:
+        """`replica` is what an actor is made of."""
+        if address is None:
+            prepare_cluster_environment()
+        else:
+            prepare_client_environment()
+        import ray  # reads the environment prepared above, once
+
+        self._ray: Any = ray
+        self._root = root
+        self._attached = address is not None
+        self._resources = resources
+        self._scratch: RayScratch | None = None
+        self._actors: dict[Worker, Any] = {}
+        self._pending: dict[Any, tuple[Worker, Task | None]] = {}
+        self._asked: dict[Any, Worker] = {}
+        self._place_of: dict[Worker, Place] = {}
+        self._told_to_leave: set[Worker] = set()
+        self._seen: frozenset[str] = frozenset()
+        self._looked = self._complained = -math.inf
+        self._started = 0
+        self._classes: dict[Role, Any] = {
+            "replica": replica_actor(ray, replica, "Replica"),
+            "evaluator": replica_actor(ray, replica, "Evaluator"),
+        }
+        self._connect(address, num_cpus)
+        gcs = ray.get_runtime_context().gcs_address
+        self._watch = ClusterWatch(lambda: look_at_cluster(ray), gcs)
+        self._nodes = RayNodes(self._watch, resources)
+        try:
+            self._require_room()
+        except InputError:
+            self.close()
+            raise
+
+    def _require_room(self) -> None:
+        if self._attached:
+            self._nodes.require_decided()
+        elif not self._fit("replica"):
+            raise InputError(
+                self._nodes.why_no_replica(),
+                where="sweep file, key resources.replica",
+                remedy="ask for less, or give the --address of a cluster that has more",
+            )
+
+    def _connect(self, address: str | None, num_cpus: int | None) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address is not None:
+            require_answer(address)
+            try:
+                self._ray.init(address=address, **quiet)
+            except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
+                raise no_cluster(address, _gist(error)) from error
+            return
+        self._scratch = RayScratch()
+        self._ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            dashboard_host="127.0.0.1",
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _temp_dir=str(self._scratch.path),
+            **quiet,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def most(self, role: Role) -> int:
+        """Return how many workers of a role to have at most, beside those of the other role.
+
+        As many as all nodes alive can hold. On a cluster there is at least one replica, and with `max_replicas` so
+        many and all evaluators, whether they fit or not: an actor that waits for a place makes an autoscaler add one.
+        """
+        fit, limit = self._fit(role), self._resources.max_replicas
+        if role == "evaluator":
+            wanted = self._resources.evaluator.replicas
+            return wanted if self._attached and limit is not None else min(fit, wanted)
+        if self._attached:
+            return limit if limit is not None else max(fit, 1)
+        return fit if limit is None else min(fit, limit)
+
+    def start(self, role: Role) -> Worker:
+        """Start an actor; it is ready when it has imported what it needs."""
+        wish, need = self._nodes.wish(role), self._nodes.need(role).amounts
+        self._started += 1
+        worker = Worker(self._started, role)
+        options: dict[str, Any] = {
+            "num_cpus": need["CPU"],
+            "num_gpus": need["GPU"],
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "scheduling_strategy": "SPREAD",
+        }
+        if wish.labels:
+            options["label_selector"] = dict(wish.labels)
+        device = wish.device
+        if device == "auto" and need["GPU"] == 0:
+            device = "cpu"
+        elif device == "auto" and need["GPU"] > 1:
+            device = SPLIT
+        actor_class = self._classes[role].options(**options)
+        actor = actor_class.remote(self._root, threads=self._resources.threads, device=device)
+        self._actors[worker] = actor
+        self._pending[actor.place.remote()] = (worker, None)
+        return worker
+
+    def assign(self, worker: Worker, task: Task) -> None:
+        """Call the actor; at most one such call is under way for each."""
+        self._pending[self._actors[worker].run.remote(task)] = (worker, task)
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Return the calls that came back, the actors that died with theirs, and those whose node is about to go.
+
+        Raises ExecutorError where the head of the cluster has not answered for a while.
+        """
+        events = self._look()
+        if not self._pending:
+            time.sleep(0 if events else seconds)
+            return events
+        self._ray.wait(list(self._pending), num_returns=1, timeout=0 if events else seconds)
+        done, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
+        return [*events, *(event for reference in done for event in self._outcome(reference))]
+
+    def progress(self) -> dict[Worker, ReplicaProgress]:
+        """Ask the busy actors what they do, and return what those asked before have answered; waits for nobody."""
+        busy = [worker for worker, task in self._pending.values() if task is not None]
+        asked = set(self._asked.values())
+        for worker in busy:
+            if worker not in asked:
+                self._asked[self._actors[worker].progress.remote()] = worker
+        if not self._asked:
+            return {}
+        answered, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
+        said = {}
+        for reference in answered:
+            worker = self._asked.pop(reference)
+            try:
+                said[worker] = self._ray.get(reference)
+            except self._ray.exceptions.RayError:
+                continue  # its death is told by the call it was busy with
+        return said
+
+    def owner_of(self, worker: Worker) -> str:
+        """Return what a worker that has started calls itself in leases: `host:process`."""
+        return self._place_of[worker].owner
+
+    def stop_work(self, worker: Worker | None = None) -> None:
+        """Raise the stop flag of every actor, or of one."""
+        for one in list(self._actors) if worker is None else [worker]:
+            if one in self._actors:
+                self._actors[one].stop.remote()
+
+    def end(self, worker: Worker) -> None:
+        """Kill an actor."""
+        self._forget(worker)
+
+    def close(self) -> None:
+        """End all actors and, where Ray was started here, Ray; nothing where the head is gone and they with it."""
+        self._watch.close()
+        if not self._ray.is_initialized() or self._watch.is_lost:
+            return
+        for actor in self._actors.values():
+            self._ray.kill(actor)
+        self._actors.clear()
+        self._ray.shutdown()
+        if self._scratch is not None:
+            self._scratch.remove()
+
+    def _outcome(self, reference: Any) -> list[Event]:
+        worker, task = self._pending.pop(reference)
+        try:
+            outcome = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            return self._loss(worker, task, error)
+        if task is None:
+            self._place_of[worker] = outcome
+            return [Ready(worker)]
+        return [Finished(worker, task, outcome)]
+
+    def _loss(self, worker: Worker, task: Task | None, error: Any) -> list[Event]:
+        """Let go of a worker whose call failed, and of those that idle on a node out of reach: they would fail next."""
+        errors = self._ray.exceptions
+        lost = Lost(
+            worker,
+            task,
+            f"{type(error).__name__}: {_gist(error)}",
+            out_of_memory=isinstance(error, errors.OutOfMemoryError),
+            blameless=bool(getattr(error, "preempted", False)),
+            unreachable=isinstance(error, errors.RayActorError),
+        )
+        nodes = set()
+        if isinstance(error, errors.ActorUnavailableError) and worker in self._place_of:
+            nodes = {self._place_of[worker].node}
+        # What is merely unreachable may still be writing; it is ended, and fenced by its lease.
+        self._forget(worker)
+        return [lost, *self._lose_idle(nodes)]
+
+    def _lose_idle(self, nodes: Set[str]) -> list[Event]:
+        """Let go of the workers that idle on nodes out of reach: their next task would be lost with them."""
+        busy = {worker for worker, _ in self._pending.values()}
+        lost = [one for one, place in self._place_of.items() if place.node in nodes and one not in busy]
+        for worker in lost:
+            self._forget(worker)
+        return [Lost(worker, None, "its node is out of reach") for worker in lost]
+
+    def _forget(self, worker: Worker) -> None:
+        # One that was found gone may be ended once more, by who has not heard of it yet.
+        actor = self._actors.pop(worker, None)
+        if actor is not None:
+            self._ray.kill(actor)
+        self._place_of.pop(worker, None)
+        self._told_to_leave.discard(worker)
+
+    def _look(self) -> list[Event]:
+        """Return the workers on nodes with notice to leave, each once; say so where no node can hold a replica."""
+        snapshot = self._watch.latest()
+        # A node that has just joined may be younger than what was seen last.
+        gone = self._seen - snapshot.alive
+        self._seen |= snapshot.alive
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return []
+        self._looked = now
+        leaving = [worker for worker, place in self._place_of.items() if place.node in snapshot.leaving]
+        new = [worker for worker in leaving if worker not in self._told_to_leave]
+        self._told_to_leave.update(new)
+        waits = any(task is None for _, task in self._pending.values())
+        if waits and now - self._complained > _REPEAT_SECONDS and self._fit("replica") == 0:
+            self._complained = now
+            _LOGGER.warning("waiting: %s", self._nodes.why_no_replica())
+        return [*(Leaving(worker) for worker in new), *self._lose_idle(gone)]
+
+    def _fit(self, role: Role) -> int:
+        return self._nodes.fit(role, replicas=sum(worker.role == "replica" for worker in self._actors))
+
+
+def _gist(error: BaseException) -> str:
+    """Return the first line of an error, and the last where a traceback lies between them, each cut to a length."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ends = dict.fromkeys([*lines[:1], *lines[-1:]])
+    return " ... ".join(textwrap.shorten(line, _GIST, placeholder=" ...") for line in ends)

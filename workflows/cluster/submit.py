@@ -1,0 +1,114 @@
+"""Submitting a sweep to a cluster through Ray Jobs: once, however often the command is given."""
+
+import math
+import shlex
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rich.console import Console
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.foundation.storage import refuse_credentials
+from workflows.cluster.job_package import Package, pack
+from workflows.cluster.jobs import FINISHED, jobs_of, kept_connection
+
+__all__ = ["Submission", "plan_submission", "submit"]
+
+# Beyond the grace of a stopped run: for its last table. Ray alone would kill a job after three seconds.
+_MARGIN_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is to be submitted: the same sweep and root give the same name, so that it runs once."""
+
+    name: str
+    entrypoint: str
+    root: str
+    package: Package
+
+    @property
+    def stop_seconds(self) -> int:
+        """How long the job is given to end once it is asked to."""
+        return math.ceil(self.package.grace_seconds) + _MARGIN_SECONDS
+
+
+def plan_submission(sweep: Path, root: str) -> Submission:
+    """Return what to submit.
+
+    Raises InputError for a faulty sweep file, and for a root that holds credentials or that only one node would see.
+    """
+    # The root is sent along and shown on the cluster's dashboard.
+    refuse_credentials(root)
+    if "://" not in root and not Path(root).is_absolute():
+        raise InputError(
+            f"the root '{root}' is relative, and would lie in the job's own folder on one node",
+            where="--root",
+            remedy="give a path on storage that every node shares, or a URL such as s3://bucket/sweep",
+        )
+    root = _without_trailing_slash(root)
+    package = pack(sweep)
+    content = fingerprint({"files": package.digest(), "root": root})
+    arguments = ["python", "-m", "workflows.cli", "run", package.entry, "--address", "auto", "--root", root]
+    return Submission(f"sphere-{package.sweep_name}-{content[:12]}", f"exec {shlex.join(arguments)}", root, package)
+
+
+def submit(submission: Submission, client: Any, console: Console) -> str:
+    """Submit, or find the same sweep under way; return the job's id."""
+    with tempfile.TemporaryDirectory(prefix="sphere-job-") as folder:
+        number = 0
+        while True:
+            attempts = jobs_of(client, submission=submission.name)
+            active = [job for job, state in attempts.items() if state not in FINISHED]
+            if active:
+                console.print(f"already submitted: {active[0]} ({attempts[active[0]]}); attaching", highlight=False)
+                return active[0]
+            if number == 0:
+                submission.package.write(Path(folder))
+            # Counting the jobs would give a number out again where an earlier one has been deleted.
+            number = max(number, *(_number(job, submission.name) for job in attempts), 0) + 1
+            job = f"{submission.name}-{number}"
+            if _send(client, submission, job, folder):
+                console.print(f"submitted: {job}", highlight=False)
+                return job
+
+
+def _without_trailing_slash(root: str) -> str:
+    """Return one text for one place: the name of a submission is made from it."""
+    scheme, separator, rest = root.partition("://")
+    return f"{scheme}{separator}{rest.rstrip('/')}" if separator else str(PurePosixPath(root))
+
+
+def _number(job: str, name: str) -> int:
+    number = job.removeprefix(f"{name}-")
+    return int(number) if number.isdecimal() else 0
+
+
+def _send(client: Any, submission: Submission, job: str, folder: str) -> bool:
+    """Send a job; return False where the cluster knows one of this id already."""
+    try:
+        with kept_connection():
+            client.submit_job(
+                entrypoint=submission.entrypoint,
+                submission_id=job,
+                runtime_env={
+                    "working_dir": folder,
+                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(submission.stop_seconds), "PYTHONUNBUFFERED": "1"},
+                },
+                metadata={
+                    "submission": submission.name,
+                    "sweep": submission.package.sweep_name,
+                    "root": submission.root,
+                    "stop_seconds": str(submission.stop_seconds),
+                },
+                # The driver only waits; it must not take a place that a replica could have.
+                entrypoint_num_cpus=0,
+            )
+    except RuntimeError as error:
+        if f"{job} already exists" not in str(error):
+            raise
+        return False
+    return True

@@ -1,0 +1,296 @@
+"""What is left to do, in order: moments first, then trajectories, and scores as soon as a checkpoint stands.
+
+The board starts from the files of a sweep and follows the events of one run. It decides nothing by itself that a new
+look at the files would not decide as well: a checkpoint that is there and has no rows is to be scored. A sweep may have
+ten thousand trajectories, and the driver asks at every step: totals are kept up to date, never counted anew.
+"""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from sphere_core.foundation.storage import Storage
+from workflows.driver.tracking import Counts, Tracked
+from workflows.driver.watchdog import Signs, Verdict, Watchdog, read_signs, verdict
+from workflows.driver.work_queue import WorkQueue
+from workflows.replicas.tasks import MomentsTask, ScoreTask, Task, TrajectoryTask
+from workflows.store.layout import moments_path, task_error_path
+from workflows.store.lease import read_lease
+from workflows.store.plan import BasePlan, MomentsRecipe
+from workflows.store.state import SweepFiles, SweepState, derive_state, scan, scorable
+from workflows.store.trimming import trimmable
+from workflows.sweeps.expand import Sweep
+
+__all__ = ["Board"]
+
+
+@dataclass
+class Board:
+    """The open work of a sweep. Tasks are taken, and come back as done, failed or lost."""
+
+    sweep: Sweep
+    storage: Storage
+    tracked: dict[str, Tracked] = field(default_factory=dict)
+    recipes: deque[MomentsRecipe] = field(default_factory=deque)
+    ready: WorkQueue[str] = field(default_factory=WorkQueue)
+    # Trajectories that wait for second moments, by their key.
+    held: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    scores: WorkQueue[ScoreTask] = field(default_factory=WorkQueue)
+    moments: set[str] = field(default_factory=set)
+    broken_moments: set[str] = field(default_factory=set)
+    known_rows: set[str] = field(default_factory=set)
+    totals: Counts = field(default_factory=Counts)
+    running_now: int = 0
+
+    @classmethod
+    def from_files(cls, sweep: Sweep, storage: Storage) -> "Board":
+        """Look at a sweep's files and put everything that is left on the board."""
+        files = scan(storage)
+        board = cls(sweep, storage)
+        board._fill(files, derive_state(storage, sweep.plan, files))
+        return board
+
+    def _fill(self, files: SweepFiles, state: SweepState) -> None:
+        plan = self.sweep.plan
+        self.totals = Counts(trajectories=len(plan.trajectories), edits=plan.edits, scores=len(plan.bases))
+        self.totals.failures = len(state.failures)
+        for recipe in plan.recipes:
+            if moments_path(recipe.key) in files.moments:
+                self.moments.add(recipe.key)
+            elif task_error_path(f"moments-{recipe.key}") in files.errors:
+                self.broken_moments.add(recipe.key)
+        for base in plan.bases:
+            self._offer(self._base_task(base), files)
+        for place, found in enumerate(state.trajectories):
+            tracked = Tracked(found.plan, place, set(found.published), found.collapsed_at)
+            tracked.failed = found.error is not None and not found.is_edited
+            tracked.stopped_at = None if found.stopped is None else int(found.stopped["edits"])
+            tracked.trimmed = tracked.published - files.whole.get(found.plan.id, frozenset())
+            self.tracked[found.plan.id] = tracked
+            for task in self._score_tasks(tracked):
+                self._offer(task, files)
+            if not tracked.is_edited and not tracked.failed:
+                self._queue(tracked)
+            self._recount(tracked)
+        for recipe in plan.recipes:
+            if recipe.key in self.held and recipe.key not in self.broken_moments:
+                self.recipes.append(recipe)
+
+    def take(self, preference: Iterable[str], model: str | None) -> Task | None:
+        """Take the next task, trying kinds in the order given (`moments`, `trajectory`, `score`).
+
+        Work on the model a worker holds already comes before work on another.
+        """
+        for kind in preference:
+            task: Task | None = None
+            if kind == "moments":
+                task = self._take_moments()
+            elif kind == "trajectory":
+                task = self._take_trajectory(model)
+            elif kind == "score":
+                task = self._take_score(model)
+            if task is not None:
+                return task
+        return None
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many tasks could start now, by kind."""
+        return {"moments": len(self.recipes), "trajectory": len(self.ready), "score": len(self.scores)}
+
+    def has_open_trajectories(self) -> bool:
+        """Tell whether any trajectory runs or waits."""
+        return bool(self.running_now or len(self.ready) or self.held)
+
+    def put_back(self, task: Task) -> None:
+        """Put a lost task back, before all others of its kind."""
+        if isinstance(task, MomentsTask):
+            self.recipes.appendleft(task.recipe)
+        elif isinstance(task, TrajectoryTask):
+            tracked = self.tracked[task.plan.id]
+            self._set_running(tracked, running=False)
+            tracked.queued = True
+            self.ready.put_first(task.plan.id, tracked.plan.model_digest)
+        elif isinstance(task, ScoreTask):
+            self.scores.put_first(task, task.spec.model_digest)
+
+    def moments_done(self, task: MomentsTask) -> None:
+        """Note that second moments stand: the trajectories that wait for them can start."""
+        self.moments.add(task.recipe.key)
+        for trajectory_id in self.held.pop(task.recipe.key, []):
+            self._queue(self.tracked[trajectory_id])
+
+    def published(self, trajectory_id: str, edits: Iterable[int], *, collapsed: bool = False) -> bool:
+        """Note checkpoints that stand, and queue their scores; return whether any was new."""
+        tracked = self.tracked[trajectory_id]
+        new = {count for count in edits if tracked.counts(count)} - tracked.published - tracked.damaged
+        tracked.published |= new
+        if collapsed and tracked.published:
+            tracked.collapsed_at = max(tracked.published)
+        if new or collapsed:
+            for task in self._score_tasks(tracked):
+                if task.rows_path not in self.known_rows:
+                    self.known_rows.add(task.rows_path)
+                    self.scores.put(task, task.spec.model_digest)
+            self._recount(tracked)
+        return bool(new)
+
+    def damaged(self, task: ScoreTask) -> None:
+        """Note that a checkpoint is gone: its trajectory is to be run again from the one before."""
+        tracked = self.tracked[str(task.subject_id)]
+        if not tracked.counts(task.edits):
+            return
+        tracked.published.discard(task.edits)
+        tracked.trimmed.discard(task.edits)
+        if tracked.collapsed_at == task.edits:
+            tracked.collapsed_at = None
+        self.known_rows.discard(task.rows_path)
+        if tracked.running:
+            tracked.damaged.add(task.edits)
+        elif not (tracked.failed or tracked.queued):
+            self._queue(tracked)
+        self._recount(tracked)
+
+    def running(self, trajectory_id: str, edits: int) -> None:
+        """Note how far a running trajectory is."""
+        tracked = self.tracked[trajectory_id]
+        if tracked.running_edits != edits:
+            tracked.running_edits = edits
+            self._recount(tracked)
+
+    def ended(self, trajectory_id: str, *, failed: bool) -> None:
+        """Note that a trajectory no longer runs."""
+        tracked = self.tracked[trajectory_id]
+        self._set_running(tracked, running=False)
+        tracked.failed = failed
+        self.totals.failures += failed
+        if tracked.damaged and not (failed or tracked.is_edited):
+            self._queue(tracked)
+        self._recount(tracked)
+
+    def scored(self, task: ScoreTask) -> None:
+        """Note that a row file stands."""
+        if task.subject_id is not None:
+            tracked = self.tracked[task.subject_id]
+            if not tracked.counts(task.edits):
+                return
+            tracked.scored[task.edits] += 1
+        self.totals.scores_done += 1
+
+    def verdict(self, trajectory_id: str, limits: Watchdog) -> Verdict | None:
+        """Return where the scores that stand say that a trajectory is to be stopped."""
+        tracked = self.tracked[trajectory_id]
+
+        def signs(edits: int) -> Signs | None:
+            if edits not in tracked.signs and tracked.is_scored(edits):
+                paths = [tracked.plan.rows_path(edits, evaluation) for evaluation in tracked.plan.evaluations]
+                tracked.signs[edits] = read_signs(self.storage, paths)
+            return tracked.signs.get(edits)
+
+        return verdict(limits, tracked.plan.wanted, signs)
+
+    def to_trim(self, trajectory_id: str) -> list[int]:
+        """Return the checkpoints that the sweep does not keep and nothing needs any more; they count as trimmed now."""
+        tracked = self.tracked[trajectory_id]
+        found = trimmable(
+            tracked.plan, self.sweep.plan.keep, tracked.published, edited=tracked.is_edited, scored=tracked.is_scored
+        )
+        new = [edits for edits in found if edits not in tracked.trimmed]
+        tracked.trimmed.update(new)
+        return new
+
+    def stop(self, trajectory_id: str, edits: int) -> None:
+        """Note that a watchdog has stopped a trajectory: what lies beyond counts no more."""
+        tracked = self.tracked[trajectory_id]
+        tracked.stopped_at = edits
+        tracked.published = {count for count in tracked.published if count <= edits}
+        if tracked.collapsed_at is not None and tracked.collapsed_at > edits:
+            tracked.collapsed_at = None
+        self.totals.scores_done -= sum(count for at, count in tracked.scored.items() if at > edits)
+        tracked.scored = Counter({at: count for at, count in tracked.scored.items() if at <= edits})
+        self._recount(tracked)
+
+    def task_failed(self, task: Task) -> None:
+        """Note that building moments or scoring has failed for good; what waits for those moments fails with them."""
+        self.totals.failures += 1
+        if isinstance(task, MomentsTask):
+            self.broken_moments.add(task.recipe.key)
+
+    def give_up_blocked(self) -> None:
+        """Take off the board the trajectories that can never start: their second moments could not be built."""
+        for key in self.broken_moments & self.held.keys():
+            for trajectory_id in self.held.pop(key):
+                self.tracked[trajectory_id].queued = False
+                self.ended(trajectory_id, failed=True)
+
+    def counts(self) -> Counts:
+        """Return how far the sweep is."""
+        return replace(self.totals)
+
+    def _recount(self, tracked: Tracked) -> None:
+        """Bring the totals up to date with one trajectory."""
+        before, now = tracked.counted, tracked.share()
+        self.totals.trajectories_done += now[0] - before[0]
+        self.totals.edits_done += now[1] - before[1]
+        self.totals.scores += now[2] - before[2]
+        tracked.counted = now
+
+    def _queue(self, tracked: Tracked) -> None:
+        """Put a trajectory in line, at its place in the plan; or aside, until its second moments are there."""
+        tracked.queued = True
+        key = tracked.plan.moments
+        if key is None or key in self.moments:
+            self.ready.put(tracked.plan.id, tracked.plan.model_digest, tracked.place)
+        else:
+            self.held[key].append(tracked.plan.id)
+
+    def _set_running(self, tracked: Tracked, *, running: bool) -> None:
+        self.running_now += running - tracked.running
+        tracked.running, tracked.running_edits = running, 0
+
+    def _offer(self, task: ScoreTask, files: SweepFiles) -> None:
+        if task.rows_path in self.known_rows:
+            return
+        self.known_rows.add(task.rows_path)
+        if task.rows_path in files.rows:
+            self.scored(task)
+        elif task_error_path(task.name) not in files.errors:
+            self.scores.put(task, task.spec.model_digest)
+
+    def _score_tasks(self, tracked: Tracked) -> Iterator[ScoreTask]:
+        plan = tracked.plan
+        for edits in sorted(scorable(plan, tracked.published, tracked.collapsed_at)):
+            for evaluation in plan.evaluations:
+                settings = self.sweep.evaluators[evaluation.kind]
+                spec, moments = self.sweep.specs[plan.id], self.sweep.moments_file
+                yield ScoreTask(plan, spec, edits, evaluation, settings, moments)
+
+    def _base_task(self, base: BasePlan) -> ScoreTask:
+        settings = self.sweep.evaluators[base.evaluation.kind]
+        return ScoreTask(base, self.sweep.specs[base.trajectory], 0, base.evaluation, settings)
+
+    def _take_moments(self) -> MomentsTask | None:
+        if not self.recipes:
+            return None
+        recipe = self.recipes.popleft()
+        return MomentsTask(recipe, self.sweep.specs[recipe.trajectory])
+
+    def _take_score(self, model: str | None) -> ScoreTask | None:
+        while (task := self.scores.take(model)) is not None:
+            if task.subject_id is None or self.tracked[task.subject_id].counts(task.edits):
+                return task
+        return None
+
+    def _take_trajectory(self, model: str | None) -> TrajectoryTask | None:
+        chosen = self.ready.take(model)
+        while chosen is not None and self.tracked[chosen].stopped_at is not None:
+            chosen = self.ready.take(model)
+        if chosen is None:
+            return None
+        tracked = self.tracked[chosen]
+        tracked.queued = False
+        self._set_running(tracked, running=True)
+        tracked.damaged.clear()
+        # A worker that was lost may still take the lease of the attempt it was given.
+        standing = read_lease(self.storage, chosen)
+        tracked.attempt = max(tracked.attempt, 0 if standing is None else standing.attempt) + 1
+        return TrajectoryTask(tracked.plan, self.sweep.specs[chosen], tracked.attempt, self.sweep.moments_file)

@@ -1,0 +1,73 @@
+"""What a run knows of one trajectory, and the totals of a sweep that its trajectories add up to."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from workflows.driver.watchdog import Signs
+from workflows.store.plan import TrajectoryPlan
+from workflows.store.state import scorable
+
+__all__ = ["Counts", "Tracked"]
+
+
+@dataclass
+class Counts:
+    """How far a sweep is."""
+
+    trajectories: int = 0
+    trajectories_done: int = 0
+    edits: int = 0
+    edits_done: int = 0
+    scores: int = 0
+    scores_done: int = 0
+    failures: int = 0
+
+
+@dataclass
+class Tracked:
+    """A trajectory: which checkpoints of it stand, are scored, and whether it runs, waits or has ended."""
+
+    plan: TrajectoryPlan
+    place: int
+    published: set[int]
+    collapsed_at: int | None
+    running: bool = False
+    queued: bool = False
+    failed: bool = False
+    running_edits: int = 0
+    # Evaluations whose rows stand, by checkpoint; and the checkpoints of which only the manifest is left.
+    scored: Counter[int] = field(default_factory=Counter)
+    trimmed: set[int] = field(default_factory=set)
+    # Checkpoints that were found damaged while it runs: its replica still believes that they stand.
+    damaged: set[int] = field(default_factory=set)
+    # The last attempt that was given out.
+    attempt: int = 0
+    # What the rows of a checkpoint say to a watchdog, and where one has stopped it.
+    signs: dict[int, Signs] = field(default_factory=dict)
+    stopped_at: int | None = None
+    # What this trajectory has added to the totals: trajectories done, edits done, scores expected.
+    counted: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether nothing is left to edit."""
+        ended = self.stopped_at is not None or self.collapsed_at is not None
+        return ended or self.published.issuperset(self.plan.wanted)
+
+    def is_scored(self, edits: int) -> bool:
+        """Tell whether all rows of a checkpoint stand."""
+        return self.scored[edits] == len(self.plan.evaluations)
+
+    def share(self) -> tuple[int, int, int]:
+        """Return what the trajectory adds to the totals now."""
+        checkpoints = len(self.plan.wanted)
+        if self.failed or self.collapsed_at is not None or self.stopped_at is not None:
+            checkpoints = len(scorable(self.plan, self.published, self.collapsed_at))
+        scores = checkpoints * len(self.plan.evaluations)
+        if self.is_edited:
+            return 1, self.plan.edits if self.stopped_at is None else self.stopped_at, scores
+        return 0, max([self.running_edits, *self.published, 0]), scores
+
+    def counts(self, edits: int) -> bool:
+        """Tell whether a checkpoint is one of the trajectory's: not beyond where a watchdog has stopped it."""
+        return self.stopped_at is None or edits <= self.stopped_at

@@ -1,0 +1,77 @@
+"""Carrying a watchdog's verdict out: the record, the fence, and what lies beyond it."""
+
+import json
+
+from sphere_core.checkpoints import checkpoints_in, delete_checkpoint
+from sphere_core.foundation.storage import Storage
+from workflows.driver.watchdog import Verdict, Watchdog
+from workflows.store.layout import DETAILS, checkpoints_folder, keys_folder, scored_name, stopped_path
+from workflows.store.lease import Lease, read_lease, take_lease
+from workflows.store.plan import SweepPlan, TrajectoryPlan
+from workflows.store.state import SweepFiles, SweepState, TrajectoryState
+
+__all__ = ["discard_beyond", "forget_other_verdicts", "has_other_verdicts", "lies_beyond", "record_verdict"]
+
+
+def record_verdict(storage: Storage, plan: TrajectoryPlan, limits: Watchdog, found: Verdict) -> None:
+    """Write down that a trajectory has been stopped, and fence off the replica that may still run it."""
+    record = {"edits": found.edits, "reason": found.reason, "watchdog": limits.model_dump(mode="json")}
+    storage.write_bytes(stopped_path(plan.id), json.dumps(record, indent=1).encode())
+    standing = read_lease(storage, plan.id)
+    if standing is not None:
+        take_lease(storage, plan.id, Lease(standing.attempt + 1, "watchdog"))
+
+
+def discard_beyond(storage: Storage, plan: TrajectoryPlan, edits: int) -> None:
+    """Remove checkpoints beyond an edit count, their rows and what is behind those, and kept keys.
+
+    How far a trajectory ran ahead is chance.
+    """
+    checkpoints = storage.child(checkpoints_folder(plan.id))
+    beyond = sorted({later for later in (*plan.wanted, *checkpoints_in(checkpoints)) if later > edits})
+    if not beyond:
+        return
+    # Rows and checkpoints go last: by them it is seen that there is something left to remove.
+    names = tuple(f"{scored_name(plan.id, later)}-" for later in beyond)
+    for path in storage.list(DETAILS):
+        if path.rpartition("/")[2].startswith(names):
+            storage.delete(path)
+    for path in storage.list(keys_folder(plan.id)):
+        if int(path.rpartition("/")[2].partition(".")[0]) > edits:
+            storage.delete(path)
+    for later in beyond:
+        for evaluation in plan.evaluations:
+            storage.delete(plan.rows_path(later, evaluation))
+        delete_checkpoint(checkpoints, later)
+
+
+def forget_other_verdicts(storage: Storage, plan: SweepPlan, state: SweepState) -> None:
+    """Withdraw verdicts by limits that are not those of the plan: those trajectories are judged anew, and may go on."""
+    for found in state.trajectories:
+        if _is_by_others(plan, found):
+            storage.delete(stopped_path(found.plan.id))
+        elif found.stopped is not None:
+            discard_beyond(storage, found.plan, int(found.stopped["edits"]))
+
+
+def has_other_verdicts(plan: SweepPlan, state: SweepState) -> bool:
+    """Tell whether a verdict stands by limits that are not those of the plan."""
+    return any(_is_by_others(plan, found) for found in state.trajectories)
+
+
+def lies_beyond(state: SweepState, files: SweepFiles) -> bool:
+    """Tell whether checkpoints or rows stand beyond a verdict, as a killed driver leaves them; reads no file."""
+    for found in state.trajectories:
+        if found.stopped is not None:
+            last = int(found.stopped["edits"])
+            later = [edits for edits in found.plan.wanted if edits > last]
+            rows = (found.plan.rows_path(edits, evaluation) for edits in later for evaluation in found.plan.evaluations)
+            published = files.checkpoints.get(found.plan.id, frozenset())
+            if max(published, default=0) > last or not files.rows.isdisjoint(rows):
+                return True
+    return False
+
+
+def _is_by_others(plan: SweepPlan, found: TrajectoryState) -> bool:
+    now = None if plan.watchdog is None else plan.watchdog.model_dump(mode="json")
+    return found.stopped is not None and found.stopped.get("watchdog") != now

@@ -1,0 +1,79 @@
+"""Stopping a trajectory that is past saving, to spare its GPU hours.
+
+The verdict is read from rows of checkpoints in their order, so it is the same whichever replica ran, and however far
+ahead of its scores a trajectory was: what it did beyond the checkpoint of the verdict is discarded.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sphere_core.foundation.storage import Storage
+
+__all__ = ["Signs", "Verdict", "Watchdog", "read_signs", "verdict"]
+
+
+class Watchdog(BaseModel):
+    """When to stop a trajectory: limits on what its checkpoints' scores say. Changes no identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    he_drift: float | None = Field(default=None, gt=0, description="Largest |HE drift|, mean over sites")
+    collapsed_checkpoints: int | None = Field(
+        default=None, ge=1, description="How many checkpoints may have a collapsed score before it is enough"
+    )
+
+    @model_validator(mode="after")
+    def _watches_something(self) -> Self:
+        if self.he_drift is None and self.collapsed_checkpoints is None:
+            raise ValueError("give `he_drift`, `collapsed_checkpoints` or both")
+        return self
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What a checkpoint's rows say: the drift of hyperspherical energy, and whether any score collapsed."""
+
+    he_drift: float | None
+    collapsed: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Where a trajectory ends, and why."""
+
+    edits: int
+    reason: str
+
+
+def read_signs(storage: Storage, paths: Sequence[str]) -> Signs:
+    """Read the signs of one checkpoint from its row files; rows of single sites say nothing here."""
+    drift, collapsed = None, False
+    for path in paths:
+        data = io.BytesIO(storage.read_bytes(path))
+        for row in pq.ParquetFile(data).read(columns=["metric", "site", "value", "status"]).to_pylist():
+            if row["site"] is None:
+                collapsed = collapsed or row["status"] == "collapsed"
+                drift = row["value"] if row["metric"] == "he_drift" else drift
+    return Signs(drift, collapsed)
+
+
+def verdict(limits: Watchdog, checkpoints: Sequence[int], signs: Callable[[int], Signs | None]) -> Verdict | None:
+    """Return where the first limit is passed, looking at checkpoints in order up to the first that is not scored."""
+    collapsed = 0
+    for edits in sorted(checkpoints):
+        found = signs(edits)
+        if found is None:
+            return None
+        collapsed += found.collapsed
+        if limits.he_drift is not None and found.he_drift is not None and abs(found.he_drift) > limits.he_drift:
+            why = f"HE drift {found.he_drift:.3g} is beyond {limits.he_drift:g}"
+            return Verdict(edits, f"stopped by watchdog at {edits} edits because {why}")
+        if limits.collapsed_checkpoints is not None and collapsed >= limits.collapsed_checkpoints:
+            why = f"{collapsed} of its checkpoints have collapsed scores"
+            return Verdict(edits, f"stopped by watchdog at {edits} edits because {why}")
+    return None

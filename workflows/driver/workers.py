@@ -1,0 +1,135 @@
+"""The workers of a run: how many there are, who is free, who is about to go, what each would rather do."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from workflows.driver.executor import Executor, Role, Worker
+from workflows.replicas.tasks import MomentsTask, Task, TrajectoryTask
+
+__all__ = ["Crew"]
+
+# How often it is asked whether there is room for more workers.
+_GROW_SECONDS = 0.5
+# After how long a replica without work is ended.
+_IDLE_SECONDS = 60.0
+
+
+class Crew:
+    """Workers of one executor, by what they do now. Knows their tasks, and decides nothing about them."""
+
+    def __init__(self, executor: Executor, *, evaluators: int) -> None:
+        """`evaluators` is how many dedicated ones are wished for."""
+        self._executor = executor
+        self._evaluators = evaluators
+        self.idle: list[Worker] = []
+        self.busy: dict[Worker, Task] = {}
+        self._starting: set[Worker] = set()
+        self._leaving: set[Worker] = set()
+        self._model_of: dict[Worker, str] = {}
+        self._idle_since: dict[Worker, float] = {}
+        self._grew = -_GROW_SECONDS
+
+    def grow(self, waiting: Mapping[str, int], *, editing: bool) -> None:
+        """Start as many workers as the machines hold and the open work needs; replicas come before evaluators.
+
+        `waiting` counts open tasks by kind, `editing` tells whether any trajectory is open. What the machines hold is
+        asked now and then: a worker that has finished waits meanwhile. Replicas that have had nothing to do for a while
+        are ended, as a node without any may go; evaluators stay as long as there is editing, for the next checkpoint.
+        """
+        now = time.monotonic()
+        if now - self._grew < _GROW_SECONDS:
+            return
+        self._grew = now
+        there = Counter(worker.role for worker in (*self.idle, *self._starting, *self.busy))
+        # Evaluators score and do nothing else; one that is still to start may never find a place.
+        scores = max(0, waiting["score"] - sum(worker.role == "evaluator" for worker in self.idle))
+        free = sum(worker.role == "replica" for worker in (*self.idle, *self._starting))
+        needed = waiting["moments"] + waiting["trajectory"] + scores - free
+        self._start("replica", min(self._executor.most("replica") - there["replica"], needed))
+        if editing:
+            wanted = min(self._evaluators, self._executor.most("evaluator"))
+            self._start("evaluator", wanted - there["evaluator"])
+        replicas = [worker for worker in self.idle if worker.role == "replica"]
+        self._idle_since = {worker: self._idle_since.get(worker, now) for worker in replicas}
+        for worker, since in self._idle_since.items():
+            if now - since > _IDLE_SECONDS:
+                self.end(worker)
+
+    def _start(self, role: Role, count: int) -> None:
+        self._starting.update(self._executor.start(role) for _ in range(count))
+
+    def preference(self, worker: Worker) -> tuple[str, ...]:
+        """Return the kinds of tasks a worker takes, the one it takes first in front."""
+        if worker.role == "evaluator":
+            return ("score",)
+        # Where no evaluator has found a place replicas score, and first: a watchdog waits for it.
+        if any(other.role == "evaluator" for other in (*self.idle, *self.busy)):
+            return ("moments", "trajectory", "score")
+        return ("moments", "score", "trajectory")
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether any worker has started: it has a task, or is ready for one."""
+        return bool(self.busy or self.idle)
+
+    @property
+    def stage(self) -> str:
+        """What the run is at, in words for those who watch."""
+        if any(isinstance(task, MomentsTask) for task in self.busy.values()):
+            return "second moments"
+        if any(isinstance(task, TrajectoryTask) for task in self.busy.values()):
+            return "editing and scoring"
+        return "scoring" if self.busy else "starting"
+
+    def model_of(self, worker: Worker) -> str | None:
+        """Return the digest of the model a worker holds; None where it has not had a task yet."""
+        return self._model_of.get(worker)
+
+    def ready(self, worker: Worker) -> None:
+        """Note that a worker has started."""
+        self._starting.discard(worker)
+        self.idle.append(worker)
+
+    def assign(self, worker: Worker, task: Task) -> None:
+        """Give an idle worker a task."""
+        self.idle.remove(worker)
+        self.busy[worker] = task
+        self._model_of[worker] = task.spec.model_digest
+        self._executor.assign(worker, task)
+
+    def finished(self, worker: Worker, *, spent: bool) -> None:
+        """Note that a worker is free again; one that is `spent`, or whose machine is about to go, is ended."""
+        self.busy.pop(worker, None)
+        self.idle.append(worker)
+        if spent or worker in self._leaving:
+            self.end(worker)
+
+    def let_go(self, worker: Worker) -> bool:
+        """Give a worker nothing more, its machine is about to go: its trajectory stops at the next batch, a score is
+        finished. Return whether that was news, of a worker at work."""
+        if worker in self.idle:
+            self.end(worker)
+            return False
+        if worker not in self.busy or worker in self._leaving:
+            return False
+        self._leaving.add(worker)
+        if isinstance(self.busy[worker], TrajectoryTask):
+            self._executor.stop_work(worker)
+        return True
+
+    def end(self, worker: Worker) -> None:
+        """End a worker without a task."""
+        self.forget(worker)
+        self._executor.end(worker)
+
+    def forget(self, worker: Worker) -> bool:
+        """Strike off a worker that is gone; return whether it had never been ready."""
+        unborn = worker in self._starting
+        self.busy.pop(worker, None)
+        self._model_of.pop(worker, None)
+        self._starting.discard(worker)
+        self._leaving.discard(worker)
+        if worker in self.idle:
+            self.idle.remove(worker)
+        return unborn

@@ -1,0 +1,1 @@
+"""Second moments as work to do and as stored sets."""

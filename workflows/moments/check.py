@@ -1,0 +1,102 @@
+"""What is done with second moments that are there: verified, compared, imported."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import file_digest
+from sphere_core.moments.compare import compare_moments, faults
+from sphere_core.moments.files import read_header, read_moments
+from sphere_core.moments.imports import import_projector, import_statistics
+from workflows.moments.layer_list import parse_layers
+from workflows.moments.store import MomentsStore
+from workflows.moments.work import name_model
+
+__all__ = ["compare_stored", "import_files", "verify_stored"]
+
+
+def verify_stored(store: MomentsStore, names: Sequence[str], console: Console) -> bool:
+    """Check files, one line each; return whether all are sound."""
+    wanted = [store.locate(name) for name in names] if names else [_folder(store, found.key) for found in store.sets()]
+    files = [file for path in wanted for file in (sorted(path.glob("layer*.safetensors")) if path.is_dir() else [path])]
+    sound = True
+    for path in files:
+        try:
+            header = read_header(path)
+            found = faults(read_moments(path), header.get("digests", {}))
+        except InputError as error:
+            found = [error.what]
+        key = "" if found else header["provenance"].get("key", path.parent.name)
+        if not found and names == [] and key != path.parent.name:
+            found = [f"it belongs to the set {key}"]
+        sound = sound and not found
+        console.print(f"{path}: {'; '.join(found) or 'sound'}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"{len(files)} files", highlight=False)
+    return sound
+
+
+def compare_stored(
+    store: MomentsStore, first: str, second: str, layers: str | None, threshold: float, console: Console
+) -> None:
+    """Print one row a layer that two statistics share."""
+    pair = store.read(first), store.read(second)
+    shared = sorted(set(pair[0].by_layer) & set(pair[1].by_layer))
+    chosen = shared if layers is None else parse_layers(layers)
+    if not chosen:
+        raise InputError("they share no layer", where="sphere moments compare", remedy="give statistics of one model")
+    digests = [moments.provenance.get("model_digest") for moments in pair]
+    if None not in digests and digests[0] != digests[1]:
+        console.print("these are of two different models or tokenizers", style="yellow")
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("layer", "|A-B|/|A|", "spectra", f"dims >= {threshold:g} in A", "in B", "overlap"):
+        table.add_column(name, justify="right")
+    for layer in chosen:
+        found = compare_moments(*pair, layer, threshold=threshold)
+        table.add_row(
+            str(layer),
+            f"{found.relative:.2e}",
+            f"{found.spectra:.2e}",
+            str(found.outside[0]),
+            str(found.outside[1]),
+            f"{found.overlap:.4f}",
+        )
+    console.print(table)
+
+
+def import_files(
+    store: MomentsStore, files: Sequence[Path], model: str, layers: str | None, revision: str | None, console: Console
+) -> None:
+    """Put MEMIT's statistics or AlphaEdit's projector into the store; raises InputError before anything is written."""
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        raise InputError("file not found", where=str(missing[0]), remedy="check the path")
+    name, skeleton = name_model(model, dtype="float32", revision=revision, remote_code=False)
+    said = {"model": name.model, "model_digest": name.model_digest}
+    if all(path.suffix == ".npz" for path in files):
+        chosen = list(range(len(skeleton.layers))) if layers is None else list(parse_layers(layers))
+        moments = import_statistics(files, skeleton.open_sites(chosen), **said)
+    elif len(files) == 1 and layers is not None:
+        moments = import_projector(files[0], skeleton.open_sites(parse_layers(layers)), **said)
+    else:
+        raise InputError(
+            "give npz files, or one projector with --layers",
+            where="sphere moments import",
+            remedy="the projector of AlphaEdit does not say which layers it is of",
+        )
+    key = store.key_of({"imported": [file_digest(path) for path in files], **said, "layers": moments.layers})
+    store.write(key, moments)
+    console.print(
+        f"layers {', '.join(map(str, moments.layers))}: {store.storage.uri}/{key}", highlight=False, soft_wrap=True
+    )
+    console.print(f"in a sweep: moments: {{stored: {key}}}", highlight=False, soft_wrap=True)
+
+
+def _folder(store: MomentsStore, key: str) -> Path:
+    folder = store.storage.local_path(key)
+    if folder is None:
+        raise InputError("the store is not on this machine", where=store.storage.uri, remedy="verify a local copy")
+    return folder

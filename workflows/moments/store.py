@@ -1,0 +1,154 @@
+"""Second moments kept for good, by what they are of: one folder a set, one file a site.
+
+A set's key is the digest of the model (config, weights, tokenizer files), the tokenizer, the corpus with its commit or
+file digests, how much of it, the length at which texts are cut, and the network's dtype. Nothing of how it was computed
+(shards, packing, machine) is in the key; it stands inside the files, with all of the above.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.foundation.storage import Storage
+from sphere_core.moments.files import read_header, read_moments, write_moments
+from sphere_core.moments.record import SecondMoments
+
+__all__ = ["MomentsStore", "StoredFile", "StoredSet", "store_folder"]
+
+VARIABLE = "SPHERE_MOMENTS"
+
+
+def store_folder(given: str | None) -> str:
+    """Return where moments are kept: what is given, $SPHERE_MOMENTS, or a folder in the user's cache."""
+    chosen = given or os.environ.get(VARIABLE)
+    if chosen and "://" in chosen:
+        return chosen
+    return str((Path(chosen) if chosen else Path.home() / ".cache" / "sphere" / "moments").expanduser().resolve())
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file of a set: its path below the store, what it says of itself, its bytes."""
+
+    path: str
+    header: Mapping[str, Any]
+    size: int
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers it has anything for."""
+        return sorted(int(name.removeprefix("layer").removeprefix("nullspace")) for name in self.header["shapes"])
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """All files of one key."""
+
+    key: str
+    files: tuple[StoredFile, ...]
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What the set is of; the same in all its files but for the sites."""
+        provenance: Mapping[str, Any] = self.files[0].header["provenance"]
+        return provenance
+
+    @property
+    def count(self) -> int:
+        """Tokens; 0 for a null space that was imported."""
+        return int(self.files[0].header["count"])
+
+    @property
+    def layers(self) -> list[int]:
+        """All layers of the set."""
+        return sorted({layer for file in self.files for layer in file.layers})
+
+
+class MomentsStore:
+    """A folder of second moments, on any storage."""
+
+    def __init__(self, uri: str) -> None:
+        self.storage = Storage(uri)
+
+    @staticmethod
+    def key_of(identity: Mapping[str, Any]) -> str:
+        """Return the key of a set: 16 hex digits of the digest of what it is of."""
+        return fingerprint(dict(identity))[:16]
+
+    @staticmethod
+    def path(key: str, layer: int) -> str:
+        """Return the path of one site's file."""
+        return f"{key}/layer{layer}.safetensors"
+
+    def missing(self, key: str, layers: Sequence[int]) -> list[int]:
+        """Return the layers of a set that are not there."""
+        return [layer for layer in layers if not self.storage.exists(self.path(key, layer))]
+
+    def write(self, key: str, moments: SecondMoments) -> None:
+        """Publish one file a site."""
+        for layer in moments.layers:
+            provenance = {**moments.provenance, "key": key}
+            if "sites" in provenance:
+                provenance["site"] = provenance.pop("sites")[str(layer)]
+            one = SecondMoments(
+                {layer: moments.by_layer[layer]} if layer in moments.by_layer else {},
+                moments.count,
+                provenance,
+                {layer: moments.null_spaces[layer]} if layer in moments.null_spaces else {},
+            )
+            self.storage.write_file(self.path(key, layer), partial(write_moments, one))
+
+    def sets(self) -> list[StoredSet]:
+        """Return every set, in order of keys."""
+        by_key: dict[str, list[StoredFile]] = {}
+        for path in self.storage.list():
+            key, _, name = path.partition("/")
+            if name.startswith("layer") and name.endswith(".safetensors"):
+                with self.storage.as_file(path) as local:
+                    found = StoredFile(path, read_header(local), local.stat().st_size)
+                by_key.setdefault(key, []).append(found)
+        return [StoredSet(key, tuple(files)) for key, files in sorted(by_key.items())]
+
+    def find(self, key: str) -> StoredSet:
+        """Return the one set whose key begins so; raises InputError where there is none, or several."""
+        sets = self.sets()
+        found = [stored for stored in sets if stored.key.startswith(key)]
+        if len(found) != 1:
+            have = ", ".join(stored.key for stored in (found or sets)) or "none: the store is empty"
+            raise InputError(
+                f"no set '{key}' among the stored moments" if not found else f"several sets begin with '{key}'",
+                where=self.storage.uri,
+                remedy=f"'sphere moments list' shows them; there are {have}",
+            )
+        return found[0]
+
+    def locate(self, name: str) -> Path:
+        """Return the file or folder of moments that a path or a key names, on this machine.
+
+        Raises InputError where it is neither.
+        """
+        path = Path(name).expanduser()
+        if path.exists():
+            return path
+        if path.suffix or len(path.parts) > 1:
+            raise InputError("moments file not found", where=name, remedy="check the path, or give a key of the store")
+        folder = self.storage.local_path(self.find(name).key)
+        if folder is None:
+            raise InputError(
+                "the store is not on this machine", where=self.storage.uri, remedy="give a local copy of the files"
+            )
+        return folder
+
+    def read_layer(self, key: str, layer: int) -> SecondMoments:
+        """Return the moments of one site of a set."""
+        with self.storage.as_file(self.path(key, layer)) as path:
+            return read_moments(path)
+
+    def read(self, name: str) -> SecondMoments:
+        """Return the moments that a path or a key names."""
+        return read_moments(self.locate(name))

@@ -1,0 +1,217 @@
+"""What a sweep will cost, from its file and the shapes of its models: accelerator hours, memory, disk.
+
+Needs neither weights nor data nor an accelerator. Hours follow from counted floating-point work at an assumed share of
+the accelerator's peak (`sphere_core.costs.time`): an estimate to plan with, not a measurement.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import AutoConfig
+
+from evaluators.general.suites import TaskEntry, preset_names, read_preset
+from sphere_core.costs import (
+    Accelerator,
+    ModelShape,
+    TextLengths,
+    Work,
+    Workload,
+    checkpoint_bytes,
+    edit_work,
+    geometry_work,
+    hours,
+    moments_bytes,
+    moments_work,
+    probe_work,
+    published_config,
+    shape_of_config,
+    stages,
+    workload_of,
+)
+from sphere_core.datasets.factworld import shipped_model_dir
+from sphere_core.foundation.errors import InputError
+from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.models.loading import DTYPES
+from sphere_core.models.source import EMBEDDED_MODEL
+from sphere_core.streams.stream import StreamSpec
+from workflows.sweeps.inputs import method_of, resolve_path
+from workflows.sweeps.spec import ModelEntry, MomentsEntry, SweepSpec
+
+__all__ = ["Cell", "Price", "price_sweep"]
+
+# Mean tokens of a prompt in its contexts and of a target; rows to score an edit: each probe with both answers.
+_LENGTHS = {
+    "counterfact": TextLengths(prompt=18, target=2, probe_rows=26),
+    "zsre": TextLengths(prompt=22, target=3, probe_rows=3),
+    "factworld": TextLengths(prompt=14, target=1, probe_rows=12),
+}
+_PROBE_TOKENS = 14
+# Tokens of a text of a corpus that is asked for by texts.
+_TEXT_TOKENS = 300
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one model and stream, over all seeds: hours of all its trajectories, peaks and disk of one."""
+
+    model: str
+    stream: str
+    method: str
+    trajectories: int
+    edit_hours: float
+    score_hours: float
+    accelerator_bytes: float
+    host_bytes: float
+    disk_bytes: float
+
+
+@dataclass(frozen=True)
+class Price:
+    """A sweep's cells, what is shared between them, and what could not be priced."""
+
+    accelerator: Accelerator
+    cells: tuple[Cell, ...]
+    shared_hours: float
+    shared_disk: float
+    unpriced: tuple[str, ...]
+
+    @property
+    def hours(self) -> float:
+        """Accelerator hours of everything."""
+        return self.shared_hours + sum(cell.edit_hours + cell.score_hours for cell in self.cells)
+
+    @property
+    def disk(self) -> float:
+        """Bytes of all checkpoints and second moments."""
+        return self.shared_disk + sum(cell.trajectories * cell.disk_bytes for cell in self.cells)
+
+
+def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Price:
+    """Price every cell of a sweep; `folder` is where its file lies.
+
+    Raises InputError for a model that is neither here nor among the published shapes, and for a bad method.
+    """
+    cells: list[Cell] = []
+    moments: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
+    general, unpriced = _general(spec)
+    for model in spec.models:
+        shape = _shape(model, folder)
+        for entry in spec.methods:
+            method, values = method_of(entry, model.preset, folder, where=f"method '{entry.title}'")
+            if method.needs_moments(values):
+                sites, tokens = len(values.layers), _corpus_tokens(spec.moments)
+                building = hours(moments_work(shape, sites, values.layers[-1], tokens), accelerator)
+                moments[model.label, values.layers] = (building, moments_bytes(shape, sites))
+            for stream in spec.streams:
+                lengths = _LENGTHS.get(stream.dataset, _LENGTHS["counterfact"])
+                work = workload_of(
+                    method,
+                    values,
+                    dtype_bytes=DTYPES[model.dtype].itemsize,
+                    batch=spec.batch_size,
+                    edits=stream.edits,
+                    contexts=1 + len(spec.contexts.seeds),
+                    lengths=lengths,
+                    on_accelerator=True,
+                )
+                cells.append(
+                    _cell(spec, model.label, stream, entry.title, shape, work, values, lengths, general, accelerator)
+                )
+    shared_hours, shared_disk = (sum(part) for part in zip(*moments.values(), strict=True)) if moments else (0.0, 0.0)
+    return Price(accelerator, tuple(cells), shared_hours, shared_disk, tuple(unpriced))
+
+
+def _cell(
+    spec: SweepSpec,
+    model: str,
+    stream: StreamSpec,
+    method: str,
+    shape: ModelShape,
+    work: Workload,
+    values: Hyperparameters,
+    lengths: TextLengths,
+    general: Sequence[Mapping[str, float]],
+    accelerator: Accelerator,
+) -> Cell:
+    wanted = spec.wanted_checkpoints(stream.edits)
+    scoring = Work()
+    for edits in wanted:
+        if spec.evaluators.edit_quality is not None:
+            scoring += probe_work(shape, edits * lengths.probe_rows, _PROBE_TOKENS)
+        if spec.evaluators.geometry is not None:
+            scoring += geometry_work(shape, work.sites)
+        for task in general:
+            tokens = int(task["tokens"] + task["generated"])
+            scoring += probe_work(shape, int(task["documents"] * task["rows"]), tokens)
+    peaks = stages(shape, work)
+    seeds = len(spec.seeds)
+    return Cell(
+        model=model,
+        stream=f"{stream.name}, {stream.order_name}, {stream.edits} edits",
+        method=method,
+        trajectories=seeds,
+        edit_hours=seeds * hours(edit_work(shape, work, values, stream.edits), accelerator),
+        score_hours=seeds * hours(scoring, accelerator),
+        accelerator_bytes=max(peak.accelerator for peak in peaks),
+        host_bytes=max(peak.host for peak in peaks),
+        disk_bytes=sum(checkpoint_bytes(shape, work, edits) for edits in wanted if spec.keep.keeps(edits, wanted)),
+    )
+
+
+def _corpus_tokens(entry: MomentsEntry | None) -> int:
+    if entry is None or entry.corpus is None:
+        return 0
+    return entry.tokens or _TEXT_TOKENS * (entry.sentences or 0)
+
+
+def _shape(model: ModelEntry, folder: Path) -> ModelShape:
+    """Return a model's shape: from its own config where it is here or can be fetched, else as published."""
+    local = resolve_path(model.source, folder)
+    if model.source == EMBEDDED_MODEL:
+        return shape_of_config(AutoConfig.from_pretrained(shipped_model_dir()), where=model.source)
+    if local.is_dir():
+        return shape_of_config(AutoConfig.from_pretrained(local, trust_remote_code=False), where=str(local))
+    published = published_config(model.source)
+    if published is not None:
+        return shape_of_config(published, where=model.source)
+    try:
+        config = AutoConfig.from_pretrained(model.source, revision=model.revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the config of '{model.source}' cannot be had ({type(error).__name__})",
+            where=model.source,
+            remedy="give a folder with config.json, or fetch the model once while online",
+        ) from error
+    return shape_of_config(config, where=model.source)
+
+
+def _general(spec: SweepSpec) -> tuple[list[dict[str, float]], list[str]]:
+    """Return the sizes of the tasks that are known, presets spelled out, and the names of those that are not."""
+    settings: Mapping[str, Any] | None = spec.evaluators.general
+    if settings is None:
+        return [], []
+    text = resources.files("sphere_core.costs").joinpath("tasks.yaml").read_text(encoding="utf-8")
+    known = yaml.safe_load(text)
+    tasks, unpriced = [], []
+    for entry in _entries(settings):
+        # The subjects of MMLU are much of a size, and have no entries of their own.
+        size = known.get(entry.task) or (known["mmlu_subject"] if entry.task.startswith("mmlu_") else None)
+        if size is None:
+            unpriced.append(f"general ability on '{entry.task}'")
+        else:
+            limit = entry.limit or settings.get("limit") or size["documents"]
+            tasks.append(size | {"documents": min(size["documents"], limit)})
+    return tasks, unpriced
+
+
+def _entries(settings: Mapping[str, Any]) -> Iterator[TaskEntry]:
+    for entry in settings.get("tasks", []):
+        named = TaskEntry(task=entry) if isinstance(entry, str) else TaskEntry.model_validate(entry)
+        if named.task in preset_names():
+            yield from read_preset(named.task).entries()
+        else:
+            yield named

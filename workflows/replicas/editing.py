@@ -1,0 +1,241 @@
+"""Running one trajectory: resume, edit, publish the wanted checkpoints, say how far it is."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sphere_core.checkpoints import Checkpoint, checkpoints_in, delete_checkpoint, latest_checkpoint, write_checkpoint
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from sphere_core.locate.contexts import ContextSettings, sample_contexts
+from sphere_core.locate.prompts import Contexts
+from sphere_core.methods import resolve_method
+from sphere_core.models import EditableModel
+from sphere_core.moments.files import read_moments
+from sphere_core.moments.record import SecondMoments, check_moments
+from sphere_core.requests import EditRequest
+from sphere_core.trajectory import TrajectorySpec, run_trajectory
+from workflows.moments.null_spaces import with_null_spaces
+from workflows.replicas.keepalive import Pulse
+from workflows.replicas.key_files import KeyKeeper
+from workflows.replicas.tasks import Done, ReplicaProgress, Stopped, TrajectoryTask
+from workflows.store.layout import (
+    attempt_path,
+    checkpoints_folder,
+    moments_path,
+    progress_path,
+    scored_name,
+    timing_path,
+)
+from workflows.store.lease import Lease, require_lease
+from workflows.store.plan import TrajectoryPlan
+
+__all__ = ["TrajectoryRun", "moments_for", "moments_of", "resume_point"]
+
+_PROGRESS_SECONDS = 1.0
+
+
+def moments_for(
+    task: TrajectoryTask, storage: Storage, *, on_wait: Callable[[str], None] = lambda _: None
+) -> SecondMoments | None:
+    """Return the second moments a trajectory uses, imported or built; None where its method uses none.
+
+    Where the method edits inside their null space, that comes along: computed once, shared by all trajectories.
+    `on_wait` hears who computes it meanwhile. Raises InputError where a file is damaged.
+    """
+    method = resolve_method(task.spec.method)
+    if not method.needs_moments(task.spec.hyperparameters):
+        return None
+    moments = moments_of(task.plan, task.moments_file, storage)
+    if moments is None or not method.editor_row.uses_null_space:
+        return moments
+    return with_null_spaces(moments, task, storage, on_wait=on_wait)
+
+
+def moments_of(plan: TrajectoryPlan, file: str | None, storage: Storage) -> SecondMoments | None:
+    """Read the second moments a sweep has for a trajectory, imported or built; None where it has none.
+
+    Raises InputError where they are damaged or gone.
+    """
+    if file is not None:
+        return read_moments(Path(file))
+    if plan.moments is None:
+        return None
+    path = moments_path(plan.moments)
+    if not storage.exists(path):
+        remedy = "put the file back, or score in a new root: they are built before trajectories start"
+        raise InputError("second moments are gone", where=f"{storage.uri}/{path}", remedy=remedy)
+    with storage.as_file(path) as local:
+        return read_moments(local)
+
+
+def resume_point(checkpoints: Storage, wanted: Sequence[int]) -> Checkpoint | None:
+    """Return the furthest intact checkpoint before the first wanted one that is missing; None: start anew.
+
+    Checkpoints beyond a missing one are no place to go on from: what is missing would stay missing.
+    A damaged checkpoint is passed over for the one before.
+    """
+    published = checkpoints_in(checkpoints)
+    first_missing = min((edits for edits in wanted if edits not in published), default=None)
+    return latest_checkpoint(checkpoints, at_most=first_missing)
+
+
+def _starting_contexts(spec: TrajectorySpec, model: EditableModel) -> Contexts:
+    """Return the template groups a trajectory begins with, sampled from the unedited model where none are given."""
+    groups = spec.contexts.get("groups")
+    if groups is not None:
+        return tuple(tuple(group) for group in groups)
+    return sample_contexts(model, ContextSettings(**spec.contexts["sampled"]), spec.seed)
+
+
+@dataclass
+class TrajectoryRun:
+    """One attempt at a trajectory on a model that is lent to it."""
+
+    task: TrajectoryTask
+    lease: Lease
+    storage: Storage
+    report: Callable[[ReplicaProgress], None]
+    should_stop: Callable[[], bool]
+    _said: Mapping[str, object] = field(default_factory=dict)
+
+    def run(
+        self, model: EditableModel, requests: Sequence[EditRequest], moments: SecondMoments | None
+    ) -> Done | Stopped:
+        """Edit to the end and return; raises LeaseLostError where a later attempt has taken over."""
+        plan, spec = self.task.plan, self.task.spec
+        checkpoints = self.storage.child(checkpoints_folder(plan.id))
+        if moments is not None:
+            sites = model.open_sites(spec.hyperparameters.layers)
+            check_moments(moments, sites, where=f"trajectory {plan.id}", model_digest=spec.model_digest)
+        resume = resume_point(checkpoints, plan.wanted)
+        contexts = resume.contexts if resume is not None else _starting_contexts(spec, model)
+        editor = resolve_method(spec.method).build(spec.hyperparameters, moments)
+        standing = checkpoints_in(checkpoints)
+        published = [edits for edits in standing if edits in plan.wanted]
+        first = resume.edits if resume is not None else 0
+        collapsed = resume is not None and resume.collapsed
+        clock = _Clock(first)
+        self._note_attempt(first, max(standing, default=0))
+        self._say(first, clock, published)
+        keeper = None
+        if plan.keep_keys:
+            keeper = KeyKeeper(self.storage, plan.id, plan.wanted, spec.hyperparameters.layers, first)
+        chain = run_trajectory(
+            plan.id,
+            editor,
+            model,
+            requests,
+            batch_size=spec.batch_size,
+            contexts=contexts,
+            resume=resume,
+            before_batch=None if keeper is None else keeper.note,
+        )
+        stopped_at = None
+        # A batch on a large model may take longer than those who watch are patient.
+        with Pulse(self._say_again):
+            for checkpoint in chain:
+                collapsed, stopping = checkpoint.collapsed, self.should_stop()
+                if checkpoint.edits in plan.wanted or collapsed or stopping:
+                    self._publish(checkpoint, checkpoints, clock, keeper)
+                    self._drop_stops(checkpoint.edits, checkpoints)
+                    if keeper is not None:
+                        keeper.drop_stops(checkpoint.edits)
+                    published = sorted({*published, checkpoint.edits})
+                self._say(checkpoint.edits, clock, published)
+                if stopping and not collapsed and checkpoint.edits < plan.edits:
+                    stopped_at = checkpoint.edits
+                if stopped_at is not None or set(plan.wanted) <= set(published):
+                    break
+        if stopped_at is not None:
+            self._write_progress(stopped_at, clock, "stopped")
+            return Stopped(tuple(published))
+        self._write_progress(max(published, default=0), clock, "collapsed" if collapsed else "edited")
+        return Done(tuple(published), collapsed)
+
+    def _publish(self, checkpoint: Checkpoint, checkpoints: Storage, clock: "_Clock", keeper: KeyKeeper | None) -> None:
+        self._require_lease()
+        if keeper is not None:
+            keeper.publish(checkpoint.edits)
+        write_checkpoint(checkpoint, checkpoints)
+        timing = {"edits": checkpoint.edits, "attempt": self.lease.attempt, **clock.lap(checkpoint.edits)}
+        path = timing_path("edit", scored_name(self.task.plan.id, checkpoint.edits))
+        self.storage.write_bytes(path, json.dumps(timing).encode())
+
+    def _drop_stops(self, edits: int, checkpoints: Storage) -> None:
+        """Remove the checkpoints that only a stop had asked for, once there is a later one."""
+        for earlier in checkpoints_in(checkpoints):
+            if earlier < edits and earlier not in self.task.plan.wanted:
+                delete_checkpoint(checkpoints, earlier)
+
+    def _say(self, edits: int, clock: "_Clock", published: Sequence[int]) -> None:
+        plan = self.task.plan
+        self.report(ReplicaProgress(self.task.name, edits, plan.edits, clock.rate(edits), tuple(published)))
+        if clock.due():
+            self._write_progress(edits, clock, "running")
+
+    def _note_attempt(self, first: int, standing: int) -> None:
+        """Write down where this attempt begins, what stood then, and how far the one before had said it was."""
+        try:
+            before = int(json.loads(self.storage.read_bytes(progress_path(self.task.plan.id)))["edits"])
+        except (FileNotFoundError, ValueError, KeyError):
+            before = first
+        record = {"from": first, "standing": standing, "before": max(before, first), "owner": self.lease.owner}
+        path = attempt_path(self.task.plan.id, self.lease.attempt)
+        self.storage.write_bytes(path, json.dumps({**record, "at": time.time()}).encode())
+
+    def _require_lease(self) -> None:
+        require_lease(self.storage, self.task.plan.id, self.lease)
+
+    def _write_progress(self, edits: int, clock: "_Clock", state: str) -> None:
+        # A replica that has been taken for dead finds out here, long before its next checkpoint.
+        self._require_lease()
+        record = {
+            "state": state,
+            "edits": edits,
+            "of": self.task.plan.edits,
+            "edits_per_second": round(clock.rate(edits), 3),
+            "attempt": self.lease.attempt,
+            "owner": self.lease.owner,
+        }
+        self._said = record
+        self._put_progress(record)
+
+    def _say_again(self) -> None:
+        if self._said:
+            self._require_lease()
+            self._put_progress(self._said)
+
+    def _put_progress(self, record: Mapping[str, object]) -> None:
+        dated = {**record, "at": time.time()}
+        self.storage.write_bytes(progress_path(self.task.plan.id), json.dumps(dated).encode())
+
+
+class _Clock:
+    """Seconds of one attempt: in all, since the last checkpoint, since the last word."""
+
+    def __init__(self, first_edit: int) -> None:
+        self._first_edit = self._lap_edit = first_edit
+        self._start = self._lap_start = time.monotonic()
+        self._said: float | None = None
+
+    def rate(self, edits: int) -> float:
+        """Edits per second of this attempt."""
+        return (edits - self._first_edit) / max(time.monotonic() - self._start, 1e-9)
+
+    def lap(self, edits: int) -> dict[str, float]:
+        """Seconds and edits since the last checkpoint; starts the next lap."""
+        now = time.monotonic()
+        lap = {"seconds": round(now - self._lap_start, 6), "edits_in_lap": edits - self._lap_edit}
+        self._lap_start, self._lap_edit = now, edits
+        return lap
+
+    def due(self) -> bool:
+        """Whether it is time to write progress.json again; true on the first call."""
+        now = time.monotonic()
+        if self._said is not None and now - self._said < _PROGRESS_SECONDS:
+            return False
+        self._said = now
+        return True

@@ -1,0 +1,113 @@
+"""The one model a replica holds: loaded once, lent out unedited, checked when it comes back."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import tensors_digest
+from sphere_core.models import EditableModel, load_model
+from sphere_core.models.loading import SPLIT
+
+__all__ = ["ReplicaModel", "pick_device"]
+
+
+def pick_device(name: str) -> torch.device | str:
+    """Return a torch device by name; `auto` is the accelerator this process sees, or else the CPU.
+
+    `split`, which spreads a model over all accelerators of the process, is for `load_model` and comes back as it is.
+    """
+    if name == SPLIT:
+        return name
+    if name != "auto":
+        return torch.device(name)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator if accelerator is not None else torch.device("cpu")
+
+
+class Named(Protocol):
+    """Which model is meant: where it is, the digest of its content, the network's dtype."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def model_digest(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def revision(self) -> str | None: ...
+
+    @property
+    def remote_code(self) -> bool: ...
+
+
+class ReplicaModel:
+    """Loads a model when a task asks for another one than the last, and lends it for one task at a time.
+
+    Each loan is a fresh editable model with exactly the layers the task names, so that nothing of an
+    earlier task, not even which sites it had opened, can reach the next. The weights of every site lent so far
+    are known by digest and checked before and after.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self._device = device
+        self._key: tuple[str, str] | None = None
+        self._loaded: EditableModel | None = None
+        self._pristine: dict[str, str] = {}
+
+    @contextmanager
+    def lent(self, spec: Named, layers: Sequence[int]) -> Iterator[EditableModel]:
+        """Lend the unedited model of a trajectory with these layers open.
+
+        Raises InputError where the model's files are not those that were planned, and RuntimeError where the
+        model does not come back to its unedited weights. After any error the model is loaded anew.
+        """
+        base = self._load(spec)
+        model = EditableModel(base.network, base.tokenizer, base.family, base_digest=base.base_digest)
+        model.open_sites(layers)
+        whole = False
+        try:
+            self._require_pristine(model)
+            yield model
+            model.restore_base()
+            self._require_pristine(model)
+            whole = True
+        finally:
+            if not whole:
+                self.forget()
+
+    def forget(self) -> None:
+        """Let go of the model; the next loan loads one anew."""
+        self._loaded, self._key = None, None
+        self._pristine.clear()
+
+    def _load(self, spec: Named) -> EditableModel:
+        key = (spec.model_digest, spec.dtype)
+        if self._loaded is None or self._key != key:
+            self.forget()
+            loaded = load_model(
+                spec.model,
+                dtype=spec.dtype,
+                device=self._device,
+                revision=spec.revision,
+                remote_code=spec.remote_code,
+            )
+            if loaded.base_digest != spec.model_digest:
+                raise InputError(
+                    "the model's files are not those the sweep was planned with",
+                    where=spec.model,
+                    remedy="restore them, or plan again: another model is another trajectory",
+                )
+            self._loaded, self._key = loaded, key
+        return self._loaded
+
+    def _require_pristine(self, model: EditableModel) -> None:
+        for name in model.edited_weights():
+            live = tensors_digest({name: model.network.get_parameter(name)})
+            if self._pristine.setdefault(name, live) != live:
+                raise RuntimeError(f"{name} is not the unedited weight it was when the model was loaded")

@@ -1,0 +1,251 @@
+"""A model replica: one process, one model, one piece of work at a time. Knows nothing of Ray."""
+
+import json
+import os
+import socket
+import threading
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from evaluators.base import Evaluator
+from evaluators.registry import build_evaluator, read_evaluator_settings
+from sphere_core.checkpoints import delete_checkpoint
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import canonical_json
+from sphere_core.foundation.process_faults import free_memory, is_broken_accelerator, is_out_of_memory
+from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.storage_faults import StorageError
+from sphere_core.moments.files import write_moments
+from sphere_core.moments.packing import Cursor
+from sphere_core.moments.record import SecondMoments
+from sphere_core.requests import EditRequest, generation_digest, requests_digest
+from sphere_core.streams.stream import load_stream
+from sphere_core.trajectory import TrajectorySpec
+from workflows.moments.work import build_alone, build_shard, recipe_work
+from workflows.replicas.editing import TrajectoryRun, moments_for, moments_of
+from workflows.replicas.loaded_model import ReplicaModel, pick_device
+from workflows.replicas.scoring import DamagedCheckpointError, layers_to_open, score_subject
+from workflows.replicas.tasks import (
+    Damaged,
+    Done,
+    Failed,
+    MomentsShardTask,
+    MomentsTask,
+    Outcome,
+    OutOfMemory,
+    ReplicaProgress,
+    ScoreTask,
+    Stopped,
+    StorageFailed,
+    Superseded,
+    Task,
+    TrajectoryTask,
+)
+from workflows.store.build_lock import building
+from workflows.store.layout import MOMENTS, checkpoints_folder, error_path, moments_lock, moments_path, task_error_path
+from workflows.store.lease import Lease, LeaseLostError, take_lease
+from workflows.store.plan import BasePlan, TrajectoryPlan
+
+__all__ = ["BrokenReplicaError", "ModelReplica", "record_failure"]
+
+_STREAMS_KEPT = 4
+
+
+class BrokenReplicaError(RuntimeError):
+    """This process can do no more work: its accelerator has failed and stays failed until the process ends."""
+
+
+class ModelReplica:
+    """Builds second moments, runs trajectories and scores subjects, all of it from and to storage.
+
+    `run` may be called by one thread at a time; `progress` and `stop` answer from another while it runs.
+    """
+
+    def __init__(
+        self, root: str, *, threads: int, device: str, listener: Callable[[ReplicaProgress], None] | None = None
+    ) -> None:
+        torch.set_num_threads(threads)
+        transformers_logging.disable_progress_bar()
+        self._threads = threads
+        self._storage = Storage(root)
+        self._model = ReplicaModel(pick_device(device))
+        # What it is called in leases.
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._listener = listener
+        self._progress = ReplicaProgress()
+        self._stopping = threading.Event()
+        self._streams: OrderedDict[tuple[str, str | None], tuple[EditRequest, ...]] = OrderedDict()
+        self._evaluators: dict[str, Evaluator] = {}
+        self._scoring_moments: tuple[str, SecondMoments] | None = None
+
+    def progress(self) -> ReplicaProgress:
+        """Return what the replica is doing now."""
+        return self._progress
+
+    def stop(self) -> None:
+        """Ask the running trajectory to publish a checkpoint after the current batch and return."""
+        self._stopping.set()
+
+    def run(self, task: Task) -> Outcome:
+        """Do one piece of work. An error becomes a file and an outcome; the replica lives on.
+
+        Raises BrokenReplicaError, with nothing written, where it is the process that has failed.
+        """
+        self._report(ReplicaProgress(task.name))
+        try:
+            return self._do(task)
+        except LeaseLostError as lost:
+            return Superseded(str(lost))
+        except DamagedCheckpointError as damage:
+            return self._remove_damaged(task, damage)
+        except StorageError as fault:
+            return StorageFailed(str(fault))
+        except Exception as error:  # a trajectory's crash becomes a failure, the sweep goes on
+            if is_broken_accelerator(error):
+                raise BrokenReplicaError(f"{task.name}: {type(error).__name__}: {error}") from error
+            if is_out_of_memory(error):
+                exhausted = OutOfMemory(f"{type(error).__name__}: {error}")
+            else:
+                return self._fail(task, error)
+        finally:
+            self._report(ReplicaProgress())
+        # Only now that the error, and with it what its frames referred to, is gone.
+        self._model.forget()
+        free_memory()
+        return exhausted
+
+    def _fail(self, task: Task, error: Exception) -> Outcome:
+        failed = Failed(type(error).__name__, str(error), traceback.format_exc(), self._progress.edits or None)
+        try:
+            record_failure(self._storage, task, failed)
+        except StorageError as fault:
+            return StorageFailed(str(fault))
+        return failed
+
+    def _do(self, task: Task) -> Outcome:
+        match task:
+            case MomentsTask():
+                return self._build_moments(task)
+            case MomentsShardTask():
+                return self._build_shard(task)
+            case TrajectoryTask():
+                return self._edit(task)
+            case ScoreTask():
+                return self._score(task)
+
+    def _edit(self, task: TrajectoryTask) -> Done | Stopped:
+        if task.spec.threads != self._threads:
+            raise RuntimeError(f"a replica of {self._threads} threads cannot run a trajectory of {task.spec.threads}")
+        lease = Lease(task.attempt, self.owner)
+        take_lease(self._storage, task.plan.id, lease)
+        requests = self._requests(task.spec)
+        moments = moments_for(task, self._storage, on_wait=self._waits)
+        run = TrajectoryRun(task, lease, self._storage, self._report, self._stopping.is_set)
+        with self._model.lent(task.spec, task.spec.hyperparameters.layers) as model:
+            return run.run(model, requests, moments)
+
+    def _score(self, task: ScoreTask) -> Done:
+        asks = not isinstance(task.subject, BasePlan) or task.subject.stream_digest is not None
+        requests = self._requests(task.spec) if asks else ()
+        evaluator = self._evaluator(task)
+        moments = self._moments(task) if evaluator.reads_moments else None
+        with self._model.lent(task.spec, layers_to_open(task)) as model:
+            score_subject(task, model, requests, evaluator, self._storage, moments)
+        return Done()
+
+    def _moments(self, task: ScoreTask) -> SecondMoments | None:
+        """Return the second moments to score a checkpoint with; the last ones are kept, they can be gigabytes."""
+        if isinstance(task.subject, BasePlan):
+            return None
+        key = task.moments_file or task.subject.moments
+        if key is None:
+            return None
+        if self._scoring_moments is None or self._scoring_moments[0] != key:
+            self._scoring_moments = None
+            moments = moments_of(task.subject, task.moments_file, self._storage)
+            self._scoring_moments = (key, moments) if moments is not None else None
+        return self._scoring_moments[1] if self._scoring_moments is not None else None
+
+    def _remove_damaged(self, task: Task, damage: DamagedCheckpointError) -> Outcome:
+        """Remove a checkpoint that cannot be scored, so that its trajectory makes it again."""
+        if isinstance(task, ScoreTask) and isinstance(task.subject, TrajectoryPlan):
+            try:
+                delete_checkpoint(self._storage.child(checkpoints_folder(task.subject.id)), task.edits)
+            except StorageError as fault:
+                return StorageFailed(str(fault))
+        return Damaged(str(damage))
+
+    def _build_moments(self, task: MomentsTask) -> Done:
+        """Build what a sweep waits for, unless another replica has; wait for one that does."""
+        work = recipe_work(task.recipe, task.spec)
+        path, lock = moments_path(task.recipe.key), moments_lock(task.recipe.key)
+
+        def report(done: Cursor) -> None:
+            shown = done.texts if task.recipe.tokens is None else done.tokens
+            self._report(ReplicaProgress(task.name, shown, task.recipe.tokens or task.recipe.sentences or 0))
+
+        def publish(moments: SecondMoments) -> None:
+            self._storage.write_file(path, lambda scratch: write_moments(moments, scratch))
+
+        with building(self._storage, lock, lambda: self._storage.exists(path), on_wait=self._waits) as mine:
+            if mine:
+                with self._model.lent(task.spec, task.recipe.layers) as model:
+                    build_alone(work, model, self._storage.child(MOMENTS), publish=publish, on_progress=report)
+        return Done()
+
+    def _waits(self, holder: str) -> None:
+        self._report(ReplicaProgress(f"waiting for second moments that {holder} builds"))
+
+    def _build_shard(self, task: MomentsShardTask) -> Done:
+        def report(done: Cursor) -> None:
+            self._report(ReplicaProgress(task.name, done.tokens, task.work.work.amount.tokens or 0))
+
+        with self._model.lent(task.work.model, task.work.work.layers) as model:
+            build_shard(task.work, task.shard, task.shards, model, self._storage, report)
+        return Done()
+
+    def _requests(self, spec: TrajectorySpec) -> tuple[EditRequest, ...]:
+        """Return a trajectory's stream, checked against its digest; a few streams are kept."""
+        planned = (spec.stream_digest, spec.generation_digest)
+        if planned not in self._streams:
+            # What the plan recorded of the file is for people; what must be the same is the requests.
+            requests = load_stream(spec.stream.model_copy(update={"sha256": None}), spec.seed)
+            if (requests_digest(requests), generation_digest(requests)) != planned:
+                raise InputError(
+                    "the data set is not the one the sweep was planned with",
+                    where=spec.stream.source,
+                    remedy="restore it, or plan again: another stream is another trajectory",
+                )
+            self._streams[planned] = requests
+            if len(self._streams) > _STREAMS_KEPT:
+                self._streams.popitem(last=False)
+        return self._streams[planned]
+
+    def _evaluator(self, task: ScoreTask) -> Evaluator:
+        key = canonical_json(dict(task.settings))
+        if key not in self._evaluators:
+            settings = read_evaluator_settings(task.settings, where=f"evaluator '{task.evaluation.kind}'")
+            self._evaluators[key] = build_evaluator(settings)
+        return self._evaluators[key]
+
+    def _report(self, progress: ReplicaProgress) -> None:
+        self._progress = progress
+        if self._listener is not None:
+            self._listener(progress)
+
+
+def record_failure(storage: Storage, task: Task, failed: Failed) -> None:
+    """Write a failure beside what it kept from being done."""
+    path = error_path(task.plan.id) if isinstance(task, TrajectoryTask) else task_error_path(task.name)
+    record = {
+        "task": task.name,
+        "error": failed.error,
+        "message": failed.message,
+        "edits": failed.edits,
+        "traceback": failed.traceback,
+    }
+    storage.write_bytes(path, json.dumps(record, indent=1).encode())

@@ -1,0 +1,120 @@
+"""Row files: one Parquet file for every (checkpoint, evaluator), with a declared schema and reproducible bytes."""
+
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evaluators.base import Score
+from sphere_core.foundation.storage import Storage
+from workflows.store.row_schema import ROW_SCHEMA, SCHEMA_VERSION
+
+__all__ = ["RowsConflictError", "Subjecthood", "encode_rows", "encode_table", "publish_rows"]
+
+# Names by which people call things; the same content may go by two of them.
+_NAME_COLUMNS = ("model", "dataset")
+_LOGGER = logging.getLogger(__name__)
+
+
+class RowsConflictError(RuntimeError):
+    """The same checkpoint, scored by the same evaluator, has given different numbers."""
+
+
+@dataclass(frozen=True)
+class Subjecthood:
+    """What all rows of one file share: which weights were scored, and by what. Fields are columns."""
+
+    trajectory_id: str | None
+    model: str
+    model_digest: str
+    dtype: str
+    method: str | None
+    editor: str | None
+    regularizer: str | None
+    dataset: str | None
+    order: str | None
+    seed: int | None
+    batch_size: int | None
+    edits: int
+    stream_digest: str | None
+    weights_digest: str
+    evaluator: str
+    evaluation_id: str
+
+
+def encode_rows(shared: Subjecthood, scores: Sequence[Score]) -> bytes:
+    """Return the Parquet bytes of one file: scores in the order given, equal input giving equal bytes."""
+    constant = {field.name: getattr(shared, field.name) for field in fields(shared)}
+    rows = [
+        {
+            "schema_version": SCHEMA_VERSION,
+            **constant,
+            "metric": score.metric,
+            "protocol": score.protocol,
+            "site": score.site,
+            "task": score.task,
+            "value": score.value,
+            "stderr": score.stderr,
+            "ci_low": score.ci_low,
+            "ci_high": score.ci_high,
+            "n": score.n,
+            "nonfinite": score.nonfinite,
+            "tied": score.tied,
+            "status": score.status,
+            "reason": score.reason,
+            "higher_is_better": score.higher_is_better,
+        }
+        for score in scores
+    ]
+    return _parquet(pa.Table.from_pylist(rows, schema=ROW_SCHEMA))
+
+
+def encode_table(shared: Subjecthood, table: pa.Table) -> bytes:
+    """Return the Parquet bytes of a table behind scores, with the columns that say what was scored in front."""
+    columns = {
+        field.name: pa.repeat(pa.scalar(getattr(shared, field.name), ROW_SCHEMA.field(field.name).type), table.num_rows)
+        for field in fields(shared)
+    }
+    return _parquet(pa.table(columns | dict(zip(table.column_names, table.columns, strict=True))))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    # Numbers that hardly repeat make a dictionary longer than themselves; their bytes compress better apart.
+    numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=3,
+        version="2.6",
+        write_statistics=True,
+        use_dictionary=[name for name in table.column_names if name not in numbers],
+        column_encoding=dict.fromkeys(numbers, "BYTE_STREAM_SPLIT"),
+    )
+    return sink.getvalue()
+
+
+def publish_rows(storage: Storage, path: str, data: bytes) -> None:
+    """Publish a row file once; publishing equal numbers again changes nothing.
+
+    Raises RowsConflictError, and leaves the file as it is, where other numbers stand there already: two
+    runs of the same specification have then not given the same result.
+    """
+    try:
+        present = storage.read_bytes(path)
+    except FileNotFoundError:
+        storage.write_bytes(path, data)
+        return
+    if present == data or _numbers(present).equals(_numbers(data)):
+        return
+    message = f"{storage.uri}/{path} holds other numbers than those just computed for the same checkpoint"
+    _LOGGER.error("%s", message)
+    raise RowsConflictError(message)
+
+
+def _numbers(data: bytes) -> pa.Table:
+    return pq.read_table(io.BytesIO(data)).drop_columns(list(_NAME_COLUMNS))

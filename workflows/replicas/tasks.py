@@ -1,0 +1,193 @@
+"""The pieces of work a replica takes, and how each one ends. All of it crosses process borders as plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sphere_core.trajectory import TrajectorySpec
+from workflows.moments.work import ModelName, MomentsWork
+from workflows.store.layout import base_name, scored_name
+from workflows.store.plan import BasePlan, Evaluation, MomentsRecipe, TrajectoryPlan
+
+__all__ = [
+    "Damaged",
+    "Done",
+    "Failed",
+    "MomentsShardTask",
+    "MomentsTask",
+    "OutOfMemory",
+    "Outcome",
+    "ReplicaProgress",
+    "ScoreTask",
+    "Stopped",
+    "StorageFailed",
+    "Superseded",
+    "Task",
+    "TrajectoryTask",
+]
+
+
+@dataclass(frozen=True)
+class MomentsTask:
+    """Build second moments. `spec` names the model."""
+
+    recipe: MomentsRecipe
+    spec: TrajectorySpec
+
+    @property
+    def name(self) -> str:
+        """How errors and logs call it."""
+        return f"moments-{self.recipe.key}"
+
+
+@dataclass(frozen=True)
+class MomentsShardTask:
+    """Sum every `shards`-th group of a corpus, from the group `shard` on."""
+
+    work: MomentsWork
+    shard: int
+    shards: int
+
+    @property
+    def spec(self) -> ModelName:
+        """The model it needs."""
+        return self.work.model
+
+    @property
+    def name(self) -> str:
+        """How errors and logs call it."""
+        return f"moments-{self.work.key}-shard-{self.shard}"
+
+
+@dataclass(frozen=True)
+class TrajectoryTask:
+    """Run a trajectory from its furthest usable checkpoint to its end, publishing the wanted ones.
+
+    `attempt` fences: of two replicas on one trajectory, only the one with the larger attempt may publish.
+    """
+
+    plan: TrajectoryPlan
+    spec: TrajectorySpec
+    attempt: int
+    moments_file: str | None
+
+    @property
+    def name(self) -> str:
+        """How errors and logs call it."""
+        return f"trajectory-{self.plan.id}"
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """Score one checkpoint, or the unedited model, with one evaluator.
+
+    `moments_file` are imported second moments, for evaluators that read them.
+    """
+
+    subject: TrajectoryPlan | BasePlan
+    spec: TrajectorySpec
+    edits: int
+    evaluation: Evaluation
+    settings: Mapping[str, Any]
+    moments_file: str | None = None
+
+    @property
+    def subject_id(self) -> str | None:
+        """The trajectory whose checkpoint is scored; None for an unedited model."""
+        return self.subject.id if isinstance(self.subject, TrajectoryPlan) else None
+
+    @property
+    def subject_name(self) -> str:
+        """The subject's name among rows and timings."""
+        if isinstance(self.subject, BasePlan):
+            return base_name(self.subject.model_digest)
+        return scored_name(self.subject.id, self.edits)
+
+    @property
+    def previous_edits(self) -> int | None:
+        """The wanted checkpoint before; None where the unedited model is what came before."""
+        if isinstance(self.subject, BasePlan):
+            return None
+        return max((edits for edits in self.subject.wanted if edits < self.edits), default=None)
+
+    @property
+    def rows_path(self) -> str:
+        """The file of rows this task makes."""
+        if isinstance(self.subject, BasePlan):
+            return self.subject.rows_path
+        return self.subject.rows_path(self.edits, self.evaluation)
+
+    @property
+    def name(self) -> str:
+        """How errors and logs call it."""
+        return f"{self.evaluation.kind}-{self.subject_name}-{self.evaluation.id}"
+
+
+Task = MomentsTask | MomentsShardTask | TrajectoryTask | ScoreTask
+
+
+@dataclass(frozen=True)
+class Done:
+    """The work is finished. For a trajectory: which checkpoints stand, and whether it collapsed."""
+
+    published: tuple[int, ...] = ()
+    collapsed: bool = False
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A trajectory was asked to stop and has published where it was."""
+
+    published: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Superseded:
+    """Another replica has taken the trajectory over; this one has published nothing since."""
+
+    by: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The work raised an error; repeating it would raise it again."""
+
+    error: str
+    message: str
+    traceback: str
+    edits: int | None = None
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """The checkpoint to score is not what its manifest says, or is gone; what there was of it has been removed."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    """The work needed more memory than there was; nothing of it has been published."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class StorageFailed:
+    """Storage is full or has gone on failing; nothing more can be published."""
+
+    reason: str
+
+
+Outcome = Done | Stopped | Superseded | Failed | Damaged | OutOfMemory | StorageFailed
+
+
+@dataclass(frozen=True)
+class ReplicaProgress:
+    """What a replica is doing now. For a trajectory: edits done of how many, and the checkpoints that stand."""
+
+    task: str | None = None
+    edits: int = 0
+    of: int = 0
+    edits_per_second: float = 0.0
+    published: tuple[int, ...] = ()

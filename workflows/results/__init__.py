@@ -1,0 +1,1 @@
+"""From row files to tables, figures and status. Reads only."""

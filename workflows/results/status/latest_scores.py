@@ -1,0 +1,68 @@
+"""The newest scores of a trajectory: a few small row files, each read once. Needs neither models nor Ray."""
+
+import io
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from sphere_core.foundation.storage import Storage
+from workflows.store.state import TrajectoryState
+
+__all__ = ["SHOWN_METRICS", "LastScore", "LastScores"]
+
+# What status shows of all metrics: its name there, by metric and protocol (None: any).
+SHOWN_METRICS = {("score", "argmax"): "score", ("general_mean", None): "general", ("he_drift", None): "HE drift"}
+_COLUMNS = ["metric", "protocol", "site", "value", "status"]
+
+
+@dataclass(frozen=True)
+class LastScore:
+    """A metric's newest value: None with `collapsed` where the answers said nothing."""
+
+    edits: int
+    value: float | None
+    collapsed: bool
+
+    def text(self) -> str:
+        """Return the value as a table shows it."""
+        if self.value is None:
+            return "collapsed" if self.collapsed else "–"
+        if abs(self.value) >= 1000:
+            return f"{self.value:.1e}"
+        # A drift is small: its first digits matter.
+        return f"{self.value:.3f}" if self.value == 0 or abs(self.value) >= 0.1 else f"{self.value:.3g}"
+
+
+class LastScores:
+    """Reads newest scores from row files, which never change: what was read once is kept."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._read: dict[str, dict[str, LastScore]] = {}
+
+    def of(self, found: TrajectoryState) -> dict[str, LastScore]:
+        """Return the newest value of every shown metric that has one, by its shown name."""
+        missing = set(found.missing)
+        newest: dict[str, LastScore] = {}
+        for evaluation in found.plan.evaluations:
+            scored = (edits for edits in reversed(found.to_score) if (edits, evaluation) not in missing)
+            edits = next(scored, None)
+            if edits is not None:
+                newest |= self._file(found.plan.rows_path(edits, evaluation), edits)
+        return newest
+
+    def _file(self, path: str, edits: int) -> dict[str, LastScore]:
+        if path not in self._read:
+            try:
+                data = io.BytesIO(self._storage.read_bytes(path))
+            except FileNotFoundError:
+                # Gone since it was listed, to be scored again or for good: there is no score yet.
+                return {}
+            found: dict[str, LastScore] = {}
+            for row in pq.ParquetFile(data).read(columns=_COLUMNS).to_pylist():
+                names = [SHOWN_METRICS.get((row["metric"], protocol)) for protocol in (row["protocol"], None)]
+                name = names[0] or names[1]
+                if name is not None and row["site"] is None:
+                    found[name] = LastScore(edits, row["value"], row["status"] == "collapsed")
+            self._read[path] = found
+        return self._read[path]

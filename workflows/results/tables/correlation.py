@@ -1,0 +1,248 @@
+"""Does geometry go with the scores? Rank correlations over checkpoints, and how far the energy's bound is from tight.
+
+For every checkpoint of a sweep: x is a figure of geometry, the mean over sites of its absolute value (for `he_drift`
+that of |HE - HE_0| / HE_0), y a score. Both, and what may be held fixed, grow with the number of edits, so the plain
+coefficient says little: the partial one holds the edit count and |dW| fixed.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from sphere_core.foundation.errors import InputError, unknown_name
+from workflows.results.tables.rank_correlation import Estimate, rank_correlation
+from workflows.results.tables.table import column_name, column_order, stream_name
+from workflows.store.plan import SweepPlan
+
+__all__ = [
+    "ALL_METHODS",
+    "BoundRow",
+    "Correlation",
+    "Observation",
+    "bound_rows",
+    "correlations",
+    "observations",
+    "scores_in",
+]
+
+ALL_METHODS = "(all methods)"
+_SIZE = "delta_norm"
+_DEFAULT_METRICS = ("efficacy", "generalization", "specificity", "score")
+# Looser readings of the same answers: there when asked for.
+_LOOSER_PROTOCOLS = ("probability", "token")
+
+_GEOMETRY = """
+SELECT trajectory_id, edits, metric, protocol,
+       CASE WHEN count(*) FILTER (status <> 'ok') = 0 THEN avg(abs(value)) END AS value
+FROM rows
+WHERE evaluator = 'geometry' AND site IS NOT NULL AND trajectory_id IS NOT NULL AND edits > 0
+GROUP BY ALL
+"""
+_SCORES = """
+SELECT trajectory_id, edits, metric, protocol, task, CASE WHEN status = 'ok' THEN value END AS value
+FROM rows
+WHERE evaluator <> 'geometry' AND site IS NULL AND trajectory_id IS NOT NULL AND edits > 0
+"""
+_BOUND = """
+SELECT p.model, p.stream, p.method, p.place, r.edits, r.protocol,
+       count(*) FILTER (status = 'ok') AS n, min(value) AS smallest, median(value) AS median, max(value) AS largest,
+       count(*) FILTER (value < 1) AS below_one, count(*) FILTER (status <> 'ok') AS collapsed
+FROM rows AS r JOIN places AS p ON r.trajectory_id = p.trajectory_id
+WHERE metric = 'output_change_ratio' AND site IS NOT NULL AND edits > 0
+GROUP BY ALL
+ORDER BY p.model, p.stream, r.protocol, p.place, r.edits
+"""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One checkpoint: its figures of geometry, and its scores by the table's column names.
+
+    A figure goes by its metric, or `metric/protocol` where it has several. None stands for what collapsed or failed;
+    what was not scored is absent.
+    """
+
+    model: str
+    stream: str
+    method: str
+    trajectory: str
+    edits: int
+    values: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How a figure goes with a score over the checkpoints of one method, or of all of them.
+
+    `collapsed` counts the checkpoints that were left out because one of the two is no number.
+    """
+
+    model: str
+    stream: str
+    method: str
+    against: str
+    score: str
+    checkpoints: int
+    trajectories: int
+    collapsed: int
+    spearman: Estimate
+    partial: Estimate
+
+
+@dataclass(frozen=True)
+class BoundRow:
+    """Measured change of preserved outputs / its lower bound, over the sites and seeds of a method's checkpoint."""
+
+    model: str
+    stream: str
+    method: str
+    edits: int
+    protocol: str
+    n: int
+    smallest: float | None
+    median: float | None
+    largest: float | None
+    below_one: int
+    collapsed: int
+
+
+def observations(rows: pa.Table, plan: SweepPlan) -> list[Observation]:
+    """Gather the checkpoints of a sweep from its rows, in the order of its plan.
+
+    Raises InputError where geometry has not scored any.
+    """
+    with duckdb.connect() as connection:
+        connection.register("rows", rows)
+        geometry = connection.sql(_GEOMETRY).to_arrow_table().to_pylist()
+        scores = connection.sql(_SCORES).to_arrow_table().to_pylist()
+    if not geometry:
+        raise InputError(
+            "no checkpoint has rows of geometry yet",
+            where=f"sweep '{plan.name}'",
+            remedy="add 'geometry: {}' to the sweep's evaluators, and run it",
+        )
+    found: dict[str, dict[int, dict[str, float | None]]] = {}
+    names = _figure_names(geometry)
+    for record in geometry:
+        values = found.setdefault(record["trajectory_id"], {}).setdefault(record["edits"], {})
+        values[names[record["metric"], record["protocol"]]] = record["value"]
+    for record in scores:
+        column = column_name(record["metric"], record["protocol"], record["task"])
+        if column is not None:
+            values = found.setdefault(record["trajectory_id"], {}).setdefault(record["edits"], {})
+            values[column] = record["value"]
+    return [
+        Observation(trajectory.model, stream_name(trajectory), trajectory.title, trajectory.id, edits, values)
+        for trajectory in plan.trajectories
+        for edits, values in sorted(found.get(trajectory.id, {}).items())
+    ]
+
+
+def _figure_names(records: Iterable[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """Return what figures are called: the metric, with its protocol where it has several."""
+    pairs = {(record["metric"], record["protocol"]) for record in records}
+    metrics = Counter(metric for metric, _ in pairs)
+    return {pair: pair[0] if metrics[pair[0]] == 1 else "/".join(pair) for pair in pairs}
+
+
+def scores_in(found: Sequence[Observation], wanted: Sequence[str]) -> list[str]:
+    """Return the score columns to correlate: those wanted, by column or by metric, or the default ones.
+
+    By default efficacy, generalization, specificity and their mean under every protocol but the looser two
+    (`probability`, `token`), and general means. Raises InputError for a name that nothing has been scored by.
+    """
+    columns = {name for checkpoint in found for name in checkpoint.values if _is_column(name)}
+    ordered = sorted(columns, key=column_order)
+    if not wanted:
+        return [name for name in ordered if _is_default(name)]
+    chosen = []
+    for name in wanted:
+        matching = [column for column in ordered if column == name or column.partition(" (")[0] == name]
+        if not matching:
+            raise unknown_name("score", name, ordered, where="--score")
+        chosen += matching
+    return list(dict.fromkeys(chosen))
+
+
+def _is_column(name: str) -> bool:
+    return " (" in name
+
+
+def _is_default(column: str) -> bool:
+    metric, _, protocol = column.rstrip(")").partition(" (")
+    return metric == "general mean" or (metric in _DEFAULT_METRICS and protocol not in _LOOSER_PROTOCOLS)
+
+
+def correlations(
+    found: Sequence[Observation], against: Sequence[str], scores: Sequence[str], *, resamples: int, seed: int
+) -> list[Correlation]:
+    """Correlate each figure with each score within every method and pooled over methods, a model and stream at a time.
+
+    Raises InputError for a figure that geometry has not measured.
+    """
+    figures = sorted({name for checkpoint in found for name in checkpoint.values if not _is_column(name)})
+    for name in against:
+        if name not in figures:
+            raise unknown_name("figure of geometry", name, figures, where="--against")
+    results = []
+    for place in dict.fromkeys((checkpoint.model, checkpoint.stream) for checkpoint in found):
+        here = [checkpoint for checkpoint in found if (checkpoint.model, checkpoint.stream) == place]
+        methods = list(dict.fromkeys(checkpoint.method for checkpoint in here))
+        for figure in against:
+            for score in scores:
+                for method in [*methods, ALL_METHODS] if len(methods) > 1 else methods:
+                    chosen = [c for c in here if method in (c.method, ALL_METHODS)]
+                    results.append(_correlate(chosen, method, figure, score, resamples=resamples, seed=seed))
+    return results
+
+
+def _correlate(
+    chosen: Sequence[Observation], method: str, figure: str, score: str, *, resamples: int, seed: int
+) -> Correlation:
+    scored = [c for c in chosen if figure in c.values and score in c.values]
+    kept = [c for c in scored if None not in (c.values[figure], c.values[score], c.values.get(_SIZE))]
+    x, y, size = ([float(c.values[name] or 0.0) for c in kept] for name in (figure, score, _SIZE))
+    held = [[float(c.edits) for c in kept], size]
+    units, strata = [c.trajectory for c in kept], [c.method for c in kept]
+
+    def estimate(controls: list[list[float]]) -> Estimate:
+        return rank_correlation(x, y, controls, units, strata, resamples=resamples, seed=seed)
+
+    return Correlation(
+        model=chosen[0].model,
+        stream=chosen[0].stream,
+        method=method,
+        against=figure,
+        score=score,
+        checkpoints=len(kept),
+        trajectories=len(set(units)),
+        collapsed=len(scored) - len(kept),
+        spearman=estimate([]),
+        partial=estimate(held),
+    )
+
+
+def bound_rows(rows: pa.Table, plan: SweepPlan) -> list[BoundRow]:
+    """Return measured / bound for every method and checkpoint, over sites and seeds; `protocol` names the inputs."""
+    order = {title: place for place, title in enumerate(dict.fromkeys(t.title for t in plan.trajectories))}
+    places = pa.Table.from_pylist(
+        [
+            {
+                "trajectory_id": t.id,
+                "model": t.model,
+                "stream": stream_name(t),
+                "method": t.title,
+                "place": order[t.title],
+            }
+            for t in plan.trajectories
+        ]
+    )
+    with duckdb.connect() as connection:
+        connection.register("rows", rows)
+        connection.register("places", places)
+        records = connection.sql(_BOUND).to_arrow_table().drop_columns("place").to_pylist()
+    return [BoundRow(**record) for record in records]

@@ -1,0 +1,98 @@
+"""Numbers of papers beside the numbers of a sweep: both are printed, whichever way they differ."""
+
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from sphere_core.foundation.storage import Storage
+from workflows.results.formats.table_formats import markdown_pipes
+from workflows.results.tables.table import Cell
+from workflows.store.plan import SweepPlan, read_plan
+from workflows.store.row_reader import read_rows
+
+__all__ = ["Comparison", "published_markdown", "published_table"]
+
+_QUERY = """
+SELECT p.title AS method, r.model, p.dataset, r.edits, r.metric, r.protocol,
+       avg(r.value) AS mean, stddev_samp(r.value) AS sd, count(*) AS n,
+       count(*) FILTER (r.status = 'collapsed') AS collapsed, count(*) FILTER (r.status = 'failed') AS failed
+FROM rows AS r JOIN trajectories AS p ON r.trajectory_id = p.id
+WHERE r.site IS NULL AND r.task IS NULL
+GROUP BY ALL
+"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One published number and what was measured for it, if anything was."""
+
+    source: str
+    model: str
+    dataset: str
+    method: str
+    edits: int
+    metric: str
+    protocol: str
+    published: float
+    measured: Cell | None
+
+
+def published_table(storage: Storage) -> list[Comparison]:
+    """Return every published number that a sweep's file names, with the mean over seeds at that edit count."""
+    plan = read_plan(storage)
+    found = _measured(storage, plan)
+    compared = []
+    for entry in plan.published:
+        for method, values in entry.values.items():
+            for metric, value in zip(entry.metrics, values, strict=True):
+                if value is None:
+                    continue
+                place = (method, entry.model, entry.dataset, entry.edits, metric, entry.protocol)
+                compared.append(
+                    Comparison(
+                        entry.source,
+                        entry.model,
+                        entry.dataset,
+                        method,
+                        entry.edits,
+                        metric,
+                        entry.protocol,
+                        value,
+                        found.get(place),
+                    )
+                )
+    return compared
+
+
+def published_markdown(compared: list[Comparison]) -> str:
+    """Return the comparison as Markdown, one part a source."""
+    if not compared:
+        return "The sweep file names no published numbers.\n"
+    parts = []
+    for source in dict.fromkeys(row.source for row in compared):
+        head = ["model", "data set", "method", "edits", "metric", "published", "measured", "difference"]
+        lines = [_line(row) for row in compared if row.source == source]
+        parts.append(f"{source}\n\n{markdown_pipes(head, lines)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(row: Comparison) -> list[str]:
+    measured = "not yet" if row.measured is None else row.measured.text()
+    known = row.measured is not None and row.measured.mean is not None
+    difference = f"{row.measured.mean - row.published:+.3f}" if known else "–"  # type: ignore[union-attr,operator]
+    metric = f"{row.metric} ({row.protocol})"
+    edits = str(row.edits)
+    return [row.model, row.dataset, row.method, edits, metric, f"{row.published:.3f}", measured, difference]
+
+
+def _measured(storage: Storage, plan: SweepPlan) -> dict[tuple[str, str, str, int, str, str], Cell]:
+    trajectories = pa.Table.from_pylist(
+        [{"id": t.id, "title": t.title, "dataset": t.dataset.partition(":")[0]} for t in plan.trajectories]
+    )
+    with duckdb.connect() as connection:
+        connection.register("rows", read_rows(storage, plan))
+        connection.register("trajectories", trajectories)
+        records = connection.sql(_QUERY).to_arrow_table().to_pylist()
+    keys = ("method", "model", "dataset", "edits", "metric", "protocol")
+    return {tuple(record[key] for key in keys): Cell.of(record) for record in records}

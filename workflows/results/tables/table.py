@@ -1,0 +1,228 @@
+"""The results table: means and spread over seeds, from row files alone.
+
+Each column is one metric under one protocol; protocols never share a column. Where an answer of a model
+was not a number, or its answers were mostly ties, the cell says `collapsed` and holds no mean: chance level is
+not a score. Where a scorer raised it says `failed`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from sphere_core.foundation.storage import Storage
+from workflows.store.plan import SweepPlan, TrajectoryPlan
+from workflows.store.row_reader import read_rows
+from workflows.store.state import SweepState, TrajectoryState, derive_state, scan
+
+__all__ = [
+    "UNEDITED",
+    "Cell",
+    "ResultsTable",
+    "TableRow",
+    "column_group",
+    "column_name",
+    "column_order",
+    "number_text",
+    "results_table",
+    "stream_name",
+]
+
+UNEDITED = "(unedited)"
+_EDIT_METRICS = (
+    *("efficacy", "generalization", "specificity", "portability", "multi_hop", "agreement"),
+    *("score", "score_arithmetic", "fluency", "consistency"),
+)
+# Protocols that stand first; every other one follows by its name, each in a group of its own.
+_PROTOCOLS = ("argmax", "probability", "token")
+_MODEL_GROUP = "model"
+_GEOMETRY = {"he_drift": "HE drift", "delta_norm_relative": "|dW|/|W|"}
+
+# One row a subject: the means of a row's seeds come from its GROUP BY. `place` joins the plan's names to the rows.
+_QUERY = """
+WITH picked AS (
+    SELECT p.model, p.stream, p.method, r.edits, r.value, r.status, r.task, r.metric, r.protocol
+    FROM rows AS r JOIN places AS p ON r.trajectory_id = p.trajectory_id
+    WHERE r.site IS NULL AND ($by_edits OR r.edits = p.last)
+    UNION ALL
+    SELECT b.model, b.stream, b.method, r.edits, r.value, r.status, r.task, r.metric, r.protocol
+    FROM rows AS r JOIN bases AS b
+      ON r.trajectory_id IS NULL AND r.model_digest = b.model_digest AND r.dtype = b.dtype
+     AND r.evaluator = b.evaluator AND r.evaluation_id = b.evaluation_id
+    WHERE r.site IS NULL
+)
+SELECT model, stream, method, CASE WHEN $by_edits THEN edits END AS edits, metric, protocol, task,
+       count(*) AS n, count(*) FILTER (status = 'collapsed') AS collapsed,
+       count(*) FILTER (status = 'failed') AS failed, avg(value) AS mean, stddev_samp(value) AS sd
+FROM picked
+GROUP BY ALL
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row: the mean over `n` seeds and their standard deviation, or how many collapsed or failed.
+
+    `mean` and `sd` are None unless every seed has a number: a mean over those that are left would flatter the method.
+    """
+
+    mean: float | None
+    sd: float | None
+    n: int
+    collapsed: int
+    failed: int
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Cell":
+        """Build a cell from a record with `mean`, `sd`, `n`, `collapsed` and `failed`."""
+        whole = not record["collapsed"] and not record["failed"]
+        mean, sd = (record["mean"], record["sd"]) if whole else (None, None)
+        return cls(mean, sd, record["n"], record["collapsed"], record["failed"])
+
+    def text(self) -> str:
+        """Return the cell as text: `0.912 ± 0.014`, `collapsed`, or `failed 1/2` where one of two scorers raised."""
+        for word, count in (("collapsed", self.collapsed), ("failed", self.failed)):
+            if count:
+                return word if count == self.n else f"{word} {count}/{self.n}"
+        if self.mean is None:
+            return "–"
+        return number_text(self.mean) + (f" ± {number_text(self.sd)}" if self.sd is not None else "")
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One line: a method on a model and stream, after `edits` edits (None: at the end)."""
+
+    model: str
+    stream: str
+    method: str
+    edits: int | None
+    seeds: int
+    planned: int
+    cells: dict[str, Cell]
+
+
+@dataclass(frozen=True)
+class ResultsTable:
+    """Rows in the order of the plan, the columns in use, and what is not in the table."""
+
+    columns: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    missing: tuple[TrajectoryState, ...]
+    by_edits: bool
+
+
+def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> ResultsTable:
+    """Aggregate a sweep's rows: at the end of every trajectory, or at every checkpoint."""
+    files = scan(storage)
+    state = derive_state(storage, plan, files)
+    found = _aggregate(read_rows(storage, plan, files), plan, state, by_edits=by_edits)
+    grouped: dict[tuple[str, str, str, int | None], dict[str, Cell]] = {}
+    for record in found.to_pylist():
+        column = column_name(record["metric"], record["protocol"], record["task"])
+        if column is not None:
+            key = (record["model"], record["stream"], record["method"], record["edits"])
+            grouped.setdefault(key, {})[column] = Cell.of(record)
+    used = {column for cells in grouped.values() for column in cells}
+    columns = tuple(sorted(used, key=column_order))
+    rows = tuple(_rows(plan, grouped))
+    return ResultsTable(columns, rows, tuple(t for t in state.trajectories if not t.is_finished or t.stopped), by_edits)
+
+
+def _rows(plan: SweepPlan, grouped: dict[tuple[str, str, str, int | None], dict[str, Cell]]) -> list[TableRow]:
+    planned: dict[tuple[str, str, str], int] = {}
+    for trajectory in plan.trajectories:
+        key = (trajectory.model, stream_name(trajectory), trajectory.title)
+        planned[key] = planned.get(key, 0) + 1
+    places: dict[tuple[str, str, str], int] = {}
+    order = {(model, stream): place for place, (model, stream, _) in enumerate(reversed(planned))}
+    for model, stream, title in sorted(planned, key=lambda key: -order[key[:2]]):
+        places.setdefault((model, stream, UNEDITED), len(places))
+        places.setdefault((model, stream, title), len(places))
+    rows = []
+    for place in sorted(grouped, key=lambda place: (places[place[:3]], place[3] or 0)):
+        cells = grouped[place]
+        seeds = max(cell.n for cell in cells.values())
+        rows.append(TableRow(*place, seeds=seeds, planned=planned.get(place[:3], seeds), cells=cells))
+    return rows
+
+
+def _aggregate(rows: pa.Table, plan: SweepPlan, state: SweepState, *, by_edits: bool) -> pa.Table:
+    places = pa.Table.from_pylist(
+        [
+            {
+                "trajectory_id": found.plan.id,
+                "model": found.plan.model,
+                "stream": stream_name(found.plan),
+                "method": found.plan.title,
+                "last": found.collapsed_at if found.collapsed_at is not None else found.plan.edits,
+            }
+            for found in state.trajectories
+        ],
+        schema=pa.schema(
+            [(name, pa.string()) for name in ("trajectory_id", "model", "stream", "method")] + [("last", pa.int64())]
+        ),
+    )
+    bases = pa.Table.from_pylist(
+        _base_records(plan),
+        schema=pa.schema([(name, pa.string()) for name in _BASE_COLUMNS]),
+    )
+    with duckdb.connect() as connection:
+        connection.register("rows", rows)
+        connection.register("places", places)
+        connection.register("bases", bases)
+        return connection.sql(_QUERY, params={"by_edits": by_edits}).to_arrow_table()
+
+
+_BASE_COLUMNS = ("model", "stream", "method", "model_digest", "dtype", "evaluator", "evaluation_id")
+
+
+def _base_records(plan: SweepPlan) -> list[dict[str, str]]:
+    """Return the unedited model's place in each stream: its own scores, or those every stream shares."""
+    streams = {(t.model, t.model_digest, t.dtype, stream_name(t), t.stream_digest) for t in plan.trajectories}
+    records: dict[tuple[str, ...], dict[str, str]] = {}
+    for base in plan.bases:
+        for model, digest, dtype, stream, stream_digest in sorted(streams):
+            same_model = (base.model_digest, base.dtype) == (digest, dtype)
+            if same_model and base.stream_digest in (None, stream_digest):
+                values = (model, stream, UNEDITED, digest, dtype, base.evaluation.kind, base.evaluation.id)
+                records[values] = dict(zip(_BASE_COLUMNS, values, strict=True))
+    return list(records.values())
+
+
+def stream_name(plan: TrajectoryPlan) -> str:
+    """Return how tables call a trajectory's stream."""
+    return f"{plan.dataset}, {plan.order}, {plan.edits} edits in batches of {plan.batch_size}"
+
+
+def column_name(metric: str, protocol: str, task: str | None) -> str | None:
+    """Return the column a metric belongs in, or None for what the table leaves out."""
+    if metric in _EDIT_METRICS and task is None:
+        return f"{metric} ({protocol})"
+    if metric == "general_mean":
+        return f"general mean ({task}, {protocol})"
+    return _GEOMETRY.get(metric)
+
+
+def column_order(column: str) -> tuple[int, str, int, str]:
+    """Return the key by which columns are sorted."""
+    metric, _, protocol = column.rstrip(")").partition(" (")
+    if metric in _EDIT_METRICS:
+        place = _PROTOCOLS.index(protocol) if protocol in _PROTOCOLS else len(_PROTOCOLS)
+        return (place, protocol, _EDIT_METRICS.index(metric), column)
+    names: Sequence[str] = tuple(_GEOMETRY.values())
+    return (len(_PROTOCOLS) + 1, "", 1 + names.index(column) if column in names else 0, column)
+
+
+def column_group(column: str) -> str:
+    """Return what a column belongs to: an edit-quality protocol, or `model` for general ability and geometry."""
+    metric, _, protocol = column.rstrip(")").partition(" (")
+    return protocol if metric in _EDIT_METRICS else _MODEL_GROUP
+
+
+def number_text(value: float) -> str:
+    """Return a number as tables show it: three decimals, or an exponent where those say nothing."""
+    plain = value == 0 or 0.0005 <= abs(value) < 100_000
+    return f"{value:.3f}" if plain else f"{value:.1e}"

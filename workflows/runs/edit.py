@@ -1,0 +1,154 @@
+"""One trajectory from the command line, in this process, with every batch kept."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from transformers.utils import logging as transformers_logging
+
+from sphere_core.checkpoints import (checkpoints_in, latest_checkpoint, write_checkpoint)
+from sphere_core.datasets.sources import (DatasetSpec, read_dataset)
+from sphere_core.foundation.errors import (InputError)
+from sphere_core.foundation.fingerprint import (file_digest)
+from sphere_core.hyperparameters import (Hyperparameters, preset, read_hyperparameters)
+from sphere_core.locate.contexts import (ContextSettings, read_contexts, sample_contexts)
+from sphere_core.locate.prompts import (Contexts)
+from sphere_core.methods import (Method, resolve_method)
+from sphere_core.models import (EditableModel, commit_of, load_model, resolve_model)
+from sphere_core.moments.files import (read_moments)
+from sphere_core.moments.record import (SecondMoments, check_moments)
+from sphere_core.requests import (EditRequest, requests_digest)
+from sphere_core.foundation.storage import (Storage)
+from sphere_core.streams.stream import (StreamSpec)
+from sphere_core.trajectory import (TrajectorySpec, check_against_model, run_trajectory)
+from workflows.store.layout import (SPEC_FILE)
+from workflows.replicas.loaded_model import (pick_device)
+
+__all__ = ["EditOptions", "run_edit"]
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """What `sphere edit` was asked for."""
+
+    model: str
+    requests: DatasetSpec
+    method: str
+    moments: Path | None
+    batch_size: int
+    out: Path
+    hparams: Path | None
+    preset: str | None
+    contexts: Path | None
+    dtype: str
+    seed: int
+    threads: int
+    device: str
+    revision: str | None
+    remote_code: bool
+
+
+def run_edit(options: EditOptions, console: Console) -> None:
+    """Check every input, then edit and write one checkpoint a batch; raises InputError before anything is written."""
+    torch.set_num_threads(options.threads)
+    transformers_logging.disable_progress_bar()
+    method = resolve_method(options.method, where="--method")
+    hyperparameters = _hyperparameters(options, method)
+    requests = [request for record in read_dataset(options.requests).records for request in record.requests]
+    groups = read_contexts(options.contexts) if options.contexts is not None else None
+    moments = _moments(options, method, hyperparameters)
+    folder = resolve_model(options.model, revision=options.revision, remote_code=options.remote_code)
+    model = load_model(
+        str(folder), dtype=options.dtype, device=pick_device(options.device), remote_code=options.remote_code
+    )
+    check_against_model(hyperparameters, model, where=str(options.hparams or f"preset '{options.preset}'"))
+    if moments is not None:
+        sites = model.open_sites(hyperparameters.layers)
+        check_moments(moments, sites, where=str(options.moments), model_digest=model.base_digest)
+    revision = commit_of(folder) or options.revision
+    spec = _spec(options, method, hyperparameters, requests, groups, model, revision)
+    storage = Storage(options.out)
+    resume = latest_checkpoint(storage)
+    if resume is not None and resume.trajectory_id != spec.id:
+        raise InputError(
+            f"the folder holds checkpoints of another trajectory ({resume.trajectory_id}, not {spec.id})",
+            where=str(options.out),
+            remedy="give another --out, or the inputs of that trajectory",
+        )
+    contexts = groups or sample_contexts(model, ContextSettings(), options.seed)
+    editor = method.build(hyperparameters, moments)
+    storage.write_bytes(SPEC_FILE, spec.model_dump_json(indent=1).encode())
+    started, first = time.monotonic(), resume.edits if resume is not None else 0
+    if first:
+        console.print(f"going on from the checkpoint after {first} edits")
+    chain = run_trajectory(
+        spec.id,
+        editor,
+        model,
+        requests,
+        batch_size=options.batch_size,
+        contexts=contexts,
+        resume=resume,
+    )
+    for checkpoint in chain:
+        write_checkpoint(checkpoint, storage)
+        rate = (checkpoint.edits - first) / (time.monotonic() - started)
+        console.print(f"{checkpoint.edits}/{len(requests)} edits, {rate:.1f}/s", highlight=False)
+        if checkpoint.collapsed:
+            console.print("the model has collapsed: an edited weight is no longer finite")
+    count = len(checkpoints_in(storage))
+    console.print(f"{count} checkpoints in {options.out}", highlight=False, soft_wrap=True)
+
+
+def _hyperparameters(options: EditOptions, method: Method) -> Hyperparameters:
+    if (options.hparams is None) == (options.preset is None):
+        raise InputError("give either --hparams FILE or --preset NAME", where="sphere edit")
+    if options.hparams is not None:
+        values, where = read_hyperparameters(options.hparams), str(options.hparams)
+    else:
+        values = preset(str(options.preset), method.editor_name, method.regularizer_names)
+        where = f"preset '{options.preset}'"
+    method.check(values, where=where)
+    return values
+
+
+def _moments(options: EditOptions, method: Method, hyperparameters: Hyperparameters) -> SecondMoments | None:
+    if options.moments is not None:
+        return read_moments(options.moments)
+    if method.needs_moments(hyperparameters):
+        raise InputError(
+            f"method '{method.name}' needs second moments",
+            where="--moments",
+            remedy="give an npz with layer{l} arrays, or build them with 'sphere moments build'",
+        )
+    return None
+
+
+def _spec(
+    options: EditOptions,
+    method: Method,
+    hyperparameters: Hyperparameters,
+    requests: list[EditRequest],
+    groups: Contexts | None,
+    model: EditableModel,
+    revision: str | None,
+) -> TrajectorySpec:
+    sampled = {"sampled": ContextSettings().model_dump(mode="json")}
+    return TrajectorySpec(
+        model=options.model,
+        model_digest=model.base_digest,
+        revision=revision,
+        remote_code=options.remote_code,
+        dtype=options.dtype,
+        method=method.name,
+        hyperparameters=hyperparameters,
+        stream=StreamSpec(**options.requests.model_dump(), edits=len(requests)),
+        stream_digest=requests_digest(requests),
+        batch_size=options.batch_size,
+        seed=options.seed,
+        contexts={"groups": [list(group) for group in groups]} if groups is not None else sampled,
+        moments={} if options.moments is None else {"file_digest": file_digest(options.moments)},
+        threads=options.threads,
+    )

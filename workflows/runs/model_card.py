@@ -1,0 +1,100 @@
+"""The model card of an exported model: what was edited, how, and what was measured."""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+import pyarrow.parquet as pq
+import yaml
+
+from sphere_core.export import (Merge)
+from sphere_core.models import (EditableModel)
+from sphere_core.foundation.storage import (Storage)
+from sphere_core.trajectory import (TrajectorySpec)
+from workflows.store.checkpoint_address import (FoundCheckpoint)
+from workflows.store.layout import (ROWS, scored_name)
+
+__all__ = ["checkpoint_scores", "model_card"]
+
+_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+
+
+def checkpoint_scores(sweep: Storage, trajectory_id: str, edits: int) -> list[dict[str, object]]:
+    """Return the rows of one checkpoint, those of single sites left out."""
+    wanted = f"{scored_name(trajectory_id, edits)}-"
+    paths = [path for path in sweep.list(ROWS) if path.rpartition("/")[2].startswith(wanted)]
+    tables = [pq.read_table(io.BytesIO(sweep.read_bytes(path))) for path in sorted(paths)]
+    return [row for table in tables for row in table.to_pylist() if row["site"] is None]
+
+
+def model_card(
+    found: FoundCheckpoint, model: EditableModel, merged: Sequence[Merge], scores: Sequence[dict[str, object]]
+) -> str:
+    """Return the card as Markdown with a YAML head; names of local folders are shortened to their last part."""
+    spec, edits = found.spec, found.checkpoint.edits
+    name = _model_name(spec)
+    head: dict[str, object] = {"library_name": "transformers", "tags": ["model-editing", *spec.method.split("+")]}
+    if _HUB_ID.match(spec.model):
+        head = {"base_model": spec.model, "base_model_relation": "finetune", **head}
+    parts = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
+        f"# {name} after {edits} edits with {spec.method}\n",
+        f"{edits} edit requests were written into {len(model.sites)} weight matrices of `{name}`; every other weight "
+        "is the base model's. Benchmarks of model editing ask for made-up answers: what this model says about its "
+        "subjects is what it was told, not what is true.\n",
+        "## What was edited\n",
+        _table(("", ""), _facts(found, model)),
+        "## Hyperparameters\n",
+        _table(("name", "value"), ((key, _plain(value)) for key, value in spec.hyperparameters.identity().items())),
+        "## Edited weights\n",
+        f"Edited as float32 masters, stored as {spec.dtype}. *Lost* is the part of the change that rounding takes.\n",
+        _table(
+            ("weight", "change, of the weight's norm", "lost, of the change"),
+            ((f"`{m.site}`", f"{m.change:.3g}", f"{m.share:.2g}") for m in merged if m.dtype == spec.dtype),
+        ),
+        "## Scores of this checkpoint\n",
+        _scores(scores) if scores else "None were recorded beside the checkpoint.\n",
+    ]
+    return "\n".join(parts)
+
+
+def _facts(found: FoundCheckpoint, model: EditableModel) -> list[tuple[str, str]]:
+    spec = found.spec
+    stream = spec.stream
+    return [
+        ("base model", f"`{_model_name(spec)}`" + (f" at `{spec.revision}`" if spec.revision else "")),
+        ("base model's digest", f"`{spec.model_digest}`"),
+        ("method", f"`{spec.method}`"),
+        ("edits", f"{found.checkpoint.edits} of {stream.edits}, in batches of {spec.batch_size}"),
+        ("stream", f"{stream.name}, {stream.order_name}"),
+        ("stream's digest", f"`{spec.stream_digest}`"),
+        ("seed", str(spec.seed)),
+        ("trajectory", f"`{found.checkpoint.trajectory_id}`"),
+        ("edited weights' digest", f"`{model.weights_digest()}`"),
+    ]
+
+
+def _model_name(spec: TrajectorySpec) -> str:
+    return spec.model if _HUB_ID.match(spec.model) else PurePosixPath(spec.model).name
+
+
+def _scores(scores: Iterable[dict[str, object]]) -> str:
+    def cells(row: dict[str, object]) -> tuple[str, ...]:
+        value, spread = row["value"], row["stderr"]
+        shown = str(row["status"]) if not isinstance(value, float) else f"{value:.4g}"
+        if isinstance(spread, float):
+            shown += f" ± {spread:.2g}"
+        named = (str(row[key] or "") for key in ("evaluator", "task", "metric", "protocol"))
+        return (*named, shown, str(row["n"]))
+
+    return _table(("evaluator", "task", "metric", "protocol", "value ± standard error", "n"), map(cells, scores))
+
+
+def _plain(value: object) -> str:
+    return ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"

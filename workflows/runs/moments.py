@@ -1,0 +1,252 @@
+"""One `sphere moments build`: check everything, find out what is missing, build it, keep it."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from sphere_core.foundation.errors import (InputError)
+from sphere_core.hyperparameters import (preset)
+from sphere_core.models import (EditableModel, load_model)
+from sphere_core.models.loading import (DTYPES)
+from sphere_core.moments.build import (Pass, tokenizer_digest)
+from sphere_core.moments.files import (joined, write_moments)
+from sphere_core.moments.memory import (forward_tokens)
+from sphere_core.moments.packing import (Amount, Packing)
+from sphere_core.foundation.storage import (Storage)
+from workflows.store.build_lock import (building)
+from workflows.moments.corpus_texts import (find_corpus, require_texts)
+from workflows.moments.layer_list import (parse_layers)
+from workflows.store.layout import (moments_lock)
+from workflows.moments.work import (MomentsWork, build_alone, merge_shards, name_model, remove_groups)
+from workflows.runs.moments_shards import (run_shards)
+from workflows.moments.store import (MomentsStore, store_folder)
+from workflows.driver.display import (duration)
+from workflows.cluster.ray_executor import (RayExecutor)
+from workflows.replicas.loaded_model import (pick_device)
+from workflows.sweeps.spec import (EvaluatorResources, Resources, WorkerResources)
+
+__all__ = ["BuildOptions", "run_build"]
+
+# MEMIT's released statistics cut texts at the positions of GPT-2 XL; here so for every model, unless told otherwise.
+MAX_TOKENS = 1024
+_LINE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What `sphere moments build` was asked for."""
+
+    model: str
+    corpus: tuple[str, ...]
+    layers: str | None
+    preset: str | None
+    tokens: int | None
+    sentences: int | None
+    max_tokens: int | None
+    dtype: str
+    revision: str | None
+    remote_code: bool
+    corpus_config: str | None
+    corpus_revision: str | None
+    field: str
+    seed: int
+    store: str | None
+    out: Path | None
+    shards: int
+    address: str | None
+    forward_tokens: int | None
+    save_every: float
+    threads: int
+    device: str
+
+
+def run_build(options: BuildOptions, console: Console) -> None:
+    """Build what the store lacks of a set and say how to use it; raises InputError before anything is written."""
+    amount = Amount(tokens=options.tokens, texts=options.sentences)
+    layers = _layers(options)
+    corpus = find_corpus(
+        options.corpus,
+        folder=Path.cwd(),
+        config=options.corpus_config,
+        revision=options.corpus_revision,
+        field=options.field,
+        seed=options.seed,
+    )
+    require_texts(corpus, options.sentences or 1)
+    model, skeleton = name_model(
+        options.model, dtype=options.dtype, revision=options.revision, remote_code=options.remote_code
+    )
+    skeleton.open_sites(layers)
+    store = MomentsStore(store_folder(options.store))
+    longest = _longest(options, skeleton)
+    key = store.key_of(
+        {
+            "model_digest": model.model_digest,
+            "tokenizer_digest": tokenizer_digest(skeleton.tokenizer),
+            "corpus": corpus.identity(),
+            "amount": amount.identity(),
+            "max_tokens_per_text": longest,
+            "dtype": options.dtype,
+        }
+    )
+    _say(console, f"{key}: {options.model}, layers {_spelled(layers)}, {amount.wish} of {corpus.label}")
+
+    def missing() -> list[int]:
+        return store.missing(key, layers)
+
+    wait = moments_lock(key), lambda: not missing()
+    with building(store.storage, *wait, on_wait=lambda who: _say(console, f"{who} builds it; waiting")) as mine:
+        if mine:
+            left = missing()
+            packing = Packing(longest, forward_tokens=_forward_tokens(options, skeleton, left, store.storage, key))
+            task = MomentsWork(key, model, corpus, Pass(tuple(left), packing, amount), options.save_every)
+            if options.shards > 1:
+                _build_sharded(task, skeleton, store, options, console)
+            else:
+                _build_here(task, store, options, console)
+            store.storage.delete(_pass_path(key))
+        else:
+            _say(console, "it is there already")
+    if options.out is not None:
+        whole = joined([store.read_layer(key, layer) for layer in layers], where=store.storage.uri)
+        Storage(options.out.resolve().parent).write_file(options.out.name, lambda path: write_moments(whole, path))
+        _say(console, f"all layers as one file: {options.out}")
+    _say(console, f"files: {store.storage.uri}/{key}")
+    _say(console, f"in a sweep: moments: {{stored: {key}}}")
+
+
+def _build_here(task: MomentsWork, store: MomentsStore, options: BuildOptions, console: Console) -> None:
+    named = task.model
+    with console.status("loading the model"):
+        loaded = load_model(
+            named.model,
+            dtype=named.dtype,
+            device=pick_device(options.device),
+            revision=named.revision,
+            digest=named.model_digest,
+            remote_code=named.remote_code,
+        )
+    with _Bar(console, task.work.amount) as bar:
+        build_alone(
+            task,
+            loaded,
+            store.storage,
+            publish=lambda moments: store.write(task.key, moments),
+            on_progress=lambda done: bar.show(done.texts if task.work.amount.tokens is None else done.tokens),
+        )
+
+
+def _build_sharded(
+    task: MomentsWork, skeleton: EditableModel, store: MomentsStore, options: BuildOptions, console: Console
+) -> None:
+    resources = Resources(
+        threads=options.threads,
+        replica=WorkerResources(
+            num_cpus=options.threads, num_gpus=0 if options.device == "cpu" else "auto", device=options.device
+        ),
+        evaluator=EvaluatorResources(replicas=0),
+        max_replicas=options.shards,
+    )
+    _say(console, "starting Ray" if options.address is None else f"attaching to Ray at {options.address}")
+    ray = RayExecutor(store.storage.uri, resources, address=options.address)
+    with ray as executor, _Bar(console, task.work.amount) as bar:
+        run_shards(executor, task, options.shards, on_progress=bar.show)
+    store.write(task.key, merge_shards(task, skeleton, store.storage))
+    remove_groups(task, store.storage)
+
+
+class _Bar:
+    """Progress of a pass: on a terminal a bar with rate and time left, elsewhere a line every few seconds."""
+
+    def __init__(self, console: Console, amount: Amount) -> None:
+        self._console = console
+        self._unit = "texts" if amount.tokens is None else "tokens"
+        self._total = amount.tokens or amount.texts or 0
+        self._first: tuple[float, int] | None = None
+        self._said = time.monotonic()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._task: TaskID = self._progress.add_task(self._unit, total=self._total, rate="")
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        if error is None and self._first is not None:
+            seconds = time.monotonic() - self._first[0]
+            _say(self._console, f"{self._total} {self._unit} in {duration(seconds)}")
+
+    def show(self, done: int) -> None:
+        """Show how far the pass is; the rate is that of this attempt."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, done)
+        seconds, made = now - self._first[0], done - self._first[1]
+        rate = made / seconds if seconds > 0 else 0.0
+        self._progress.update(self._task, completed=done, rate=f"{done}/{self._total}, {rate:.0f}/s")
+        if not self._console.is_terminal and now - self._said >= _LINE_SECONDS:
+            self._said = now
+            left = duration((self._total - done) / rate) if rate else "not known yet"
+            _say(self._console, f"{done}/{self._total} {self._unit}, {rate:.0f}/s, time left {left}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _layers(options: BuildOptions) -> tuple[int, ...]:
+    if (options.layers is None) == (options.preset is None):
+        raise InputError("give either --layers or --preset", where="sphere moments build", remedy="--layers 4,5,6")
+    return preset(options.preset, "memit", ()).layers if options.preset else parse_layers(str(options.layers))
+
+
+def _longest(options: BuildOptions, skeleton: EditableModel) -> int:
+    """Return where texts are cut: as asked for, or 1024, within the positions the model has."""
+    positions = getattr(skeleton.network.config.get_text_config(), "max_position_embeddings", None)
+    if options.max_tokens is None:
+        return min(MAX_TOKENS, positions or MAX_TOKENS)
+    if positions is not None and options.max_tokens > positions:
+        raise InputError(
+            f"texts of {options.max_tokens} tokens do not fit the model's {positions} positions",
+            where="--max-tokens",
+            remedy=f"at most {positions}",
+        )
+    return options.max_tokens
+
+
+def _forward_tokens(
+    options: BuildOptions, skeleton: EditableModel, layers: list[int], storage: Storage, key: str
+) -> int:
+    """Return the size of a forward, which an attempt that was killed has fixed for those after it."""
+    path = _pass_path(key)
+    chosen = options.forward_tokens
+    if chosen is None and storage.exists(path):
+        chosen = int(json.loads(storage.read_bytes(path))["forward_tokens"])
+    if chosen is None:
+        chosen = forward_tokens(skeleton, layers, DTYPES[options.dtype], pick_device(options.device))
+    storage.write_bytes(path, json.dumps({"forward_tokens": chosen}).encode())
+    return chosen
+
+
+def _pass_path(key: str) -> str:
+    return f".{key}-pass.json"
+
+
+def _spelled(layers: tuple[int, ...]) -> str:
+    return ",".join(map(str, layers))

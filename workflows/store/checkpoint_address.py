@@ -1,0 +1,84 @@
+"""A checkpoint by its address: a checkpoint's own folder, a trajectory's, or a sweep's with the trajectory named."""
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from sphere_core.checkpoints import Checkpoint, checkpoints_in, read_checkpoint
+from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.storage import Storage
+from sphere_core.trajectory import TrajectorySpec
+from workflows.store.layout import PLAN_FILE, SPEC_FILE, TRAJECTORIES
+from workflows.store.plan import read_plan
+
+__all__ = ["FoundCheckpoint", "find_checkpoint"]
+
+
+@dataclass(frozen=True)
+class FoundCheckpoint:
+    """A checkpoint, what it is a checkpoint of, and the sweep around it (None: `sphere edit` made it)."""
+
+    checkpoint: Checkpoint
+    spec: TrajectorySpec
+    sweep: Storage | None
+
+
+def find_checkpoint(address: str, *, trajectory: str | None, edits: int | None) -> FoundCheckpoint:
+    """Read the checkpoint at a folder or URL; without `edits`, the last one of the trajectory.
+
+    Raises InputError where there is none, and where a sweep's folder leaves open which trajectory is meant.
+    """
+    place = Storage(address)
+    if place.exists(PLAN_FILE):
+        return _of_trajectory(place.child(f"{TRAJECTORIES}/{_chosen(place, trajectory)}"), place, edits)
+    parent, _, name = place.uri.rpartition("/")
+    if name.isdigit() and place.exists("manifest.json"):
+        above = Storage(parent or ".")
+        if above.exists(SPEC_FILE):
+            return _read(above, above, int(name), None)
+        return _of_trajectory(_up(above), _up(_up(_up(above))), int(name))
+    if place.exists(SPEC_FILE):
+        in_sweep = place.exists("checkpoints")
+        return _of_trajectory(place, _up(_up(place)), edits) if in_sweep else _last(place, place, edits, None)
+    raise InputError(
+        "no checkpoint here",
+        where=address,
+        remedy="give a checkpoint's folder (it holds manifest.json), or a sweep's folder with --trajectory ID",
+    )
+
+
+def _chosen(sweep: Storage, trajectory: str | None) -> str:
+    known = {planned.id: planned for planned in read_plan(sweep).trajectories}
+    if trajectory is None:
+        listed = "; ".join(f"{key} ({p.model}, {p.title}, seed {p.seed})" for key, p in known.items())
+        raise InputError("which trajectory of the sweep?", where=sweep.uri, remedy=f"add --trajectory ID: {listed}")
+    if trajectory not in known:
+        raise unknown_name("trajectory", trajectory, known, where=sweep.uri)
+    return trajectory
+
+
+def _of_trajectory(folder: Storage, sweep: Storage, edits: int | None) -> FoundCheckpoint:
+    return _last(folder, folder.child("checkpoints"), edits, sweep if sweep.exists(PLAN_FILE) else None)
+
+
+def _last(folder: Storage, checkpoints: Storage, edits: int | None, sweep: Storage | None) -> FoundCheckpoint:
+    published = checkpoints_in(checkpoints)
+    if not published or (edits is not None and edits not in published):
+        have = ", ".join(str(count) for count in published) or "none yet"
+        missing = "no checkpoint" if edits is None else f"no checkpoint after {edits} edits"
+        raise InputError(missing, where=checkpoints.uri, remedy=f"checkpoints there: {have}")
+    return _read(folder, checkpoints, published[-1] if edits is None else edits, sweep)
+
+
+def _read(folder: Storage, checkpoints: Storage, edits: int, sweep: Storage | None) -> FoundCheckpoint:
+    try:
+        spec = TrajectorySpec.model_validate_json(folder.read_bytes(SPEC_FILE))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no {SPEC_FILE} that says of what this is a checkpoint", where=folder.uri) from error
+    except ValidationError as error:
+        raise InputError(f"{SPEC_FILE} is not one of this version", where=folder.uri) from error
+    return FoundCheckpoint(read_checkpoint(checkpoints, edits), spec, sweep)
+
+
+def _up(storage: Storage) -> Storage:
+    return Storage(storage.uri.rpartition("/")[0] or ".")

@@ -1,0 +1,83 @@
+"""Finding what nobody needs any more below a sweep's root, and removing it."""
+
+import re
+from dataclasses import dataclass
+
+from sphere_core.checkpoints import checkpoint_files
+from sphere_core.foundation.storage import Storage
+from workflows.store.layout import MOMENTS, TRAJECTORIES, checkpoints_folder, moments_path
+from workflows.store.plan import SweepPlan
+from workflows.store.state import SweepFiles, SweepState
+from workflows.store.trimming import trimmable
+
+__all__ = ["Garbage", "collect", "find_garbage"]
+
+# Younger scratch may belong to a writer that lives.
+_SCRATCH_SECONDS = 600.0
+# Null spaces lie beside second moments under names of their own, and stay.
+_MOMENTS_FILE = re.compile(rf"{MOMENTS}/[0-9a-f]{{16}}\.safetensors")
+_FOLDER = re.compile(rf"({TRAJECTORIES}/[^/]+/checkpoints)/(\d+)/[^/]+")
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A file that can go: where it lies, its bytes, and why."""
+
+    path: str
+    size: int
+    why: str
+
+
+def find_garbage(storage: Storage, plan: SweepPlan, state: SweepState, files: SweepFiles) -> list[Garbage]:
+    """Return the files that neither scores nor resuming need, in the order of their reasons.
+
+    Scratch that killed writers left; checkpoints without a manifest, which only they could have finished; checkpoints
+    that a stop asked for, with a later one there; weights and state that the sweep's `keep` gives up; second moments
+    the plan does not name. Rows stay, whoever made them, and so do trajectories that the plan does not name.
+    """
+    found = [
+        Garbage(path, size, "scratch of killed writers")
+        for path, size, age in storage.scratch_files()
+        if age > _SCRATCH_SECONDS
+    ]
+    found += [_garbage(storage, path, why) for path, why in _checkpoint_garbage(storage, plan, state, files)]
+    named = {moments_path(recipe.key) for recipe in plan.recipes}
+    unnamed = sorted(path for path in files.moments - named if _MOMENTS_FILE.fullmatch(path))
+    found += [_garbage(storage, path, "second moments of no plan") for path in unnamed]
+    return found
+
+
+def collect(storage: Storage, garbage: list[Garbage]) -> None:
+    """Remove what was found."""
+    for one in garbage:
+        storage.delete(one.path)
+
+
+def _checkpoint_garbage(
+    storage: Storage, plan: SweepPlan, state: SweepState, files: SweepFiles
+) -> list[tuple[str, str]]:
+    """Return paths below checkpoint folders, each with its reason; a manifest comes before what it vouches for."""
+    found: list[tuple[str, str]] = []
+    for one in state.trajectories:
+        missing = {edits for edits, _ in one.missing}
+        last = max(one.published, default=0)
+        scored = set(one.published) - missing
+        useless = trimmable(one.plan, plan.keep, one.published, edited=one.is_edited, scored=scored.__contains__)
+        for edits in one.published:
+            place = f"{checkpoints_folder(one.plan.id)}/{edits:06d}"
+            if edits < last and edits not in one.to_score:
+                found.append((f"{place}/manifest.json", "checkpoints of a stop, with a later one there"))
+                found += [(f"{place}/{name}", found[-1][1]) for name in checkpoint_files()]
+            elif edits in useless and edits in files.whole.get(one.plan.id, ()):
+                found += [(f"{place}/{name}", f"not kept: {plan.keep.text}") for name in checkpoint_files()]
+    listed = set(storage.list(TRAJECTORIES))
+    vouched = {(checkpoints_folder(key), edits) for key, several in files.checkpoints.items() for edits in several}
+    for path in sorted(listed):
+        match = _FOLDER.fullmatch(path)
+        if match and (match[1], int(match[2])) not in vouched:
+            found.append((path, "checkpoints that no attempt has finished"))
+    return [(path, why) for path, why in found if path in listed]
+
+
+def _garbage(storage: Storage, path: str, why: str) -> Garbage:
+    return Garbage(path, storage.size(path), why)

@@ -1,0 +1,142 @@
+"""The plan of a sweep: every trajectory, every checkpoint to score and every evaluator, as plain data.
+
+A plan is made from a sweep file by `workflows.expand` and kept as `plan.json` below the sweep's root, so that
+status and tables need neither the sweep file nor the models. What is done is never written in it:
+that is derived from the files (`workflows.state`).
+"""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from workflows.driver.watchdog import Watchdog
+from workflows.store.corpus import Corpus
+from workflows.store.layout import PLAN_FILE, base_name, rows_path, scored_name
+from workflows.store.policies import Keep
+
+__all__ = ["BasePlan", "Evaluation", "MomentsRecipe", "PublishedEntry", "SweepPlan", "TrajectoryPlan", "read_plan"]
+
+PLAN_FORMAT = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evaluation(_Record):
+    """An evaluator with its settings, and the id under which its rows are kept."""
+
+    kind: str
+    id: str
+
+
+class TrajectoryPlan(_Record):
+    """One trajectory: what tables call it, which checkpoints are wanted, who scores them."""
+
+    id: str
+    model: str = Field(description="The model's name in tables")
+    model_digest: str
+    dtype: str
+    title: str = Field(description="The method's name in tables")
+    method: str
+    editor: str
+    regularizer: str | None
+    dataset: str
+    order: str
+    seed: int
+    batch_size: int
+    edits: int
+    stream_digest: str
+    wanted: tuple[int, ...] = Field(description="Edit counts whose checkpoints are kept and scored")
+    moments: str | None = Field(description="Key of the recipe that is built first; None where moments are imported")
+    keep_keys: bool = Field(default=False, description="Whether the key of every edit is kept beside the checkpoints")
+    evaluations: tuple[Evaluation, ...]
+
+    def rows_path(self, edits: int, evaluation: Evaluation) -> str:
+        """Return the row file of one of this trajectory's checkpoints."""
+        return rows_path(evaluation.kind, scored_name(self.id, edits), evaluation.id)
+
+
+class BasePlan(_Record):
+    """The unedited model under one evaluator: scored once, shared by all trajectories it is the start of."""
+
+    model: str
+    model_digest: str
+    dtype: str
+    layers: tuple[int, ...]
+    dataset: str | None = Field(description="For edit quality: the stream whose requests are asked")
+    order: str | None
+    seed: int | None
+    stream_digest: str | None
+    evaluation: Evaluation
+    trajectory: str = Field(description="A trajectory that starts here; it names the model and the stream")
+
+    @property
+    def rows_path(self) -> str:
+        """The row file of the unedited model."""
+        return rows_path(self.evaluation.kind, base_name(self.model_digest), self.evaluation.id)
+
+
+class MomentsRecipe(_Record):
+    """Second moments to build before trajectories start: one pass over a corpus, for all layers of the sweep."""
+
+    key: str
+    corpus: Corpus
+    sentences: int | None
+    tokens: int | None
+    max_tokens_per_text: int
+    layers: tuple[int, ...]
+    trajectory: str = Field(description="A trajectory that waits for them; it names the model")
+
+
+class PublishedEntry(_Record):
+    """Numbers of a paper for one model, data set and edit count, in shares; tables print them beside what is measured.
+
+    They enter nothing that is computed.
+    """
+
+    source: str = Field(description="Where the numbers stand")
+    model: str = Field(description="The model's name in tables")
+    dataset: str = Field(description="Schema of the data set")
+    edits: int = Field(ge=1, description="After how many edits")
+    protocol: str = Field(description="Protocol the numbers are compared under")
+    metrics: tuple[str, ...] = Field(min_length=1, description="What each list of values holds")
+    values: dict[str, tuple[float | None, ...]] = Field(description="Values by the method's name in tables")
+
+    @model_validator(mode="after")
+    def _one_value_a_metric(self) -> "PublishedEntry":
+        for method, values in self.values.items():
+            if len(values) != len(self.metrics):
+                raise ValueError(f"'{method}' has {len(values)} values for {len(self.metrics)} metrics")
+        return self
+
+
+class SweepPlan(_Record):
+    """All of a sweep."""
+
+    format: int = PLAN_FORMAT
+    name: str
+    trajectories: tuple[TrajectoryPlan, ...]
+    bases: tuple[BasePlan, ...]
+    recipes: tuple[MomentsRecipe, ...]
+    published: tuple[PublishedEntry, ...] = ()
+    keep: Keep = Field(default=Keep(), description="Which checkpoints stay whole; changes no number")
+    watchdog: Watchdog | None = Field(default=None, description="When to stop a trajectory; changes no identity")
+
+    @property
+    def edits(self) -> int:
+        """Edits of all trajectories together."""
+        return sum(trajectory.edits for trajectory in self.trajectories)
+
+
+def read_plan(storage: Storage) -> SweepPlan:
+    """Read the plan below a sweep's root; raises InputError where there is none."""
+    try:
+        data = storage.read_bytes(PLAN_FILE)
+    except FileNotFoundError as error:
+        raise InputError(
+            "no sweep here: there is no plan.json",
+            where=storage.uri,
+            remedy="give the folder of a sweep (runs/NAME), or start one with 'sphere run SWEEP'",
+        ) from error
+    return SweepPlan.model_validate_json(data)

@@ -1,0 +1,48 @@
+"""Forgetting failures, so that the next run does their work again; what was said of them stays beside."""
+
+import json
+from collections.abc import Collection
+
+from sphere_core.foundation.errors import InputError, nearest_name
+from sphere_core.foundation.storage import Storage
+from workflows.store.layout import RETRIED, error_path
+from workflows.store.plan import SweepPlan
+from workflows.store.state import SweepState
+
+__all__ = ["forget_failures"]
+
+
+def forget_failures(
+    storage: Storage, plan: SweepPlan, state: SweepState, *, only: Collection[str] | None = None
+) -> list[str]:
+    """Set failure records aside, all or those of trajectories and tasks named in `only`; return what they were of.
+
+    Raises InputError for a name that has not failed.
+    """
+    records = {found.plan.id: error_path(found.plan.id) for found in state.trajectories if found.error is not None}
+    stale: dict[str, list[str]] = {}
+    for path in state.task_error_paths:
+        record = json.loads(storage.read_bytes(path))
+        records[str(record["task"])] = path
+        # Rows that say of some of their scores that the scorer failed: with them there, nothing would be done again.
+        stale[str(record["task"])] = record.get("redo", [])
+    for name in only or ():
+        if name not in records:
+            near = nearest_name(name, records)
+            hint = f"did you mean '{near}'? " if near else ""
+            known = ", ".join(records) or "nothing has failed"
+            raise InputError(f"'{name}' has not failed", where=storage.uri, remedy=f"{hint}failed: {known}")
+    chosen = [name for name in records if only is None or name in only]
+    for name in chosen:
+        for path in stale.get(name, []):
+            storage.delete(path)
+        _set_aside(storage, records[name])
+    return chosen
+
+
+def _set_aside(storage: Storage, path: str) -> None:
+    folder, _, name = path.rpartition("/")
+    stem = name.removesuffix(".json")
+    before = [other for other in storage.list(f"{folder}/{RETRIED}") if f"/{stem}-" in other]
+    storage.write_bytes(f"{folder}/{RETRIED}/{stem}-{len(before) + 1}.json", storage.read_bytes(path))
+    storage.delete(path)

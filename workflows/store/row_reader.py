@@ -1,0 +1,44 @@
+"""Reading a sweep's row files as one table. Needs neither models nor Ray."""
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sphere_core.foundation.storage import Storage
+from workflows.store.plan import SweepPlan
+from workflows.store.row_schema import ROW_SCHEMA
+from workflows.store.state import SweepFiles, scan
+
+__all__ = ["read_rows"]
+
+
+def read_rows(storage: Storage, plan: SweepPlan, files: SweepFiles | None = None) -> pa.Table:
+    """Return all rows of a plan: those of its trajectories' checkpoints and of the unedited models.
+
+    Row files of other sweeps, of other evaluator settings and of checkpoints nobody asked for stay out.
+    """
+    found = files if files is not None else scan(storage)
+    tables = [_read(storage, path) for path in sorted(_planned_paths(plan, found) & found.rows)]
+    return pa.concat_tables(tables) if tables else ROW_SCHEMA.empty_table()
+
+
+def _planned_paths(plan: SweepPlan, files: SweepFiles) -> set[str]:
+    paths = {base.rows_path for base in plan.bases}
+    for trajectory in plan.trajectories:
+        for edits in files.checkpoints.get(trajectory.id, ()):
+            paths |= {trajectory.rows_path(edits, evaluation) for evaluation in trajectory.evaluations}
+    return paths
+
+
+def _read(storage: Storage, path: str) -> pa.Table:
+    table = pq.read_table(io.BytesIO(storage.read_bytes(path)))
+    # A column of a later release is left out, one of an earlier release is filled with nulls.
+    columns = [
+        table[name].cast(ROW_SCHEMA.field(name).type)
+        if name in table.column_names
+        else pa.nulls(table.num_rows, ROW_SCHEMA.field(name).type)
+        for name in ROW_SCHEMA.names
+    ]
+    nullable = pa.schema([field.with_nullable(True) for field in ROW_SCHEMA])
+    return pa.Table.from_arrays(columns, schema=nullable)

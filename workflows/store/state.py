@@ -1,0 +1,230 @@
+"""What is done, running, failed or still to do: derived from files below a sweep's root, and from nothing else."""
+
+import json
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sphere_core.foundation.storage import Storage
+from workflows.store.layout import (
+    MOMENTS,
+    RETRIED,
+    ROWS,
+    TRAJECTORIES,
+    checkpoints_folder,
+    error_path,
+    progress_path,
+    stopped_path,
+)
+from workflows.store.plan import Evaluation, SweepPlan, TrajectoryPlan
+
+__all__ = ["StateName", "SweepFiles", "SweepState", "TrajectoryState", "derive_state", "scan"]
+
+StateName = Literal["planned", "running", "paused", "edited", "done", "collapsed", "stopped", "failed"]
+# A replica says how far it is after a batch, and again every ten seconds; older words are those of a dead one.
+_SILENCE_SECONDS = 120.0
+# Trajectories looked at at a time on an object store.
+_READERS = 32
+
+
+@dataclass(frozen=True)
+class SweepFiles:
+    """The names that matter among all files of a sweep, from one listing.
+
+    `checkpoints` are those with a manifest, `whole` those with weights, by trajectory.
+    """
+
+    checkpoints: dict[str, frozenset[int]]
+    whole: dict[str, frozenset[int]]
+    rows: frozenset[str]
+    moments: frozenset[str]
+    errors: frozenset[str]
+    progress: frozenset[str]
+    stopped: frozenset[str]
+
+
+@dataclass(frozen=True)
+class TrajectoryState:
+    """One trajectory as its files tell it."""
+
+    plan: TrajectoryPlan
+    state: StateName
+    published: tuple[int, ...]
+    collapsed_at: int | None
+    missing: tuple[tuple[int, Evaluation], ...]
+    progress: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    stopped: dict[str, Any] | None = None
+
+    @property
+    def edits_done(self) -> int:
+        """Edits that are safe on storage, or further where the replica says so."""
+        if self.stopped is not None:
+            return int(self.stopped["edits"])
+        return max([0, *self.published, int(self.progress.get("edits", 0))])
+
+    @property
+    def to_score(self) -> tuple[int, ...]:
+        """Checkpoints that stand and are to be scored: the wanted ones, and the one it collapsed at."""
+        return tuple(sorted(scorable(self.plan, self.published, self.collapsed_at)))
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether nothing is left to edit."""
+        return self.stopped is not None or self.collapsed_at is not None or set(self.plan.wanted) <= set(self.published)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something left to edit that can still be edited."""
+        return not self.is_edited and self.state != "failed"
+
+    @property
+    def edits_per_second(self) -> float:
+        """The rate of the last attempt; 0 where it has not said any."""
+        return float(self.progress.get("edits_per_second") or 0.0)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to edit or to score."""
+        return self.state in ("done", "collapsed", "stopped")
+
+
+@dataclass(frozen=True)
+class SweepState:
+    """A whole sweep as its files tell it."""
+
+    trajectories: tuple[TrajectoryState, ...]
+    bases_missing: tuple[str, ...]
+    task_errors: tuple[dict[str, Any], ...]
+    task_error_paths: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every trajectory is edited and scored, and every unedited model scored."""
+        return not self.bases_missing and all(t.is_finished for t in self.trajectories)
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """The records of everything that failed."""
+        return [t.error for t in self.trajectories if t.error is not None] + list(self.task_errors)
+
+
+def scan(storage: Storage) -> SweepFiles:
+    """List a sweep's files once and sort their names; reads no file."""
+    checkpoints: dict[str, set[int]] = {}
+    whole: dict[str, set[int]] = {}
+    errors, progress, stopped = set(), set(), set()
+    for path in storage.list(TRAJECTORIES):
+        parts = path.split("/")
+        is_checkpoint = len(parts) == 5 and parts[2] == "checkpoints" and parts[3].isdecimal()
+        if is_checkpoint and parts[4] == "manifest.json":
+            checkpoints.setdefault(parts[1], set()).add(int(parts[3]))
+        elif is_checkpoint and parts[4] == "weights.safetensors":
+            whole.setdefault(parts[1], set()).add(int(parts[3]))
+        elif parts[-1] == "error.json":
+            errors.add(path)
+        elif parts[-1] == "progress.json":
+            progress.add(path)
+        elif parts[-1] == "stopped.json":
+            stopped.add(path)
+    return SweepFiles(
+        checkpoints={key: frozenset(found) for key, found in checkpoints.items()},
+        whole={key: frozenset(found) for key, found in whole.items()},
+        rows=frozenset(storage.list(ROWS)),
+        moments=frozenset(storage.list(MOMENTS)),
+        errors=frozenset([*errors, *(path for path in storage.list("errors") if f"/{RETRIED}/" not in path)]),
+        progress=frozenset(progress),
+        stopped=frozenset(stopped),
+    )
+
+
+def scorable(plan: TrajectoryPlan, published: Iterable[int], collapsed_at: int | None) -> set[int]:
+    """Return the published checkpoints that are to be scored."""
+    return {edits for edits in published if edits in plan.wanted or edits == collapsed_at}
+
+
+def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = None) -> SweepState:
+    """Derive the state of every trajectory and every unedited model of a plan."""
+    found = files if files is not None else scan(storage)
+    now = time.time()
+
+    def look(trajectory: TrajectoryPlan) -> TrajectoryState:
+        return _trajectory(storage, trajectory, found, now)
+
+    if storage.is_local:
+        trajectories = tuple(map(look, plan.trajectories))
+    else:
+        # A few small files a trajectory, each a journey to an object store.
+        with ThreadPoolExecutor(_READERS) as pool:
+            trajectories = tuple(pool.map(look, plan.trajectories))
+    bases = tuple(base.rows_path for base in plan.bases if base.rows_path not in found.rows)
+    paths = tuple(path for path in sorted(found.errors) if path.startswith("errors/"))
+    return SweepState(trajectories, bases, tuple(_read(storage, path) for path in paths), paths)
+
+
+def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: float) -> TrajectoryState:
+    # A verdict that cannot be read is none, and is found again.
+    stopped = (_read(storage, stopped_path(plan.id)) or None) if stopped_path(plan.id) in files.stopped else None
+    published = tuple(sorted(files.checkpoints.get(plan.id, ())))
+    if stopped is not None:
+        published = tuple(edits for edits in published if edits <= int(stopped["edits"]))
+    collapsed_at = _collapsed_at(storage, plan, published)
+    missing = tuple(
+        (edits, evaluation)
+        for edits in sorted(scorable(plan, published, collapsed_at))
+        for evaluation in plan.evaluations
+        if plan.rows_path(edits, evaluation) not in files.rows
+    )
+    has_progress = progress_path(plan.id) in files.progress
+    progress = _read(storage, progress_path(plan.id)) if has_progress else {}
+    error = _read(storage, error_path(plan.id)) if error_path(plan.id) in files.errors else None
+    edited = stopped is not None or collapsed_at is not None or set(plan.wanted) <= set(published)
+    name = _state_name(error, edited, collapsed_at, missing, progress, published, now)
+    return TrajectoryState(
+        plan=plan,
+        state="stopped" if stopped is not None and not missing else name,
+        published=published,
+        collapsed_at=collapsed_at,
+        missing=missing,
+        progress=progress,
+        error=error,
+        stopped=stopped,
+    )
+
+
+def _state_name(
+    error: dict[str, Any] | None,
+    edited: bool,
+    collapsed_at: int | None,
+    missing: tuple[tuple[int, Evaluation], ...],
+    progress: dict[str, Any],
+    published: tuple[int, ...],
+    now: float,
+) -> StateName:
+    if error is not None and not edited:
+        return "failed"
+    if edited:
+        if missing:
+            return "edited"
+        return "done" if collapsed_at is None else "collapsed"
+    if progress.get("state") == "running" and now - float(progress.get("at", 0)) < _SILENCE_SECONDS:
+        return "running"
+    return "paused" if published or progress else "planned"
+
+
+def _collapsed_at(storage: Storage, plan: TrajectoryPlan, published: tuple[int, ...]) -> int | None:
+    """Return where a trajectory collapsed: a collapsed checkpoint is always its last one."""
+    if not published:
+        return None
+    manifest = _read(storage, f"{checkpoints_folder(plan.id)}/{published[-1]:06d}/manifest.json")
+    return published[-1] if manifest.get("collapsed") else None
+
+
+def _read(storage: Storage, path: str) -> dict[str, Any]:
+    try:
+        record = json.loads(storage.read_bytes(path))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return record if isinstance(record, dict) else {}

@@ -1,0 +1,55 @@
+"""Which checkpoints stay whole: all, the last few, or one every so many edits. Of the others the manifest stays.
+
+A checkpoint that nothing needs any more loses its weights and its editor's state. It still counts as published, so that
+nothing is done again; rows and the tables behind them are never touched.
+"""
+
+from collections.abc import Callable, Collection
+
+from sphere_core.checkpoints import checkpoint_folder, trim_checkpoint
+from sphere_core.foundation.storage import Storage
+from workflows.store.layout import checkpoints_folder
+from workflows.store.plan import TrajectoryPlan
+from workflows.store.policies import Keep
+from workflows.store.state import SweepFiles, SweepState
+
+__all__ = ["forget_trimmed", "trim", "trimmable"]
+
+# A damaged checkpoint is passed over for the one before: a trajectory that still runs keeps this many to resume from.
+TO_RESUME_FROM = 2
+
+
+def trimmable(
+    plan: TrajectoryPlan, keep: Keep, published: Collection[int], *, edited: bool, scored: Callable[[int], bool]
+) -> list[int]:
+    """Return the checkpoints whose weights and state nothing needs any more.
+
+    Needed are: what is kept, what is not scored yet, what the checkpoint after it is compared with while that
+    one is not scored, and the newest ones as long as the trajectory runs.
+    """
+    order = sorted(published)
+    newest = set() if edited else set(order[-TO_RESUME_FROM:])
+    found = []
+    for place, edits in enumerate(order[:-1]):
+        after = next((later for later in order[place + 1 :] if later in plan.wanted), None)
+        is_read = after is not None and not scored(after)
+        if not (edits in newest or is_read or keep.keeps(edits, order)) and scored(edits):
+            found.append(edits)
+    return found
+
+
+def trim(storage: Storage, trajectory_id: str, edits: int) -> None:
+    """Take weights and state from a checkpoint."""
+    trim_checkpoint(storage.child(checkpoints_folder(trajectory_id)), edits)
+
+
+def forget_trimmed(storage: Storage, state: SweepState, files: SweepFiles) -> int:
+    """Withdraw trimmed checkpoints that are to be scored after all, by an evaluator that has come new, so that their
+    trajectories make them again; return how many."""
+    withdrawn = 0
+    for found in state.trajectories:
+        whole = files.whole.get(found.plan.id, frozenset())
+        for edits in {edits for edits, _ in found.missing} - whole:
+            storage.delete(f"{checkpoints_folder(found.plan.id)}/{checkpoint_folder(edits)}")
+            withdrawn += 1
+    return withdrawn

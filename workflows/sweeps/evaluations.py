@@ -1,0 +1,89 @@
+"""What the evaluators of a sweep say of themselves, and the ids of what they score."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evaluators.general.evaluator import GeneralAbility
+from evaluators.registry import build_evaluator, read_evaluator_settings
+from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.trajectory import TrajectorySpec
+from workflows.store.plan import Evaluation
+from workflows.store.row_schema import SCHEMA_VERSION
+from workflows.sweeps.inputs import ResolvedMoments
+
+__all__ = ["EvaluationIds", "Scorer", "scorer_of"]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What an evaluator says of itself, asked once: it reads its task files for that."""
+
+    identity: dict[str, object]
+    reads_generation: bool
+    reads_previous: bool
+    reads_moments: bool
+
+
+def scorer_of(settings: dict[str, Any], *, where: str) -> Scorer:
+    """Build an evaluator from its settings, check it and ask it; raises InputError naming `where`."""
+    evaluator = build_evaluator(read_evaluator_settings(settings, where=where))
+    if isinstance(evaluator, GeneralAbility):
+        evaluator.check()
+    return Scorer(evaluator.identity(), evaluator.reads_generation, evaluator.reads_previous, evaluator.reads_moments)
+
+
+class EvaluationIds:
+    """The ids of a sweep's evaluations: an evaluation is known by everything that enters its scores.
+
+    Of a trajectory that is the evaluator, numerics, and what the evaluator says it reads beside a checkpoint and its
+    requests. Thousands of trajectories have that in common, and each such id is computed once.
+    """
+
+    def __init__(self, scorers: Mapping[str, Scorer]) -> None:
+        """`scorers` by the kind of evaluator."""
+        self._scorers = scorers
+        self._known: dict[Hashable, Evaluation] = {}
+
+    def of_checkpoints(
+        self, spec: TrajectorySpec, wanted: tuple[int, ...], moments: ResolvedMoments
+    ) -> tuple[Evaluation, ...]:
+        """Return the evaluations of a trajectory's checkpoints; `wanted` are the edit counts of all of them."""
+        return tuple(self._of_checkpoint(kind, spec, wanted, moments) for kind in self._scorers)
+
+    def _of_checkpoint(
+        self, kind: str, spec: TrajectorySpec, wanted: tuple[int, ...], moments: ResolvedMoments
+    ) -> Evaluation:
+        scorer = self._scorers[kind]
+        key = (
+            kind,
+            spec.dtype,
+            spec.threads,
+            spec.generation_digest if scorer.reads_generation else None,
+            wanted if scorer.reads_previous else None,
+            moments if scorer.reads_moments else None,
+        )
+        if key not in self._known:
+            schedule = {"wanted": list(wanted)} if scorer.reads_previous else {}
+            read = schedule | ({"moments": moments.identity} if scorer.reads_moments else {})
+            self._known[key] = Evaluation(kind=kind, id=_evaluation_id(scorer, spec, read))
+        return self._known[key]
+
+    def of_base(
+        self, kind: str, spec: TrajectorySpec, layers: tuple[int, ...], stream_digest: str | None
+    ) -> Evaluation:
+        """Return the evaluation of the unedited model of a trajectory, at some layers, asked a stream's requests."""
+        subject = {"base": spec.model_digest, "layers": list(layers), "stream_digest": stream_digest}
+        return Evaluation(kind=kind, id=_evaluation_id(self._scorers[kind], spec, subject))
+
+
+def _evaluation_id(scorer: Scorer, spec: TrajectorySpec, subject: dict[str, Any]) -> str:
+    identity = {
+        "rows": SCHEMA_VERSION,
+        "evaluator": scorer.identity,
+        "dtype": spec.dtype,
+        "threads": spec.threads,
+        **({"generation_digest": spec.generation_digest} if scorer.reads_generation else {}),
+        **subject,
+    }
+    return fingerprint(identity)[:12]

@@ -1,0 +1,247 @@
+"""From a sweep file to a plan: every input is looked up and checked here, before anything is written."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.methods import Method
+from sphere_core.streams.stream import StreamSpec
+from sphere_core.trajectory import TrajectorySpec
+from workflows.store.plan import BasePlan, MomentsRecipe, SweepPlan, TrajectoryPlan
+from workflows.sweeps.evaluations import EvaluationIds, Scorer, scorer_of
+from workflows.sweeps.inputs import Inputs, ResolvedModel, ResolvedMoments
+from workflows.sweeps.spec import MethodEntry, SweepSpec, read_sweep
+from workflows.sweeps.yaml_source import YamlText
+
+__all__ = ["Sweep", "load_sweep"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file that has been checked: its plan, and what replicas need to carry it out."""
+
+    spec: SweepSpec
+    text: YamlText
+    plan: SweepPlan
+    specs: dict[str, TrajectorySpec]
+    moments_file: str | None
+    evaluators: dict[str, dict[str, Any]]
+
+    @property
+    def default_root(self) -> str:
+        """Where the sweep lives when no root is given."""
+        return f"runs/{self.spec.name}"
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One trajectory of the grid, on its way from entries to a plan."""
+
+    model: ResolvedModel
+    entry: MethodEntry
+    method: Method
+    stream: StreamSpec
+    spec: TrajectorySpec
+    id: str
+    moments: ResolvedMoments
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return self.spec.hyperparameters.layers
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read and check a sweep file and all it names, and plan it; raises InputError, writes nothing."""
+    spec, text = read_sweep(path)
+    inputs = Inputs(path.resolve().parent)
+    settings = _evaluator_settings(spec, text, inputs)
+    scorers = {kind: scorer_of(values, where=text.where(("evaluators", kind))) for kind, values in settings.items()}
+    ids = EvaluationIds(scorers)
+    scored_with_moments = any(scorer.reads_moments for scorer in scorers.values())
+    cells = list(_cells(spec, text, inputs, scored_with_moments=scored_with_moments))
+    recipes, key_of = _recipes(spec, inputs, cells)
+    trajectories: list[TrajectoryPlan] = []
+    seen: dict[str, str] = {}
+    for cell in cells:
+        if cell.id in seen:
+            raise InputError(
+                f"'{cell.entry.title}' and '{seen[cell.id]}' are the same trajectory",
+                where=text.where(("methods",)),
+                remedy="two methods of the grid have the same editor, regularizers and hyperparameters",
+            )
+        seen[cell.id] = cell.entry.title
+        trajectories.append(_trajectory_plan(cell, spec, ids, key_of.get(cell.id)))
+    plan = SweepPlan(
+        name=spec.name,
+        trajectories=tuple(trajectories),
+        bases=tuple(_bases(cells, scorers, ids)),
+        recipes=tuple(recipes),
+        published=spec.published,
+        keep=spec.keep,
+        watchdog=spec.watchdog,
+    )
+    moments_file = None
+    if spec.moments is not None and spec.moments.corpus is None:
+        moments_file = str(inputs.moments_path(spec.moments))
+    return Sweep(spec, text, plan, {cell.id: cell.spec for cell in cells}, moments_file, settings)
+
+
+def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict[str, dict[str, Any]]:
+    settings = spec.evaluators.settings()
+    if not settings:
+        raise InputError(
+            "no evaluator is asked for",
+            where=text.where(("evaluators",)),
+            remedy="name at least one of edit_quality, general, geometry",
+        )
+    return {kind: {"kind": kind, **inputs.located_tasks(values)} for kind, values in settings.items()}
+
+
+def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_moments: bool) -> Iterator[_Cell]:
+    contexts = inputs.contexts(spec.contexts)
+    for model_index, model_entry in enumerate(spec.models):
+        model = inputs.model(model_entry, where=text.where(("models", model_index)))
+        methods = [
+            (entry, *inputs.method(entry, model, where=text.where(("methods", index))))
+            for index, entry in enumerate(spec.methods)
+        ]
+        for entry, method, hyperparameters in methods:
+            moments = _moments(spec, text, inputs, model, hyperparameters, method)
+            # A method that needs no moments is scored with the sweep's all the same: methods are to be compared.
+            scoring = moments
+            if scored_with_moments and spec.moments is not None and not moments.identity:
+                scoring = inputs.moments(
+                    spec.moments, model, (), threads=spec.resources.threads, where=text.where(("moments",))
+                )
+            for index, stream in enumerate(spec.streams):
+                for seed in spec.seeds:
+                    resolved = inputs.stream(stream, seed, where=text.where(("streams", index)))
+                    trajectory = TrajectorySpec(
+                        model=model.source,
+                        model_digest=model.digest,
+                        revision=model.revision,
+                        remote_code=model_entry.trust_remote_code,
+                        dtype=model_entry.dtype,
+                        method=method.name,
+                        hyperparameters=hyperparameters,
+                        stream=resolved.spec,
+                        stream_digest=resolved.digest,
+                        generation_digest=resolved.generation_digest,
+                        batch_size=spec.batch_size,
+                        seed=seed,
+                        contexts=contexts,
+                        moments=moments.identity,
+                        threads=spec.resources.threads,
+                    )
+                    yield _Cell(model, entry, method, stream, trajectory, trajectory.id, scoring)
+
+
+def _moments(
+    spec: SweepSpec,
+    text: YamlText,
+    inputs: Inputs,
+    model: ResolvedModel,
+    hyperparameters: Hyperparameters,
+    method: Method,
+) -> ResolvedMoments:
+    if not method.needs_moments(hyperparameters):
+        return ResolvedMoments({}, None)
+    if spec.moments is None:
+        raise InputError(
+            f"method '{method.name}' needs second moments",
+            where=text.where(()),
+            remedy="add 'moments: {corpus: factworld, sentences: 4000}' or 'moments: {file: PATH}'",
+        )
+    where = text.where(("moments",))
+    return inputs.moments(spec.moments, model, hyperparameters.layers, threads=spec.resources.threads, where=where)
+
+
+def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[MomentsRecipe], dict[str, str]]:
+    """Return the recipes, and the key of each trajectory that waits for one."""
+    entry = spec.moments
+    if entry is None or entry.corpus is None:
+        return [], {}
+    groups: dict[str, list[_Cell]] = {}
+    for cell in cells:
+        if cell.moments.identity:
+            groups.setdefault(fingerprint(cell.moments.identity), []).append(cell)
+    recipes: list[MomentsRecipe] = []
+    key_of: dict[str, str] = {}
+    for members in groups.values():
+        layers = tuple(sorted({layer for cell in members for layer in cell.layers}))
+        users = [cell for cell in members if cell.spec.moments] or members
+        key = fingerprint({"moments": members[0].moments.identity, "layers": list(layers)})[:16]
+        recipes.append(
+            MomentsRecipe(
+                key=key,
+                corpus=inputs.corpus(entry),
+                sentences=entry.sentences,
+                tokens=entry.tokens,
+                max_tokens_per_text=entry.max_tokens_per_text,
+                layers=layers,
+                trajectory=users[0].id,
+            )
+        )
+        key_of |= {cell.id: key for cell in members}
+    return recipes, key_of
+
+
+def _trajectory_plan(cell: _Cell, sweep: SweepSpec, ids: EvaluationIds, moments: str | None) -> TrajectoryPlan:
+    spec, method = cell.spec, cell.method
+    wanted = sweep.wanted_checkpoints(spec.stream.edits)
+    return TrajectoryPlan(
+        id=cell.id,
+        model=cell.model.entry.label,
+        model_digest=spec.model_digest,
+        dtype=spec.dtype,
+        title=cell.entry.title,
+        method=method.name,
+        editor=method.editor_name,
+        regularizer="+".join(method.regularizer_names) or None,
+        dataset=cell.stream.name,
+        order=cell.stream.order_name,
+        seed=spec.seed,
+        batch_size=spec.batch_size,
+        edits=spec.stream.edits,
+        stream_digest=spec.stream_digest,
+        wanted=wanted,
+        moments=moments,
+        keep_keys=sweep.keep_keys,
+        evaluations=ids.of_checkpoints(spec, wanted, cell.moments),
+    )
+
+
+def _bases(cells: list[_Cell], scorers: dict[str, Scorer], ids: EvaluationIds) -> Iterator[BasePlan]:
+    """Yield the scores of unedited models, each once.
+
+    General ability belongs to the model alone, geometry to the model and the layers looked at, edit quality
+    to the model and the stream whose requests are asked.
+    """
+    seen = set()
+    for cell in cells:
+        for kind, scorer in scorers.items():
+            asks = kind == "edit_quality"
+            layers = cell.layers if kind == "geometry" else ()
+            digest = cell.spec.stream_digest if asks else None
+            generation = cell.spec.generation_digest if scorer.reads_generation else None
+            same = (kind, cell.spec.model_digest, cell.spec.dtype, layers, digest, generation)
+            if same in seen:
+                continue
+            seen.add(same)
+            evaluation = ids.of_base(kind, cell.spec, layers, digest)
+            yield BasePlan(
+                model=cell.model.entry.label,
+                model_digest=cell.spec.model_digest,
+                dtype=cell.spec.dtype,
+                layers=layers,
+                dataset=cell.stream.name if asks else None,
+                order=cell.stream.order_name if asks else None,
+                seed=cell.spec.seed if asks else None,
+                stream_digest=digest,
+                evaluation=evaluation,
+                trajectory=cell.id,
+            )

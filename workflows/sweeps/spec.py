@@ -1,0 +1,279 @@
+"""The sweep file: a grid of trajectories, the checkpoint schedule, the evaluators and the resources.
+
+What enters a trajectory's identity is *what* is computed (models, streams, methods, seeds, batch size, contexts,
+moments, threads). *How* it is computed (other resources, root, checkpoint cadence) does not.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.locate.contexts import ContextSettings
+from sphere_core.streams.stream import StreamSpec
+from workflows.driver.watchdog import Watchdog
+from workflows.store.plan import PublishedEntry
+from workflows.store.policies import Keep
+from workflows.sweeps.spec_errors import as_input_error
+from workflows.sweeps.yaml_source import YamlText, read_yaml
+
+__all__ = [
+    "ContextsEntry",
+    "EvaluatorsEntry",
+    "MethodEntry",
+    "ModelEntry",
+    "MomentsEntry",
+    "Resources",
+    "SweepSpec",
+    "WorkerResources",
+    "read_sweep",
+]
+
+EMBEDDED = {"source": "factworld", "dtype": "float32", "preset": "factworld"}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelEntry(_Part):
+    """A model of the grid."""
+
+    source: str = Field(description="Folder, hub id, or `factworld` for the embedded model")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(description="The network's dtype; never taken from files")
+    preset: str = Field(description="Preset that methods start from: a name, or a YAML file")
+    revision: str | None = Field(default=None, description="Commit, tag or branch of a hub id; the commit is recorded")
+    trust_remote_code: bool = Field(
+        default=False, description="Run Python files that come with the model; they enter its digest"
+    )
+    name: str | None = Field(default=None, description="Name in tables; default: the last part of `source`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        if value == EMBEDDED["source"]:
+            return dict(EMBEDDED)
+        if isinstance(value, str):
+            raise ValueError(f"write {{source: {value}, dtype: ..., preset: ...}}: only `factworld` has these built in")
+        return value
+
+    @property
+    def label(self) -> str:
+        """The model's name in rows and tables."""
+        return self.name or self.source.rstrip("/").rsplit("/", 1)[-1]
+
+
+class MethodEntry(_Part):
+    """A method of the grid, with its departures from the preset."""
+
+    name: str = Field(description="A method, `memit` or `alphaedit+sphere`; `sphere methods` lists them")
+    hyperparameters: dict[str, Any] = Field(default_factory=dict, description="Overrides on top of the preset")
+    file: str | None = Field(default=None, description="MEMIT-style JSON file that replaces the preset")
+    label: str | None = Field(default=None, description="Name in tables; needed where one method appears twice")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def title(self) -> str:
+        """The method's name in rows and tables."""
+        return self.label or self.name
+
+
+class MomentsEntry(_Part):
+    """Where second moments come from: built from a corpus, imported from a file, or kept in the store."""
+
+    corpus: str | tuple[str, ...] | None = Field(
+        default=None, description="`factworld`, text, JSONL or Parquet files, or a hub id such as wikimedia/wikipedia"
+    )
+    sentences: int | None = Field(default=None, ge=1, description="Texts taken from the corpus")
+    tokens: int | None = Field(default=None, ge=1, description="Tokens taken from the corpus, in place of `sentences`")
+    config: str | None = Field(default=None, description="Configuration of a hub corpus")
+    revision: str | None = Field(default=None, description="Commit of a hub corpus")
+    field: str = Field(default="text", description="Field that holds the text in JSONL, Parquet and hub corpora")
+    seed: int = Field(default=0, description="Seed of the embedded corpus")
+    max_tokens_per_text: int = Field(default=1024, ge=1, description="Longer texts are cut there")
+    file: str | None = Field(default=None, description="npz with `layer{l}` arrays, our safetensors, or a folder")
+    stored: str | None = Field(default=None, description="Key of a set in the store; `sphere moments list` shows them")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "MomentsEntry":
+        if sum(source is not None for source in (self.corpus, self.file, self.stored)) != 1:
+            raise ValueError("give either `corpus` (with `sentences` or `tokens`), `file` or `stored`")
+        if self.corpus is not None and (self.sentences is None) == (self.tokens is None):
+            raise ValueError("`corpus` needs `sentences` or `tokens`, one of them: how much of it to take")
+        return self
+
+
+class ContextsEntry(ContextSettings):
+    """Context templates: sampled from the unedited model, or read from a file."""
+
+    file: str | None = Field(default=None, description="JSON list of template groups, used as they are")
+
+
+class EvaluatorsEntry(_Part):
+    """Which evaluators score every checkpoint; leave one out to do without it. Settings are the evaluator's own."""
+
+    edit_quality: dict[str, Any] | None = Field(default=None, description="Efficacy, generalization, specificity")
+    general: dict[str, Any] | None = Field(default=None, description="General ability through lm-eval")
+    geometry: dict[str, Any] | None = Field(default=None, description="Hyperspherical energy and |dW|")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any) -> Any:
+        # `geometry:` with nothing after it reads as null in YAML; it asks for the evaluator's defaults.
+        return {key: {} if item is None else item for key, item in value.items()} if isinstance(value, dict) else value
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Return the settings of the evaluators that are asked for, by kind."""
+        given = {"edit_quality": self.edit_quality, "general": self.general, "geometry": self.geometry}
+        return {kind: settings for kind, settings in given.items() if settings is not None}
+
+
+class WorkerResources(_Part):
+    """What one replica reserves from Ray, and where its model lives."""
+
+    num_cpus: float = Field(default=1, ge=0, description="CPUs a replica reserves")
+    num_gpus: float | Literal["auto"] = Field(
+        default="auto", description="GPUs a replica reserves, fractions allowed; `auto`: one where the cluster has any"
+    )
+    device: str = Field(
+        default="auto",
+        description="torch device; `auto`: the accelerator if the replica sees one; `split`: spread over all it sees",
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict,
+        description="Ray node labels that a replica asks for: `value`, `!value` or `in(a,b)` by key",
+    )
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float | Literal["auto"]) -> float | Literal["auto"]:
+        if gpus != "auto" and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+            raise ValueError(f"{gpus:g} GPUs: give a fraction of one, or a whole number that the model is split over")
+        return gpus
+
+
+class EvaluatorResources(WorkerResources):
+    """What one dedicated evaluator replica reserves, and how many there are."""
+
+    replicas: int = Field(
+        default=1, ge=0, description="Dedicated evaluators; 0: replicas score between two trajectories"
+    )
+
+
+class Resources(_Part):
+    """How a sweep is computed. Only `threads` changes numbers, by the order of sums."""
+
+    threads: int = Field(default=1, ge=1, description="Torch threads of every replica; part of the identity")
+    replica: WorkerResources = Field(default_factory=WorkerResources, description="One trajectory replica")
+    evaluator: EvaluatorResources = Field(default_factory=EvaluatorResources, description="One evaluator replica")
+    max_replicas: int | None = Field(
+        default=None,
+        ge=1,
+        description="Trajectory replicas at most. On a cluster this many are asked for, which makes an "
+        "autoscaler add nodes; left out, there are as many as the nodes alive can hold",
+    )
+    grace_seconds: float = Field(
+        default=120.0,
+        ge=0,
+        description="How long a run that is stopped waits for the batches under way, to publish where they end; "
+        "more than a batch takes",
+    )
+
+
+class SweepSpec(_Part):
+    """A sweep: models x streams x methods x seeds, all edited in the same batches and scored alike."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the folder runs/NAME")
+    models: tuple[ModelEntry, ...] = Field(min_length=1, description="Models")
+    streams: tuple[StreamSpec, ...] = Field(min_length=1, description="Ordered lists of edit requests")
+    methods: tuple[MethodEntry, ...] = Field(min_length=1, description="Methods, lower case, `+` for a regularizer")
+    seeds: tuple[int, ...] = Field(min_length=1, description="Seeds of order and context templates")
+    batch_size: int = Field(ge=1, description="Edits written together")
+    checkpoint_every: int = Field(
+        ge=1, description="Edits between two checkpoints, a multiple of batch_size; the last batch is always one"
+    )
+    keep_keys: bool = Field(
+        default=False, description="Keep the key of every edit, half precision; `sphere retention` then compares them"
+    )
+    moments: MomentsEntry | None = Field(default=None, description="Second moments of the sites' inputs")
+    contexts: ContextsEntry = Field(default_factory=ContextsEntry, description="Context templates")
+    keep: Keep = Field(
+        default=Keep(),
+        description="Checkpoints that stay whole once they are scored: `all`, `last N`, or `every K` (edits); "
+        "of the others the manifest and all rows stay",
+    )
+    watchdog: Watchdog | None = Field(
+        default=None,
+        description="Stops a trajectory whose checkpoints pass a limit: {he_drift: X, collapsed_checkpoints: N}",
+    )
+    evaluators: EvaluatorsEntry = Field(description="What scores every checkpoint")
+    resources: Resources = Field(default_factory=Resources, description="Threads, CPUs, GPUs, replicas")
+    published: tuple[PublishedEntry, ...] = Field(default=(), description="Numbers of papers, to print beside ours")
+
+    @field_validator("methods")
+    @classmethod
+    def _distinct_methods(cls, methods: tuple[MethodEntry, ...]) -> tuple[MethodEntry, ...]:
+        _refuse_repeats("method", [method.title for method in methods], "give the second one a `label`")
+        return methods
+
+    @field_validator("streams")
+    @classmethod
+    def _distinct_streams(cls, streams: tuple[StreamSpec, ...]) -> tuple[StreamSpec, ...]:
+        names = [f"{stream.name}, {stream.order_name}, {stream.edits} edits" for stream in streams]
+        _refuse_repeats("stream", names, "give the second one a `label`, so that tables keep them apart")
+        return streams
+
+    @field_validator("models")
+    @classmethod
+    def _distinct_models(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
+        _refuse_repeats("model", [model.label for model in models], "give the second one a `name`")
+        return models
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        _refuse_repeats("seed", [str(seed) for seed in seeds], "name each seed once")
+        return seeds
+
+    @model_validator(mode="after")
+    def _watched_is_scored(self) -> "SweepSpec":
+        if self.watchdog is not None and self.watchdog.he_drift is not None and self.evaluators.geometry is None:
+            raise ValueError("watchdog.he_drift needs the evaluator `geometry`: add `geometry: {}` to the evaluators")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> "SweepSpec":
+        if self.checkpoint_every % self.batch_size:
+            raise ValueError(
+                f"checkpoint_every ({self.checkpoint_every}) must be a multiple of batch_size ({self.batch_size})"
+            )
+        return self
+
+    def wanted_checkpoints(self, edits: int) -> tuple[int, ...]:
+        """Return the edit counts whose checkpoints are kept and scored, the last one always among them."""
+        return (*range(self.checkpoint_every, edits, self.checkpoint_every), edits)
+
+
+def read_sweep(path: Path) -> tuple[SweepSpec, YamlText]:
+    """Read a sweep file; raises InputError with file, line, key and the nearest valid name.
+
+    The text comes along, so that later checks (methods, files) can say where a value stands.
+    """
+    text = read_yaml(path)
+    if not isinstance(text.data, dict):
+        raise InputError("a sweep file holds keys and values", where=str(path), remedy="see examples/quickstart.yaml")
+    try:
+        return SweepSpec.model_validate(text.data), text
+    except ValidationError as error:
+        raise as_input_error(error, SweepSpec, text) from error
+
+
+def _refuse_repeats(kind: str, names: list[str], remedy: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"the {kind} '{name}' appears twice: {remedy}")
