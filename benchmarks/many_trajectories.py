@@ -1,7 +1,7 @@
 """`python -m benchmarks.many_trajectories`: what 10,000 trajectories cost the commands that only look at files.
 
 Writes a sweep file of so many trajectories and the files they would leave (half of them finished, a few failed, some
-under way), without editing anything, and times `sphere plan`, `sphere status` and the driver's board on them.
+under way), without editing anything, and times `sphere plan`, `sphere status` and the driver's backlog on them.
 """
 
 import json
@@ -22,7 +22,7 @@ from rich.console import Console
 from benchmarks.rows import Row, table
 from evaluators.base import Score
 from sphere_core.foundation.storage import Storage
-from workflows.driver.backlog import Board
+from workflows.driver.backlog import Backlog
 from workflows.replicas.row_writer import encode_rows
 from workflows.replicas.scoring import shared_columns
 from workflows.replicas.tasks import MomentsTask, ScoreTask
@@ -147,15 +147,15 @@ def measure(count: int, folder: Path, *, commands: bool = True) -> list[Row]:
             _command("status", root)
     with _timed(rows, "state from files", setting, None):
         derive_state(storage, sweep.plan)
-    with _timed(rows, "board from files", setting, LIMIT_SECONDS):
-        board = Board.from_files(sweep, storage)
-    while isinstance(task := board.take(["moments"], None), MomentsTask):
-        board.moments_done(task)
-    open_tasks = sum(board.waiting().values())
+    with _timed(rows, "backlog from files", setting, LIMIT_SECONDS):
+        backlog = Backlog.from_files(sweep, storage)
+    while isinstance(task := backlog.take(["moments"], None), MomentsTask):
+        backlog.moments_done(task)
+    open_tasks = sum(backlog.waiting().values())
     with _timed(rows, "giving out every open task, counting after each", f"{open_tasks} tasks", LIMIT_SECONDS):
-        while board.take(["score", "trajectory"], sweep.plan.trajectories[0].model_digest) is not None:
-            board.counts()
-            board.waiting()
+        while backlog.take(["score", "trajectory"], sweep.plan.trajectories[0].model_digest) is not None:
+            backlog.counts()
+            backlog.waiting()
     return rows
 
 
@@ -163,7 +163,7 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="How many trajectories")] = 10_000,
     folder: Annotated[Path | None, typer.Option(help="Where to write; default: a temporary folder, removed")] = None,
 ) -> None:
-    """Time plan, status and board on many trajectories; exits 1 where one takes too long."""
+    """Time plan, status and backlog on many trajectories; exits 1 where one takes too long."""
     place = Path(tempfile.mkdtemp(dir=folder))
     try:
         rows = measure(count, place)

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.scheduling`: what the driver, the board and Ray cost beside the work itself.
+"""`python -m benchmarks.scheduling`: what the driver, the backlog and Ray cost beside the work itself.
 
-Two thousand trajectories of no work on eight real Ray actors, through the same driver, board and executor as a sweep:
+Two thousand trajectories of no work on eight real Ray actors, through the same driver, backlog and executor as a sweep:
 seconds a trajectory, and how the driver's memory grows. Then sleeping work on one and on eight: how near to eight times
 as fast.
 """
@@ -20,10 +20,10 @@ from benchmarks.many_trajectories import many_settings
 from benchmarks.rows import Row, table
 from sphere_core.foundation.storage import Storage
 from workflows.cluster.ray_executor import RayExecutor
-from workflows.driver.backlog import Board
+from workflows.driver.backlog import Backlog
+from workflows.driver.display import View
 from workflows.driver.driver import Driver
 from workflows.driver.executor import Event, Worker
-from workflows.driver.view import View
 from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import Done, Outcome, Task, TrajectoryTask
 from workflows.sweeps.expand import Sweep, load_sweep
@@ -97,9 +97,9 @@ def _run(folder: Path, *, count: int, replicas: int, seconds: float) -> tuple[in
     """Work through sleeping trajectories; return the steady part in tasks and seconds, and MB the driver grew by."""
     folder.mkdir()
     storage = Storage(folder / "root")
-    board = Board.from_files(replace(sleeping_sweep(folder, count), moments_file=str(seconds)), storage)
+    backlog = Backlog.from_files(replace(sleeping_sweep(folder, count), moments_file=str(seconds)), storage)
     with _Noted(folder / "root", replicas) as executor:
-        Driver(board, executor, storage, _Silent(), evaluators=0).run()
+        Driver(backlog, executor, storage, _Silent(), evaluators=0).run()
         tasks, took = executor.steady()
         return tasks, took, (_size() - executor.size_before) / _MB
 

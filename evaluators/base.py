@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-import numpy as np
 import pyarrow as pa
 import torch
 
@@ -26,8 +25,6 @@ __all__ = [
     "Subject",
     "collapses",
     "make_score",
-    "mean_stderr",
-    "rate_stderr",
     "total_health",
 ]
 
@@ -228,16 +225,3 @@ def make_score(
         ci_low=low,
         ci_high=high,
     )
-
-
-def mean_stderr(values: Sequence[float] | np.ndarray) -> float | None:
-    """Return s / sqrt(n) with s the sample standard deviation (n - 1); None for fewer than two values."""
-    sample = np.asarray(values, dtype=np.float64)
-    if sample.size < 2:
-        return None
-    return float(sample.std(ddof=1) / math.sqrt(sample.size))
-
-
-def rate_stderr(rate: float, n: int) -> float | None:
-    """Return the binomial standard error sqrt(p (1 - p) / n) of a rate over n trials; None for n = 0."""
-    return math.sqrt(max(rate * (1 - rate), 0.0) / n) if n else None

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from evaluators.base import mean_stderr, rate_stderr
-
 __all__ = [
     "Difference",
     "Estimate",
     "estimate_mean",
     "estimate_ratio",
+    "mean_stderr",
     "normal_interval",
     "paired_difference",
     "paired_ratio",
+    "rate_stderr",
 ]
 
 _LEVEL = 0.95
@@ -116,3 +116,16 @@ def paired_ratio(after: np.ndarray, before: np.ndarray, weights: np.ndarray) -> 
 def _student(mean: float, stderr: float, n: int) -> tuple[float, float]:
     width = float(stats.t.ppf((1 + _LEVEL) / 2, n - 1)) * stderr
     return mean - width, mean + width
+
+
+def mean_stderr(values: Sequence[float] | np.ndarray) -> float | None:
+    """Return s / sqrt(n) with s the sample standard deviation (n - 1); None for fewer than two values."""
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size < 2:
+        return None
+    return float(sample.std(ddof=1) / math.sqrt(sample.size))
+
+
+def rate_stderr(rate: float, n: int) -> float | None:
+    """Return the binomial standard error sqrt(p (1 - p) / n) of a rate over n trials; None for n = 0."""
+    return math.sqrt(max(rate * (1 - rate), 0.0) / n) if n else None

@@ -9,10 +9,10 @@ import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
 from sphere_core.foundation.storage import Storage
-from workflows.driver.backlog import Board
+from workflows.driver.backlog import Backlog
+from workflows.driver.display import View
 from workflows.driver.driver import Driver, SweepResult
-from workflows.driver.executor import LocalExecutor
-from workflows.driver.view import View
+from workflows.driver.local_executor import LocalExecutor
 from workflows.replicas.tasks import ReplicaProgress
 from workflows.sweeps.expand import Sweep
 
@@ -39,7 +39,7 @@ def run(
     """Work through a sweep in this process."""
     storage = Storage(root)
     worker = executor or LocalExecutor(str(root), threads=1, device="cpu")
-    driver = Driver(Board.from_files(sweep, storage), worker, storage, Quiet(), evaluators=evaluators)
+    driver = Driver(Backlog.from_files(sweep, storage), worker, storage, Quiet(), evaluators=evaluators)
 
     def listen(progress: ReplicaProgress) -> None:
         driver.listen(progress)

@@ -4,7 +4,7 @@ import json
 
 from evaluators.base import Score
 from sphere_core.foundation.storage import Storage
-from workflows.replicas.row_writer import Subjecthood, encode_rows, publish_rows
+from workflows.replicas.row_writer import SubjectColumns, encode_rows, publish_rows
 from workflows.store.layout import checkpoints_folder
 from workflows.store.plan import BasePlan, Evaluation, TrajectoryPlan
 
@@ -55,9 +55,9 @@ def base(evaluation: Evaluation, seed: int | None) -> BasePlan:
     )
 
 
-def shared(plan: TrajectoryPlan | BasePlan, edits: int, evaluation: Evaluation) -> Subjecthood:
+def shared(plan: TrajectoryPlan | BasePlan, edits: int, evaluation: Evaluation) -> SubjectColumns:
     edited = isinstance(plan, TrajectoryPlan)
-    return Subjecthood(
+    return SubjectColumns(
         trajectory_id=plan.id if edited else None,
         model=plan.model,
         model_digest=plan.model_digest,

@@ -31,7 +31,7 @@ from sphere_core.models import load_model
 from sphere_core.numerics.linalg import Subspace
 from sphere_core.numerics.spectrum import gram_of_rows
 from sphere_core.solver import KeyHistory, MomentPrior, NullSpacePrior, Prior, least_squares_update
-from workflows.driver.backlog import Board
+from workflows.driver.backlog import Backlog
 from workflows.replicas.tasks import Done
 
 TINY = GPT2Config(n_embd=32, n_layer=4, n_head=4, vocab_size=300, n_positions=64, initializer_range=0.2)
@@ -174,9 +174,9 @@ def test_seconds_inside_the_model_are_counted_once() -> None:
 def test_scheduling_takes_a_sleeping_sweep_apart(tmp_path: Path) -> None:
     sweep = sleeping_sweep(tmp_path, 5)
     assert [(plan.moments, plan.evaluations) for plan in sweep.plan.trajectories] == [(None, ())] * 5
-    board = Board.from_files(sweep, Storage(tmp_path / "root"))
-    assert board.waiting() == {"moments": 0, "trajectory": 5, "score": 0}
-    task = board.take(["trajectory"], None)
+    backlog = Backlog.from_files(sweep, Storage(tmp_path / "root"))
+    assert backlog.waiting() == {"moments": 0, "trajectory": 5, "score": 0}
+    task = backlog.take(["trajectory"], None)
     assert task is not None
     assert Sleeping(str(tmp_path / "root"), threads=1, device="cpu").run(task) == Done(
         sweep.plan.trajectories[0].wanted

@@ -1,4 +1,4 @@
-"""The board's queue and its running totals, against plain references."""
+"""The backlog's queue and its running totals, against plain references."""
 
 import random
 from pathlib import Path
@@ -8,7 +8,7 @@ from sweep_files import tiny, write_sweep
 
 from benchmarks.many_trajectories import many_settings, measure
 from sphere_core.foundation.storage import Storage
-from workflows.driver.backlog import Board
+from workflows.driver.backlog import Backlog
 from workflows.driver.tracking import Counts
 from workflows.driver.work_queue import WorkQueue
 from workflows.replicas.tasks import MomentsTask, ScoreTask, TrajectoryTask
@@ -46,11 +46,11 @@ def test_a_place_in_line_is_kept_whenever_it_is_put() -> None:
     assert [queue.take("m") for _ in range(3)] == ["place 1", "place 3", "place 5"]
 
 
-def counted_anew(board: Board) -> Counts:
+def counted_anew(backlog: Backlog) -> Counts:
     """The totals, counted from all trajectories as if nothing had been kept."""
-    totals = Counts(len(board.tracked), scores=len(board.sweep.plan.bases), scores_done=board.totals.scores_done)
-    totals.failures = board.totals.failures
-    for tracked in board.tracked.values():
+    totals = Counts(len(backlog.tracked), scores=len(backlog.sweep.plan.bases), scores_done=backlog.totals.scores_done)
+    totals.failures = backlog.totals.failures
+    for tracked in backlog.tracked.values():
         plan = tracked.plan
         edited = tracked.collapsed_at is not None or set(plan.wanted) <= tracked.published
         totals.trajectories_done += edited
@@ -71,87 +71,87 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 @pytest.mark.parametrize("seed", range(3))
 def test_totals_follow_whatever_happens(sweep: Sweep, tmp_path: Path, seed: int) -> None:
     choice = random.Random(seed)
-    board = Board.from_files(sweep, Storage(tmp_path))
+    backlog = Backlog.from_files(sweep, Storage(tmp_path))
     under_way: list[MomentsTask | TrajectoryTask | ScoreTask] = []
     for _ in range(400):
-        task = board.take(["moments", "score", "trajectory"], None) if choice.random() < 0.6 else None
+        task = backlog.take(["moments", "score", "trajectory"], None) if choice.random() < 0.6 else None
         if task is not None:
             under_way.append(task)
         elif under_way:
             ended = under_way.pop(choice.randrange(len(under_way)))
             if choice.random() < 0.3:
-                board.put_back(ended)
+                backlog.put_back(ended)
             elif isinstance(ended, MomentsTask):
-                board.moments_done(ended)
+                backlog.moments_done(ended)
             elif isinstance(ended, ScoreTask) and ended.edits and choice.random() < 0.2:
-                board.damaged(ended)
+                backlog.damaged(ended)
             elif isinstance(ended, ScoreTask):
-                board.scored(ended)
+                backlog.scored(ended)
             else:
-                board.running(ended.plan.id, 2)
-                assert board.counts() == counted_anew(board)
+                backlog.running(ended.plan.id, 2)
+                assert backlog.counts() == counted_anew(backlog)
                 collapsed = choice.random() < 0.2
-                board.published(ended.plan.id, [4] if collapsed else [4, 6], collapsed=collapsed)
-                board.ended(ended.plan.id, failed=choice.random() < 0.1)
-        assert board.counts() == counted_anew(board)
-        assert board.running_now == sum(isinstance(task, TrajectoryTask) for task in under_way)
-    assert board.counts().trajectories_done > 0
+                backlog.published(ended.plan.id, [4] if collapsed else [4, 6], collapsed=collapsed)
+                backlog.ended(ended.plan.id, failed=choice.random() < 0.1)
+        assert backlog.counts() == counted_anew(backlog)
+        assert backlog.running_now == sum(isinstance(task, TrajectoryTask) for task in under_way)
+    assert backlog.counts().trajectories_done > 0
 
 
-def running(board: Board) -> TrajectoryTask:
+def running(backlog: Backlog) -> TrajectoryTask:
     """Take the first trajectory, its second moments being there."""
-    while isinstance(task := board.take(["moments"], None), MomentsTask):
-        board.moments_done(task)
-    first = board.take(["trajectory"], None)
+    while isinstance(task := backlog.take(["moments"], None), MomentsTask):
+        backlog.moments_done(task)
+    first = backlog.take(["trajectory"], None)
     assert isinstance(first, TrajectoryTask)
     return first
 
 
 def test_a_checkpoint_found_damaged_while_its_trajectory_runs_is_made_again(sweep: Sweep, tmp_path: Path) -> None:
-    board = Board.from_files(sweep, Storage(tmp_path))
-    first = running(board)
-    assert board.published(first.plan.id, [4])
-    score = next(task for task in iter(lambda: board.take(["score"], None), None) if task.subject_id)
-    board.damaged(score)
+    backlog = Backlog.from_files(sweep, Storage(tmp_path))
+    first = running(backlog)
+    assert backlog.published(first.plan.id, [4])
+    score = next(task for task in iter(lambda: backlog.take(["score"], None), None) if task.subject_id)
+    backlog.damaged(score)
     # Its replica does not know, and goes on to say that all stands.
-    assert not board.published(first.plan.id, [4])
-    board.published(first.plan.id, [4, 6])
-    board.ended(first.plan.id, failed=False)
-    assert not board.tracked[first.plan.id].is_edited
-    again = board.take(["trajectory"], None)
+    assert not backlog.published(first.plan.id, [4])
+    backlog.published(first.plan.id, [4, 6])
+    backlog.ended(first.plan.id, failed=False)
+    assert not backlog.tracked[first.plan.id].is_edited
+    again = backlog.take(["trajectory"], None)
     assert isinstance(again, TrajectoryTask)
     assert again.plan.id == first.plan.id
-    assert board.published(first.plan.id, [4])
-    board.ended(first.plan.id, failed=False)
-    assert board.tracked[first.plan.id].is_edited
+    assert backlog.published(first.plan.id, [4])
+    backlog.ended(first.plan.id, failed=False)
+    assert backlog.tracked[first.plan.id].is_edited
 
 
 def test_no_attempt_is_given_out_twice(sweep: Sweep, tmp_path: Path) -> None:
-    board = Board.from_files(sweep, Storage(tmp_path))
-    first = running(board)
+    backlog = Backlog.from_files(sweep, Storage(tmp_path))
+    first = running(backlog)
     # Lost before it took its lease, which it may still do.
-    board.put_back(first)
-    second = board.take(["trajectory"], None)
+    backlog.put_back(first)
+    second = backlog.take(["trajectory"], None)
     assert isinstance(second, TrajectoryTask)
     assert (second.plan.id, first.attempt, second.attempt) == (first.plan.id, 1, 2)
 
 
 def test_trajectories_whose_moments_cannot_be_built_are_given_up(sweep: Sweep, tmp_path: Path) -> None:
-    board = Board.from_files(sweep, Storage(tmp_path))
-    task = board.take(["moments"], None)
+    backlog = Backlog.from_files(sweep, Storage(tmp_path))
+    task = backlog.take(["moments"], None)
     assert isinstance(task, MomentsTask)
-    assert board.waiting()["trajectory"] == 0
-    assert board.has_open_trajectories()
-    board.task_failed(task)
-    board.give_up_blocked()
-    assert not board.has_open_trajectories()
-    assert board.counts().failures == 1 + len(sweep.plan.trajectories)
+    assert backlog.waiting()["trajectory"] == 0
+    assert backlog.has_open_trajectories()
+    backlog.task_failed(task)
+    backlog.give_up_blocked()
+    assert not backlog.has_open_trajectories()
+    assert backlog.counts().failures == 1 + len(sweep.plan.trajectories)
 
 
 def test_the_benchmark_of_many_trajectories_runs_on_a_few(tmp_path: Path) -> None:
     assert len(many_settings(70)["seeds"]) == 2
     rows = measure(35, tmp_path, commands=False)
     assert {row.what for row in rows if row.required is not None} == {
-        "board from files",
+        "backlog from files",
         "giving out every open task, counting after each",
     }

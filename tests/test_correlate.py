@@ -14,7 +14,7 @@ from evaluators.base import Health, Score, make_score
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.commands.correlate import app
-from workflows.replicas.row_writer import Subjecthood, encode_rows
+from workflows.replicas.row_writer import SubjectColumns, encode_rows
 from workflows.results.figures.correlation import correlation_figure
 from workflows.results.formats.correlation_formats import bound_csv
 from workflows.results.tables.correlation import ALL_METHODS, bound_rows, correlations, observations, scores_in
@@ -69,7 +69,7 @@ def geometry_rows(method: str, seed: int, edits: int) -> list[Score]:
 
 
 def write(root: Path, plan: TrajectoryPlan, edits: int, evaluation: Evaluation, scores: list[Score]) -> None:
-    shared = Subjecthood(
+    shared = SubjectColumns(
         trajectory_id=plan.id,
         model=plan.model,
         model_digest=plan.model_digest,

@@ -14,9 +14,9 @@ from sphere_core.checkpoints import read_checkpoint
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.trajectory import TrajectorySpec
-from workflows.driver.backlog import Board
+from workflows.driver.backlog import Backlog
 from workflows.driver.driver import SweepResult
-from workflows.driver.executor import LocalExecutor
+from workflows.driver.local_executor import LocalExecutor
 from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
 from workflows.results.tables.table import results_table
@@ -64,8 +64,8 @@ def test_edit_quality_asks_about_the_edits_so_far(sweep: Sweep, undisturbed: Pat
 
 def test_a_second_run_does_nothing(sweep: Sweep, undisturbed: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
-    board = Board.from_files(sweep, Storage(undisturbed))
-    assert board.waiting() == {"moments": 0, "trajectory": 0, "score": 0}
+    backlog = Backlog.from_files(sweep, Storage(undisturbed))
+    assert backlog.waiting() == {"moments": 0, "trajectory": 0, "score": 0}
     assert run(sweep, undisturbed).complete
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()} == before
 
@@ -108,8 +108,8 @@ def test_scoring_needs_nothing_but_files(sweep: Sweep, undisturbed: Path, tmp_pa
     run(sweep, tmp_path)
     for rows in tmp_path.glob("rows/*/*.parquet"):
         rows.unlink()
-    board = Board.from_files(sweep, Storage(tmp_path))
-    assert board.waiting() == {"moments": 0, "trajectory": 0, "score": 10}
+    backlog = Backlog.from_files(sweep, Storage(tmp_path))
+    assert backlog.waiting() == {"moments": 0, "trajectory": 0, "score": 10}
     assert run(sweep, tmp_path).complete
     assert results_of(tmp_path) == results_of(undisturbed)
 
@@ -167,7 +167,7 @@ def test_a_failing_trajectory_leaves_its_traceback_and_the_others_finish(tmp_pat
     assert "Traceback" in record["traceback"]
     assert [failure["task"] for failure in result.failures] == [f"trajectory-{faulty.plan.trajectories[1].id}"]
     # Failed work is not repeated unless it is asked for.
-    assert Board.from_files(faulty, Storage(root)).waiting() == {"moments": 0, "trajectory": 0, "score": 0}
+    assert Backlog.from_files(faulty, Storage(root)).waiting() == {"moments": 0, "trajectory": 0, "score": 0}
 
 
 def test_a_collapsed_trajectory_ends_is_scored_and_says_so(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_collapsed_trajectory_ends_is_scored_and_says_so(tmp_path: Path) -> No
     rows = {row.method: row for row in table.rows}
     assert {cell.text() for cell in rows["memit"].cells.values()} == {"collapsed"}
     assert all(cell.collapsed == 0 for cell in rows["alphaedit"].cells.values())
-    assert Board.from_files(collapsing, Storage(root)).waiting() == {"moments": 0, "trajectory": 0, "score": 0}
+    assert Backlog.from_files(collapsing, Storage(root)).waiting() == {"moments": 0, "trajectory": 0, "score": 0}
 
 
 def test_a_superseded_replica_publishes_nothing_more(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.edit_keys import EditKeys, read_edit_keys
-from workflows.replicas.key_files import KeyKeeper, stored_keys
-from workflows.results.tables.key_similarity import later_similarity
+from workflows.replicas.key_files import KeyKeeper
+from workflows.results.tables.key_similarity import later_similarity, stored_keys
 from workflows.store.layout import keys_folder
 from workflows.store.plan import SweepPlan
 

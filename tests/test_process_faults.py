@@ -18,7 +18,8 @@ from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError, persistently
 from sphere_core.models import EditableModel
 from sphere_core.moments.sums import MomentSums, read_sums, write_sums
-from workflows.driver.executor import ExecutorError, LocalExecutor
+from workflows.driver.executor import ExecutorError
+from workflows.driver.local_executor import LocalExecutor
 from workflows.driver.retry_limits import MAX_EXHAUSTED
 from workflows.replicas.replica import BrokenReplicaError, ModelReplica
 from workflows.replicas.tasks import ScoreTask, StorageFailed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sphere_core.foundation.storage import Storage
-from workflows.replicas.keepalive import Pulse
+from workflows.replicas.keepalive import KeepAlive
 from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
 from workflows.store.layout import progress_path
@@ -18,7 +18,7 @@ from workflows.sweeps.expand import Sweep
 
 def test_a_pulse_beats_while_it_lasts_and_never_after() -> None:
     beats: list[float] = []
-    with Pulse(lambda: beats.append(time.monotonic()), seconds=0.01):
+    with KeepAlive(lambda: beats.append(time.monotonic()), seconds=0.01):
         time.sleep(0.2)
     assert len(beats) >= 3
     counted = len(beats)
@@ -33,7 +33,7 @@ def test_what_a_beat_raises_ends_the_pulse_and_nothing_else() -> None:
         beats.append(1)
         raise OSError("gone")
 
-    with Pulse(fail, seconds=0.01):
+    with KeepAlive(fail, seconds=0.01):
         time.sleep(0.1)
     assert beats == [1]
 
@@ -42,7 +42,7 @@ def test_what_a_beat_raises_ends_the_pulse_and_nothing_else() -> None:
 def test_a_long_batch_is_told_of_until_another_attempt_takes_over(
     sweep: Sweep, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overtaken: bool
 ) -> None:
-    monkeypatch.setattr(Pulse.__init__, "__kwdefaults__", {"seconds": 0.05})
+    monkeypatch.setattr(KeepAlive.__init__, "__kwdefaults__", {"seconds": 0.05})
     (tmp_path / "moments").symlink_to(undisturbed / "moments")
     plan, storage = sweep.plan.trajectories[0], Storage(tmp_path)
     seen: set[float] = set()

@@ -10,10 +10,10 @@ from sweep_files import tiny, write_sweep
 
 from sphere_core.foundation.storage import Storage
 from sphere_core.numerics.energy import hyperspherical_energy
-from workflows.driver.backlog import Board
+from workflows.driver.backlog import Backlog
+from workflows.driver.display import View
 from workflows.driver.driver import Driver
-from workflows.driver.executor import LocalExecutor
-from workflows.driver.view import View
+from workflows.driver.local_executor import LocalExecutor
 from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import Damaged, Done, ScoreTask
 from workflows.store.layout import checkpoints_folder, moments_path
@@ -40,7 +40,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 def root(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("root")
     storage, worker = Storage(folder), LocalExecutor(str(folder), threads=1, device="cpu")
-    driver = Driver(Board.from_files(sweep, storage), worker, storage, Quiet(), evaluators=0)
+    driver = Driver(Backlog.from_files(sweep, storage), worker, storage, Quiet(), evaluators=0)
     worker.listener = driver.listen
     assert driver.run().complete
     return folder

@@ -14,7 +14,7 @@ from store_parts import GEOMETRY, QUALITY, base, put_checkpoint, put_scores, sco
 from evaluators.base import Score
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
-from workflows.replicas.row_writer import RowsConflictError, Subjecthood, encode_rows, publish_rows
+from workflows.replicas.row_writer import RowsConflictError, SubjectColumns, encode_rows, publish_rows
 from workflows.results.formats.table_formats import table_csv, table_markdown, table_parquet
 from workflows.results.tables.table import UNEDITED, column_group, results_table
 from workflows.store.layout import (
@@ -69,7 +69,7 @@ def test_a_row_cannot_lack_what_every_row_has() -> None:
     faulty = shared(plan, 4, QUALITY)
     with pytest.raises((pa.ArrowInvalid, ValueError)):
         encode_rows(
-            Subjecthood(**{**faulty.__dict__, "edits": None}),  # type: ignore[arg-type]
+            SubjectColumns(**{**faulty.__dict__, "edits": None}),  # type: ignore[arg-type]
             [score("score", "argmax", 0.5)],
         )
 

@@ -13,7 +13,8 @@ from sweep_files import results_of, tiny, write_sweep
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.process_faults import is_broken_accelerator, is_out_of_memory
 from sphere_core.foundation.storage import Storage
-from workflows.driver.executor import Event, ExecutorError, LocalExecutor, Lost, Role, Worker
+from workflows.driver.executor import Event, ExecutorError, Lost, Role, Worker
+from workflows.driver.local_executor import LocalExecutor
 from workflows.driver.retry_limits import MAX_EXHAUSTED, MAX_STILLBORN
 from workflows.replicas import editing
 from workflows.replicas.replica import BrokenReplicaError

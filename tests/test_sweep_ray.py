@@ -17,10 +17,10 @@ from sweep_files import results_of, tiny, write_sweep
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.cluster.ray_executor import RayExecutor
-from workflows.driver.backlog import Board
+from workflows.driver.backlog import Backlog
+from workflows.driver.display import View
 from workflows.driver.driver import Driver
-from workflows.driver.executor import LocalExecutor
-from workflows.driver.view import View
+from workflows.driver.local_executor import LocalExecutor
 from workflows.store.layout import attempt_path
 from workflows.store.lease import read_lease
 from workflows.store.state import derive_state
@@ -59,7 +59,7 @@ def undisturbed(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> dict[
     root = tmp_path_factory.mktemp("undisturbed")
     storage = Storage(root)
     executor = LocalExecutor(str(root), threads=1, device="cpu")
-    assert Driver(Board.from_files(sweep, storage), executor, storage, Watching(), evaluators=0).run().complete
+    assert Driver(Backlog.from_files(sweep, storage), executor, storage, Watching(), evaluators=0).run().complete
     return results_of(root)
 
 
@@ -146,8 +146,8 @@ def test_whatever_is_killed_is_replaced_and_nothing_differs_from_one_replica(
 
     # Room for two replicas and one dedicated evaluator.
     with RayExecutor(str(tmp_path), Resources(threads=1), address=None, num_cpus=3) as executor:
-        board = Board.from_files(sweep, storage)
-        result = Driver(board, executor, storage, Watching(watch), evaluators=1).run()
+        backlog = Backlog.from_files(sweep, storage)
+        result = Driver(backlog, executor, storage, Watching(watch), evaluators=1).run()
     assert killed.keys() == {"replica", "evaluator"}
     assert (result.complete, result.failures) == (True, ())
     assert results_of(tmp_path) == undisturbed
@@ -181,7 +181,7 @@ def test_a_failed_accelerator_ends_the_process_and_a_politely_ended_one_loses_no
     plan = one.plan.trajectories[0]
     quiet, storage = Storage(tmp_path / "quiet"), Storage(tmp_path / "root")
     local = LocalExecutor(quiet.uri, threads=1, device="cpu")
-    assert Driver(Board.from_files(one, quiet), local, quiet, Watching(), evaluators=0).run().complete
+    assert Driver(Backlog.from_files(one, quiet), local, quiet, Watching(), evaluators=0).run().complete
     ended: list[int] = []
 
     def watch(view: View) -> None:
@@ -193,7 +193,7 @@ def test_a_failed_accelerator_ends_the_process_and_a_politely_ended_one_loses_no
 
     resources = Resources.model_validate({"threads": 1, "evaluator": {"replicas": 0}})
     with RayExecutor(storage.uri, resources, address=None, num_cpus=1, replica=FailingOnce) as executor:
-        result = Driver(Board.from_files(one, storage), executor, storage, Watching(watch), evaluators=0).run()
+        result = Driver(Backlog.from_files(one, storage), executor, storage, Watching(watch), evaluators=0).run()
         assert executor._started == 3
     assert (result.complete, result.failures) == (True, ())
     assert results_of(tmp_path / "root") == results_of(tmp_path / "quiet")

@@ -11,12 +11,13 @@ from sweep_files import results_of, tiny, write_sweep
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.driver.verdicts import forget_other_verdicts, record_verdict
-from workflows.driver.watchdog import Signs, Verdict, Watchdog, verdict
+from workflows.driver.watchdog import Verdict, WatchdogReadings, verdict
 from workflows.replicas.tasks import ReplicaProgress
 from workflows.results.formats.table_formats import table_markdown
 from workflows.results.tables.table import results_table
 from workflows.store.layout import checkpoints_folder
 from workflows.store.lease import read_lease
+from workflows.store.policies import Watchdog
 from workflows.store.state import derive_state
 from workflows.sweeps.expand import Sweep, load_sweep
 
@@ -33,14 +34,19 @@ from workflows.sweeps.expand import Sweep, load_sweep
     ],
 )
 def test_the_first_limit_passed_decides(limits: dict[str, float], expected: int | None) -> None:
-    signs = {2: Signs(-0.1, False), 4: Signs(None, True), 6: Signs(0.3, False), 8: Signs(0.1, True)}
-    found = verdict(Watchdog.model_validate(limits), (2, 4, 6, 8, 10), signs.get)
+    readings = {
+        2: WatchdogReadings(-0.1, False),
+        4: WatchdogReadings(None, True),
+        6: WatchdogReadings(0.3, False),
+        8: WatchdogReadings(0.1, True),
+    }
+    found = verdict(Watchdog.model_validate(limits), (2, 4, 6, 8, 10), readings.get)
     assert (None if found is None else found.edits) == expected
     if found is not None:
         assert found.reason.startswith(f"stopped by watchdog at {expected} edits because ")
     # What is not scored yet keeps later checkpoints from being judged.
-    del signs[2]
-    assert verdict(Watchdog.model_validate(limits), (2, 4, 6, 8, 10), signs.get) is None
+    del readings[2]
+    assert verdict(Watchdog.model_validate(limits), (2, 4, 6, 8, 10), readings.get) is None
 
 
 def test_a_watchdog_needs_a_limit_and_scores_to_look_at(tmp_path: Path) -> None:

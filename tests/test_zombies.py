@@ -14,7 +14,7 @@ from local_runs import run
 
 from sphere_core.checkpoints import checkpoints_in
 from sphere_core.foundation.storage import Storage
-from workflows.driver.executor import LocalExecutor
+from workflows.driver.local_executor import LocalExecutor
 from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import Done, TrajectoryTask
 from workflows.store.driver_lock import DriverLock

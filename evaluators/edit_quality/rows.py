@@ -6,10 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from evaluators.base import Score, collapses, make_score, mean_stderr, total_health
+from evaluators.base import Score, collapses, make_score, total_health
 from evaluators.edit_quality.metrics import METRIC_OF_ROLE, SCORED_ROLES, Outcomes, outcomes, record_means
 from evaluators.edit_quality.probes import NO_CONTRAST, ProbeTable
 from evaluators.edit_quality.sample import EditSample
+from evaluators.statistics import mean_stderr
 
 __all__ = ["EditProtocol", "EditRows", "edit_scores", "harmonic_mean", "named_protocol"]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluators.base import mean_stderr
+from evaluators.statistics import mean_stderr
 
 __all__ = ["EditSample", "sample_edits"]
 

@@ -8,9 +8,11 @@ import torch
 from sphere_core.checkpoints import EditorState
 from sphere_core.locate.prompts import Contexts
 from sphere_core.models.editable import EditableModel
+from sphere_core.models.site_write import SiteWrite
+from sphere_core.numerics.linalg import Update
 from sphere_core.requests import EditRequest
 
-__all__ = ["Editor"]
+__all__ = ["Editor", "WriteRule"]
 
 
 class Editor(Protocol):
@@ -28,4 +30,20 @@ class Editor(Protocol):
 
     def read_out(self, model: EditableModel) -> Mapping[str, torch.Tensor] | None:
         """Return the weights to score, by parameter name in stored orientation, where they are not those edited."""
+        ...
+
+
+class WriteRule(Protocol):
+    """From keys and residuals to an update; `state` is this site's own part."""
+
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+        """Return the update; `correction` `[o, d]` is added to the right-hand side R K^T."""
+        ...
+
+    def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:
+        """Return X A for X `[o, d]`: a change of the weight in terms of the right-hand side."""
+        ...
+
+    def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
+        """Return this site's state after the batch; the write then holds the weight as committed."""
         ...

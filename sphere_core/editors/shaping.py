@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.editors.closed_form.rules import WriteRule
+from sphere_core.editors.base import WriteRule
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import Update
 from sphere_core.regularizers.base import Regularizer, Scope

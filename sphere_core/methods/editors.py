@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from sphere_core.editors.base import Editor
+from sphere_core.editors.base import Editor, WriteRule
 from sphere_core.editors.closed_form.loop import ClosedFormEditor
 from sphere_core.editors.closed_form.lyaplock import LyapLockRule
 from sphere_core.editors.closed_form.nse import NseEditor
 from sphere_core.editors.closed_form.rome import RomeEditor
-from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, LeastSquaresRule, WriteRule
+from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, LeastSquaresRule
 from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTuningSettings
 from sphere_core.editors.gradient.ultraedit import UltraEditEditor
 from sphere_core.editors.shaping import Shaping

@@ -12,7 +12,7 @@ from sphere_core.models.editable import EditableModel
 from sphere_core.models.family import Family, recognise_family
 from sphere_core.models.source import model_digest, resolve_model
 
-__all__ = ["DTYPES", "SPLIT", "load_model", "load_skeleton"]
+__all__ = ["DTYPES", "SPLIT", "load_model", "load_skeleton", "pick_device"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # The device name that spreads a model over every accelerator the process sees.
@@ -151,3 +151,16 @@ def _require_on_accelerators(network: PreTrainedModel, folder: Path) -> None:
             where=str(folder),
             remedy="give it more of them, or a smaller dtype; weights that are swapped in and out cannot be edited",
         )
+
+
+def pick_device(name: str) -> torch.device | str:
+    """Return a torch device by name; `auto` is the accelerator this process sees, or else the CPU.
+
+    `split`, which spreads a model over all accelerators of the process, is for `load_model` and comes back as it is.
+    """
+    if name == SPLIT:
+        return name
+    if name != "auto":
+        return torch.device(name)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator if accelerator is not None else torch.device("cpu")

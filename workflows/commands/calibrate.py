@@ -14,12 +14,12 @@ from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.locate.contexts import ContextSettings, sample_contexts
 from sphere_core.methods import resolve_method
 from sphere_core.models import load_model
+from sphere_core.models.loading import pick_device
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import check_moments
 from sphere_core.requests import EditRequest, requests_digest
 from workflows.commands.console import output_console
 from workflows.commands.dataset_options import DatasetArgument, PathOption, named_dataset
-from workflows.replicas.loaded_model import pick_device
 from workflows.runs.calibrated_preset import calibrated_preset
 from workflows.runs.calibration import RIDGES, Bench, Trial, candidate_layers, search
 

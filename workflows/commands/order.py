@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 from sphere_core.datasets.sources import read_dataset
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
+from sphere_core.models.loading import pick_device
 from sphere_core.streams.key_orders import adjacent_cosine, clusters_of, dispersed, record_keys
 from sphere_core.streams.order_files import OrderFile, records_digest
 from sphere_core.streams.orders import Order, arranged
@@ -26,7 +27,6 @@ from workflows.commands.dataset_options import (
     SplitOption,
     named_dataset,
 )
-from workflows.replicas.loaded_model import pick_device
 
 __all__ = ["app"]
 

@@ -1,6 +1,6 @@
 """What is left to do, in order: moments first, then trajectories, and scores as soon as a checkpoint stands.
 
-The board starts from the files of a sweep and follows the events of one run. It decides nothing by itself that a new
+The backlog starts from the files of a sweep and follows the events of one run. It decides nothing by itself that a new
 look at the files would not decide as well: a checkpoint that is there and has no rows is to be scored. A sweep may have
 ten thousand trajectories, and the driver asks at every step: totals are kept up to date, never counted anew.
 """
@@ -10,27 +10,28 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from sphere_core.foundation.storage import Storage
-from workflows.driver.tracking import Counts, Tracked
-from workflows.driver.watchdog import Signs, Verdict, Watchdog, read_signs, verdict
+from workflows.driver.tracking import Counts, TrackedTrajectory
+from workflows.driver.watchdog import Verdict, WatchdogReadings, read_readings, verdict
 from workflows.driver.work_queue import WorkQueue
 from workflows.replicas.tasks import MomentsTask, ScoreTask, Task, TrajectoryTask
 from workflows.store.layout import moments_path, task_error_path
 from workflows.store.lease import read_lease
 from workflows.store.plan import BasePlan, MomentsRecipe
+from workflows.store.policies import Watchdog
 from workflows.store.state import SweepFiles, SweepState, derive_state, scan, scorable
 from workflows.store.trimming import trimmable
 from workflows.sweeps.expand import Sweep
 
-__all__ = ["Board"]
+__all__ = ["Backlog"]
 
 
 @dataclass
-class Board:
+class Backlog:
     """The open work of a sweep. Tasks are taken, and come back as done, failed or lost."""
 
     sweep: Sweep
     storage: Storage
-    tracked: dict[str, Tracked] = field(default_factory=dict)
+    tracked: dict[str, TrackedTrajectory] = field(default_factory=dict)
     recipes: deque[MomentsRecipe] = field(default_factory=deque)
     ready: WorkQueue[str] = field(default_factory=WorkQueue)
     # Trajectories that wait for second moments, by their key.
@@ -43,12 +44,12 @@ class Board:
     running_now: int = 0
 
     @classmethod
-    def from_files(cls, sweep: Sweep, storage: Storage) -> "Board":
-        """Look at a sweep's files and put everything that is left on the board."""
+    def from_files(cls, sweep: Sweep, storage: Storage) -> "Backlog":
+        """Look at a sweep's files and put everything that is left on the backlog."""
         files = scan(storage)
-        board = cls(sweep, storage)
-        board._fill(files, derive_state(storage, sweep.plan, files))
-        return board
+        backlog = cls(sweep, storage)
+        backlog._fill(files, derive_state(storage, sweep.plan, files))
+        return backlog
 
     def _fill(self, files: SweepFiles, state: SweepState) -> None:
         plan = self.sweep.plan
@@ -62,7 +63,7 @@ class Board:
         for base in plan.bases:
             self._offer(self._base_task(base), files)
         for place, found in enumerate(state.trajectories):
-            tracked = Tracked(found.plan, place, set(found.published), found.collapsed_at)
+            tracked = TrackedTrajectory(found.plan, place, set(found.published), found.collapsed_at)
             tracked.failed = found.error is not None and not found.is_edited
             tracked.stopped_at = None if found.stopped is None else int(found.stopped["edits"])
             tracked.trimmed = tracked.published - files.whole.get(found.plan.id, frozenset())
@@ -180,13 +181,13 @@ class Board:
         """Return where the scores that stand say that a trajectory is to be stopped."""
         tracked = self.tracked[trajectory_id]
 
-        def signs(edits: int) -> Signs | None:
-            if edits not in tracked.signs and tracked.is_scored(edits):
+        def readings(edits: int) -> WatchdogReadings | None:
+            if edits not in tracked.readings and tracked.is_scored(edits):
                 paths = [tracked.plan.rows_path(edits, evaluation) for evaluation in tracked.plan.evaluations]
-                tracked.signs[edits] = read_signs(self.storage, paths)
-            return tracked.signs.get(edits)
+                tracked.readings[edits] = read_readings(self.storage, paths)
+            return tracked.readings.get(edits)
 
-        return verdict(limits, tracked.plan.wanted, signs)
+        return verdict(limits, tracked.plan.wanted, readings)
 
     def to_trim(self, trajectory_id: str) -> list[int]:
         """Return the checkpoints that the sweep does not keep and nothing needs any more; they count as trimmed now."""
@@ -216,7 +217,7 @@ class Board:
             self.broken_moments.add(task.recipe.key)
 
     def give_up_blocked(self) -> None:
-        """Take off the board the trajectories that can never start: their second moments could not be built."""
+        """Take off the backlog the trajectories that can never start: their second moments could not be built."""
         for key in self.broken_moments & self.held.keys():
             for trajectory_id in self.held.pop(key):
                 self.tracked[trajectory_id].queued = False
@@ -226,7 +227,7 @@ class Board:
         """Return how far the sweep is."""
         return replace(self.totals)
 
-    def _recount(self, tracked: Tracked) -> None:
+    def _recount(self, tracked: TrackedTrajectory) -> None:
         """Bring the totals up to date with one trajectory."""
         before, now = tracked.counted, tracked.share()
         self.totals.trajectories_done += now[0] - before[0]
@@ -234,7 +235,7 @@ class Board:
         self.totals.scores += now[2] - before[2]
         tracked.counted = now
 
-    def _queue(self, tracked: Tracked) -> None:
+    def _queue(self, tracked: TrackedTrajectory) -> None:
         """Put a trajectory in line, at its place in the plan; or aside, until its second moments are there."""
         tracked.queued = True
         key = tracked.plan.moments
@@ -243,7 +244,7 @@ class Board:
         else:
             self.held[key].append(tracked.plan.id)
 
-    def _set_running(self, tracked: Tracked, *, running: bool) -> None:
+    def _set_running(self, tracked: TrackedTrajectory, *, running: bool) -> None:
         self.running_now += running - tracked.running
         tracked.running, tracked.running_edits = running, 0
 
@@ -256,7 +257,7 @@ class Board:
         elif task_error_path(task.name) not in files.errors:
             self.scores.put(task, task.spec.model_digest)
 
-    def _score_tasks(self, tracked: Tracked) -> Iterator[ScoreTask]:
+    def _score_tasks(self, tracked: TrackedTrajectory) -> Iterator[ScoreTask]:
         plan = tracked.plan
         for edits in sorted(scorable(plan, tracked.published, tracked.collapsed_at)):
             for evaluation in plan.evaluations:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,10 +14,30 @@ from rich.text import Text
 
 from sphere_core.foundation.durations import duration
 from workflows.driver.executor import Worker
-from workflows.driver.view import View
+from workflows.driver.tracking import Counts
 from workflows.replicas.tasks import ReplicaProgress
 
-__all__ = ["SweepDisplay"]
+__all__ = ["Display", "SweepDisplay", "View"]
+
+
+@dataclass(frozen=True)
+class View:
+    """Counts, what is going on, the rate, the time left, what each worker does."""
+
+    counts: Counts
+    stage: str
+    edits_per_second: float
+    seconds_left: float | None
+    doing: dict[Worker, ReplicaProgress]
+
+
+class Display(Protocol):
+    """Shows how far a sweep is."""
+
+    def update(self, view: View) -> None:
+        """Show it."""
+        ...
+
 
 _LINE_SECONDS = 5.0
 

@@ -14,14 +14,13 @@ from typing import Any
 from sphere_core.checkpoints import checkpoints_in
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
-from workflows.driver.after_scores import judge, trim_scored
-from workflows.driver.backlog import Board
+from workflows.driver.backlog import Backlog
+from workflows.driver.display import Display, View
 from workflows.driver.executor import Event, Executor, ExecutorError, Finished, Leaving, Lost, Ready, Worker
-from workflows.driver.retry_limits import Blame
-from workflows.driver.time_left import Pace
-from workflows.driver.view import Display, View
-from workflows.driver.winding_down import wind_down
-from workflows.driver.workers import Crew
+from workflows.driver.retry_limits import RetryLimits
+from workflows.driver.time_left import TimeLeft
+from workflows.driver.verdicts import judge, trim_scored
+from workflows.driver.workers import Workers, wind_down
 from workflows.replicas.replica import record_failure
 from workflows.replicas.tasks import (
     Damaged,
@@ -61,11 +60,11 @@ class SweepResult:
 
 
 class Driver:
-    """Runs the open work of one board on one executor."""
+    """Runs the open work of one backlog on one executor."""
 
     def __init__(
         self,
-        board: Board,
+        backlog: Backlog,
         executor: Executor,
         storage: Storage,
         display: Display,
@@ -74,14 +73,14 @@ class Driver:
         guard: Callable[[], None] = lambda: None,
     ) -> None:
         """`guard` is called at every step; what it raises ends the run as it stands."""
-        self._board = board
+        self._backlog = backlog
         self._executor = executor
         self._storage = storage
         self._display = display
         self._guard = guard
-        self._crew = Crew(executor, evaluators=evaluators)
-        self._pace = Pace()
-        self._blame = Blame()
+        self._workers = Workers(executor, evaluators=evaluators)
+        self._time_left = TimeLeft()
+        self._limits = RetryLimits()
         self._storage_fault: str | None = None
         self._asked = -_ASK_SECONDS
         self._superseded: list[dict[str, Any]] = []
@@ -101,16 +100,16 @@ class Driver:
         """
         try:
             # A driver that was killed may have left scores without a verdict.
-            for trajectory_id in self._board.tracked if self._board.sweep.plan.watchdog is not None else ():
+            for trajectory_id in self._backlog.tracked if self._backlog.sweep.plan.watchdog is not None else ():
                 if not self._interrupted:
-                    judge(self._board, self._storage, trajectory_id)
+                    judge(self._backlog, self._storage, trajectory_id)
             while self._storage_fault is None and not self._interrupted:
                 self._guard()
-                self._board.give_up_blocked()
+                self._backlog.give_up_blocked()
                 self._assign()
-                if not self._crew.busy and not any(self._board.waiting().values()):
+                if not self._workers.busy and not any(self._backlog.waiting().values()):
                     break
-                self._crew.grow(self._board.waiting(), editing=self._board.has_open_trajectories())
+                self._workers.grow(self._backlog.waiting(), editing=self._backlog.has_open_trajectories())
                 self._events.extend(self._executor.wait(_TICK_SECONDS))
                 self._follow()
         except KeyboardInterrupt:
@@ -121,41 +120,41 @@ class Driver:
             self._storage_fault = str(error)
         if self._interrupted:
             _LOGGER.warning("stopping: batches under way are ended and published; the same signal again ends at once")
-            wind_down(self._executor, self._crew, self._events, self._board.sweep.spec.resources.grace_seconds)
+            wind_down(self._executor, self._workers, self._events, self._backlog.sweep.spec.resources.grace_seconds)
             return self._result(stopped=True)
         if self._storage_fault is not None:
             _LOGGER.error("storage gives out; what runs is asked to stop: %s", self._storage_fault)
-            wind_down(self._executor, self._crew, self._events, self._board.sweep.spec.resources.grace_seconds)
+            wind_down(self._executor, self._workers, self._events, self._backlog.sweep.spec.resources.grace_seconds)
             return SweepResult(False, False, tuple(self._superseded), self._storage_fault)
         return self._result(stopped=False)
 
     def _result(self, *, stopped: bool) -> SweepResult:
-        state = derive_state(self._storage, self._board.sweep.plan)
+        state = derive_state(self._storage, self._backlog.sweep.plan)
         failures = (*state.failures, *self._superseded)
         return SweepResult(state.is_complete, stopped, tuple(failures))
 
     def _assign(self) -> None:
-        for worker in list(self._crew.idle):
-            task = self._board.take(self._crew.preference(worker), self._crew.model_of(worker))
+        for worker in list(self._workers.idle):
+            task = self._backlog.take(self._workers.preference(worker), self._workers.model_of(worker))
             if task is not None:
-                self._pace.begin(worker, task)
-                self._crew.assign(worker, task)
+                self._time_left.begin(worker, task)
+                self._workers.assign(worker, task)
 
     def _follow(self) -> None:
         happened = bool(self._events)
         while self._events:
             match event := self._events.popleft():
                 case Ready(worker):
-                    self._blame.born()
-                    self._crew.ready(worker)
+                    self._limits.born()
+                    self._workers.ready(worker)
                 case Finished(worker, task, outcome):
-                    self._pace.end(worker)
-                    self._crew.finished(worker, spent=isinstance(outcome, Stopped | OutOfMemory))
+                    self._time_left.end(worker)
+                    self._workers.finished(worker, spent=isinstance(outcome, Stopped | OutOfMemory))
                     self._settle(task, outcome)
                 case Lost():
                     self._lose(event)
                 case Leaving(worker):
-                    if self._crew.let_go(worker):
+                    if self._workers.let_go(worker):
                         _LOGGER.warning("the machine of worker %d is about to go", worker.number)
         if happened and self._storage_fault is None and not self._interrupted:
             # Before anything else: an idle worker waits for this.
@@ -172,12 +171,12 @@ class Driver:
     def listen(self, progress: ReplicaProgress) -> None:
         """Take in the words of a replica that works inside `wait`."""
         self._hear(progress)
-        self._show(dict.fromkeys(self._crew.busy, progress))
+        self._show(dict.fromkeys(self._workers.busy, progress))
 
     def _show(self, doing: dict[Worker, ReplicaProgress]) -> None:
-        counts = self._board.counts()
-        left = self._pace.seconds_left(counts, len(self._crew.busy))
-        view = View(counts, self._crew.stage, self._pace.edits_per_second(counts), left, doing)
+        counts = self._backlog.counts()
+        left = self._time_left.seconds_left(counts, len(self._workers.busy))
+        view = View(counts, self._workers.stage, self._time_left.edits_per_second(counts), left, doing)
         self._display.update(view)
 
     def _hear(self, progress: ReplicaProgress) -> None:
@@ -185,54 +184,54 @@ class Driver:
         if progress.task is None or not progress.task.startswith("trajectory-"):
             return
         trajectory_id = progress.task.removeprefix("trajectory-")
-        self._board.running(trajectory_id, progress.edits)
-        if self._board.published(trajectory_id, progress.published):
-            self._blame.published(progress.task)
+        self._backlog.running(trajectory_id, progress.edits)
+        if self._backlog.published(trajectory_id, progress.published):
+            self._limits.published(progress.task)
 
     def _settle(self, task: Task, outcome: Outcome) -> None:
         if isinstance(outcome, Damaged):
             self._remake(task, outcome)
         elif isinstance(outcome, OutOfMemory):
             _LOGGER.warning("%s ran out of memory: %s", task.name, outcome.message)
-            self._try_again(task, self._blame.exhausted(task.name, outcome.message))
+            self._try_again(task, self._limits.exhausted(task.name, outcome.message))
         elif isinstance(outcome, StorageFailed):
             self._storage_fault = outcome.reason
         elif isinstance(task, TrajectoryTask):
             self._settle_trajectory(task, outcome)
         elif isinstance(outcome, Failed):
-            self._board.task_failed(task)
+            self._backlog.task_failed(task)
         elif isinstance(task, MomentsTask):
-            self._board.moments_done(task)
+            self._backlog.moments_done(task)
         elif isinstance(task, ScoreTask):
-            self._board.scored(task)
+            self._backlog.scored(task)
             if task.subject_id is not None:
-                judge(self._board, self._storage, task.subject_id)
-                trim_scored(self._board, self._storage, task.subject_id)
+                judge(self._backlog, self._storage, task.subject_id)
+                trim_scored(self._backlog, self._storage, task.subject_id)
         if isinstance(outcome, Failed):
             _LOGGER.error("%s failed: %s: %s", task.name, outcome.error, outcome.message)
 
     def _settle_trajectory(self, task: TrajectoryTask, outcome: Outcome) -> None:
         if isinstance(outcome, Done | Stopped):
             collapsed = isinstance(outcome, Done) and outcome.collapsed
-            self._board.published(task.plan.id, outcome.published, collapsed=collapsed)
+            self._backlog.published(task.plan.id, outcome.published, collapsed=collapsed)
         if isinstance(outcome, Stopped):
             # It has published where it stopped, be it a checkpoint that nobody scores.
-            self._blame.published(task.name)
+            self._limits.published(task.name)
             _LOGGER.info("%s stopped at a checkpoint; it goes on elsewhere", task.name)
             self._try_again(task)
             return
-        self._board.ended(task.plan.id, failed=isinstance(outcome, Failed))
-        judge(self._board, self._storage, task.plan.id)
-        trim_scored(self._board, self._storage, task.plan.id)
-        if isinstance(outcome, Superseded) and self._board.tracked[task.plan.id].stopped_at is None:
+        self._backlog.ended(task.plan.id, failed=isinstance(outcome, Failed))
+        judge(self._backlog, self._storage, task.plan.id)
+        trim_scored(self._backlog, self._storage, task.plan.id)
+        if isinstance(outcome, Superseded) and self._backlog.tracked[task.plan.id].stopped_at is None:
             self._note_superseded(task, outcome)
 
     def _remake(self, task: Task, outcome: Damaged) -> None:
         """Have a damaged checkpoint made again, unless that keeps happening."""
         _LOGGER.warning("%s: damaged checkpoint, to be made again: %s", task.name, outcome.reason.splitlines()[0])
-        failed = self._blame.damaged(task.name, outcome.reason)
+        failed = self._limits.damaged(task.name, outcome.reason)
         if failed is None and isinstance(task, ScoreTask):
-            self._board.damaged(task)
+            self._backlog.damaged(task)
             return
         self._fail(task, failed or Failed("DamagedCheckpoint", outcome.reason, ""))
 
@@ -243,8 +242,8 @@ class Driver:
 
     def _lose(self, lost: Lost) -> None:
         """Forget a dead worker; put its task back, unless the task has cost too many of them."""
-        unborn = self._crew.forget(lost.worker)
-        self._pace.end(lost.worker)
+        unborn = self._workers.forget(lost.worker)
+        self._time_left.end(lost.worker)
         if lost.task is None:
             _LOGGER.warning("worker %d ended without a task: %s", lost.worker.number, lost.reason)
             if unborn and not lost.blameless:
@@ -253,18 +252,18 @@ class Driver:
         _LOGGER.warning("worker %d was lost with %s: %s", lost.worker.number, lost.task.name, lost.reason)
         self._look_for_published(lost.task)
         if lost.out_of_memory:
-            self._try_again(lost.task, self._blame.exhausted(lost.task.name, lost.reason))
+            self._try_again(lost.task, self._limits.exhausted(lost.task.name, lost.reason))
         else:
             begun = not lost.unreachable or self._was_begun(lost.task)
-            failed = self._blame.lost(lost.task.name, lost.reason, begun=begun, blameless=lost.blameless)
+            failed = self._limits.lost(lost.task.name, lost.reason, begun=begun, blameless=lost.blameless)
             self._try_again(lost.task, failed)
 
     def _look_for_published(self, task: Task) -> None:
         """Take in the checkpoints that a lost worker had no time to speak of."""
         if isinstance(task, TrajectoryTask):
             standing = checkpoints_in(self._storage.child(checkpoints_folder(task.plan.id)))
-            if self._board.published(task.plan.id, standing):
-                self._blame.published(task.name)
+            if self._backlog.published(task.plan.id, standing):
+                self._limits.published(task.name)
 
     def _was_begun(self, task: Task) -> bool:
         """Tell whether a worker began with a task, as far as files can tell.
@@ -278,8 +277,8 @@ class Driver:
 
     def _note_unborn(self, reason: str) -> None:
         """Raise ExecutorError where no worker can start any more; where others work, their machines are sound."""
-        several = self._blame.stillborn()
-        if several is not None and not self._crew.has_workers:
+        several = self._limits.stillborn()
+        if several is not None and not self._workers.has_workers:
             raise ExecutorError(
                 f"{several} workers in a row could not start; the last one: {reason}",
                 "see the workers' logs in Ray's session folder; `sphere run SWEEP --local` tries it here",
@@ -287,16 +286,16 @@ class Driver:
 
     def _try_again(self, task: Task, failed: Failed | None = None) -> None:
         """Put a task back, or record its failure; a trajectory that a watchdog has stopped has ended where it was."""
-        if isinstance(task, TrajectoryTask) and self._board.tracked[task.plan.id].stopped_at is not None:
-            self._board.ended(task.plan.id, failed=False)
-            judge(self._board, self._storage, task.plan.id)
+        if isinstance(task, TrajectoryTask) and self._backlog.tracked[task.plan.id].stopped_at is not None:
+            self._backlog.ended(task.plan.id, failed=False)
+            judge(self._backlog, self._storage, task.plan.id)
         elif failed is None:
-            self._board.put_back(task)
+            self._backlog.put_back(task)
         else:
             self._fail(task, failed)
 
     def _fail(self, task: Task, failed: Failed) -> None:
         if isinstance(task, TrajectoryTask):
-            failed = replace(failed, edits=self._board.tracked[task.plan.id].running_edits or None)
+            failed = replace(failed, edits=self._backlog.tracked[task.plan.id].running_edits or None)
         record_failure(self._storage, task, failed)
         self._settle(task, failed)

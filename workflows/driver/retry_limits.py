@@ -8,7 +8,7 @@ from collections import Counter
 
 from workflows.replicas.tasks import Failed
 
-__all__ = ["MAX_DAMAGED", "MAX_EXHAUSTED", "MAX_LOSSES", "MAX_STILLBORN", "MAX_UNBEGUN", "Blame"]
+__all__ = ["MAX_DAMAGED", "MAX_EXHAUSTED", "MAX_LOSSES", "MAX_STILLBORN", "MAX_UNBEGUN", "RetryLimits"]
 
 # How often a task may lose its worker, with nothing new published in between, before it counts as its fault.
 MAX_LOSSES = 3
@@ -22,7 +22,7 @@ MAX_DAMAGED = 3
 MAX_STILLBORN = 5
 
 
-class Blame:
+class RetryLimits:
     """Counts by name of task; each method notes one event and returns the failure it makes, or None: try again."""
 
     def __init__(self) -> None:

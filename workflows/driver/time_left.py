@@ -7,10 +7,10 @@ from workflows.driver.executor import Worker
 from workflows.driver.tracking import Counts
 from workflows.replicas.tasks import MomentsTask, ScoreTask, Task
 
-__all__ = ["Pace"]
+__all__ = ["TimeLeft"]
 
 
-class Pace:
+class TimeLeft:
     """Adds up busy seconds by kind of work, tasks under way included."""
 
     def __init__(self) -> None:

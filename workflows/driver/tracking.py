@@ -3,11 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from workflows.driver.watchdog import Signs
+from workflows.driver.watchdog import WatchdogReadings
 from workflows.store.plan import TrajectoryPlan
 from workflows.store.state import scorable
 
-__all__ = ["Counts", "Tracked"]
+__all__ = ["Counts", "TrackedTrajectory"]
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Counts:
 
 
 @dataclass
-class Tracked:
+class TrackedTrajectory:
     """A trajectory: which checkpoints of it stand, are scored, and whether it runs, waits or has ended."""
 
     plan: TrajectoryPlan
@@ -43,7 +43,7 @@ class Tracked:
     # The last attempt that was given out.
     attempt: int = 0
     # What the rows of a checkpoint say to a watchdog, and where one has stopped it.
-    signs: dict[int, Signs] = field(default_factory=dict)
+    readings: dict[int, WatchdogReadings] = field(default_factory=dict)
     stopped_at: int | None = None
     # What this trajectory has added to the totals: trajectories done, edits done, scores expected.
     counted: tuple[int, int, int] = (0, 0, 0)

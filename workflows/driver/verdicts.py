@@ -1,16 +1,28 @@
 """Carrying a watchdog's verdict out: the record, the fence, and what lies beyond it."""
 
 import json
+import logging
 
 from sphere_core.checkpoints import checkpoints_in, delete_checkpoint
 from sphere_core.foundation.storage import Storage
-from workflows.driver.watchdog import Verdict, Watchdog
+from workflows.driver.backlog import Backlog
+from workflows.driver.watchdog import Verdict
 from workflows.store.layout import DETAILS, checkpoints_folder, keys_folder, scored_name, stopped_path
 from workflows.store.lease import Lease, read_lease, take_lease
 from workflows.store.plan import SweepPlan, TrajectoryPlan
+from workflows.store.policies import Watchdog
 from workflows.store.state import SweepFiles, SweepState, TrajectoryState
+from workflows.store.trimming import trim
 
-__all__ = ["discard_beyond", "forget_other_verdicts", "has_other_verdicts", "lies_beyond", "record_verdict"]
+__all__ = [
+    "discard_beyond",
+    "forget_other_verdicts",
+    "has_other_verdicts",
+    "judge",
+    "lies_beyond",
+    "record_verdict",
+    "trim_scored",
+]
 
 
 def record_verdict(storage: Storage, plan: TrajectoryPlan, limits: Watchdog, found: Verdict) -> None:
@@ -75,3 +87,31 @@ def lies_beyond(state: SweepState, files: SweepFiles) -> bool:
 def _is_by_others(plan: SweepPlan, found: TrajectoryState) -> bool:
     now = None if plan.watchdog is None else plan.watchdog.model_dump(mode="json")
     return found.stopped is not None and found.stopped.get("watchdog") != now
+
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def judge(backlog: Backlog, storage: Storage, trajectory_id: str) -> None:
+    """Stop a trajectory whose scores pass the watchdog's limits, and clear away what lies beyond.
+
+    While its replica still runs the fence is all there is; what lies beyond goes once the replica has come back.
+    """
+    tracked, limits = backlog.tracked[trajectory_id], backlog.sweep.plan.watchdog
+    if limits is None:
+        return
+    if tracked.stopped_at is None:
+        found = backlog.verdict(trajectory_id, limits)
+        if found is None:
+            return
+        _LOGGER.warning("trajectory %s %s", trajectory_id, found.reason)
+        record_verdict(storage, tracked.plan, limits, found)
+        backlog.stop(trajectory_id, found.edits)
+    if not tracked.running and tracked.stopped_at is not None:
+        discard_beyond(storage, tracked.plan, tracked.stopped_at)
+
+
+def trim_scored(backlog: Backlog, storage: Storage, trajectory_id: str) -> None:
+    """Take weights and state from the checkpoints that the sweep does not keep and nothing needs any more."""
+    for edits in backlog.to_trim(trajectory_id):
+        trim(storage, trajectory_id, edits)

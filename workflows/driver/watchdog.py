@@ -7,35 +7,17 @@ ahead of its scores a trajectory was: what it did beyond the checkpoint of the v
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sphere_core.foundation.storage import Storage
+from workflows.store.policies import Watchdog
 
-__all__ = ["Signs", "Verdict", "Watchdog", "read_signs", "verdict"]
-
-
-class Watchdog(BaseModel):
-    """When to stop a trajectory: limits on what its checkpoints' scores say. Changes no identity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    he_drift: float | None = Field(default=None, gt=0, description="Largest |HE drift|, mean over sites")
-    collapsed_checkpoints: int | None = Field(
-        default=None, ge=1, description="How many checkpoints may have a collapsed score before it is enough"
-    )
-
-    @model_validator(mode="after")
-    def _watches_something(self) -> Self:
-        if self.he_drift is None and self.collapsed_checkpoints is None:
-            raise ValueError("give `he_drift`, `collapsed_checkpoints` or both")
-        return self
+__all__ = ["Verdict", "WatchdogReadings", "read_readings", "verdict"]
 
 
 @dataclass(frozen=True)
-class Signs:
+class WatchdogReadings:
     """What a checkpoint's rows say: the drift of hyperspherical energy, and whether any score collapsed."""
 
     he_drift: float | None
@@ -50,8 +32,8 @@ class Verdict:
     reason: str
 
 
-def read_signs(storage: Storage, paths: Sequence[str]) -> Signs:
-    """Read the signs of one checkpoint from its row files; rows of single sites say nothing here."""
+def read_readings(storage: Storage, paths: Sequence[str]) -> WatchdogReadings:
+    """Read what the watchdog judges of one checkpoint from its row files; rows of single sites say nothing here."""
     drift, collapsed = None, False
     for path in paths:
         data = io.BytesIO(storage.read_bytes(path))
@@ -59,14 +41,16 @@ def read_signs(storage: Storage, paths: Sequence[str]) -> Signs:
             if row["site"] is None:
                 collapsed = collapsed or row["status"] == "collapsed"
                 drift = row["value"] if row["metric"] == "he_drift" else drift
-    return Signs(drift, collapsed)
+    return WatchdogReadings(drift, collapsed)
 
 
-def verdict(limits: Watchdog, checkpoints: Sequence[int], signs: Callable[[int], Signs | None]) -> Verdict | None:
+def verdict(
+    limits: Watchdog, checkpoints: Sequence[int], readings: Callable[[int], WatchdogReadings | None]
+) -> Verdict | None:
     """Return where the first limit is passed, looking at checkpoints in order up to the first that is not scored."""
     collapsed = 0
     for edits in sorted(checkpoints):
-        found = signs(edits)
+        found = readings(edits)
         if found is None:
             return None
         collapsed += found.collapsed

@@ -1,13 +1,15 @@
 """The workers of a run: how many there are, who is free, who is about to go, what each would rather do."""
 
+import contextlib
+import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 
-from workflows.driver.executor import Executor, Role, Worker
+from workflows.driver.executor import Event, Executor, ExecutorError, Finished, Lost, Role, Worker
 from workflows.replicas.tasks import MomentsTask, Task, TrajectoryTask
 
-__all__ = ["Crew"]
+__all__ = ["Workers", "wind_down"]
 
 # How often it is asked whether there is room for more workers.
 _GROW_SECONDS = 0.5
@@ -15,7 +17,7 @@ _GROW_SECONDS = 0.5
 _IDLE_SECONDS = 60.0
 
 
-class Crew:
+class Workers:
     """Workers of one executor, by what they do now. Knows their tasks, and decides nothing about them."""
 
     def __init__(self, executor: Executor, *, evaluators: int) -> None:
@@ -133,3 +135,33 @@ class Crew:
         if worker in self.idle:
             self.idle.remove(worker)
         return unborn
+
+
+_TICK_SECONDS = 0.5
+_LOGGER = logging.getLogger(__name__)
+
+
+def wind_down(executor: Executor, workers: Workers, events: deque[Event], seconds: float) -> None:
+    """Let running trajectories publish a checkpoint, for so long; what does not answer is left behind.
+
+    `events` are those not dealt with yet. Where the cluster is gone meanwhile there is nobody to wait for, and the run
+    ends for the reason it had.
+    """
+    with contextlib.suppress(ExecutorError):
+        executor.stop_work()
+        _wait_for_batches(executor, workers, events, time.monotonic() + seconds)
+
+
+def _wait_for_batches(executor: Executor, workers: Workers, events: deque[Event], deadline: float) -> None:
+    while editing := [task.name for task in workers.busy.values() if isinstance(task, TrajectoryTask)]:
+        if time.monotonic() > deadline:
+            _LOGGER.warning("left behind in the middle of a batch, at their last checkpoints: %s", ", ".join(editing))
+            return
+        if not events:
+            events.extend(executor.wait(_TICK_SECONDS))
+        if not events:
+            time.sleep(_TICK_SECONDS / 10)
+        while events:
+            event = events.popleft()
+            if isinstance(event, Finished | Lost):
+                workers.forget(event.worker)

@@ -13,7 +13,7 @@ from sphere_core.moments.files import read_moments, write_moments
 from sphere_core.moments.null_space import null_space
 from sphere_core.moments.record import SecondMoments, require_second_moment
 from sphere_core.numerics.linalg import Subspace
-from workflows.replicas.tasks import TrajectoryTask
+from sphere_core.trajectory import TrajectorySpec
 from workflows.store.build_lock import building
 from workflows.store.layout import moments_lock, null_space_path
 
@@ -21,34 +21,46 @@ __all__ = ["with_null_spaces"]
 
 
 def with_null_spaces(
-    moments: SecondMoments, task: TrajectoryTask, storage: Storage, *, on_wait: Callable[[str], None]
+    moments: SecondMoments,
+    spec: TrajectorySpec,
+    storage: Storage,
+    *,
+    recipe: str | None,
+    where: str,
+    on_wait: Callable[[str], None],
 ) -> SecondMoments:
     """Return moments with the null space of each edited layer, read or else computed and kept.
 
-    The bits are those of `null_space`, whoever computed it. An imported null space stays what it is. Raises
+    The bits are those of `null_space`, whoever computed it. `recipe` is the key of the moments where they were built below this root, `where` what errors
+    name. An imported null space stays what it is. Raises
     InputError where a moment is no second moment, or nothing is below the threshold.
     """
     spaces = dict(moments.null_spaces)
-    for layer in task.spec.hyperparameters.layers:
+    for layer in spec.hyperparameters.layers:
         if layer in moments.by_layer and layer not in spaces:
-            spaces[layer] = _null_space(moments, layer, task, storage, on_wait)
+            spaces[layer] = _null_space(moments, layer, spec, storage, recipe, where, on_wait)
     return replace(moments, null_spaces=spaces)
 
 
 def _null_space(
-    moments: SecondMoments, layer: int, task: TrajectoryTask, storage: Storage, on_wait: Callable[[str], None]
+    moments: SecondMoments,
+    layer: int,
+    spec: TrajectorySpec,
+    storage: Storage,
+    recipe: str | None,
+    where: str,
+    on_wait: Callable[[str], None],
 ) -> Subspace:
-    hyperparameters = task.spec.hyperparameters
+    hyperparameters = spec.hyperparameters
     rule = {"threshold": hyperparameters.nullspace_threshold, "share": hyperparameters.nullspace_share}
     # Threads change the order of sums inside the decomposition.
-    made_of = {"moments": task.spec.moments, "recipe": task.plan.moments, "threads": task.spec.threads}
+    made_of = {"moments": spec.moments, "recipe": recipe, "threads": spec.threads}
     key = fingerprint({**made_of, "layer": layer, **rule})[:16]
     path = null_space_path(key)
     with building(storage, moments_lock(key), lambda: storage.exists(path), on_wait=on_wait) as mine:
         if mine:
             moment = moments.by_layer[layer]
-            what, where = f"the second moment of layer {layer}", f"trajectory {task.plan.id}"
-            require_second_moment(moment, what=what, where=where)
+            require_second_moment(moment, what=f"the second moment of layer {layer}", where=where)
             spaces = {layer: null_space(moment, **rule)}
             found = SecondMoments({}, moments.count, {**moments.provenance, **rule}, spaces)
             storage.write_file(path, lambda scratch: write_moments(found, scratch))

@@ -18,7 +18,7 @@ from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest
 from sphere_core.trajectory import TrajectorySpec, run_trajectory
 from workflows.moments.null_spaces import with_null_spaces
-from workflows.replicas.keepalive import Pulse
+from workflows.replicas.keepalive import KeepAlive
 from workflows.replicas.key_files import KeyKeeper
 from workflows.replicas.tasks import Done, ReplicaProgress, Stopped, TrajectoryTask
 from workflows.store.layout import (
@@ -51,7 +51,9 @@ def moments_for(
     moments = moments_of(task.plan, task.moments_file, storage)
     if moments is None or not method.editor_row.uses_null_space:
         return moments
-    return with_null_spaces(moments, task, storage, on_wait=on_wait)
+    return with_null_spaces(
+        moments, task.spec, storage, recipe=task.plan.moments, where=f"trajectory {task.plan.id}", on_wait=on_wait
+    )
 
 
 def moments_of(plan: TrajectoryPlan, file: str | None, storage: Storage) -> SecondMoments | None:
@@ -135,7 +137,7 @@ class TrajectoryRun:
         )
         stopped_at = None
         # A batch on a large model may take longer than those who watch are patient.
-        with Pulse(self._say_again):
+        with KeepAlive(self._say_again):
             for checkpoint in chain:
                 collapsed, stopping = checkpoint.collapsed, self.should_stop()
                 if checkpoint.edits in plan.wanted or collapsed or stopping:

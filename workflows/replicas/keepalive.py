@@ -6,13 +6,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-__all__ = ["PULSE_SECONDS", "Pulse"]
+__all__ = ["PULSE_SECONDS", "KeepAlive"]
 
 PULSE_SECONDS = 10.0
 _LOGGER = logging.getLogger(__name__)
 
 
-class Pulse:
+class KeepAlive:
     """Calls `beat` every so many seconds while the context lasts, never once it has ended; what `beat` raises ends it.
 
     Whoever owns the work finds out by itself what is wrong: the lease that is gone, the storage that gives out.
@@ -22,7 +22,7 @@ class Pulse:
         self._beat = beat
         self._seconds = seconds
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="keepalive", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -10,7 +10,7 @@ from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest
 from workflows.store.layout import keys_folder
 
-__all__ = ["KeyKeeper", "stored_keys"]
+__all__ = ["KeyKeeper"]
 
 _SUFFIX = ".safetensors"
 
@@ -50,15 +50,6 @@ class KeyKeeper:
             earlier = int(path.removesuffix(_SUFFIX))
             if earlier < edits and earlier not in self._wanted:
                 self._storage.delete(path)
-
-
-def stored_keys(storage: Storage, trajectory_id: str) -> EditKeys:
-    """Return all keys kept of a trajectory, in stream order; empty where none were."""
-    folder = keys_folder(trajectory_id)
-    found = EditKeys.empty()
-    for path in storage.list(folder):
-        found.extend(read_edit_keys(storage.read_bytes(path), where=f"{storage.uri}/{path}"))
-    return found
 
 
 def _file(edits: int) -> str:

@@ -9,22 +9,8 @@ import torch
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import tensors_digest
 from sphere_core.models import EditableModel, load_model
-from sphere_core.models.loading import SPLIT
 
-__all__ = ["ReplicaModel", "pick_device"]
-
-
-def pick_device(name: str) -> torch.device | str:
-    """Return a torch device by name; `auto` is the accelerator this process sees, or else the CPU.
-
-    `split`, which spreads a model over all accelerators of the process, is for `load_model` and comes back as it is.
-    """
-    if name == SPLIT:
-        return name
-    if name != "auto":
-        return torch.device(name)
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator if accelerator is not None else torch.device("cpu")
+__all__ = ["ReplicaModel"]
 
 
 class Named(Protocol):

@@ -19,6 +19,7 @@ from sphere_core.foundation.fingerprint import canonical_json
 from sphere_core.foundation.process_faults import free_memory, is_broken_accelerator, is_out_of_memory
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
+from sphere_core.models.loading import pick_device
 from sphere_core.moments.files import write_moments
 from sphere_core.moments.packing import Cursor
 from sphere_core.moments.record import SecondMoments
@@ -27,7 +28,7 @@ from sphere_core.streams.stream import load_stream
 from sphere_core.trajectory import TrajectorySpec
 from workflows.moments.work import build_alone, build_shard, recipe_work
 from workflows.replicas.editing import TrajectoryRun, moments_for, moments_of
-from workflows.replicas.loaded_model import ReplicaModel, pick_device
+from workflows.replicas.loaded_model import ReplicaModel
 from workflows.replicas.scoring import DamagedCheckpointError, layers_to_open, score_subject
 from workflows.replicas.tasks import (
     Damaged,

@@ -12,7 +12,7 @@ from evaluators.base import Score
 from sphere_core.foundation.storage import Storage
 from workflows.store.row_schema import ROW_SCHEMA, SCHEMA_VERSION
 
-__all__ = ["RowsConflictError", "Subjecthood", "encode_rows", "encode_table", "publish_rows"]
+__all__ = ["RowsConflictError", "SubjectColumns", "encode_rows", "encode_table", "publish_rows"]
 
 # Names by which people call things; the same content may go by two of them.
 _NAME_COLUMNS = ("model", "dataset")
@@ -24,7 +24,7 @@ class RowsConflictError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Subjecthood:
+class SubjectColumns:
     """What all rows of one file share: which weights were scored, and by what. Fields are columns."""
 
     trajectory_id: str | None
@@ -45,7 +45,7 @@ class Subjecthood:
     evaluation_id: str
 
 
-def encode_rows(shared: Subjecthood, scores: Sequence[Score]) -> bytes:
+def encode_rows(shared: SubjectColumns, scores: Sequence[Score]) -> bytes:
     """Return the Parquet bytes of one file: scores in the order given, equal input giving equal bytes."""
     constant = {field.name: getattr(shared, field.name) for field in fields(shared)}
     rows = [
@@ -72,7 +72,7 @@ def encode_rows(shared: Subjecthood, scores: Sequence[Score]) -> bytes:
     return _parquet(pa.Table.from_pylist(rows, schema=ROW_SCHEMA))
 
 
-def encode_table(shared: Subjecthood, table: pa.Table) -> bytes:
+def encode_table(shared: SubjectColumns, table: pa.Table) -> bytes:
     """Return the Parquet bytes of a table behind scores, with the columns that say what was scored in front."""
     columns = {
         field.name: pa.repeat(pa.scalar(getattr(shared, field.name), ROW_SCHEMA.field(field.name).type), table.num_rows)

@@ -13,7 +13,7 @@ from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest
-from workflows.replicas.row_writer import Subjecthood, encode_rows, encode_table, publish_rows
+from workflows.replicas.row_writer import SubjectColumns, encode_rows, encode_table, publish_rows
 from workflows.replicas.tasks import ScoreTask
 from workflows.store.layout import checkpoints_folder, details_path, kept_score_path, task_error_path, timing_path
 from workflows.store.plan import TrajectoryPlan
@@ -81,7 +81,7 @@ def score_subject(
     storage.write_bytes(path, json.dumps(seconds).encode())
 
 
-def _publish(task: ScoreTask, storage: Storage, shared: Subjecthood, scored: Scored) -> None:
+def _publish(task: ScoreTask, storage: Storage, shared: SubjectColumns, scored: Scored) -> None:
     """Write tables, then failures, then rows: row files are what says that a checkpoint is scored.
 
     Tables without rows are what a killed evaluator left: nobody counts on them, and they are written anew.
@@ -135,11 +135,11 @@ def _previous(task: ScoreTask, storage: Storage) -> Previous | MissingPrevious |
         raise DamagedCheckpointError(f"{reason}cannot be read: {error}") from error
 
 
-def shared_columns(task: ScoreTask, weights_digest: str) -> Subjecthood:
+def shared_columns(task: ScoreTask, weights_digest: str) -> SubjectColumns:
     """Return the columns that all rows of a task share."""
     subject = task.subject
     edited = subject if isinstance(subject, TrajectoryPlan) else None
-    return Subjecthood(
+    return SubjectColumns(
         trajectory_id=edited.id if edited else None,
         model=subject.model,
         model_digest=subject.model_digest,

@@ -24,7 +24,7 @@ from sphere_core.foundation.storage import (Storage)
 from sphere_core.streams.stream import (StreamSpec)
 from sphere_core.trajectory import (TrajectorySpec, check_against_model, run_trajectory)
 from workflows.store.layout import (SPEC_FILE)
-from workflows.replicas.loaded_model import (pick_device)
+from sphere_core.models.loading import (pick_device)
 
 __all__ = ["EditOptions", "run_edit"]
 

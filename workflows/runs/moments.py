@@ -28,7 +28,7 @@ from workflows.runs.moments_shards import (run_shards)
 from workflows.moments.store import (MomentsStore, store_folder)
 from workflows.driver.display import (duration)
 from workflows.cluster.ray_executor import (RayExecutor)
-from workflows.replicas.loaded_model import (pick_device)
+from sphere_core.models.loading import (pick_device)
 from workflows.sweeps.spec import (EvaluatorResources, Resources, WorkerResources)
 
 __all__ = ["BuildOptions", "run_build"]

@@ -15,11 +15,12 @@ from sphere_core.foundation.errors import (InputError)
 from sphere_core.foundation.storage import (Storage)
 from sphere_core.foundation.storage_faults import (StorageError)
 from sphere_core.trajectory import (TrajectorySpec)
-from workflows.driver.after_scores import (judge)
-from workflows.driver.backlog import (Board)
+from workflows.driver.verdicts import (judge)
+from workflows.driver.backlog import (Backlog)
 from workflows.driver.driver import (Driver, SweepResult)
 from workflows.store.driver_lock import (DriverLock)
-from workflows.driver.executor import (Executor, ExecutorError, LocalExecutor)
+from workflows.driver.executor import (Executor, ExecutorError)
+from workflows.driver.local_executor import (LocalExecutor)
 from workflows.sweeps.expand import (Sweep)
 from workflows.runs.interrupts import (interrupts)
 from workflows.store.trimming import (forget_trimmed)
@@ -93,9 +94,9 @@ def _owes_verdict(sweep: Sweep, storage: Storage) -> bool:
     limits = sweep.plan.watchdog
     if limits is None:
         return False
-    board = Board.from_files(sweep, storage)
+    backlog = Backlog.from_files(sweep, storage)
     return any(
-        tracked.stopped_at is None and board.verdict(key, limits) is not None for key, tracked in board.tracked.items()
+        tracked.stopped_at is None and backlog.verdict(key, limits) is not None for key, tracked in backlog.tracked.items()
     )
 
 
@@ -121,11 +122,11 @@ def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console,
     state = derive_state(storage, sweep.plan, files)
     forget_trimmed(storage, state, files)
     forget_other_verdicts(storage, sweep.plan, state)
-    board = Board.from_files(sweep, storage)
+    backlog = Backlog.from_files(sweep, storage)
     resources = sweep.spec.resources
-    if not any(board.waiting().values()) and not board.has_open_trajectories():
-        for trajectory_id in board.tracked if sweep.plan.watchdog is not None else ():
-            judge(board, storage, trajectory_id)
+    if not any(backlog.waiting().values()) and not backlog.has_open_trajectories():
+        for trajectory_id in backlog.tracked if sweep.plan.watchdog is not None else ():
+            judge(backlog, storage, trajectory_id)
         state = derive_state(storage, sweep.plan)
         return SweepResult(complete=state.is_complete, stopped=False, failures=tuple(state.failures))
     with contextlib.ExitStack() as stack:
@@ -140,7 +141,7 @@ def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console,
         titles = {plan.id: f"{plan.model} {plan.title} seed {plan.seed}" for plan in sweep.plan.trajectories}
         display = stack.enter_context(SweepDisplay(console, titles))
         evaluators = 0 if options.local else resources.evaluator.replicas
-        driver = Driver(board, executor, storage, display, evaluators=evaluators, guard=lock.require)
+        driver = Driver(backlog, executor, storage, display, evaluators=evaluators, guard=lock.require)
         if isinstance(executor, LocalExecutor):
             executor.listener = driver.listen
 

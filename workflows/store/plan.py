@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
-from workflows.driver.watchdog import Watchdog
 from workflows.store.corpus import Corpus
 from workflows.store.layout import PLAN_FILE, base_name, rows_path, scored_name
-from workflows.store.policies import Keep
+from workflows.store.policies import Keep, Watchdog
 
 __all__ = ["BasePlan", "Evaluation", "MomentsRecipe", "PublishedEntry", "SweepPlan", "TrajectoryPlan", "read_plan"]
 

@@ -1,12 +1,12 @@
-"""Which checkpoints of a trajectory stay whole: all, the last few, or one every so many edits."""
+"""What a sweep file may set that changes no number: which checkpoints stay whole, and when to stop a trajectory."""
 
 import re
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Keep"]
+__all__ = ["Keep", "Watchdog"]
 
 
 class Keep(BaseModel):
@@ -41,3 +41,20 @@ class Keep(BaseModel):
         if self.last is not None:
             return f"last {self.last}"
         return "all" if self.every is None else f"every {self.every}"
+
+
+class Watchdog(BaseModel):
+    """When to stop a trajectory: limits on what its checkpoints' scores say. Changes no identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    he_drift: float | None = Field(default=None, gt=0, description="Largest |HE drift|, mean over sites")
+    collapsed_checkpoints: int | None = Field(
+        default=None, ge=1, description="How many checkpoints may have a collapsed score before it is enough"
+    )
+
+    @model_validator(mode="after")
+    def _watches_something(self) -> Self:
+        if self.he_drift is None and self.collapsed_checkpoints is None:
+            raise ValueError("give `he_drift`, `collapsed_checkpoints` or both")
+        return self

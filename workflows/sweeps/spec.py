@@ -12,9 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sphere_core.foundation.errors import InputError
 from sphere_core.locate.contexts import ContextSettings
 from sphere_core.streams.stream import StreamSpec
-from workflows.driver.watchdog import Watchdog
 from workflows.store.plan import PublishedEntry
-from workflows.store.policies import Keep
+from workflows.store.policies import Keep, Watchdog
 from workflows.sweeps.spec_errors import as_input_error
 from workflows.sweeps.yaml_source import YamlText, read_yaml
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.editors.closed_form.rules import WriteRule
+from sphere_core.editors.base import WriteRule
 from sphere_core.editors.shaping import Shaping
 from sphere_core.locate.batch import BatchWalk, LocatedBatch, locate
 from sphere_core.locate.prompts import Contexts

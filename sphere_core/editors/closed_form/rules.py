@@ -2,7 +2,6 @@
 prior."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
@@ -12,23 +11,7 @@ from sphere_core.numerics.linalg import LowRankUpdate, Subspace, Update
 from sphere_core.solver.least_squares import KeyHistory, corrected_update, times_system
 from sphere_core.solver.priors import NullSpacePrior, Prior
 
-__all__ = ["EqualityRule", "EvolvingNullSpaceRule", "LeastSquaresRule", "WriteRule"]
-
-
-class WriteRule(Protocol):
-    """From keys and residuals to an update; `state` is this site's own part."""
-
-    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
-        """Return the update; `correction` `[o, d]` is added to the right-hand side R K^T."""
-        ...
-
-    def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:
-        """Return X A for X `[o, d]`: a change of the weight in terms of the right-hand side."""
-        ...
-
-    def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
-        """Return this site's state after the batch; the write then holds the weight as committed."""
-        ...
+__all__ = ["EqualityRule", "EvolvingNullSpaceRule", "LeastSquaresRule"]
 
 
 @dataclass(frozen=True)

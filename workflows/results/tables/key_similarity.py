@@ -5,10 +5,11 @@ import pyarrow as pa
 import torch
 
 from sphere_core.foundation.storage import Storage
-from workflows.replicas.key_files import stored_keys
+from sphere_core.locate.edit_keys import EditKeys, read_edit_keys
+from workflows.store.layout import keys_folder
 from workflows.store.plan import TrajectoryPlan
 
-__all__ = ["later_similarity", "similarity_columns"]
+__all__ = ["later_similarity", "similarity_columns", "stored_keys"]
 
 _ROWS = 1024
 
@@ -71,3 +72,12 @@ def _later_counts(written: np.ndarray, checkpoints: list[int]) -> np.ndarray:
     after = np.searchsorted(written, written, side="right")
     counts: np.ndarray = np.maximum(until[None, :] - after[:, None], 0)
     return counts
+
+
+def stored_keys(storage: Storage, trajectory_id: str) -> EditKeys:
+    """Return all keys kept of a trajectory, in stream order; empty where none were."""
+    folder = keys_folder(trajectory_id)
+    found = EditKeys.empty()
+    for path in storage.list(folder):
+        found.extend(read_edit_keys(storage.read_bytes(path), where=f"{storage.uri}/{path}"))
+    return found

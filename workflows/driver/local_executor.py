@@ -1,0 +1,71 @@
+"""The executor without Ray: one replica in this process."""
+
+from collections.abc import Callable
+
+from workflows.driver.executor import Event, ExecutorError, Finished, Lost, Ready, Role, Worker
+from workflows.replicas.replica import BrokenReplicaError, ModelReplica
+from workflows.replicas.tasks import ReplicaProgress, Task
+
+__all__ = ["LocalExecutor"]
+
+
+class LocalExecutor:
+    """One replica in this very process; a task runs inside `wait`. For tests and machines without Ray."""
+
+    def __init__(self, root: str, *, threads: int, device: str) -> None:
+        # Whoever wants to hear about progress while `wait` runs sets this.
+        self.listener: Callable[[ReplicaProgress], None] = lambda _: None
+        self._make = lambda: ModelReplica(root, threads=threads, device=device, listener=lambda p: self.listener(p))
+        self._replica = self._make()
+        self._events: list[Event] = []
+        self._assigned: tuple[Worker, Task] | None = None
+        self._started = 0
+
+    def most(self, role: Role) -> int:
+        """One replica, no dedicated evaluator."""
+        return 1 if role == "replica" else 0
+
+    def start(self, role: Role) -> Worker:
+        """Hand out the only worker."""
+        self._started += 1
+        worker = Worker(self._started, role)
+        self._events.append(Ready(worker))
+        return worker
+
+    def assign(self, worker: Worker, task: Task) -> None:
+        """Keep the task for the next `wait`."""
+        self._assigned = (worker, task)
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Run the task that was assigned, to its end."""
+        if self._assigned is not None:
+            (worker, task), self._assigned = self._assigned, None
+            self._events.append(self._run(worker, task))
+        events, self._events = self._events, []
+        return events
+
+    def progress(self) -> dict[Worker, ReplicaProgress]:
+        """Nothing: progress arrives through the listener while `wait` runs."""
+        return {}
+
+    def _run(self, worker: Worker, task: Task) -> Event:
+        try:
+            return Finished(worker, task, self._replica.run(task))
+        except KeyboardInterrupt:
+            # Told to whoever waits next: the task is over.
+            self._events.append(Lost(worker, task, "interrupted"))
+            raise
+        except BrokenReplicaError as error:
+            remedy = "run the same command again: a new process goes on from the last checkpoints"
+            raise ExecutorError(f"the accelerator has failed: {error}", remedy) from error
+
+    def stop_work(self, worker: Worker | None = None) -> None:
+        """Ask the replica to stop after the current batch."""
+        self._replica.stop()
+
+    def end(self, worker: Worker) -> None:
+        """Put a new replica in the place of the one there was."""
+        self._replica = self._make()
+
+    def close(self) -> None:
+        """Nothing to end."""
