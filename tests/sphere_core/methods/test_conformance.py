@@ -1,0 +1,108 @@
+"""What every row of the method table must do, on both ways of storing a weight."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from method_parts import editor, likelihood, run, values
+from tiny_models import CONTEXTS, requests, tiny_model
+
+from sphere_core.checkpoints import read_checkpoint, write_checkpoint
+from sphere_core.foundation.storage import Storage
+from sphere_core.methods import EDITORS, example_names
+from sphere_core.models import EditableModel
+from sphere_core.trajectory import run_trajectory
+
+FAMILIES = ["llama", "gpt2"]
+COMBINED = ["memit+rect+sphere", "memit+prune+sphere", "memit_seq+rect+error_feedback", "alphaedit+nas+sphere+gate"]
+# Every editor; every regularizer on an editor of each scope; and chains.
+ROWS = [*EDITORS, *(name for name in example_names() if name.startswith(("memit+", "alphaedit+"))), *COMBINED]
+
+
+def generators() -> tuple[object, ...]:
+    """The states of the process's random generators: torch's, Python's, NumPy's."""
+    drawn = np.random.get_state(legacy=False)["state"]  # noqa: NPY002 - the one a careless draw would use
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), drawn["key"].tobytes(), drawn["pos"]
+
+
+def same(mine: Any, theirs: Any) -> bool:
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize(
+    ("method", "family"),
+    [(name, "llama") for name in [*example_names(), *COMBINED]] + [(name, "gpt2") for name in ROWS],
+)
+def test_edits_raise_the_new_target_and_touch_only_the_declared_sites(method: str, family: str) -> None:
+    model = tiny_model(family)
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    start = likelihood(model, 2)
+    first = next(
+        run_trajectory("t", editor(method, model), model, requests(), batch_size=2, contexts=CONTEXTS, resume=None)
+    )
+    model.load_weights(first.weights)
+    assert likelihood(model, 2) > start + 0.01
+    after = model.network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {site.name for site in model.open_sites(values(method)["layers"])}
+    assert not any(parameter.requires_grad for parameter in model.network.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", ROWS)
+def test_saved_and_loaded_in_the_middle_is_bit_equal(tmp_path: Path, family: str, method: str) -> None:
+    model = tiny_model(family)
+    before = generators()
+    whole = run(method, model)
+    assert [checkpoint.edits for checkpoint in whole] == [2, 4, 5]
+    # Nothing has drawn a number: there is no state of a generator for a checkpoint to carry.
+    assert generators() == before
+    write_checkpoint(whole[0], Storage(tmp_path))
+    resumed = run(method, tiny_model(family), resume=read_checkpoint(Storage(tmp_path), 2))
+    assert same(resumed[-1].weights, whole[-1].weights)
+    assert same(resumed[-1].raw, whole[-1].raw)
+    assert same(resumed[-1].state.tensors, whole[-1].state.tensors)
+    assert resumed[-1].state.scalars == whole[-1].state.scalars
+
+
+@pytest.mark.parametrize("method", ROWS)
+def test_what_ran_before_in_the_process_does_not_matter(method: str) -> None:
+    alone = run(method, tiny_model("llama"))[-1]
+    used = tiny_model("llama")
+    run("alphaedit+sphere", used)
+    run("ft", used, layers=[0])
+    # What a replica does between two trajectories: the same network, given back and lent again.
+    used.restore_base()
+    again = EditableModel(used.network, used.tokenizer, used.family, base_digest=used.base_digest)
+    assert same(run(method, again)[-1].weights, alone.weights)
+
+
+@pytest.mark.parametrize("method", [name for name in EDITORS if name not in ("rome", "r_rome")])
+def test_order_inside_a_batch_does_not_matter_to_batch_editors(method: str) -> None:
+    results = []
+    for order in (list(range(5)), [3, 0, 4, 2, 1]):
+        model = tiny_model("llama")
+        shuffled = [requests()[index] for index in order]
+        # One optimisation group and one gradient chunk, so that only the order differs.
+        built = editor(method, model, batch_size=5)
+        stream = run_trajectory("t", built, model, shuffled, batch_size=5, contexts=CONTEXTS, resume=None)
+        results.append(next(stream).weights)
+    base = tiny_model("llama").network.state_dict()
+    for name in (site.name for site in tiny_model("llama").open_sites(values(method)["layers"])):
+        moved = (results[0][name] - base[name]).norm()
+        assert float((results[0][name] - results[1][name]).norm() / moved) < 2e-3
+
+
+@pytest.mark.parametrize("method", ROWS)
+def test_collapse_is_a_result(method: str) -> None:
+    model = tiny_model("llama")
+    stream = run_trajectory("t", editor(method, model), model, requests(), batch_size=2, contexts=CONTEXTS, resume=None)
+    assert not next(stream).collapsed
+    with torch.no_grad():
+        model.network.get_input_embeddings().weight.fill_(torch.inf)
+    second = next(stream)
+    # A gate may refuse the batch that would have collapsed the weights.
+    assert second.collapsed or "gate" in method

@@ -1,0 +1,96 @@
+"""Methods on tiny models: hyperparameters for every row of the table, second moments, and whole trajectories."""
+
+from typing import Any
+
+import torch
+from tiny_models import CONTEXTS, requests
+
+from sphere_core.checkpoints import Checkpoint
+from sphere_core.editors.base import Editor
+from sphere_core.hyperparameters import build_hyperparameters
+from sphere_core.locate.supervision import supervise
+from sphere_core.methods import resolve_method
+from sphere_core.models import EditableModel
+from sphere_core.moments.record import SecondMoments
+from sphere_core.trajectory import run_trajectory
+
+VALUES: dict[str, Any] = {
+    "layers": [0, 1],
+    "v_lr": 0.3,
+    "v_num_grad_steps": 12,
+    "v_weight_decay": 0.1,
+    "clamp_norm_factor": 2.0,
+    "kl_factor": 0.0625,
+    "mom2_update_weight": 1e-3,
+    "nullspace_share": 0.9,
+    "L2": 1e-3,
+    "evoedit_threshold": 1e-3,
+    "lyaplock_alpha": 60,
+    "nse_alpha": 0.01,
+    "nse_upper_bound": 1e6,
+    "neuron_threshold": 0.95,
+    "max_iterations": 3,
+    "batch_size": 2,
+    "energy_ratio": 0.3,
+    "strength": 0.4,
+    "rect_keep": 0.7,
+    "revive_threshold": 0.1,
+    "simie_lambda": 1e-3,
+    "nas_factor": 5.0,
+    "gate_budget": 100.0,
+    "gate_anchors": 4,
+    "gate_steps": 3,
+}
+
+
+BY_EDITOR: dict[str, dict[str, Any]] = {
+    "ft": {"lr": 0.01, "num_steps": 20, "layers": [1]},
+    "ft_l": {"lr": 0.01, "num_steps": 20, "layers": [1], "norm_constraint": 0.05},
+    "rome": {"layers": [1]},
+    "r_rome": {"layers": [1]},
+    "emmet": {"emmet_lambda": 0.1, "layers": [1]},
+    "encore": {"update_norm_lambda": 1e-4, "prob_cutoff": -2},
+    "ultraedit": {"lr": 1e-3},
+}
+
+
+def values(method: str, **changes: Any) -> dict[str, Any]:
+    return {**VALUES, **BY_EDITOR.get(method.split("+")[0], {}), **changes}
+
+
+def moments(model: EditableModel) -> SecondMoments:
+    generator = torch.Generator().manual_seed(9)
+    by_layer = {}
+    for site in model.open_sites((0, 1)):
+        samples = torch.randn(site.d_in, 4 * site.d_in, generator=generator, dtype=torch.float64)
+        by_layer[site.layer] = samples @ samples.T / samples.shape[1]
+    return SecondMoments(by_layer, 1, {})
+
+
+def editor(method: str, model: EditableModel, **changes: Any) -> Editor:
+    resolved = resolve_method(method)
+    hyperparameters = build_hyperparameters(values(method, **changes), where="test")
+    resolved.check(hyperparameters, where="test")
+    return resolved.build(hyperparameters, moments(model) if resolved.needs_moments(hyperparameters) else None)
+
+
+def run(
+    method: str,
+    model: EditableModel,
+    *,
+    batch_size: int = 2,
+    resume: Checkpoint | None = None,
+    count: int = 5,
+    **changes: Any,
+) -> list[Checkpoint]:
+    built = editor(method, model, **changes)
+    stream = run_trajectory(
+        "t", built, model, requests()[:count], batch_size=batch_size, contexts=CONTEXTS, resume=resume
+    )
+    return list(stream)
+
+
+def likelihood(model: EditableModel, count: int) -> float:
+    """Mean log-probability a token of the new targets of the first requests, in nats."""
+    with torch.no_grad():
+        return -float(supervise(model, requests()[:count]).loss(model))

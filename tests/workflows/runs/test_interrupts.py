@@ -1,0 +1,59 @@
+"""A run that is asked to stop publishes where it is; who asks twice is obeyed at once."""
+
+from repository import REPOSITORY
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from local_runs import run
+from sweep_files import results_of, tiny, write_sweep
+
+from workflows.runs.interrupts import interrupts
+from workflows.sweeps.expand import load_sweep
+
+
+
+def test_the_first_signal_asks_and_the_second_ends() -> None:
+    asked: list[str] = []
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with interrupts(lambda: asked.append("stop")):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked == ["stop"]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert asked == ["stop"]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_local_run_publishes_where_it_is_and_goes_on_from_there(tmp_path: Path) -> None:
+    streams = [{"dataset": "factworld", "edits": 40, "order": "shuffled"}]
+    path = write_sweep(
+        tmp_path, tiny(seeds=[0], methods=["memit"], streams=streams, checkpoint_every=40, evaluators={"geometry": {}})
+    )
+    sweep, root = load_sweep(path), tmp_path / "root"
+    command = [sys.executable, "-m", "workflows.cli", "run", str(path), "--local", "--root", str(root)]
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 90
+    while not list(root.glob("trajectories/*/progress.json")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command goes on from the last checkpoints" in said
+    (progress,) = root.glob("trajectories/*/progress.json")
+    record = json.loads(progress.read_text())
+    assert record["state"] == "stopped"
+    assert 0 < record["edits"] < 40
+    assert (progress.parent / "checkpoints" / f"{record['edits']:06d}" / "manifest.json").exists()
+    assert run(sweep, root).complete
+    assert run(sweep, tmp_path / "quiet").complete
+    assert results_of(root) == results_of(tmp_path / "quiet") != {}
