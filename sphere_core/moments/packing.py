@@ -9,7 +9,7 @@ depends on the corpus alone, so neither an interruption nor the number of shards
 
 MEMIT's released `layer_stats` counts the same tokens. It takes a fixed random sample of 100,000 Wikipedia articles,
 one pass for each layer, at most three times the model's positions in a forward; here the sample is what
-the corpus yields first (`workflows.corpora` says how a hub data set is sampled).
+the corpus yields first (`workflows.moments.corpus_texts` says how a hub data set is sampled).
 """
 
 from collections.abc import Iterable, Iterator

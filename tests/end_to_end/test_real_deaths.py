@@ -16,7 +16,7 @@ from local_runs import Quiet
 from ray.cluster_utils import Cluster
 from ray_head import ray_head
 from replicas import MOST_GIGABYTES, Hungry
-from repository import REPOSITORY
+from repository import REPOSITORY, TESTS
 from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.foundation.storage import Storage
@@ -97,7 +97,7 @@ def test_the_memory_watch_kills_a_replica_twice_and_the_trajectory_has_failed_wi
         pytest.skip("too little memory is free")
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{threshold:.4f}")
     # Ray's workers find the hungry replica there.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(TESTS / "support")]))
     sweep, storage = load_sweep(write_sweep(tmp_path / "spec", SETTINGS)), Storage(tmp_path / "root")
     resources = Resources.model_validate({"threads": 1, "evaluator": {"replicas": 0}})
     with RayExecutor(storage.uri, resources, address=None, num_cpus=1, replica=Hungry) as executor:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from replicas import FailingOnce
-from repository import REPOSITORY
+from repository import REPOSITORY, TESTS
 from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.foundation.errors import InputError
@@ -175,7 +175,7 @@ def test_a_failed_accelerator_ends_the_process_and_a_politely_ended_one_loses_no
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Ray's workers find the faulty replica there.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(TESTS / "support")]))
     settings = tiny(seeds=[0], methods=["memit"], streams=[{"dataset": "factworld", "edits": 12, "order": "shuffled"}])
     one = load_sweep(write_sweep(tmp_path / "spec", settings))
     plan = one.plan.trajectories[0]

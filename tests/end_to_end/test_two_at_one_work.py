@@ -26,9 +26,9 @@ from workflows.sweeps.expand import Sweep
 ZOMBIE = """
 import sys, time
 from pathlib import Path
-from workflows.expand import load_sweep
-from workflows.replica import ModelReplica
-from workflows.tasks import TrajectoryTask
+from workflows.sweeps.expand import load_sweep
+from workflows.replicas.replica import ModelReplica
+from workflows.replicas.tasks import TrajectoryTask
 
 sweep, root, attempt, said = load_sweep(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
 plan = sweep.plan.trajectories[0]

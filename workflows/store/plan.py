@@ -1,8 +1,8 @@
 """The plan of a sweep: every trajectory, every checkpoint to score and every evaluator, as plain data.
 
-A plan is made from a sweep file by `workflows.expand` and kept as `plan.json` below the sweep's root, so that
+A plan is made from a sweep file by `workflows.sweeps.expand` and kept as `plan.json` below the sweep's root, so that
 status and tables need neither the sweep file nor the models. What is done is never written in it:
-that is derived from the files (`workflows.state`).
+that is derived from the files (`workflows.store.state`).
 """
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator

@@ -53,9 +53,9 @@ def test_a_process_is_known_to_have_ended_only_where_its_id_means_something(ende
 
 TAKE = """
 import sys
-from sphere_core.errors import InputError
-from sphere_core.storage import Storage
-from workflows.driver_lock import DriverLock
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from workflows.store.driver_lock import DriverLock
 
 try:
     DriverLock(Storage(sys.argv[1]), beat_seconds=0.5, lapse_seconds=10.0).acquire(tell=print)
@@ -77,7 +77,7 @@ def test_a_driver_in_another_pid_namespace_is_not_taken_for_dead(elsewhere: tupl
 def test_a_session_in_another_pid_namespace_keeps_its_folder(elsewhere: tuple[str, ...], shared_folder: Path) -> None:
     scratch = RayScratch()
     (scratch.path / "session").mkdir()
-    start = "from workflows.ray_scratch import RayScratch; RayScratch()"
+    start = "from workflows.cluster.scratch import RayScratch; RayScratch()"
     subprocess.run([*elsewhere, start], cwd=REPOSITORY, check=True, timeout=60)
     assert (scratch.path / "session").is_dir()
     # Nor is what was left there removed from here: nobody here knows whether its process lives.

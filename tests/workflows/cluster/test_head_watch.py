@@ -73,7 +73,7 @@ def test_a_head_that_is_gone_is_said_to_be(how: str) -> None:
 
 STANDS_STILL = """
 import sys, time
-from workflows.cluster_watch import ClusterWatch, Snapshot
+from workflows.cluster.head_watch import ClusterWatch, Snapshot
 
 def look():
     time.sleep(0.2)

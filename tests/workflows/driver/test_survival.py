@@ -1,6 +1,7 @@
 """What dies, and what happens then: one test a way to die. Ends of processes on Ray are in test_sweep_ray.py."""
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def test_a_few_stillborn_workers_do_no_harm(sweep: Sweep, undisturbed: Path, tmp
 
 
 class OneOfThree(Stillborn):
-    """Has places for more workers than one; none but the first is ever ready."""
+    """Has room for three workers, of which only the first ever starts; its trajectories last until many have not."""
 
     def most(self, role: Role) -> int:
         return 3 if role == "replica" else 0
@@ -157,6 +158,15 @@ class OneOfThree(Stillborn):
     def start(self, role: Role) -> Worker:
         self.left = int(self._started > 0)
         return super().start(role)
+
+    def wait(self, seconds: float) -> list[Event]:
+        if self._assigned is None or not isinstance(self._assigned[1], TrajectoryTask):
+            return super().wait(seconds)
+        if self._started > MAX_STILLBORN:
+            return super().wait(seconds)
+        time.sleep(0.01)
+        events, self._events = self._events, []
+        return events
 
 
 def test_workers_that_cannot_start_do_not_end_the_work_of_one_that_could(
