@@ -29,11 +29,11 @@ def with_null_spaces(
     where: str,
     on_wait: Callable[[str], None],
 ) -> SecondMoments:
-    """Return moments with the null space of each edited layer, read or else computed and kept.
+    """Return moments with the null space of each edited layer, read from the store or else computed and stored.
 
-    The bits are those of `null_space`, whoever computed it. `recipe` is the key of the moments where they were built below this root, `where` what errors
-    name. An imported null space stays what it is. Raises
-    InputError where a moment is no second moment, or nothing is below the threshold.
+    The bits are those of `null_space`, whichever process computed it. `recipe` is the key of the moments where they
+    were built below this root, `where` is what errors name. An imported null space is not changed. Raises InputError
+    where a moment is no second moment, or no direction is below the threshold.
     """
     spaces = dict(moments.null_spaces)
     for layer in spec.hyperparameters.layers:

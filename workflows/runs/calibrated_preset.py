@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from sphere_core.hyperparameters import (Hyperparameters, preset_sources)
-from workflows.runs.calibration import (RIDGES, Trial)
+from sphere_core.hyperparameters import Hyperparameters, preset_sources
+from workflows.runs.calibration import RIDGES, Trial
 
 __all__ = ["calibrated_preset"]
 

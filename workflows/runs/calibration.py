@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from evaluators.edit_quality.evaluator import (EditQuality, EditQualitySettings)
-from evaluators.geometry.evaluator import (Geometry, GeometrySettings)
-from evaluators.base import (Subject)
-from sphere_core.checkpoints import (EditorState)
-from sphere_core.hyperparameters import (Hyperparameters, build_hyperparameters)
-from sphere_core.locate.prompts import (Contexts)
-from sphere_core.methods import (Method)
-from sphere_core.models import (EditableModel)
-from sphere_core.moments.record import (SecondMoments)
-from sphere_core.requests import (EditRequest)
+from evaluators.base import Subject
+from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
+from evaluators.geometry.evaluator import Geometry, GeometrySettings
+from sphere_core.checkpoints import EditorState
+from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters
+from sphere_core.locate.prompts import Contexts
+from sphere_core.methods import Method
+from sphere_core.models import EditableModel
+from sphere_core.moments.record import SecondMoments
+from sphere_core.requests import EditRequest
 
 __all__ = ["RIDGES", "Candidate", "Trial", "candidate_layers", "search"]
 

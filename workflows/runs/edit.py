@@ -8,23 +8,23 @@ import torch
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
-from sphere_core.checkpoints import (checkpoints_in, latest_checkpoint, write_checkpoint)
-from sphere_core.datasets.sources import (DatasetSpec, read_dataset)
-from sphere_core.foundation.errors import (InputError)
-from sphere_core.foundation.fingerprint import (file_digest)
-from sphere_core.hyperparameters import (Hyperparameters, preset, read_hyperparameters)
-from sphere_core.locate.contexts import (ContextSettings, read_contexts, sample_contexts)
-from sphere_core.locate.prompts import (Contexts)
-from sphere_core.methods import (Method, resolve_method)
-from sphere_core.models import (EditableModel, commit_of, load_model, resolve_model)
-from sphere_core.moments.files import (read_moments)
-from sphere_core.moments.record import (SecondMoments, check_moments)
-from sphere_core.requests import (EditRequest, requests_digest)
-from sphere_core.foundation.storage import (Storage)
-from sphere_core.streams.stream import (StreamSpec)
-from sphere_core.trajectory import (TrajectorySpec, check_against_model, run_trajectory)
-from workflows.store.layout import (SPEC_FILE)
-from sphere_core.models.loading import (pick_device)
+from sphere_core.checkpoints import checkpoints_in, latest_checkpoint, write_checkpoint
+from sphere_core.datasets.sources import DatasetSpec, read_dataset
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import file_digest
+from sphere_core.foundation.storage import Storage
+from sphere_core.hyperparameters import Hyperparameters, preset, read_hyperparameters
+from sphere_core.locate.contexts import ContextSettings, read_contexts, sample_contexts
+from sphere_core.locate.prompts import Contexts
+from sphere_core.methods import Method, resolve_method
+from sphere_core.models import EditableModel, commit_of, load_model, resolve_model
+from sphere_core.models.loading import pick_device
+from sphere_core.moments.files import read_moments
+from sphere_core.moments.record import SecondMoments, check_moments
+from sphere_core.requests import EditRequest, requests_digest
+from sphere_core.streams.stream import StreamSpec
+from sphere_core.trajectory import TrajectorySpec, check_against_model, run_trajectory
+from workflows.store.layout import SPEC_FILE
 
 __all__ = ["EditOptions", "run_edit"]
 

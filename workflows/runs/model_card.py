@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 import pyarrow.parquet as pq
 import yaml
 
-from sphere_core.export import (Merge)
-from sphere_core.models import (EditableModel)
-from sphere_core.foundation.storage import (Storage)
-from sphere_core.trajectory import (TrajectorySpec)
-from workflows.store.checkpoint_address import (FoundCheckpoint)
-from workflows.store.layout import (ROWS, scored_name)
+from sphere_core.export import Merge
+from sphere_core.foundation.storage import Storage
+from sphere_core.models import EditableModel
+from sphere_core.trajectory import TrajectorySpec
+from workflows.store.checkpoint_address import FoundCheckpoint
+from workflows.store.layout import ROWS, scored_name
 
 __all__ = ["checkpoint_scores", "model_card"]
 

@@ -7,10 +7,10 @@ is given to another, which goes on from the sums the first one kept.
 from collections import Counter
 from collections.abc import Callable
 
-from sphere_core.foundation.storage_faults import (StorageError)
-from workflows.driver.executor import (Event, Executor, Finished, Lost, Ready, Worker)
-from workflows.moments.work import (MomentsWork)
-from workflows.replicas.tasks import (Done, Failed, MomentsShardTask, StorageFailed)
+from sphere_core.foundation.storage_faults import StorageError
+from workflows.driver.executor import Event, Executor, Finished, Lost, Ready, Worker
+from workflows.moments.work import MomentsWork
+from workflows.replicas.tasks import Done, Failed, MomentsShardTask, StorageFailed
 
 __all__ = ["run_shards"]
 

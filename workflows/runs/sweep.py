@@ -11,28 +11,27 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 
-from sphere_core.foundation.errors import (InputError)
-from sphere_core.foundation.storage import (Storage)
-from sphere_core.foundation.storage_faults import (StorageError)
-from sphere_core.trajectory import (TrajectorySpec)
-from workflows.driver.verdicts import (judge)
-from workflows.driver.backlog import (Backlog)
-from workflows.driver.driver import (Driver, SweepResult)
-from workflows.store.driver_lock import (DriverLock)
-from workflows.driver.executor import (Executor, ExecutorError)
-from workflows.driver.local_executor import (LocalExecutor)
-from workflows.sweeps.expand import (Sweep)
-from workflows.runs.interrupts import (interrupts)
-from workflows.store.trimming import (forget_trimmed)
-from workflows.store.layout import (PLAN_FILE, ROWS, SWEEP_FILE, spec_path)
-from workflows.driver.display import (SweepDisplay)
-from workflows.cluster.ray_executor import (RayExecutor)
-from workflows.store.retry import (forget_failures)
-from workflows.store.state import (SweepFiles, SweepState, derive_state, scan)
-from workflows.results.status.status import (failures_table)
-from workflows.driver.verdicts import (forget_other_verdicts, has_other_verdicts, lies_beyond)
-from workflows.results.tables.table import (results_table)
-from workflows.results.formats.table_formats import (table_markdown)
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.storage_faults import StorageError
+from sphere_core.trajectory import TrajectorySpec
+from workflows.cluster.ray_executor import RayExecutor
+from workflows.driver.backlog import Backlog
+from workflows.driver.display import SweepDisplay
+from workflows.driver.driver import Driver, SweepResult
+from workflows.driver.executor import Executor, ExecutorError
+from workflows.driver.local_executor import LocalExecutor
+from workflows.driver.verdicts import forget_other_verdicts, has_other_verdicts, judge, lies_beyond
+from workflows.results.formats.table_formats import table_markdown
+from workflows.results.status.status import failures_table
+from workflows.results.tables.table import results_table
+from workflows.runs.interrupts import interrupts
+from workflows.store.driver_lock import DriverLock
+from workflows.store.layout import PLAN_FILE, ROWS, SWEEP_FILE, spec_path
+from workflows.store.retry import forget_failures
+from workflows.store.state import SweepFiles, SweepState, derive_state, scan
+from workflows.store.trimming import forget_trimmed
+from workflows.sweeps.expand import Sweep
 
 __all__ = ["RunOptions", "run_sweep"]
 
@@ -96,7 +95,8 @@ def _owes_verdict(sweep: Sweep, storage: Storage) -> bool:
         return False
     backlog = Backlog.from_files(sweep, storage)
     return any(
-        tracked.stopped_at is None and backlog.verdict(key, limits) is not None for key, tracked in backlog.tracked.items()
+        tracked.stopped_at is None and backlog.verdict(key, limits) is not None
+        for key, tracked in backlog.tracked.items()
     )
 
 

@@ -1,6 +1,5 @@
 """A run that is asked to stop publishes where it is; who asks twice is obeyed at once."""
 
-from repository import REPOSITORY
 import json
 import os
 import signal
@@ -11,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from local_runs import run
+from repository import REPOSITORY
 from sweep_files import results_of, tiny, write_sweep
 
 from workflows.runs.interrupts import interrupts
 from workflows.sweeps.expand import load_sweep
-
 
 
 def test_the_first_signal_asks_and_the_second_ends() -> None:
