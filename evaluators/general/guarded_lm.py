@@ -53,7 +53,7 @@ class Encodings:
             self.tokens += len(ids)
 
 
-class GuardedHFLM(HFLM):
+class GuardedHFLM(HFLM):  # type: ignore[misc]
     """An `HFLM` that counts, encodes no text twice and shows no progress bars."""
 
     def __init__(self, *, encodings: Encodings, **options: Any) -> None:
@@ -67,22 +67,26 @@ class GuardedHFLM(HFLM):
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
         """Score continuations, as the harness does."""
-        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        scores: list[Any] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        return scores
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
         """Score whole texts, as the harness does."""
-        return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+        scores: list[Any] = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+        return scores
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
         """Generate, as the harness does."""
-        return super().generate_until(requests, disable_tqdm=disable_tqdm)
+        texts: list[Any] = super().generate_until(requests, disable_tqdm=disable_tqdm)
+        return texts
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **options: Any
     ) -> list[int]:
         """Encode a text, as the harness does."""
         if left_truncate_len or options:
-            return super().tok_encode(string, add_special_tokens, left_truncate_len, **options)
+            cut: list[int] = super().tok_encode(string, add_special_tokens, left_truncate_len, **options)
+            return cut
         found = self._encodings.ids.get((string, add_special_tokens))
         if found is None:
             found = super().tok_encode(string, add_special_tokens)
@@ -91,7 +95,8 @@ class GuardedHFLM(HFLM):
 
     def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **options: Any) -> list[Any]:
         # Whole texts come here with the bar switched on.
-        return super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
+        scores: list[Any] = super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
+        return scores
 
     def _model_call(self, *args: Any, **options: Any) -> torch.Tensor:
         logits: torch.Tensor = super()._model_call(*args, **options)

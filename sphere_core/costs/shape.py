@@ -60,7 +60,7 @@ def shape_of_config(config: PreTrainedConfig, *, where: str) -> ModelShape:
     """Return the shape of a model built from its config without weights; raises InputError for an unknown family."""
     family = recognise_family(config, where=where)
     with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return shape_of_network(network, family)
 
 

@@ -56,11 +56,11 @@ def replica_actor(ray: Any, kind: type[ModelReplica], name: str) -> Any:
                 # A score cannot be stopped half-way; it is done again elsewhere.
                 os._exit(128 + signal.SIGTERM)
 
-        @ray.method(concurrency_group="control")
+        @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]
         def progress(self) -> ReplicaProgress:
             return kind.progress(self)
 
-        @ray.method(concurrency_group="control")
+        @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]
         def stop(self) -> None:
             kind.stop(self)
 

@@ -6,7 +6,6 @@ it reads its authentication mode once, at import, and that must be prepared firs
 
 import logging
 import math
-import textwrap
 import time
 from collections.abc import Set
 from types import TracebackType
@@ -16,8 +15,8 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.models.loading import SPLIT
 from workflows.cluster.actor import Place, replica_actor
 from workflows.cluster.capacity import RayNodes, look_at_cluster
+from workflows.cluster.connection import attach, gist, start_ray
 from workflows.cluster.environment import prepare_client_environment, prepare_cluster_environment
-from workflows.cluster.gcs_address import no_cluster, require_answer
 from workflows.cluster.head_watch import ClusterWatch
 from workflows.cluster.scratch import RayScratch
 from workflows.driver.executor import Event, Finished, Leaving, Lost, Ready, Role, Worker
@@ -27,13 +26,9 @@ from workflows.sweeps.spec import Resources
 
 __all__ = ["RayExecutor"]
 
-# Nothing large goes through the object store: tasks and outcomes only.
-_OBJECT_STORE_BYTES = 100 << 20
 # How often the nodes are looked at for notices, and how often it is said again that none can hold a replica.
 _LOOK_SECONDS = 2.0
 _REPEAT_SECONDS = 300.0
-# Characters of a line of an error.
-_GIST = 240
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -77,7 +72,10 @@ class RayExecutor:
             "replica": replica_actor(ray, replica, "Replica"),
             "evaluator": replica_actor(ray, replica, "Evaluator"),
         }
-        self._connect(address, num_cpus)
+        if address is not None:
+            attach(ray, address)
+        else:
+            self._scratch = start_ray(ray, num_cpus)
         gcs = ray.get_runtime_context().gcs_address
         self._watch = ClusterWatch(lambda: look_at_cluster(ray), gcs)
         self._nodes = RayNodes(self._watch, resources)
@@ -96,26 +94,6 @@ class RayExecutor:
                 where="sweep file, key resources.replica",
                 remedy="ask for less, or give the --address of a cluster that has more",
             )
-
-    def _connect(self, address: str | None, num_cpus: int | None) -> None:
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if address is not None:
-            require_answer(address)
-            try:
-                self._ray.init(address=address, **quiet)
-            except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
-                raise no_cluster(address, _gist(error)) from error
-            return
-        self._scratch = RayScratch()
-        self._ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            dashboard_host="127.0.0.1",
-            object_store_memory=_OBJECT_STORE_BYTES,
-            _temp_dir=str(self._scratch.path),
-            **quiet,
-        )
 
     def __enter__(self) -> Self:
         return self
@@ -243,7 +221,7 @@ class RayExecutor:
         lost = Lost(
             worker,
             task,
-            f"{type(error).__name__}: {_gist(error)}",
+            f"{type(error).__name__}: {gist(error)}",
             out_of_memory=isinstance(error, errors.OutOfMemoryError),
             blameless=bool(getattr(error, "preempted", False)),
             unreachable=isinstance(error, errors.RayActorError),
@@ -292,10 +270,3 @@ class RayExecutor:
 
     def _fit(self, role: Role) -> int:
         return self._nodes.fit(role, replicas=sum(worker.role == "replica" for worker in self._actors))
-
-
-def _gist(error: BaseException) -> str:
-    """Return the first line of an error, and the last where a traceback lies between them, each cut to a length."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    ends = dict.fromkeys([*lines[:1], *lines[-1:]])
-    return " ... ".join(textwrap.shorten(line, _GIST, placeholder=" ...") for line in ends)

@@ -1,7 +1,6 @@
 """The driver: a pull loop that gives free workers the next piece of work until nothing is left.
 
-It keeps no truth: everything it knows it has read from files or heard from replicas that wrote files first. Kill
-it anywhere and start it again.
+It holds no durable state: what it knows was read from files, or heard from replicas that wrote files first.
 """
 
 import logging

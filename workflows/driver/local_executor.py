@@ -15,7 +15,9 @@ class LocalExecutor:
     def __init__(self, root: str, *, threads: int, device: str) -> None:
         # Whoever wants to hear about progress while `wait` runs sets this.
         self.listener: Callable[[ReplicaProgress], None] = lambda _: None
-        self._make = lambda: ModelReplica(root, threads=threads, device=device, listener=lambda p: self.listener(p))
+        self._make: Callable[[], ModelReplica] = lambda: ModelReplica(
+            root, threads=threads, device=device, listener=lambda progress: self.listener(progress)
+        )
         self._replica = self._make()
         self._events: list[Event] = []
         self._assigned: tuple[Worker, Task] | None = None

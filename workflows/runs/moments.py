@@ -10,6 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from sphere_core.foundation.durations import duration
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.hyperparameters import preset
@@ -20,7 +21,6 @@ from sphere_core.moments.files import joined, write_moments
 from sphere_core.moments.memory import forward_tokens
 from sphere_core.moments.packing import Amount, Packing
 from workflows.cluster.ray_executor import RayExecutor
-from workflows.driver.display import duration
 from workflows.moments.corpus_texts import find_corpus, require_texts
 from workflows.moments.layer_list import parse_layers
 from workflows.moments.store import MomentsStore, store_folder

@@ -193,7 +193,7 @@ def _fit(
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _rate_share(step, settings)
         loss = _weighted_loss(model, next(batches))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
         optimizer.step()
         optimizer.zero_grad()
@@ -261,12 +261,12 @@ def _publish(
 def _no_bars() -> Iterator[None]:
     """Keep transformers' own progress bars off the terminal while a model is written and read."""
     shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.enable_progress_bar()
 
 
 def _require_replaceable(out_dir: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from site_parts import normal
 from tiny_models import tiny_model
 
 from sphere_core.checkpoints import EditorState
@@ -13,10 +14,6 @@ from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate, damp_directions
 from sphere_core.numerics.spectrum import principal_directions, principal_rank
 from sphere_core.regularizers import Sphere
-
-
-def normal(seed: int, *shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def dense_directions(weight: torch.Tensor, ratio: float) -> torch.Tensor:

@@ -4,15 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from site_parts import normal
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.moments.null_space import null_space
 from sphere_core.numerics.linalg import Subspace
 from sphere_core.solver import KeyHistory, MomentPrior, NullSpacePrior, key_memory_gain, least_squares_update
-
-
-def normal(seed: int, *shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def moment(seed: int, width: int) -> torch.Tensor:

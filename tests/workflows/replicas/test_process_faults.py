@@ -1,22 +1,19 @@
-"""While a task of general ability is scored the process or the storage fails: that is no failure of the task."""
+"""While a task of a sweep is scored the process or the storage fails: what the replica, the run and the files say."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from eval_parts import golden_requests, tiny_llama
 from local_runs import FaultyFiles, disk_full, run
+from process_errors import OF_THE_PROCESS, OF_THE_TASK, Failing
 from sweep_files import results_of, tiny, write_sweep
-from task_parts import CHOICE, choice_rows, evaluator, know_folder, named, write_jsonl
+from task_parts import CHOICE, know_folder
 
-from evaluators.base import Subject
-from evaluators.general import task_index
 from evaluators.general.guarded_lm import GuardedHFLM
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError, persistently
-from sphere_core.models import EditableModel
 from sphere_core.moments.sums import MomentSums, read_sums, write_sums
 from workflows.driver.executor import ExecutorError
 from workflows.driver.local_executor import LocalExecutor
@@ -26,124 +23,6 @@ from workflows.replicas.tasks import ScoreTask, StorageFailed
 from workflows.store.layout import checkpoints_folder
 from workflows.store.state import derive_state
 from workflows.sweeps.expand import Sweep, load_sweep
-
-ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", RuntimeError)
-CUBLAS = "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa, opb, m, n, k)`"
-
-# What a forward of the model raises.
-OF_THE_PROCESS: dict[str, Callable[[], Exception]] = {
-    "cublas": lambda: RuntimeError(CUBLAS),
-    "accelerator": lambda: ACCELERATOR_ERROR("CUDA error: an illegal memory access was encountered"),
-    "out of memory": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
-    "host memory": MemoryError,
-    "allocator": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
-}
-OF_THE_TASK: dict[str, Callable[[], Exception]] = {
-    "shape": lambda: RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
-    "value": lambda: ValueError("out of memory, says a text that is no error of memory"),
-    "file": lambda: FileNotFoundError("a list of words"),
-}
-
-
-class Kept:
-    """Results in memory, behind a storage that gives out at one of its two verbs."""
-
-    def __init__(self, gives_out: str = "") -> None:
-        self.files: dict[str, bytes] = {}
-        self.gives_out = gives_out
-
-    def read(self, key: str) -> bytes | None:
-        if self.gives_out == "read":
-            raise StorageError("s3://bucket/scores: TimeoutError: gone")
-        return self.files.get(key)
-
-    def write(self, key: str, data: bytes) -> None:
-        if self.gives_out == "write":
-            raise StorageError("s3://bucket/scores: OSError: No space left on device")
-        self.files[key] = data
-
-
-class Failing:
-    """Makes the harness's forwards raise from a given one on, so many times; counts the errors."""
-
-    def __init__(self, error: Callable[[], Exception], *, after: int = 0, times: int = 1) -> None:
-        self.error, self.left, self.times, self.raised = error, after, times, 0
-
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> "Failing":
-        forward = GuardedHFLM._model_call
-
-        def fail(lm: GuardedHFLM, *arguments, **options) -> torch.Tensor:
-            if self.left:
-                self.left -= 1
-            elif self.raised < self.times:
-                self.raised += 1
-                raise self.error()
-            return forward(lm, *arguments, **options)
-
-        monkeypatch.setattr(GuardedHFLM, "_model_call", fail)
-        return self
-
-
-@pytest.fixture(scope="module")
-def llama() -> EditableModel:
-    """Shared by tests that leave its weights alone."""
-    return tiny_llama()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A suite of two multiple-choice tasks (one forward each) and one that generates."""
-    suite = know_folder(tmp_path)
-    (suite / "again.yaml").write_text(CHOICE.replace("know_choice", "know_again").replace("choice.j", "again.j"))
-    write_jsonl(suite / "again.jsonl", choice_rows()[:8])
-    return suite
-
-
-def asked(model: EditableModel, kept: Kept) -> Subject:
-    return Subject(model, golden_requests(), edits=24, kept=kept)
-
-
-# --- through the evaluator
-
-
-@pytest.mark.parametrize("kind", OF_THE_PROCESS)
-def test_a_failure_of_the_process_passes_through_the_evaluator(
-    llama: EditableModel, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    scorer, kept = evaluator(folder), Kept()
-    whole = evaluator(folder).score(asked(llama, Kept()))
-    failing = Failing(OF_THE_PROCESS[kind], after=1).install(monkeypatch)
-    with pytest.raises(type(OF_THE_PROCESS[kind]())):
-        scorer.score(asked(llama, kept))
-    assert failing.raised == 1
-    # What was answered before is kept, nothing of the task at work is; asked again, all is as if nothing had happened.
-    assert len(kept.files) == 1
-    again = scorer.score(asked(llama, kept))
-    assert (again.rows, again.failures) == (whole.rows, ())
-    assert again.tables["documents"].equals(whole.tables["documents"])
-
-
-@pytest.mark.parametrize("verb", ["read", "write"])
-def test_storage_that_gives_out_passes_through_the_evaluator(llama: EditableModel, folder: Path, verb: str) -> None:
-    with pytest.raises(StorageError, match="s3://bucket/scores"):
-        evaluator(folder).score(asked(llama, Kept(verb)))
-
-
-@pytest.mark.parametrize("kind", OF_THE_TASK)
-def test_any_other_error_costs_the_task_alone(
-    llama: EditableModel, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    Failing(OF_THE_TASK[kind]).install(monkeypatch)
-    scored = evaluator(folder).score(asked(llama, Kept()))
-    (failure,) = scored.failures
-    assert failure.error == type(OF_THE_TASK[kind]()).__name__
-    tasks = {"know_again", "know_choice", "know_write"}
-    rows = {row.task: row.status for row in scored.rows if row.task in tasks}
-    assert rows == {task: "failed" if task == failure.part else "ok" for task in tasks}
-    assert named(scored.rows)["general_mean", "know"].status == "failed"
-
-
-# --- through a sweep
 
 
 @pytest.fixture(scope="module")
@@ -271,20 +150,6 @@ def test_a_replica_says_so_when_a_damaged_checkpoint_cannot_be_removed(
     task = ScoreTask(plan, sweep.specs[plan.id], 4, evaluation, sweep.evaluators["general"])
     monkeypatch.setattr(FaultyFiles, "rm", refuse)
     assert isinstance(ModelReplica(faulty, threads=1, device="cpu").run(task), StorageFailed)
-
-
-# --- what lies below
-
-
-def test_memory_that_runs_out_over_a_task_file_does_not_leave_it_out(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def exhaust(*_, **__):
-        raise MemoryError
-
-    monkeypatch.setattr(task_index, "load_yaml", exhaust)
-    with pytest.raises(MemoryError):
-        task_index.TaskFolder(folder).find("know_choice")
 
 
 def test_memory_that_runs_out_while_reading_is_not_the_storages() -> None:

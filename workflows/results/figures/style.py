@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sphere_core.foundation.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["FORMATS", "STYLE", "check_figure_path", "figure_bytes", "grid", "log_ticks", "series_look"]
@@ -45,7 +46,7 @@ def series_look(place: int) -> dict[str, Any]:
     return {"color": _COLOURS[place % len(_COLOURS)], "marker": _MARKERS[(place + turn) % len(_MARKERS)]}
 
 
-def grid(panels: int, *, columns: int = 3, width: float = 3.5, height: float = 2.9) -> "tuple[Figure, list]":
+def grid(panels: int, *, columns: int = 3, width: float = 3.5, height: float = 2.9) -> "tuple[Figure, list[Axes]]":
     """Return a figure and its axes, one a panel, in rows of at most `columns`; inches a panel. Needs STYLE in force."""
     from matplotlib.figure import Figure
 

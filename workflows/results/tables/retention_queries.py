@@ -1,7 +1,8 @@
 """What `sphere retention` asks of the stored probes: one query a table, in DuckDB's SQL.
 
-`PROBES` stands for the Parquet files of the sweep's scored probes, `trajectories` for the plan (`workflows.retention`
-makes both). `answers` has one row an edit and checkpoint that asked it; `lives` one row an edit.
+`PROBES` is the Parquet files of the sweep's scored probes, `trajectories` the plan: both are made by
+`workflows.results.tables.retention`. `answers` has one row per edit and checkpoint that asked it, `lives` one row per
+edit.
 """
 
 from collections.abc import Sequence

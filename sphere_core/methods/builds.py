@@ -1,0 +1,204 @@
+"""From hyperparameters and second moments to an editor: the `build` of each row of the table of editors.
+
+A rule of the closed-form loop is built per layer. Raises InputError where a layer has no second moment.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from sphere_core.editors.base import Editor, WriteRule
+from sphere_core.editors.closed_form.loop import ClosedFormEditor
+from sphere_core.editors.closed_form.lyaplock import LyapLockRule
+from sphere_core.editors.closed_form.nse import NseEditor
+from sphere_core.editors.closed_form.rome import RomeEditor
+from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, LeastSquaresRule
+from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTuningSettings
+from sphere_core.editors.gradient.ultraedit import UltraEditEditor
+from sphere_core.editors.shaping import Shaping
+from sphere_core.foundation.errors import InputError
+from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.locate.targets import TargetSettings
+from sphere_core.methods.rows import Build
+from sphere_core.moments.null_space import null_space
+from sphere_core.moments.record import SecondMoments
+from sphere_core.numerics.linalg import Subspace
+from sphere_core.regularizers.nas import AnchorSettings
+from sphere_core.solver.priors import MomentPrior, NullSpacePrior
+
+__all__ = [
+    "alphaedit",
+    "closed_form",
+    "emmet",
+    "evoedit",
+    "fine_tuning",
+    "lyaplock",
+    "memit",
+    "nse",
+    "rome",
+    "ultraedit",
+    "with_history",
+]
+
+RuleOf = Callable[[Hyperparameters, SecondMoments | None, int], WriteRule]
+
+
+def closed_form(rule_of: RuleOf) -> Build:
+    """Return a build of the locate-then-edit loop with one write rule per layer."""
+
+    def build(
+        hyperparameters: Hyperparameters,
+        moments: SecondMoments | None,
+        shaping: Shaping,
+        anchor: AnchorSettings | None,
+    ) -> Editor:
+        rules = {layer: rule_of(hyperparameters, moments, layer) for layer in hyperparameters.layers}
+        settings = TargetSettings.of(hyperparameters)
+        return ClosedFormEditor(settings, hyperparameters.layers, rules, shaping, anchor)
+
+    return build
+
+
+def _moment(moments: SecondMoments | None, layer: int) -> torch.Tensor:
+    if moments is None or layer not in moments.by_layer:
+        raise InputError(f"no second moment for layer {layer}", remedy="build or import second moments")
+    return moments.by_layer[layer]
+
+
+def _moment_rule(
+    hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int, *, history: bool
+) -> WriteRule:
+    moment = _moment(moments, layer)
+    ridge = hyperparameters.update_norm_lambda or 0.0
+    weight = hyperparameters.number("mom2_update_weight")
+    prior = MomentPrior(moment, weight=weight, ridge=ridge, width=moment.shape[0])
+    return LeastSquaresRule(prior, history, hyperparameters.history_weight, hyperparameters.history_window)
+
+
+def memit(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    """The rule of MEMIT: prior `mom2_update_weight` C0 plus a ridge, no history."""
+    return _moment_rule(hyperparameters, moments, layer, history=False)
+
+
+def with_history(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    """The rule of MEMIT with the keys of earlier edits."""
+    return _moment_rule(hyperparameters, moments, layer, history=True)
+
+
+def emmet(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    """The rule of EMMET: an equality under MEMIT's prior scaled by `emmet_lambda`."""
+    moment = _moment(moments, layer)
+    scale = hyperparameters.number("emmet_lambda")
+    weight = scale * hyperparameters.number("mom2_update_weight")
+    ridge = scale * (hyperparameters.update_norm_lambda or 0.0)
+    prior = MomentPrior(moment, weight=weight, ridge=ridge, width=moment.shape[0])
+    return EqualityRule(prior, False, hyperparameters.history_weight, hyperparameters.history_window)
+
+
+def _null_space(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> Subspace:
+    """Return the null space that comes with the moments (computed before, or imported), or compute it."""
+    known = None if moments is None else moments.null_spaces.get(layer)
+    if known is not None:
+        return known
+    moment = _moment(moments, layer)
+    return null_space(moment, threshold=hyperparameters.nullspace_threshold, share=hyperparameters.nullspace_share)
+
+
+def alphaedit(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    """The rule of AlphaEdit: a ridge inside the null space of C0, with history."""
+    prior = NullSpacePrior(_null_space(hyperparameters, moments, layer), hyperparameters.number("L2"))
+    return LeastSquaresRule(prior, True, hyperparameters.history_weight, hyperparameters.history_window)
+
+
+def evoedit(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    """The rule of EvoEdit: a null space that loses the directions written."""
+    space = _null_space(hyperparameters, moments, layer)
+    ridge, threshold = hyperparameters.number("L2"), hyperparameters.number("evoedit_threshold")
+    return EvolvingNullSpaceRule(space, ridge, threshold)
+
+
+def lyaplock(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+    """The rule of LyapLock: the weight of preservation follows a virtual queue."""
+    moment = _moment(moments, layer)
+    weight, alpha = hyperparameters.number("mom2_update_weight"), hyperparameters.number("lyaplock_alpha")
+    return LyapLockRule(moment, weight, alpha)
+
+
+def rome(same_key: bool) -> Build:
+    """Return a build of ROME, with the same averaged key throughout (R-ROME) or not."""
+
+    def build(
+        hyperparameters: Hyperparameters,
+        moments: SecondMoments | None,
+        shaping: Shaping,
+        anchor: AnchorSettings | None,
+    ) -> Editor:
+        (layer,) = _single_layer(hyperparameters)
+        prior = None
+        if hyperparameters.mom2_adjustment:
+            moment = _moment(moments, layer)
+            prior = MomentPrior(moment, weight=1.0, ridge=0.0, width=moment.shape[0])
+        return RomeEditor(TargetSettings.of(hyperparameters), layer, prior, same_key, shaping)
+
+    return build
+
+
+def _single_layer(hyperparameters: Hyperparameters) -> tuple[int]:
+    if len(hyperparameters.layers) != 1:
+        raise InputError(
+            f"ROME edits one layer, 'layers' names {len(hyperparameters.layers)}",
+            where="hyperparameter 'layers'",
+            remedy="name one layer",
+        )
+    return (hyperparameters.layers[0],)
+
+
+def fine_tuning(
+    hyperparameters: Hyperparameters,
+    moments: SecondMoments | None,
+    shaping: Shaping,
+    anchor: AnchorSettings | None,
+) -> Editor:
+    """Build FT, or FT-L where `norm_constraint` is given."""
+    settings = FineTuningSettings(
+        layers=hyperparameters.layers,
+        lr=hyperparameters.number("lr"),
+        weight_decay=hyperparameters.weight_decay or 0.0,
+        epochs=int(hyperparameters.number("num_steps")),
+        batch_size=int(hyperparameters.number("batch_size")),
+        stop_loss=hyperparameters.ft_stop_loss,
+        box=float(hyperparameters.norm_constraint) if hyperparameters.norm_constraint else None,
+        reference=hyperparameters.norm_reference,
+    )
+    return FineTuningEditor(settings, shaping)
+
+
+def ultraedit(
+    hyperparameters: Hyperparameters,
+    moments: SecondMoments | None,
+    shaping: Shaping,
+    anchor: AnchorSettings | None,
+) -> Editor:
+    """Build UltraEdit."""
+    rate, rows = hyperparameters.number("lr"), int(hyperparameters.number("batch_size"))
+    return UltraEditEditor(hyperparameters.layers, rate, rows, shaping)
+
+
+def nse(
+    hyperparameters: Hyperparameters,
+    moments: SecondMoments | None,
+    shaping: Shaping,
+    anchor: AnchorSettings | None,
+) -> Editor:
+    """Build NSE; `max_iterations` counts the first pass, the editor the passes after it."""
+    return NseEditor(
+        settings=TargetSettings.of(hyperparameters),
+        layers=hyperparameters.layers,
+        moments={layer: _moment(moments, layer) for layer in hyperparameters.layers},
+        weight=hyperparameters.number("mom2_update_weight"),
+        alpha=hyperparameters.number("nse_alpha"),
+        upper_bound=hyperparameters.number("nse_upper_bound"),
+        neuron_threshold=hyperparameters.number("neuron_threshold"),
+        passes=int(hyperparameters.number("max_iterations")) - 1,
+        shaping=shaping,
+    )

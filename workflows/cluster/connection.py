@@ -1,0 +1,47 @@
+"""Starting Ray on this machine or attaching to a cluster, and the errors of Ray in few words."""
+
+import logging
+import textwrap
+from typing import Any
+
+from workflows.cluster.gcs_address import no_cluster, require_answer
+from workflows.cluster.scratch import RayScratch
+
+__all__ = ["attach", "gist", "start_ray"]
+
+# Nothing large goes through the object store: tasks and outcomes only.
+_OBJECT_STORE_BYTES = 100 << 20
+# Characters of a line of an error.
+_GIST = 240
+
+
+def attach(ray: Any, address: str) -> None:
+    """Connect this process to a running cluster; raises InputError where none answers at the address."""
+    require_answer(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise no_cluster(address, gist(error)) from error
+
+
+def start_ray(ray: Any, num_cpus: int | None) -> RayScratch:
+    """Start Ray on this machine, reachable on loopback only; return the folder of its session, to be removed after."""
+    scratch = RayScratch()
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        dashboard_host="127.0.0.1",
+        object_store_memory=_OBJECT_STORE_BYTES,
+        _temp_dir=str(scratch.path),
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    return scratch
+
+
+def gist(error: BaseException) -> str:
+    """Return the first line of an error, and the last where a traceback lies between them, each cut to a length."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ends = dict.fromkeys([*lines[:1], *lines[-1:]])
+    return " ... ".join(textwrap.shorten(line, _GIST, placeholder=" ...") for line in ends)
