@@ -21,12 +21,13 @@ from rich.console import Console
 
 from benchmarks.rows import Row, table
 from evaluators.base import Score
+from sphere_core.checkpoint_files import MANIFEST, STATE, WEIGHTS, Manifest, checkpoint_folder
 from sphere_core.foundation.storage import Storage
 from workflows.driver.backlog import Backlog
 from workflows.replicas.row_writer import encode_rows
 from workflows.replicas.scoring import shared_columns
 from workflows.replicas.tasks import MomentsTask, ScoreTask
-from workflows.store.layout import PLAN_FILE, checkpoints_folder, error_path, lease_path, progress_path
+from workflows.store.layout import PLAN_FILE, checkpoint_path, checkpoints_folder, error_path, lease_path, progress_path
 from workflows.store.plan import TrajectoryPlan
 from workflows.store.state import derive_state
 from workflows.sweeps.expand import Sweep, load_sweep
@@ -83,11 +84,11 @@ def _write_trajectory(plan: TrajectoryPlan, root: Path, place: int, rows: dict[s
         return _write_all(root, files)
     done = plan.wanted if finished else plan.wanted[: len(plan.wanted) // 2]
     for edits in done:
-        manifest = json.dumps({"edits": edits, "collapsed": False, "contexts": [["{}"] * 20], "files": {}})
-        place_of = f"{checkpoints_folder(plan.id)}/{edits:06d}"
-        (root / place_of).mkdir()
-        files |= {f"{place_of}/weights.safetensors": b"", f"{place_of}/state.safetensors": b""}
-        files[f"{place_of}/manifest.json"] = manifest.encode()
+        (root / checkpoints_folder(plan.id) / checkpoint_folder(edits)).mkdir()
+        tensors = dict.fromkeys((WEIGHTS, STATE), "0" * 64)
+        manifest = Manifest(plan.id, edits, collapsed=False, contexts=(("{}",) * 20,), scalars={}, files=tensors)
+        files |= {checkpoint_path(plan.id, edits, name): b"" for name in tensors}
+        files[checkpoint_path(plan.id, edits, MANIFEST)] = manifest.encode()
         files |= {plan.rows_path(edits, evaluation): rows[evaluation.kind] for evaluation in plan.evaluations}
     state = "edited" if finished else "running"
     progress = {"state": state, "edits": done[-1], "of": plan.edits, "edits_per_second": 2.0, "at": time.time()}

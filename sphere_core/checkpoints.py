@@ -9,35 +9,27 @@ from the trajectory's seed, and what came of that is kept.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from safetensors.torch import load, save
 
+from sphere_core.checkpoint_files import (
+    MANIFEST,
+    RAW,
+    STATE,
+    WEIGHTS,
+    Manifest,
+    checkpoint_file,
+    checkpoint_folder,
+    checkpoints_in,
+    read_manifest,
+)
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 
-__all__ = [
-    "Checkpoint",
-    "EditorState",
-    "checkpoint_files",
-    "checkpoint_folder",
-    "checkpoints_in",
-    "delete_checkpoint",
-    "latest_checkpoint",
-    "read_checkpoint",
-    "read_manifest",
-    "trim_checkpoint",
-    "write_checkpoint",
-]
-
-FORMAT = 1
-_WEIGHTS, _RAW, _STATE, _MANIFEST = "weights.safetensors", "raw.safetensors", "state.safetensors", "manifest.json"
-# Without these there is nothing to resume from or to score.
-_MANIFEST_KEYS = {"trajectory_id", "collapsed", "contexts", "scalars", "files"}
+__all__ = ["Checkpoint", "EditorState", "latest_checkpoint", "read_checkpoint", "write_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -88,96 +80,46 @@ class Checkpoint:
         return self.raw or self.weights
 
 
-def checkpoint_folder(edits: int) -> str:
-    """Return the folder name of the checkpoint after `edits` edits."""
-    return f"{edits:06d}"
-
-
-def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> dict[str, object]:
-    """Publish a checkpoint below `storage` and return its manifest; the manifest is written last."""
-    folder = checkpoint_folder(checkpoint.edits)
-    files = {_WEIGHTS: _encode(checkpoint.weights), _STATE: _encode(checkpoint.state.tensors)}
+def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
+    """Publish a checkpoint below `storage`; the manifest is written last."""
+    files = {WEIGHTS: _encode(checkpoint.weights), STATE: _encode(checkpoint.state.tensors)}
     if checkpoint.raw:
-        files[_RAW] = _encode({f"raw/{name}": weight for name, weight in checkpoint.raw.items()})
-    manifest: dict[str, object] = {
-        "format": FORMAT,
-        "trajectory_id": checkpoint.trajectory_id,
-        "edits": checkpoint.edits,
-        "collapsed": checkpoint.collapsed,
-        "contexts": [list(group) for group in checkpoint.contexts],
-        "scalars": dict(checkpoint.state.scalars),
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-    }
+        files[RAW] = _encode({f"raw/{name}": weight for name, weight in checkpoint.raw.items()})
+    manifest = Manifest(
+        trajectory_id=checkpoint.trajectory_id,
+        edits=checkpoint.edits,
+        collapsed=checkpoint.collapsed,
+        contexts=checkpoint.contexts,
+        scalars=dict(checkpoint.state.scalars),
+        files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    )
     for name, data in files.items():
-        storage.write_bytes(f"{folder}/{name}", data)
-    text = json.dumps(manifest, indent=1, sort_keys=True)
-    storage.write_bytes(f"{folder}/{_MANIFEST}", text.encode())
-    return manifest
-
-
-def checkpoint_files() -> tuple[str, ...]:
-    """Return the names of the large files of a checkpoint: all but the manifest."""
-    return (_WEIGHTS, _RAW, _STATE)
-
-
-def trim_checkpoint(storage: Storage, edits: int) -> None:
-    """Remove all of a checkpoint but its manifest: it was made, and can be neither read nor resumed from."""
-    for name in checkpoint_files():
-        storage.delete(f"{checkpoint_folder(edits)}/{name}")
-
-
-def delete_checkpoint(storage: Storage, edits: int) -> None:
-    """Remove a checkpoint; nothing happens where there is none."""
-    # The manifest first: without it the rest is no checkpoint.
-    storage.delete(f"{checkpoint_folder(edits)}/{_MANIFEST}")
-    storage.delete(checkpoint_folder(edits))
-
-
-def read_manifest(storage: Storage, edits: int) -> dict[str, Any]:
-    """Return the manifest of one checkpoint; raises FileNotFoundError where there is none."""
-    data = storage.read_bytes(f"{checkpoint_folder(edits)}/{_MANIFEST}")
-    try:
-        manifest = json.loads(data)
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or not manifest.keys() >= _MANIFEST_KEYS:
-        raise InputError("the manifest is not a checkpoint's", where=f"{storage.uri}/{checkpoint_folder(edits)}")
-    return manifest
+        storage.write_bytes(checkpoint_file(checkpoint.edits, name), data)
+    storage.write_bytes(checkpoint_file(checkpoint.edits, MANIFEST), manifest.encode())
 
 
 def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
     """Read one checkpoint and check both digests; raises InputError where a file is not what the manifest says."""
     manifest = read_manifest(storage, edits)
-    folder = checkpoint_folder(edits)
     parts: dict[str, dict[str, torch.Tensor]] = {}
-    for name, expected in dict(manifest["files"]).items():
-        data = storage.read_bytes(f"{folder}/{name}")
+    for name, expected in manifest.files.items():
+        data = storage.read_bytes(checkpoint_file(edits, name))
         if hashlib.sha256(data).hexdigest() != expected:
             raise InputError(
                 f"{name} does not match the digest in its manifest",
-                where=f"{storage.uri}/{folder}",
-                remedy="delete this checkpoint's folder and run again: the trajectory goes on from the one before",
+                where=f"{storage.uri}/{checkpoint_folder(edits)}",
+                remedy="delete this checkpoint's folder and run again: the trajectory resumes from the one before it",
             )
         parts[name] = load(data)
     return Checkpoint(
-        trajectory_id=str(manifest["trajectory_id"]),
+        trajectory_id=manifest.trajectory_id,
         edits=edits,
-        weights=parts[_WEIGHTS],
-        state=EditorState(parts[_STATE], dict(manifest["scalars"])),
-        contexts=tuple(tuple(group) for group in manifest["contexts"]),
-        collapsed=bool(manifest["collapsed"]),
-        raw={name.removeprefix("raw/"): weight for name, weight in parts.get(_RAW, {}).items()},
+        weights=parts[WEIGHTS],
+        state=EditorState(parts[STATE], manifest.scalars),
+        contexts=manifest.contexts,
+        collapsed=manifest.collapsed,
+        raw={name.removeprefix("raw/"): weight for name, weight in parts.get(RAW, {}).items()},
     )
-
-
-def checkpoints_in(storage: Storage) -> list[int]:
-    """Return the edit counts of all published checkpoints below `storage`, in order."""
-    found = []
-    for path in storage.list():
-        folder, _, name = path.partition("/")
-        if name == _MANIFEST and folder.isdigit():
-            found.append(int(folder))
-    return sorted(found)
 
 
 def latest_checkpoint(storage: Storage, *, at_most: int | None = None) -> Checkpoint | None:

@@ -176,7 +176,7 @@ class Storage:
     def require_reachable(self) -> None:
         """Raise InputError where the storage does not answer: no such host, no credentials, no right to read."""
         with self._explained("read"):
-            self._files.exists(self._full("plan.json"))
+            self._files.exists(self._full(".probe"))
 
     def require_writable(self) -> None:
         """Raise InputError where nothing can be written: no such bucket, no right to write, no space left."""

@@ -13,7 +13,7 @@ from command_line import sphere
 from local_runs import run
 from repository import REPOSITORY
 
-from sphere_core.checkpoints import checkpoints_in
+from sphere_core.checkpoint_files import checkpoints_in
 from sphere_core.foundation.storage import Storage
 from workflows.driver.local_executor import LocalExecutor
 from workflows.replicas.replica import ModelReplica

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_models import CONTEXTS, LAYERS, requests, tiny_model
 
-from sphere_core.checkpoints import Checkpoint, checkpoints_in, latest_checkpoint, read_checkpoint, write_checkpoint
+from sphere_core.checkpoint_files import checkpoints_in
+from sphere_core.checkpoints import Checkpoint, latest_checkpoint, read_checkpoint, write_checkpoint
 from sphere_core.editors.base import Editor
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage

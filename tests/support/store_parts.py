@@ -1,11 +1,10 @@
 """Plans, scores and checkpoints written by hand, for tests of what is read from a sweep's files."""
 
-import json
-
 from evaluators.base import Score
+from sphere_core.checkpoint_files import MANIFEST, STATE, WEIGHTS, Manifest
 from sphere_core.foundation.storage import Storage
 from workflows.replicas.row_writer import SubjectColumns, encode_rows, publish_rows
-from workflows.store.layout import checkpoints_folder
+from workflows.store.layout import checkpoint_path
 from workflows.store.plan import BasePlan, Evaluation, TrajectoryPlan
 
 QUALITY = Evaluation(kind="edit_quality", id="e" * 12)
@@ -78,8 +77,12 @@ def shared(plan: TrajectoryPlan | BasePlan, edits: int, evaluation: Evaluation) 
 
 
 def put_checkpoint(storage: Storage, plan: TrajectoryPlan, edits: int, *, collapsed: bool = False) -> None:
-    manifest = json.dumps({"edits": edits, "collapsed": collapsed}).encode()
-    storage.write_bytes(f"{checkpoints_folder(plan.id)}/{edits:06d}/manifest.json", manifest)
+    storage.write_bytes(checkpoint_path(plan.id, edits, MANIFEST), manifest(plan, edits, collapsed=collapsed).encode())
+
+
+def manifest(plan: TrajectoryPlan, edits: int, *, collapsed: bool = False) -> Manifest:
+    files = dict.fromkeys((WEIGHTS, STATE), "0" * 64)
+    return Manifest(plan.id, edits, collapsed, contexts=(("{}",),), scalars={}, files=files)
 
 
 def put_scores(

@@ -15,8 +15,8 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel, model_digest
 from workflows.commands.console import output_console
+from workflows.runs.checkpoint_address import FoundCheckpoint, find_checkpoint
 from workflows.runs.model_card import checkpoint_scores, model_card
-from workflows.store.checkpoint_address import FoundCheckpoint, find_checkpoint
 
 __all__ = ["app"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sphere_core.checkpoints import checkpoints_in
+from sphere_core.checkpoint_files import checkpoints_in
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
 from workflows.driver.backlog import Backlog

@@ -3,7 +3,7 @@
 import json
 import logging
 
-from sphere_core.checkpoints import checkpoints_in, delete_checkpoint
+from sphere_core.checkpoint_files import checkpoints_in, delete_checkpoint
 from sphere_core.foundation.storage import Storage
 from workflows.driver.backlog import Backlog
 from workflows.driver.watchdog import Verdict

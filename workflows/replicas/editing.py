@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sphere_core.checkpoints import Checkpoint, checkpoints_in, delete_checkpoint, latest_checkpoint, write_checkpoint
+from sphere_core.checkpoint_files import checkpoints_in, delete_checkpoint
+from sphere_core.checkpoints import Checkpoint, latest_checkpoint, write_checkpoint
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.locate.contexts import ContextSettings, sample_contexts

@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from evaluators.base import Evaluator
 from evaluators.registry import build_evaluator, read_evaluator_settings
-from sphere_core.checkpoints import delete_checkpoint
+from sphere_core.checkpoint_files import delete_checkpoint
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import canonical_json
 from sphere_core.foundation.process_faults import free_memory, is_broken_accelerator, is_out_of_memory

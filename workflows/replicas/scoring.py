@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from evaluators.base import Evaluator, MissingPrevious, Previous, Scored, Subject
-from sphere_core.checkpoints import checkpoints_in, read_checkpoint
+from sphere_core.checkpoint_files import checkpoints_in
+from sphere_core.checkpoints import read_checkpoint
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel

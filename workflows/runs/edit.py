@@ -8,7 +8,8 @@ import torch
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
-from sphere_core.checkpoints import checkpoints_in, latest_checkpoint, write_checkpoint
+from sphere_core.checkpoint_files import checkpoints_in
+from sphere_core.checkpoints import latest_checkpoint, write_checkpoint
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest

@@ -12,7 +12,7 @@ from sphere_core.export import Merge
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel
 from sphere_core.trajectory import TrajectorySpec
-from workflows.store.checkpoint_address import FoundCheckpoint
+from workflows.runs.checkpoint_address import FoundCheckpoint
 from workflows.store.layout import ROWS, scored_name
 
 __all__ = ["checkpoint_scores", "model_card"]

@@ -27,7 +27,7 @@ from workflows.results.status.status import failures_table
 from workflows.results.tables.table import results_table
 from workflows.runs.interrupts import interrupts
 from workflows.store.driver_lock import DriverLock
-from workflows.store.layout import PLAN_FILE, ROWS, SWEEP_FILE, spec_path
+from workflows.store.layout import PLAN_FILE, ROWS, SPEC_FILE, SWEEP_FILE, TRAJECTORIES, spec_path
 from workflows.store.retry import forget_failures
 from workflows.store.state import SweepFiles, SweepState, derive_state, scan
 from workflows.store.trimming import forget_trimmed
@@ -176,7 +176,7 @@ def _unpublished(sweep: Sweep, storage: Storage) -> dict[str, Callable[[], bytes
     other = {
         path: make for path, make in files.items() if not storage.exists(path) or storage.read_bytes(path) != make()
     }
-    present = {path for path in storage.list("trajectories") if path.endswith("/spec.json")}
+    present = {path for path in storage.list(TRAJECTORIES) if path.endswith(f"/{SPEC_FILE}")}
     specs = {spec_path(trajectory_id): spec for trajectory_id, spec in sweep.specs.items()}
     missing = {path: partial(_spec_bytes, spec) for path, spec in specs.items() if path not in present}
     return {**other, **missing}

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from sphere_core.checkpoints import checkpoint_files
+from sphere_core.checkpoint_files import MANIFEST, TENSOR_FILES
 from sphere_core.foundation.storage import Storage
-from workflows.store.layout import MOMENTS, TRAJECTORIES, checkpoints_folder, moments_path
+from workflows.store.layout import MOMENTS, TRAJECTORIES, checkpoint_in, checkpoint_path, moments_path
 from workflows.store.plan import SweepPlan
 from workflows.store.state import SweepFiles, SweepState
 from workflows.store.trimming import trimmable
@@ -16,7 +16,6 @@ __all__ = ["Garbage", "collect", "find_garbage"]
 _SCRATCH_SECONDS = 600.0
 # Null spaces lie beside second moments under names of their own, and stay.
 _MOMENTS_FILE = re.compile(rf"{MOMENTS}/[0-9a-f]{{16}}\.safetensors")
-_FOLDER = re.compile(rf"({TRAJECTORIES}/[^/]+/checkpoints)/(\d+)/[^/]+")
 
 
 @dataclass(frozen=True)
@@ -64,17 +63,16 @@ def _checkpoint_garbage(
         scored = set(one.published) - missing
         useless = trimmable(one.plan, plan.keep, one.published, edited=one.is_edited, scored=scored.__contains__)
         for edits in one.published:
-            place = f"{checkpoints_folder(one.plan.id)}/{edits:06d}"
+            tensors = [checkpoint_path(one.plan.id, edits, name) for name in TENSOR_FILES]
             if edits < last and edits not in one.to_score:
-                found.append((f"{place}/manifest.json", "checkpoints of a stop, with a later one there"))
-                found += [(f"{place}/{name}", found[-1][1]) for name in checkpoint_files()]
+                of_stop = [checkpoint_path(one.plan.id, edits, MANIFEST), *tensors]
+                found += [(path, "checkpoints of a stop, with a later one there") for path in of_stop]
             elif edits in useless and edits in files.whole.get(one.plan.id, ()):
-                found += [(f"{place}/{name}", f"not kept: {plan.keep.text}") for name in checkpoint_files()]
+                found += [(path, f"not kept: {plan.keep.text}") for path in tensors]
     listed = set(storage.list(TRAJECTORIES))
-    vouched = {(checkpoints_folder(key), edits) for key, several in files.checkpoints.items() for edits in several}
     for path in sorted(listed):
-        match = _FOLDER.fullmatch(path)
-        if match and (match[1], int(match[2])) not in vouched:
+        place = checkpoint_in(path)
+        if place is not None and place[1].edits not in files.checkpoints.get(place[0], ()):
             found.append((path, "checkpoints that no attempt has finished"))
     return [(path, why) for path, why in found if path in listed]
 

@@ -1,18 +1,27 @@
 """Where everything lies below a sweep's root. Paths are relative, with forward slashes, on any storage."""
 
+from sphere_core.checkpoint_files import CheckpointFile, checkpoint_file, checkpoint_folder
+
 __all__ = [
+    "CHECKPOINTS",
     "DETAILS",
     "DRIVER_LOCK",
+    "ERRORS",
+    "ERROR_FILE",
     "LOCKS",
     "MOMENTS",
     "PLAN_FILE",
+    "PROGRESS_FILE",
     "RETRIED",
     "ROWS",
     "SPEC_FILE",
+    "STOPPED_FILE",
     "SWEEP_FILE",
     "TRAJECTORIES",
     "attempt_path",
     "base_name",
+    "checkpoint_in",
+    "checkpoint_path",
     "checkpoints_folder",
     "details_path",
     "error_path",
@@ -36,7 +45,12 @@ __all__ = [
 SWEEP_FILE = "sweep.yaml"
 PLAN_FILE = "plan.json"
 SPEC_FILE = "spec.json"
+PROGRESS_FILE = "progress.json"
+ERROR_FILE = "error.json"
+STOPPED_FILE = "stopped.json"
 TRAJECTORIES = "trajectories"
+CHECKPOINTS = "checkpoints"
+ERRORS = "errors"
 ROWS = "rows"
 MOMENTS = "moments"
 DETAILS = "details"
@@ -51,8 +65,22 @@ def trajectory_folder(trajectory_id: str) -> str:
 
 
 def checkpoints_folder(trajectory_id: str) -> str:
-    """Return the folder that holds a trajectory's checkpoints, one folder an edit count."""
-    return f"{trajectory_folder(trajectory_id)}/checkpoints"
+    """Return the folder that holds a trajectory's checkpoints, one folder per edit count."""
+    return f"{trajectory_folder(trajectory_id)}/{CHECKPOINTS}"
+
+
+def checkpoint_path(trajectory_id: str, edits: int, name: str) -> str:
+    """Return the path of one file of one of a trajectory's checkpoints."""
+    return f"{checkpoints_folder(trajectory_id)}/{checkpoint_file(edits, name)}"
+
+
+def checkpoint_in(path: str) -> tuple[str, CheckpointFile] | None:
+    """Return the trajectory and the checkpoint's file that a path names; None where it names no checkpoint's file."""
+    top, _, rest = path.partition("/")
+    trajectory_id, _, rest = rest.partition("/")
+    folder, _, rest = rest.partition("/")
+    file = CheckpointFile.of(rest) if (top, folder) == (TRAJECTORIES, CHECKPOINTS) else None
+    return None if file is None else (trajectory_id, file)
 
 
 def keys_folder(trajectory_id: str) -> str:
@@ -77,22 +105,22 @@ def lease_path(trajectory_id: str) -> str:
 
 def progress_path(trajectory_id: str) -> str:
     """Return where the replica that runs a trajectory says how far it is."""
-    return f"{trajectory_folder(trajectory_id)}/progress.json"
+    return f"{trajectory_folder(trajectory_id)}/{PROGRESS_FILE}"
 
 
 def error_path(trajectory_id: str) -> str:
     """Return where a failed trajectory's error and traceback stand."""
-    return f"{trajectory_folder(trajectory_id)}/error.json"
+    return f"{trajectory_folder(trajectory_id)}/{ERROR_FILE}"
 
 
 def stopped_path(trajectory_id: str) -> str:
     """Return where it stands that a watchdog has stopped a trajectory, and why."""
-    return f"{trajectory_folder(trajectory_id)}/stopped.json"
+    return f"{trajectory_folder(trajectory_id)}/{STOPPED_FILE}"
 
 
 def task_error_path(task_name: str) -> str:
     """Return where the error of a task that is no trajectory stands."""
-    return f"errors/{task_name.replace('/', '-')}.json"
+    return f"{ERRORS}/{task_name.replace('/', '-')}.json"
 
 
 def moments_path(key: str) -> str:
@@ -112,7 +140,7 @@ def null_space_path(key: str) -> str:
 
 def scored_name(trajectory_id: str, edits: int) -> str:
     """Return the name of one checkpoint among rows and timings."""
-    return f"{trajectory_id}-{edits:06d}"
+    return f"{trajectory_id}-{checkpoint_folder(edits)}"
 
 
 def attempt_path(trajectory_id: str, attempt: int) -> str:

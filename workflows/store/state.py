@@ -7,12 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sphere_core.checkpoint_files import MANIFEST, WEIGHTS, read_manifest
+from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.store.layout import (
+    ERROR_FILE,
+    ERRORS,
     MOMENTS,
+    PROGRESS_FILE,
     RETRIED,
     ROWS,
+    STOPPED_FILE,
     TRAJECTORIES,
+    checkpoint_in,
     checkpoints_folder,
     error_path,
     progress_path,
@@ -115,26 +122,23 @@ def scan(storage: Storage) -> SweepFiles:
     """List a sweep's files once and sort their names; reads no file."""
     checkpoints: dict[str, set[int]] = {}
     whole: dict[str, set[int]] = {}
-    errors, progress, stopped = set(), set(), set()
+    errors: set[str] = set()
+    progress: set[str] = set()
+    stopped: set[str] = set()
+    of_checkpoints = {MANIFEST: checkpoints, WEIGHTS: whole}
+    of_trajectories = {ERROR_FILE: errors, PROGRESS_FILE: progress, STOPPED_FILE: stopped}
     for path in storage.list(TRAJECTORIES):
-        parts = path.split("/")
-        is_checkpoint = len(parts) == 5 and parts[2] == "checkpoints" and parts[3].isdecimal()
-        if is_checkpoint and parts[4] == "manifest.json":
-            checkpoints.setdefault(parts[1], set()).add(int(parts[3]))
-        elif is_checkpoint and parts[4] == "weights.safetensors":
-            whole.setdefault(parts[1], set()).add(int(parts[3]))
-        elif parts[-1] == "error.json":
-            errors.add(path)
-        elif parts[-1] == "progress.json":
-            progress.add(path)
-        elif parts[-1] == "stopped.json":
-            stopped.add(path)
+        found = checkpoint_in(path)
+        if found is None:
+            of_trajectories.get(path.rpartition("/")[2], set()).add(path)
+        elif found[1].name in of_checkpoints:
+            of_checkpoints[found[1].name].setdefault(found[0], set()).add(found[1].edits)
     return SweepFiles(
         checkpoints={key: frozenset(found) for key, found in checkpoints.items()},
         whole={key: frozenset(found) for key, found in whole.items()},
         rows=frozenset(storage.list(ROWS)),
         moments=frozenset(storage.list(MOMENTS)),
-        errors=frozenset([*errors, *(path for path in storage.list("errors") if f"/{RETRIED}/" not in path)]),
+        errors=frozenset([*errors, *(path for path in storage.list(ERRORS) if f"/{RETRIED}/" not in path)]),
         progress=frozenset(progress),
         stopped=frozenset(stopped),
     )
@@ -160,7 +164,7 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
         with ThreadPoolExecutor(_READERS) as pool:
             trajectories = tuple(pool.map(look, plan.trajectories))
     bases = tuple(base.rows_path for base in plan.bases if base.rows_path not in found.rows)
-    paths = tuple(path for path in sorted(found.errors) if path.startswith("errors/"))
+    paths = tuple(path for path in sorted(found.errors) if path.startswith(f"{ERRORS}/"))
     return SweepState(trajectories, bases, tuple(_read(storage, path) for path in paths), paths)
 
 
@@ -218,8 +222,12 @@ def _collapsed_at(storage: Storage, plan: TrajectoryPlan, published: tuple[int, 
     """Return where a trajectory collapsed: a collapsed checkpoint is always its last one."""
     if not published:
         return None
-    manifest = _read(storage, f"{checkpoints_folder(plan.id)}/{published[-1]:06d}/manifest.json")
-    return published[-1] if manifest.get("collapsed") else None
+    try:
+        collapsed = read_manifest(storage.child(checkpoints_folder(plan.id)), published[-1]).collapsed
+    except (InputError, FileNotFoundError):
+        # A damaged checkpoint is found when it is read; its trajectory makes it again.
+        return None
+    return published[-1] if collapsed else None
 
 
 def _read(storage: Storage, path: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ nothing is done again; rows and the tables behind them are never touched.
 
 from collections.abc import Callable, Collection
 
-from sphere_core.checkpoints import checkpoint_folder, trim_checkpoint
+from sphere_core.checkpoint_files import checkpoint_folder, trim_checkpoint
 from sphere_core.foundation.storage import Storage
 from workflows.store.layout import checkpoints_folder
 from workflows.store.plan import TrajectoryPlan

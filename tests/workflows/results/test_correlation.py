@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from scipy.stats import spearmanr
+from store_parts import put_checkpoint
 from typer.testing import CliRunner
 
 from evaluators.base import Health, Score, make_score
@@ -88,8 +89,7 @@ def write(root: Path, plan: TrajectoryPlan, edits: int, evaluation: Evaluation, 
         evaluation_id=evaluation.id,
     )
     Storage(root).write_bytes(plan.rows_path(edits, evaluation), encode_rows(shared, scores))
-    manifest = f"trajectories/{plan.id}/checkpoints/{edits:06d}/manifest.json"
-    Storage(root).write_bytes(manifest, b'{"collapsed": false}')
+    put_checkpoint(Storage(root), plan, edits)
 
 
 @pytest.fixture(scope="module")

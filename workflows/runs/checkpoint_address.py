@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from sphere_core.checkpoints import Checkpoint, checkpoints_in, read_checkpoint
+from sphere_core.checkpoint_files import MANIFEST, checkpoints_in
+from sphere_core.checkpoints import Checkpoint, read_checkpoint
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.storage import Storage
 from sphere_core.trajectory import TrajectorySpec
-from workflows.store.layout import PLAN_FILE, SPEC_FILE, TRAJECTORIES
+from workflows.store.layout import CHECKPOINTS, PLAN_FILE, SPEC_FILE, TRAJECTORIES
 from workflows.store.plan import read_plan
 
 __all__ = ["FoundCheckpoint", "find_checkpoint"]
@@ -32,18 +33,18 @@ def find_checkpoint(address: str, *, trajectory: str | None, edits: int | None) 
     if place.exists(PLAN_FILE):
         return _of_trajectory(place.child(f"{TRAJECTORIES}/{_chosen(place, trajectory)}"), place, edits)
     parent, _, name = place.uri.rpartition("/")
-    if name.isdigit() and place.exists("manifest.json"):
+    if name.isdigit() and place.exists(MANIFEST):
         above = Storage(parent or ".")
         if above.exists(SPEC_FILE):
             return _read(above, above, int(name), None)
         return _of_trajectory(_up(above), _up(_up(_up(above))), int(name))
     if place.exists(SPEC_FILE):
-        in_sweep = place.exists("checkpoints")
+        in_sweep = place.exists(CHECKPOINTS)
         return _of_trajectory(place, _up(_up(place)), edits) if in_sweep else _last(place, place, edits, None)
     raise InputError(
         "no checkpoint here",
         where=address,
-        remedy="give a checkpoint's folder (it holds manifest.json), or a sweep's folder with --trajectory ID",
+        remedy=f"give a checkpoint's folder (it holds {MANIFEST}), or a sweep's folder with --trajectory ID",
     )
 
 
@@ -58,7 +59,7 @@ def _chosen(sweep: Storage, trajectory: str | None) -> str:
 
 
 def _of_trajectory(folder: Storage, sweep: Storage, edits: int | None) -> FoundCheckpoint:
-    return _last(folder, folder.child("checkpoints"), edits, sweep if sweep.exists(PLAN_FILE) else None)
+    return _last(folder, folder.child(CHECKPOINTS), edits, sweep if sweep.exists(PLAN_FILE) else None)
 
 
 def _last(folder: Storage, checkpoints: Storage, edits: int | None, sweep: Storage | None) -> FoundCheckpoint:

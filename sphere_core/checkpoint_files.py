@@ -1,0 +1,122 @@
+"""The files of a checkpoint: their names, which checkpoints stand, trimming, deletion, the manifest. Reads no tensor.
+
+A checkpoint is a folder named by its edit count. `weights.safetensors`, `raw.safetensors` (where there are any) and
+`state.safetensors` hold tensors; `manifest.json` is written last, and a folder without a valid one is not a checkpoint.
+A new file of a checkpoint is added to `TENSOR_FILES`; trimming, deletion and `sphere gc` then cover it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+
+__all__ = [
+    "MANIFEST",
+    "RAW",
+    "STATE",
+    "TENSOR_FILES",
+    "WEIGHTS",
+    "CheckpointFile",
+    "Manifest",
+    "checkpoint_file",
+    "checkpoint_folder",
+    "checkpoints_in",
+    "delete_checkpoint",
+    "read_manifest",
+    "trim_checkpoint",
+]
+
+WEIGHTS, RAW, STATE, MANIFEST = "weights.safetensors", "raw.safetensors", "state.safetensors", "manifest.json"
+# The large files: all but the manifest.
+TENSOR_FILES = (WEIGHTS, RAW, STATE)
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """One file of a checkpoint: after how many edits, and the file's name."""
+
+    edits: int
+    name: str
+
+    @classmethod
+    def of(cls, path: str) -> "CheckpointFile | None":
+        """Return which file a path below the folder of checkpoints is; None where it is no file of a checkpoint."""
+        folder, _, name = path.partition("/")
+        return cls(int(folder), name) if folder.isdecimal() and name and "/" not in name else None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a manifest says; `files` are the sha256 of each tensor file, `scalars` those of the editor's state."""
+
+    trajectory_id: str
+    edits: int
+    collapsed: bool
+    contexts: tuple[tuple[str, ...], ...]
+    scalars: Mapping[str, float | int | str | bool]
+    files: Mapping[str, str]
+
+    def encode(self) -> bytes:
+        """Return the bytes of `manifest.json`."""
+        return json.dumps({"format": _FORMAT, **asdict(self)}, indent=1, sort_keys=True).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Manifest":
+        """Read the bytes of `manifest.json`; raises ValueError where they are not a manifest's."""
+        record = json.loads(data)
+        try:
+            manifest = cls(
+                trajectory_id=str(record["trajectory_id"]),
+                edits=int(record["edits"]),
+                collapsed=bool(record["collapsed"]),
+                contexts=tuple(tuple(group) for group in record["contexts"]),
+                scalars=dict(record["scalars"]),
+                files={str(name): str(digest) for name, digest in record["files"].items()},
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError("not a manifest") from error
+        if not {WEIGHTS, STATE} <= manifest.files.keys():
+            raise ValueError("a manifest without weights or state")
+        return manifest
+
+
+def checkpoint_folder(edits: int) -> str:
+    """Return the folder name of the checkpoint after `edits` edits."""
+    return f"{edits:06d}"
+
+
+def checkpoint_file(edits: int, name: str) -> str:
+    """Return the path of one of a checkpoint's files, below the folder of checkpoints."""
+    return f"{checkpoint_folder(edits)}/{name}"
+
+
+def checkpoints_in(storage: Storage) -> list[int]:
+    """Return the edit counts of all published checkpoints below `storage`, in order."""
+    found = (CheckpointFile.of(path) for path in storage.list())
+    return sorted(file.edits for file in found if file is not None and file.name == MANIFEST)
+
+
+def trim_checkpoint(storage: Storage, edits: int) -> None:
+    """Remove all of a checkpoint but its manifest: it was made, and can be neither read nor resumed from."""
+    for name in TENSOR_FILES:
+        storage.delete(checkpoint_file(edits, name))
+
+
+def delete_checkpoint(storage: Storage, edits: int) -> None:
+    """Remove a checkpoint; nothing happens where there is none."""
+    # The manifest first: without it the rest is no checkpoint.
+    storage.delete(checkpoint_file(edits, MANIFEST))
+    storage.delete(checkpoint_folder(edits))
+
+
+def read_manifest(storage: Storage, edits: int) -> Manifest:
+    """Read the manifest of one checkpoint; raises FileNotFoundError if it is missing, InputError if it is damaged."""
+    data = storage.read_bytes(checkpoint_file(edits, MANIFEST))
+    try:
+        return Manifest.decode(data)
+    except ValueError as error:
+        where = f"{storage.uri}/{checkpoint_folder(edits)}"
+        raise InputError("the manifest is not a checkpoint's", where=where) from error
