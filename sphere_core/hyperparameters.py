@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.json_files import read_json
+from sphere_core.foundation.yaml_text import parse_yaml
 
 __all__ = [
     "Hyperparameters",
@@ -200,7 +201,7 @@ def _sections(name: str) -> Mapping[str, Any]:
     else:
         raise InputError("preset file not found", where=name, remedy="check the path; 'sphere calibrate' writes one")
     try:
-        sections = yaml.safe_load(text)
+        sections = parse_yaml(text)
     except yaml.YAMLError as error:
         raise InputError(f"not valid YAML: {error}", where=name) from error
     needed = ("sources", "shared", "editors")

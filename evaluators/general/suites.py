@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from evaluators.general.hub_data import HubData, hub_data
@@ -12,6 +11,7 @@ from evaluators.general.task_files import require_sources, source_digests, task_
 from evaluators.general.task_index import FoundTasks, TaskFolder, harness_folder
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.fingerprint import file_digest
+from sphere_core.foundation.yaml_text import parse_yaml
 
 __all__ = ["Member", "Preset", "Suite", "SuiteResolver", "TaskEntry", "preset_names", "read_preset", "shipped_suites"]
 
@@ -185,7 +185,7 @@ def preset_names() -> list[str]:
 
 def read_preset(name: str) -> Preset:
     """Return a preset by its name."""
-    return Preset.model_validate(yaml.safe_load((_PRESETS_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
+    return Preset.model_validate(parse_yaml((_PRESETS_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 def _folder_members(folder: Path, entry: TaskEntry) -> tuple[Member, ...]:

@@ -6,10 +6,10 @@ from importlib import resources
 from typing import Any
 
 import torch
-import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.models.family import Family, recognise_family
 from sphere_core.models.sites import find_site
 
@@ -67,7 +67,7 @@ def shape_of_config(config: PreTrainedConfig, *, where: str) -> ModelShape:
 def published_config(source: str) -> PreTrainedConfig | None:
     """Return the config of a published model that `published.yaml` knows by hub id, or None."""
     text = resources.files("sphere_core.costs").joinpath("published.yaml").read_text(encoding="utf-8")
-    known: Mapping[str, Mapping[str, Any]] = yaml.safe_load(text)
+    known: Mapping[str, Mapping[str, Any]] = parse_yaml(text)
     if source not in known:
         return None
     values = dict(known[source])

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-import yaml
-
 from sphere_core.costs.memory import Workload
 from sphere_core.foundation.errors import unknown_name
+from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
 from sphere_core.methods.rows import HISTORY
@@ -86,5 +85,5 @@ def workload_of(
 
 def _data_sheets() -> Mapping[str, Mapping[str, float]]:
     text = resources.files("sphere_core.costs").joinpath("accelerators.yaml").read_text(encoding="utf-8")
-    sheets: Mapping[str, Mapping[str, float]] = yaml.safe_load(text)
+    sheets: Mapping[str, Mapping[str, float]] = parse_yaml(text)
     return sheets

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from importlib import resources
 
-import yaml
 from transformers import PretrainedConfig
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.yaml_text import parse_yaml
 
 __all__ = ["Family", "load_families", "recognise_family"]
 
@@ -48,7 +48,7 @@ def load_families() -> dict[str, Family]:
     families = {}
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):
         if entry.name.endswith(".yaml"):
-            fields = yaml.safe_load(entry.read_text(encoding="utf-8"))
+            fields = parse_yaml(entry.read_text(encoding="utf-8"))
             name = entry.name.removesuffix(".yaml")
             families[name] = Family(name=name, **{**fields, "model_types": tuple(fields["model_types"])})
     return families

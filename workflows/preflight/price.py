@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import AutoConfig
 
 from evaluators.general.suites import TaskEntry, preset_names, read_preset
@@ -34,6 +33,7 @@ from sphere_core.costs import (
 )
 from sphere_core.datasets.factworld import shipped_model_dir
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.models.loading import DTYPES
 from sphere_core.models.source import EMBEDDED_MODEL
@@ -195,7 +195,7 @@ def _general(spec: SweepSpec) -> tuple[list[dict[str, float]], list[str]]:
     if settings is None:
         return [], []
     text = resources.files("sphere_core.costs").joinpath("tasks.yaml").read_text(encoding="utf-8")
-    known = yaml.safe_load(text)
+    known = parse_yaml(text)
     tasks, unpriced = [], []
     for entry in _entries(settings):
         # The subjects of MMLU are much of a size, and have no entries of their own.

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.yaml_text import parse_yaml
 
 __all__ = ["YamlText", "key_path", "read_yaml"]
 
@@ -59,7 +60,7 @@ def read_yaml(path: Path) -> YamlText:
     text = path.read_text(encoding="utf-8")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        data = parse_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)

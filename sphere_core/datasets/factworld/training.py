@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -23,6 +22,7 @@ from sphere_core.datasets.factworld.recall import RecallReport, recall
 from sphere_core.datasets.factworld.tokens import Batch, pack_batches, train_tokenizer
 from sphere_core.datasets.factworld.world import World, build_world
 from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.yaml_text import parse_yaml
 
 __all__ = ["Progress", "TrainingSettings", "read_settings", "shipped_settings", "train_factworld"]
 
@@ -73,14 +73,14 @@ class Progress:
 def shipped_settings() -> TrainingSettings:
     """Return the settings of the shipped model."""
     resource = files(__package__) / "settings.yaml"
-    return _settings(yaml.safe_load(resource.read_text(encoding="utf-8")), where="settings.yaml")
+    return _settings(parse_yaml(resource.read_text(encoding="utf-8")), where="settings.yaml")
 
 
 def read_settings(path: Path) -> TrainingSettings:
     """Read training settings from a YAML file; raises InputError for a missing file or a wrong key."""
     if not path.is_file():
         raise InputError("settings file not found", where=str(path), remedy="check the path")
-    return _settings(yaml.safe_load(path.read_text(encoding="utf-8")), where=str(path))
+    return _settings(parse_yaml(path.read_text(encoding="utf-8")), where=str(path))
 
 
 def train_factworld(

@@ -4,9 +4,8 @@ import random
 from dataclasses import dataclass
 from importlib.resources import files
 
-import yaml
-
 from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.foundation.yaml_text import parse_yaml
 
 __all__ = ["Fact", "Relation", "World", "build_world", "read_vocabulary"]
 
@@ -95,7 +94,7 @@ def build_world(seed: int) -> World:
 
 def read_vocabulary() -> dict:  # type: ignore[type-arg]
     """Return the words of the world as the YAML beside this file gives them."""
-    return yaml.safe_load((files(__package__) / "vocabulary.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return parse_yaml((files(__package__) / "vocabulary.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def _draw_subjects(parts: dict[str, list[str]], rng: random.Random) -> list[str]:
