@@ -102,6 +102,15 @@ class Hyperparameters(BaseModel):
     norm_reference: Literal["batch", "trajectory"] = Field(
         default="batch", description="FT-L: change since the start of the batch (as released) or of the trajectory"
     )
+    ultraedit_variance: Literal["unbiased", "exact"] | None = _optional(
+        "UltraEdit: what a mini-batch adds to the running squares, m times its unbiased variance (release) or its sum"
+    )
+    ultraedit_weighting: Literal["tokens", "requests"] | None = _optional(
+        "UltraEdit: the loss is a mean over target tokens (release), or each request counts alike"
+    )
+    ultraedit_sharing: Literal["shape", "site"] | None = _optional(
+        "UltraEdit: one normalisation for all sites of one shape (release), or one per site"
+    )
 
     # Regularizers.
     energy_ratio: Share | None = _optional("SPHERE: principal directions hold this share of the neurons' energy")
@@ -120,6 +129,17 @@ class Hyperparameters(BaseModel):
     nas_factor: Positive | None = _optional("NAS: targets longer than this many anchors are skipped")
     anchor_norm: Positive | None = _optional("NAS: the anchor; left out, it is taken from the first batch")
     simie_lambda: Positive | None = _optional("SimIE: ridge of the ideal-editor correction")
+    simie_start: Literal["unedited", "current"] | None = _optional(
+        "SimIE: the weights that each single edit is computed on (release: init_model true, or false)"
+    )
+    feedback_ridge: NotNegative | None = _optional("Error feedback: ridge added to the system (release: 1; unset: 0)")
+    gate_measure: Literal["bits", "exact_match"] | None = _optional(
+        "Gate: what anchors may lose, bits per target token (each rise, never a fall) or the share still answered"
+    )
+    gate_search: Literal["halving", "bisection"] | None = _optional("Gate: how a smaller scale is looked for")
+    gate_min_scale: Annotated[float, Field(gt=0, lt=1)] | None = _optional(
+        "Gate: bisection gives up below this share of the update"
+    )
     gate_budget: NotNegative | None = _optional(
         "Gate: bits per token that earlier edits may lose in a batch, on average"
     )

@@ -37,6 +37,9 @@ class TrajectorySpec(BaseModel):
     remote_code: bool = Field(default=False, description="Python files that come with the model are run")
     dtype: str = Field(description="The network's dtype; edited sites keep fp32 masters")
     method: str = Field(description="Editor, with regularizers after plus signs")
+    revisions: dict[str, int] = Field(
+        default_factory=dict, description="Rows of the method whose numbers have changed since their first form"
+    )
     hyperparameters: Hyperparameters
     stream: StreamSpec
     stream_digest: str = Field(description="Digest of the ordered requests")
@@ -64,6 +67,7 @@ class TrajectorySpec(BaseModel):
             "moments": self.moments,
             "threads": self.threads,
             **({"remote_code": True} if self.remote_code else {}),
+            **({"revisions": self.revisions} if self.revisions else {}),
         }
 
     @property

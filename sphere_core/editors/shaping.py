@@ -20,13 +20,15 @@ class Shaping:
 
     IN_LOOP writes the reshaped update at once, so that later layers see and refit what was lost; AFTER_BATCH lets the
     layers see the whole updates and writes the reshaped ones at the end. With `error_feedback` (OTE-SE, arXiv
-    2605.26670) what the regularizers F took away returns to the next right-hand side: E_t = (F(dW_t) - dW_t) A_t,
-    next R K^T - E_t.
+    2605.26670) what the regularizers F took away returns to the next right-hand side: E_t = (F(dW_t) - dW_t) (A_t +
+    f I), next R K^T - E_t. A_t is the editor's system with the keys that are kept; f is `feedback_ridge`, 1 in the
+    released code and 0 in the derivation, where the next step subtracts exactly what was lost.
     """
 
     regularizers: Sequence[tuple[str, Regularizer]]
     scope: Scope
     error_feedback: bool = False
+    feedback_ridge: float = 0.0
 
     @property
     def rewrites(self) -> bool:
@@ -47,11 +49,17 @@ class Shaping:
     def fed_back(
         self, solved: Update, shaped: Update, write: SiteWrite, rule: WriteRule, state: EditorState
     ) -> EditorState:
-        """Note what was lost between the solved and the reshaped update; needs the rule's state of before the batch."""
+        """Note what was lost between the solved and the reshaped update.
+
+        `write` holds the keys that will be kept, `state` the rule's state from before the batch.
+        """
         if not self.error_feedback:
             return state
         layer = write.site.layer
-        error = rule.times_system(shaped.dense() - solved.dense(), write, state.part(f"rule/{layer}"))
+        lost = shaped.dense() - solved.dense()
+        error = rule.times_system(lost, write, state.part(f"rule/{layer}"))
+        if self.feedback_ridge:
+            error = error + self.feedback_ridge * lost.to(error)
         return state.with_part(f"feedback/{layer}", EditorState({"error": error}))
 
     def remember(self, write: SiteWrite, state: EditorState) -> EditorState:

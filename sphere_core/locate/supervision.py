@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from sphere_core.locate.prompts import pad_right, target_ids, text_ids
 from sphere_core.models.editable import EditableModel
 from sphere_core.requests import EditRequest
 
-__all__ = ["Supervision", "supervise"]
+__all__ = ["Supervision", "answered_ids", "supervise"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,32 @@ class Supervision:
 
     def loss(self, model: EditableModel) -> torch.Tensor:
         """Return the mean over requests of the mean NLL of their target tokens, fp32, with gradient."""
-        hidden = model.decoder(input_ids=self.ids, attention_mask=self.mask, use_cache=False).last_hidden_state
-        picked = hidden[self.rows.to(hidden.device), self.positions.to(hidden.device)]
-        logs = model.normed_logits(picked).log_softmax(dim=-1)
+        logs = self._log_probabilities(model)
         chosen = logs.gather(1, self.targets.to(logs.device)[:, None]).squeeze(1)
         total: torch.Tensor = -(chosen * self.weights.to(logs.device)).sum() / len(self.ids)
         return total
+
+    def token_loss(self, model: EditableModel) -> torch.Tensor:
+        """Return the sum over all target tokens of their NLL, fp32, with gradient."""
+        nll, _ = self.token_scores(model)
+        return nll.sum()
+
+    def token_scores(self, model: EditableModel) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each target token's NLL in nats (fp32), and whether it is the most probable token there."""
+        logs = self._log_probabilities(model)
+        targets = self.targets.to(logs.device)
+        return -logs.gather(1, targets[:, None]).squeeze(1), logs.argmax(dim=-1) == targets
+
+    def _log_probabilities(self, model: EditableModel) -> torch.Tensor:
+        """Return log-probabilities over the vocabulary at every position that predicts a target token."""
+        hidden = model.decoder(input_ids=self.ids, attention_mask=self.mask, use_cache=False).last_hidden_state
+        picked = hidden[self.rows.to(hidden.device), self.positions.to(hidden.device)]
+        return model.normed_logits(picked).log_softmax(dim=-1)
+
+
+def answered_ids(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> list[int]:
+    """Return the ids of the bare prompt followed by its new target, special tokens of the prompt included."""
+    return [*text_ids(tokenizer, request.question), *target_ids(tokenizer, request)]
 
 
 def supervise(model: EditableModel, requests: Sequence[EditRequest]) -> Supervision:

@@ -14,7 +14,7 @@ from sphere_core.editors.closed_form.nse import NseEditor
 from sphere_core.editors.closed_form.rome import RomeEditor
 from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, LeastSquaresRule
 from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTuningSettings
-from sphere_core.editors.gradient.ultraedit import UltraEditEditor
+from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings
 from sphere_core.editors.shaping import Shaping
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters
@@ -180,8 +180,14 @@ def ultraedit(
     anchor: AnchorSettings | None,
 ) -> Editor:
     """Build UltraEdit."""
-    rate, rows = hyperparameters.number("lr"), int(hyperparameters.number("batch_size"))
-    return UltraEditEditor(hyperparameters.layers, rate, rows, shaping)
+    settings = UltraEditSettings(
+        lr=hyperparameters.number("lr"),
+        batch_size=int(hyperparameters.number("batch_size")),
+        variance=hyperparameters.ultraedit_variance or "unbiased",
+        weighting=hyperparameters.ultraedit_weighting or "tokens",
+        sharing=hyperparameters.ultraedit_sharing or "shape",
+    )
+    return UltraEditEditor(hyperparameters.layers, settings, shaping)
 
 
 def nse(

@@ -114,6 +114,8 @@ EDITORS: Mapping[str, EditorRow] = {
         scope=Scope.IN_LOOP,
         gives=_QUADRATIC,
         state="sums of k k^T and v k^T, the queue and its budget",
+        # The queue of a budget below the first batch's loss used to stand still after the first batch.
+        revision=lambda hyperparameters: 2 if hyperparameters.number("lyaplock_alpha") < 1 else 1,
     ),
     "nse": EditorRow(
         title="NSE: targets from the unedited weights, the most active neurons, repeated passes",
@@ -135,9 +137,16 @@ EDITORS: Mapping[str, EditorRow] = {
         title="UltraEdit: one backward pass, running normalisation, a small solve",
         paper="arXiv 2505.14679",
         build=ultraedit,
-        requires=(("lr",), ("batch_size",)),
+        requires=(
+            ("lr",),
+            ("batch_size",),
+            ("ultraedit_variance",),
+            ("ultraedit_weighting",),
+            ("ultraedit_sharing",),
+        ),
         gives=(KEYS,),
         needs_moments=lambda _: False,
         state="running mean and variance of inputs and gradients",
+        revision=lambda _: 2,
     ),
 }

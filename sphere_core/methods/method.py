@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from sphere_core.editors.base import Editor
 from sphere_core.editors.shaping import Shaping
-from sphere_core.editors.wrappers.gate import GatedEditor
+from sphere_core.editors.wrappers.gate import GatedEditor, GateSettings
 from sphere_core.editors.wrappers.read_out import ReadOutEditor
+from sphere_core.editors.wrappers.simie import SimieEditor
 from sphere_core.foundation.errors import InputError, nearest_name
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods.editors import EDITORS
@@ -52,6 +53,13 @@ class Method:
         parts = [state for state in states if state != "none"]
         return "; ".join(parts) if parts else "none"
 
+    def revisions(self, hyperparameters: Hyperparameters) -> dict[str, int]:
+        """Return the rows whose numbers have changed since their first form, each with its revision."""
+        rows: dict[str, EditorRow | RegularizerRow] = {self.editor_name: self.editor_row}
+        rows |= dict(zip(self.regularizer_names, self.regularizer_rows, strict=True))
+        found = {name: row.revision(hyperparameters) for name, row in rows.items()}
+        return {name: revision for name, revision in found.items() if revision > 1}
+
     def check(self, hyperparameters: Hyperparameters, *, where: str) -> None:
         """Raise InputError naming the first hyperparameter the method needs and is not given."""
         for requires in (self.editor_row.requires, *(row.requires for row in self.regularizer_rows)):
@@ -86,11 +94,15 @@ class Method:
             ],
             scope=self.editor_row.scope,
             error_feedback="error_feedback" in self.regularizer_names,
+            feedback_ridge=hyperparameters.feedback_ridge or 0.0,
         )
         anchor = None
         if "nas" in self.regularizer_names:
             anchor = AnchorSettings(hyperparameters.anchor_norm, hyperparameters.number("nas_factor"))
         editor = self.editor_row.build(hyperparameters, moments, shaping, anchor)
+        if "simie" in self.regularizer_names:
+            ridge, start = hyperparameters.number("simie_lambda"), hyperparameters.simie_start
+            editor = SimieEditor(editor, hyperparameters.layers, ridge, from_unedited=start == "unedited")
         if by_scope[Scope.READ_OUT]:
             read_outs = [_read_out(name, hyperparameters) for name in by_scope[Scope.READ_OUT]]
             editor = ReadOutEditor(editor, hyperparameters.layers, read_outs)
@@ -98,9 +110,14 @@ class Method:
             editor = GatedEditor(
                 editor,
                 hyperparameters.layers,
-                budget=hyperparameters.number("gate_budget"),
-                anchors=int(hyperparameters.number("gate_anchors")),
-                steps=int(hyperparameters.number("gate_steps")),
+                GateSettings(
+                    budget=hyperparameters.number("gate_budget"),
+                    anchors=int(hyperparameters.number("gate_anchors")),
+                    steps=int(hyperparameters.number("gate_steps")),
+                    measure=hyperparameters.gate_measure or "bits",
+                    search=hyperparameters.gate_search or "halving",
+                    min_scale=hyperparameters.gate_min_scale or 0.0,
+                ),
             )
         return editor
 

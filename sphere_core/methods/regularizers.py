@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 
 from sphere_core.hyperparameters import Hyperparameters
-from sphere_core.methods.rows import HISTORY, KEYS, SYSTEM, TARGETS, RegularizerRow
+from sphere_core.methods.rows import SYSTEM, TARGETS, RegularizerRow
 from sphere_core.regularizers.base import Regularizer, Scope
 from sphere_core.regularizers.prune import Prune
 from sphere_core.regularizers.rect import Rect
 from sphere_core.regularizers.revive import Revive
-from sphere_core.regularizers.simie import Simie
 from sphere_core.regularizers.sphere import Sphere
 
 __all__ = ["REGULARIZERS"]
@@ -58,10 +57,10 @@ REGULARIZERS: Mapping[str, RegularizerRow] = {
     "simie": RegularizerRow(
         title="SimIE: single edits brought near the ideal editor of all",
         paper="EasyEdit 14cea82",
-        requires=(("simie_lambda",),),
-        needs=KEYS,
-        filter=lambda hyperparameters: Simie(ridge=hyperparameters.number("simie_lambda")),
-        state=HISTORY,
+        requires=(("simie_lambda",), ("simie_start",)),
+        scope=Scope.TARGETS,
+        state="inputs of all tokens of earlier edits, or their Gram matrix once that is smaller",
+        revision=lambda _: 2,
     ),
     "nas": RegularizerRow(
         title="NAS: targets scaled to the norm of values on the unedited model",
@@ -77,12 +76,14 @@ REGULARIZERS: Mapping[str, RegularizerRow] = {
         scope=Scope.TARGETS,
         needs=SYSTEM,
         state="the last batch's error, d_out x d_in",
+        revision=lambda _: 2,
     ),
     "gate": RegularizerRow(
         title="Gate: a batch accepted, shrunk or rejected by what it costs earlier edits",
         paper="after STABLE, arXiv 2510.16089",
-        requires=(("gate_budget",), ("gate_anchors",), ("gate_steps",)),
+        requires=(("gate_budget",), ("gate_anchors",), ("gate_steps",), ("gate_measure",), ("gate_search",)),
         scope=Scope.TARGETS,
         state="the latest edits, and counts of verdicts",
+        revision=lambda _: 2,
     ),
 }

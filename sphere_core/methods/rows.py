@@ -24,7 +24,8 @@ class EditorRow:
     """An editor: how it is built, what it needs and gives, and when regularizers act on it as published.
 
     `requires` lists hyperparameters; of a tuple of several exactly one must be set. `gives` names what regularizers
-    may build on.
+    may build on. `revision` is raised whenever the row's numbers change, and enters the identity from 2 on: a method
+    that has changed never answers with rows of its earlier form.
     """
 
     title: str
@@ -36,6 +37,7 @@ class EditorRow:
     needs_moments: Callable[[Hyperparameters], bool] = lambda _: True
     uses_null_space: bool = False
     state: str = "none"
+    revision: Callable[[Hyperparameters], int] = lambda _: 1
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,4 @@ class RegularizerRow:
     filter: Callable[[Hyperparameters], Regularizer] | None = None
     read_out: Callable[[Hyperparameters], ReadOut] | None = None
     state: str = "none"
+    revision: Callable[[Hyperparameters], int] = lambda _: 1

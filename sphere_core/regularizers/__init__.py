@@ -5,7 +5,6 @@ from sphere_core.regularizers.nas import AnchorSettings, NormAnchor
 from sphere_core.regularizers.prune import Prune
 from sphere_core.regularizers.rect import Rect
 from sphere_core.regularizers.revive import Revive
-from sphere_core.regularizers.simie import Simie
 from sphere_core.regularizers.sphere import Sphere
 
 __all__ = [
@@ -17,6 +16,5 @@ __all__ = [
     "Regularizer",
     "Revive",
     "Scope",
-    "Simie",
     "Sphere",
 ]

@@ -34,7 +34,7 @@ ROOMS = {
     "sphere_core.models": "datasets foundation numerics",
     "sphere_core.moments": "foundation locate models numerics",
     "sphere_core.numerics": "foundation",
-    "sphere_core.regularizers": "checkpoints models numerics solver",
+    "sphere_core.regularizers": "checkpoints models numerics",
     "sphere_core.requests": "foundation",
     "sphere_core.solver": "checkpoints numerics",
     "sphere_core.streams": "datasets foundation locate models requests",

@@ -36,10 +36,13 @@ VALUES: dict[str, Any] = {
     "rect_keep": 0.7,
     "revive_threshold": 0.1,
     "simie_lambda": 1e-3,
+    "simie_start": "unedited",
     "nas_factor": 5.0,
     "gate_budget": 100.0,
     "gate_anchors": 4,
     "gate_steps": 3,
+    "gate_measure": "bits",
+    "gate_search": "halving",
 }
 
 
@@ -50,7 +53,12 @@ BY_EDITOR: dict[str, dict[str, Any]] = {
     "r_rome": {"layers": [1]},
     "emmet": {"emmet_lambda": 0.1, "layers": [1]},
     "encore": {"update_norm_lambda": 1e-4, "prob_cutoff": -2},
-    "ultraedit": {"lr": 1e-3},
+    "ultraedit": {
+        "lr": 1e-3,
+        "ultraedit_variance": "unbiased",
+        "ultraedit_weighting": "tokens",
+        "ultraedit_sharing": "shape",
+    },
 }
 
 

@@ -144,6 +144,7 @@ def _spec(
         remote_code=options.remote_code,
         dtype=options.dtype,
         method=method.name,
+        revisions=method.revisions(hyperparameters),
         hyperparameters=hyperparameters,
         stream=StreamSpec(**options.requests.model_dump(), edits=len(requests)),
         stream_digest=requests_digest(requests),

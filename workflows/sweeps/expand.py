@@ -127,6 +127,7 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_momen
                         remote_code=model_entry.trust_remote_code,
                         dtype=model_entry.dtype,
                         method=method.name,
+                        revisions=method.revisions(hyperparameters),
                         hyperparameters=hyperparameters,
                         stream=resolved.spec,
                         stream_digest=resolved.digest,

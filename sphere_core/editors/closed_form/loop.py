@@ -49,16 +49,18 @@ class ClosedFormEditor:
         targets, state = self._targets(model, sites[-1], batch, state)
         before = {site.layer: model.weight(site) for site in sites}
         writes, solved, shaped = self._solve(model, sites, batch, targets, state)
-        for site in sites:
-            write, rule = writes[site.layer], self.rules[site.layer]
-            state = self.shaping.fed_back(solved[site.layer], shaped[site.layer], write, rule, state)
         if self.shaping.rewrites:
             for site in sites:
                 model.set_weight(site, before[site.layer])
                 model.add(site, shaped[site.layer])
-            # What stands is not what the layers saw: the keys of later layers are others now.
+            # The layers saw other weights than those that are kept: the keys of later layers have changed.
             walk = BatchWalk(model, batch, sites)
             writes = {site.layer: replace(writes[site.layer], keys=walk.keys(site)) for site in sites}
+        # The history will hold these keys, so the error is formed with them too: with the keys that the loop saw, what
+        # is asked for again is not what was lost, and the difference grows from batch to batch.
+        for site in sites:
+            write, rule = writes[site.layer], self.rules[site.layer]
+            state = self.shaping.fed_back(solved[site.layer], shaped[site.layer], write, rule, state)
         return self._remembered(model, sites, writes, state)
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:

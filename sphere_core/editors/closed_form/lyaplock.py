@@ -6,8 +6,9 @@ With the scalars V = 1, b = 0 of the released code, per layer:
 
 S_KK = sum K_h K_h^T and S_VK = sum V_h K_h^T over earlier batches with realised outputs V_h = W_new K_h. The form
 without value statistics: for a map without bias V_0 K_0^T = W_0 C0, so the loss on preserved knowledge is PL = tr((W
-- W_0) C0 (W - W_0)^T). First batch: a Z = 1, no history; then D = PL, a = 1 / sqrt(alpha D), Z = z_max = sqrt(alpha
-D); afterwards Z <- max(Z + a (PL - alpha D), z_max).
+- W_0) C0 (W - W_0)^T). First batch: a Z = 1, no history; then D = PL, a = 1 / sqrt(alpha D), z_max = sqrt(alpha D)
+and Z = z_max. After every batch, the first included, Z <- max(Z + a (PL - alpha D), z_max): for alpha < 1 the queue
+already moves after the first batch, for alpha >= 1 it stays at its floor there.
 """
 
 from dataclasses import dataclass
@@ -71,11 +72,11 @@ class LyapLockRule:
     def _moved_queue(self, write: SiteWrite, state: EditorState) -> dict[str, float | int | str | bool]:
         change = write.weight.double() - write.base.double()
         loss = float(((change @ self.moment.to(change)) * change).sum())
-        if "budget" not in state.scalars:
+        scalars = dict(state.scalars)
+        if "budget" not in scalars:
             budget = self.alpha * loss
             floor = budget**0.5
-            return {"budget": budget, "floor": floor, "z": floor, "a": 1 / floor if floor else 1.0}
-        scalars = dict(state.scalars)
+            scalars = {"budget": budget, "floor": floor, "z": floor, "a": 1 / floor if floor else 1.0}
         budget, floor, a = (float(scalars[name]) for name in ("budget", "floor", "a"))
         scalars["z"] = max(float(scalars["z"]) + a * (loss - budget), floor)
         return scalars

@@ -2,61 +2,84 @@
 subject.
 
 For each site, over the positions that predict a target token: inputs H `[m, d]` and gradients G `[m, o]` of the loss
-with respect to the site's output. A running mean and variance of [h, g] over all edits normalise them; then
+with respect to the site's output. A running mean and deviation of [h, g] over all edits normalise them; then
 
     v_i = -lr |h^_i|^2 g^_i,    dW = V^T (H H^T + I)^{-1} H        (raw H; the m x m form of (H^T H + I)^{-1} H^T V)
+
+The released code (0beb222) differs from this text in three ways that change the size of a step. Each is a named
+option, so that both can be run: how the variance is summed, how target tokens are weighted, and what shares a
+normalisation. The presets choose the released form.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from sphere_core.checkpoints import EditorState
+from sphere_core.editors.gradient.running_moments import RunningMoments
 from sphere_core.editors.shaping import Shaping
 from sphere_core.locate.prompts import Contexts
-from sphere_core.locate.supervision import supervise
+from sphere_core.locate.supervision import answered_ids, supervise
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.models.sites import Site
 from sphere_core.numerics.linalg import LowRankUpdate, cholesky_factor
 from sphere_core.requests import EditRequest
 
-__all__ = ["UltraEditEditor"]
+__all__ = ["UltraEditEditor", "UltraEditSettings"]
 
-_EPSILON = 1e-8
+# What the released code adds to a deviation: the step of float32 at 1.
+_EPSILON = float(torch.finfo(torch.float32).eps)
+
+
+@dataclass(frozen=True)
+class UltraEditSettings:
+    """Learning rate, requests in one backward pass, and the three options.
+
+    `variance`: of each mini-batch of m rows, `unbiased` adds m times its unbiased variance to the running sum of
+    squares (release), `exact` the sum of squares itself. `weighting`: the loss is the mean over all target tokens of a
+    mini-batch (`tokens`, release), or each request's mean counts alike and does not depend on its company
+    (`requests`). `sharing`: one normalisation for all sites of one shape (`shape`, release), or one a `site`.
+    """
+
+    lr: float
+    batch_size: int
+    variance: Literal["unbiased", "exact"]
+    weighting: Literal["tokens", "requests"]
+    sharing: Literal["shape", "site"]
 
 
 @dataclass(frozen=True)
 class UltraEditEditor:
-    """State: for each site the count, mean and sum of squared deviations of [h, g], float64.
-
-    The released code shares one normalisation among all sites of equal shape; here each site has its own. Sums of
-    deviations are merged batch by batch, so that a batch of one token is no special case.
-    """
+    """State: for each normalisation the count, mean and running sum of squares of [h, g], float64."""
 
     layers: tuple[int, ...]
-    lr: float
-    batch_size: int
+    settings: UltraEditSettings
     shaping: Shaping
 
     def edit(
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
     ) -> EditorState:
-        """Write one batch: gradients of all its requests are taken on the weights as the batch found them."""
+        """Write one batch: gradients of all its requests are taken on the weights as the batch found them.
+
+        Mini-batches are formed from the longest request (prompt and target) to the shortest, as released.
+        """
         sites = model.open_sites(self.layers)
-        inputs: dict[int, list[torch.Tensor]] = {site.layer: [] for site in sites}
-        gradients: dict[int, list[torch.Tensor]] = {site.layer: [] for site in sites}
-        for begin in range(0, len(requests), self.batch_size):
-            for site, (rows, slopes) in _traced(model, sites, requests[begin : begin + self.batch_size]).items():
-                inputs[site.layer].append(rows)
-                gradients[site.layer].append(slopes)
+        ordered = sorted(requests, key=lambda request: -len(answered_ids(model.tokenizer, request)))
+        traced: dict[Site, list[torch.Tensor]] = {site: [] for site in sites}
+        for begin in range(0, len(ordered), self.settings.batch_size):
+            found = _traced(model, sites, ordered[begin : begin + self.settings.batch_size], self.settings.weighting)
+            for site in sites:
+                owner, rows = self._owner(site), found[site]
+                moments = RunningMoments.of(state.part(owner)).with_rows(rows, unbiased=self._is_unbiased)
+                state = state.with_part(owner, moments.state())
+                traced[site].append(rows)
         for site in sites:
-            h, g = torch.cat(inputs[site.layer]), torch.cat(gradients[site.layer])
-            owner = f"normalisation/{site.layer}"
-            statistics = _merged(state.part(owner), torch.cat([h, g], dim=1))
-            state = state.with_part(owner, statistics)
-            update = self._update(h, g, statistics)
+            rows = torch.cat(traced[site])
+            h, g = rows[:, : site.d_in], rows[:, site.d_in :]
+            update = self._update(rows, site.d_in, RunningMoments.of(state.part(self._owner(site))))
             write = SiteWrite(site, h.T.float(), g.T.float(), model.weight(site), model.base_weight(site))
             model.add(site, self.shaping.apply(update, write, state))
             state = self.shaping.remember(write, state)
@@ -66,61 +89,62 @@ class UltraEditEditor:
         """Return None: what is scored is what was edited."""
         return None
 
-    def _update(self, h: torch.Tensor, g: torch.Tensor, statistics: EditorState) -> LowRankUpdate:
-        if not bool(torch.isfinite(h).all() and torch.isfinite(g).all()):
-            return LowRankUpdate(torch.full_like(g.T, torch.nan), torch.full_like(h.T, torch.nan))
-        count = float(statistics.scalars["count"])
-        deviation = (statistics.tensors["squares"] / max(count - 1, 1)).sqrt() + _EPSILON
-        normal = (torch.cat([h, g], dim=1) - statistics.tensors["mean"]) / deviation
-        h_normal, g_normal = normal[:, : h.shape[1]], normal[:, h.shape[1] :]
-        values = -self.lr * h_normal.square().sum(dim=1, keepdim=True) * g_normal
+    @property
+    def _is_unbiased(self) -> bool:
+        return self.settings.variance == "unbiased"
+
+    def _owner(self, site: Site) -> str:
+        """Return the part of the state that holds a site's normalisation."""
+        shared = self.settings.sharing == "shape"
+        return f"normalisation/{site.d_out}x{site.d_in}" if shared else f"normalisation/{site.layer}"
+
+    def _update(self, rows: torch.Tensor, width: int, moments: RunningMoments) -> LowRankUpdate:
+        """Return dW from the rows [h, g] `[m, d + o]` of a batch, `width` the number d of inputs."""
+        h = rows[:, :width]
+        if not bool(torch.isfinite(rows).all()):
+            return LowRankUpdate(torch.full_like(rows[:, width:].T, torch.nan), torch.full_like(h.T, torch.nan))
+        normal = moments.normalised(rows, epsilon=_EPSILON)
+        h_normal, g_normal = normal[:, :width], normal[:, width:]
+        values = -self.settings.lr * h_normal.square().sum(dim=1, keepdim=True) * g_normal
         system = h @ h.T
         system.diagonal().add_(1)
         factor = cholesky_factor(system, what="H H^T + I")
         return LowRankUpdate(values.T, torch.cholesky_solve(h, factor).T)
 
 
-def _merged(before: EditorState, rows: torch.Tensor) -> EditorState:
-    """Add rows `[m, d + o]` to a running count, mean and sum of squared deviations (Chan's parallel form)."""
-    added, mean = rows.shape[0], rows.mean(dim=0)
-    squares = (rows - mean).square().sum(dim=0)
-    if "count" not in before.scalars:
-        return EditorState({"mean": mean, "squares": squares}, {"count": added})
-    count = int(before.scalars["count"])
-    total = count + added
-    shift = mean - before.tensors["mean"].to(mean)
-    merged = before.tensors["mean"].to(mean) + shift * (added / total)
-    spread = before.tensors["squares"].to(mean) + squares + shift.square() * (count * added / total)
-    return EditorState({"mean": merged, "squares": spread}, {"count": total})
-
-
 def _traced(
-    model: EditableModel, sites: Sequence[Site], requests: Sequence[EditRequest]
-) -> dict[Site, tuple[torch.Tensor, torch.Tensor]]:
-    """Return inputs `[m, d]` and output gradients `[m, o]` of each site at the predicting positions, float64."""
+    model: EditableModel,
+    sites: Sequence[Site],
+    requests: Sequence[EditRequest],
+    weighting: Literal["tokens", "requests"],
+) -> dict[Site, torch.Tensor]:
+    """Return inputs and output gradients [h, g] `[m, d + o]` of each site at the predicting positions, float64."""
     supervision = supervise(model, requests)
-    seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    seen: dict[Site, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def observe(layer: int, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    def observe(site: Site, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         watched = output if output.requires_grad else output.detach().requires_grad_(True)
-        seen[layer] = (args[0].detach(), watched)
+        seen[site] = (args[0].detach(), watched)
         return watched
 
     modules = [model.network.get_submodule(site.module_path) for site in sites]
     handles = [
-        module.register_forward_hook(lambda _, args, out, layer=site.layer: observe(layer, args, out))
+        module.register_forward_hook(lambda _, args, out, site=site: observe(site, args, out))
         for site, module in zip(sites, modules, strict=True)
     ]
     try:
-        # Summed, not averaged, over requests: a request's gradient must not depend on its company.
-        loss = supervision.loss(model) * len(requests)
-        slopes = torch.autograd.grad(loss, [seen[site.layer][1] for site in sites])
+        if weighting == "tokens":
+            loss = supervision.token_loss(model) / len(supervision.targets)
+        else:
+            # Summed, not averaged, over requests: a request's gradient must not depend on its company.
+            loss = supervision.loss(model) * len(requests)
+        slopes = torch.autograd.grad(loss, [seen[site][1] for site in sites])
     finally:
         for handle in handles:
             handle.remove()
     found = {}
     for site, slope in zip(sites, slopes, strict=True):
-        values = seen[site.layer][0]
+        values = seen[site][0]
         rows, positions = supervision.rows.to(values.device), supervision.positions.to(values.device)
-        found[site] = (values[rows, positions].double(), slope[rows, positions].double())
+        found[site] = torch.cat([values[rows, positions].double(), slope[rows, positions].double()], dim=1)
     return found

@@ -1,15 +1,21 @@
 """A gate around any editor: accept a batch, shrink it, or reject it, by what it costs earlier edits.
 
-STABLE's idea (arXiv 2510.16089), editor-agnostic: the cost of a batch is the mean increase, in bits per target token,
-of the NLL of the latest earlier edits. Over budget, the batch's change is halved up to `steps` times and measured
-again, then rejected. The released code scales both LoRA factors, so that its scale acts squared; here s scales the
-change itself.
+STABLE (arXiv 2510.16089), for any editor. The cost of a batch is measured on the latest earlier edits, the anchors a
+with T_a target tokens, by one of its budgets:
+
+    bits           sum_a T_a max(0, NLL_a after - NLL_a before) / sum_a T_a,  NLL_a in bits per target token
+    exact_match    share of anchors answered exactly before, minus the share after
+
+An anchor that gains never pays for one that is lost. Over budget, the batch's change is scaled down: by `halving`, or
+by `bisection` between 0 and 1 as released, where a scale below `min_scale` is a rejection. The released code scales
+both LoRA factors, so that its scale acts squared; here s scales the change itself.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -20,7 +26,19 @@ from sphere_core.locate.supervision import supervise
 from sphere_core.models.editable import EditableModel
 from sphere_core.requests import EditRequest
 
-__all__ = ["GatedEditor"]
+__all__ = ["GateSettings", "GatedEditor"]
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Budget in bits per token or as a share of anchors, anchors measured, and how a smaller scale is looked for."""
+
+    budget: float
+    anchors: int
+    steps: int
+    measure: Literal["bits", "exact_match"]
+    search: Literal["halving", "bisection"]
+    min_scale: float
 
 
 @dataclass(frozen=True)
@@ -32,9 +50,7 @@ class GatedEditor:
 
     editor: Editor
     layers: tuple[int, ...]
-    budget: float
-    anchors: int
-    steps: int
+    settings: GateSettings
 
     def edit(
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
@@ -44,18 +60,21 @@ class GatedEditor:
         earlier = _anchors(gate)
         sites = model.open_sites(self.layers)
         before = [model.weight(site) for site in sites]
-        cost = _bits(model, earlier) if earlier else 0.0
+        answered = _answers(model, earlier) if earlier else None
         edited = self.editor.edit(model, requests, contexts, inner)
         after = [model.weight(site) for site in sites]
-        scale = 1.0
-        while earlier and not _within(_bits(model, earlier) - cost, self.budget):
-            scale = scale / 2 if scale > 0.5**self.steps else 0.0
+
+        def fits(scale: float) -> bool:
             for site, old, new in zip(sites, before, after, strict=True):
-                model.set_weight(site, old + scale * (new - old) if scale else old)
-            if not scale:
-                break
+                # The whole change is put back as it was made, not as a sum that rounds.
+                model.set_weight(site, new if scale == 1 else old + scale * (new - old))
+            return answered is None or _cost(answered, _answers(model, earlier), self.settings) <= self.settings.budget
+
+        scale = 1.0 if fits(1.0) else self._smaller(fits)
+        for site, old, new in zip(sites, before, after, strict=True):
+            model.set_weight(site, new if scale == 1 else old + scale * (new - old) if scale else old)
         verdict = "accepted" if scale == 1 else "shrunk" if scale else "rejected"
-        kept = earlier if verdict == "rejected" else (earlier + list(requests))[-self.anchors :]
+        kept = earlier if verdict == "rejected" else (earlier + list(requests))[-self.settings.anchors :]
         scalars = {**gate.scalars, verdict: int(gate.scalars.get(verdict, 0)) + 1, "anchors": _encoded(kept)}
         whole = state.with_part("editor", inner if verdict == "rejected" else edited)
         return whole.with_part("gate", EditorState({}, scalars))
@@ -64,15 +83,46 @@ class GatedEditor:
         """Return what the editor reads out."""
         return self.editor.read_out(model)
 
+    def _smaller(self, fits: Callable[[float], bool]) -> float:
+        """Return a scale below 1 that fits, 0 where none is found."""
+        if self.settings.search == "halving":
+            halves = (0.5**step for step in range(1, self.settings.steps + 1))
+            return next((scale for scale in halves if fits(scale)), 0.0)
+        low, high = 0.0, 1.0
+        for _ in range(self.settings.steps):
+            middle = (low + high) / 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low if low >= self.settings.min_scale else 0.0
 
-def _bits(model: EditableModel, requests: Sequence[EditRequest]) -> float:
-    """Return the mean NLL of the requests' new targets, in bits per token."""
+
+@dataclass(frozen=True)
+class _Answers:
+    """Per anchor: bits per target token, target tokens, and whether every target token is the most probable one."""
+
+    bits: torch.Tensor
+    tokens: torch.Tensor
+    exact: torch.Tensor
+
+
+def _answers(model: EditableModel, requests: Sequence[EditRequest]) -> _Answers:
+    supervision = supervise(model, requests)
     with torch.no_grad():
-        return float(supervise(model, requests).loss(model)) / math.log(2)
+        nll, right = supervision.token_scores(model)
+    rows, count = supervision.rows.to(nll.device), len(requests)
+    tokens = torch.zeros(count, device=nll.device).index_add_(0, rows, torch.ones_like(nll))
+    bits = torch.zeros(count, device=nll.device).index_add_(0, rows, nll / math.log(2)) / tokens
+    hits = torch.zeros(count, device=nll.device).index_add_(0, rows, right.to(nll))
+    return _Answers(bits.double(), tokens.double(), hits == tokens)
 
 
-def _within(increase: float, budget: float) -> bool:
-    return math.isfinite(increase) and increase <= budget
+def _cost(before: _Answers, after: _Answers, settings: GateSettings) -> float:
+    """Return what the anchors have lost; infinite where the model no longer answers with numbers."""
+    rise = after.bits - before.bits
+    if not bool(torch.isfinite(rise).all()):
+        return math.inf
+    if settings.measure == "exact_match":
+        return float(before.exact.double().mean() - after.exact.double().mean())
+    return float((rise.clamp_min(0) * before.tokens).sum() / before.tokens.sum())
 
 
 def _encoded(requests: Sequence[EditRequest]) -> str:

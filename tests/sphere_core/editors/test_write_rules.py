@@ -81,8 +81,9 @@ def test_evoedit_leaves_what_it_wrote_alone() -> None:
     assert torch.allclose(written.T @ written, torch.eye(6, dtype=torch.float64), atol=1e-12)
 
 
-def test_lyaplock_against_the_form_with_value_statistics() -> None:
-    second, base, alpha, weight = moment(50), normal(51, OUT, D), 3.0, 0.7
+@pytest.mark.parametrize("alpha", [0.05, 0.5, 1.0, 3.0])
+def test_lyaplock_against_the_form_with_value_statistics(alpha: float) -> None:
+    second, base, weight = moment(50), normal(51, OUT, D), 0.7
     rule, state = LyapLockRule(second, weight, alpha), EditorState()
     live = base.clone()
     key_gram, value_gram = torch.zeros(D, D, dtype=torch.float64), torch.zeros(OUT, D, dtype=torch.float64)
@@ -103,8 +104,7 @@ def test_lyaplock_against_the_form_with_value_statistics() -> None:
             budget = alpha * loss
             floor = queue = math.sqrt(budget)
             rate = 1 / math.sqrt(budget)
-        else:
-            queue = max(queue + rate * (loss - budget), floor)
+        queue = max(queue + rate * (loss - budget), floor)
         pressure = rate * queue
     assert float(state.scalars["z"]) == pytest.approx(queue, rel=1e-9)
 

@@ -13,7 +13,7 @@ from sphere_core.methods import resolve_method
         ("memitt", "unknown method"),
         ("memit+spere", "unknown method"),
         ("memit+sphere+sphere", "twice"),
-        ("ft+simie", "needs keys"),
+        ("ft+nas", "needs targets"),
         ("rome+nas", "needs targets"),
         ("ultraedit+error_feedback", "needs a quadratic system"),
         ("memit+error_feedback", "no regularizer whose error"),

@@ -7,12 +7,12 @@ import golden
 import numpy as np
 import pytest
 import torch
-from site_parts import NOTHING, OUT, D, normal, plain, site, write
+from site_parts import NOTHING, OUT, D, normal, plain, site
 
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate
 from sphere_core.numerics.spectrum import dominant_rank, singular_subspaces, spectral_norm
-from sphere_core.regularizers import NormAnchor, Prune, Rect, Revive, Simie
+from sphere_core.regularizers import NormAnchor, Prune, Rect, Revive
 from sphere_core.regularizers.nas import anchor_of
 
 
@@ -112,16 +112,6 @@ def test_singular_subspaces_and_ranks() -> None:
     values = torch.tensor([4.0, 3.0, 2.0, 1.0])
     assert [dominant_rank(values, share, "sum") for share in (0.0, 0.4, 0.41, 0.7, 1.0)] == [0, 1, 2, 2, 4]
     assert dominant_rank(values, 0.5, "squares") == 1
-
-
-def test_simie_against_the_dense_form() -> None:
-    keys, earlier = normal(14, D, 3), normal(15, D, 4)
-    update = normal(16, OUT, D)
-    state = Simie(ridge=0.7).remember(write(earlier.float(), normal(0, OUT, 0), update, update), NOTHING)
-    found = Simie(ridge=0.7).apply(DenseUpdate(update), write(keys, normal(0, OUT, 0), update, update), state)
-    past = earlier.float().double()
-    system = 0.7 * torch.eye(D, dtype=torch.float64) + past @ past.T + keys @ keys.T
-    assert torch.allclose(found.dense(), update @ keys @ keys.T @ torch.linalg.inv(system), atol=1e-9)
 
 
 def test_norm_anchor_by_hand() -> None:
