@@ -104,9 +104,9 @@ def test_the_memory_watch_kills_a_replica_twice_and_the_trajectory_has_failed_wi
         result = Driver(Backlog.from_files(sweep, storage), executor, storage, Quiet(), evaluators=0).run()
     assert not result.complete
     (failure,) = result.failures
-    assert failure["error"] == "OutOfMemory"
-    assert "2 times" in failure["message"]
-    assert "killed due to the node running low on memory" in failure["message"]
+    assert failure.error == "OutOfMemory"
+    assert "2 times" in failure.message
+    assert "killed due to the node running low on memory" in failure.message
     assert [lease.attempt for lease in [read_lease(storage, sweep.plan.trajectories[0].id)] if lease] == [2]
 
 

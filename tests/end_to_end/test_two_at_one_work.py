@@ -86,7 +86,7 @@ def test_an_old_attempt_notices_at_its_next_word(sweep: Sweep, undisturbed: Path
 
     executor = LocalExecutor(str(tmp_path), threads=1, device="cpu")
     result = run(sweep, tmp_path, executor=executor, on_progress=overtake)
-    assert ("Superseded", f"trajectory-{plan.id}") in [(f["error"], f["task"]) for f in result.failures]
+    assert ("Superseded", f"trajectory-{plan.id}") in [(f.error, f.task) for f in result.failures]
     assert checkpoints_in(storage.child(checkpoints_folder(plan.id))) == []
     assert executor.wait(0.0) == []
 

@@ -52,7 +52,7 @@ def status(
             "name": plan.name,
             "complete": state.is_complete,
             "trajectories": status_records(state, scores),
-            "failures": state.failures,
+            "failures": [failure.as_json() for failure in state.failures],
         }
         console.out(json.dumps(record, indent=1), highlight=False)
         return

@@ -65,7 +65,7 @@ class Backlog:
         for place, found in enumerate(state.trajectories):
             tracked = TrackedTrajectory(found.plan, place, set(found.published), found.collapsed_at)
             tracked.failed = found.error is not None and not found.is_edited
-            tracked.stopped_at = None if found.stopped is None else int(found.stopped["edits"])
+            tracked.stopped_at = None if found.stopped is None else found.stopped.edits
             tracked.trimmed = tracked.published - files.whole.get(found.plan.id, frozenset())
             self.tracked[found.plan.id] = tracked
             for task in self._score_tasks(tracked):

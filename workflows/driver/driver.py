@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sphere_core.checkpoint_files import checkpoints_in
 from sphere_core.foundation.storage import Storage
@@ -20,7 +19,6 @@ from workflows.driver.retry_limits import RetryLimits
 from workflows.driver.time_left import TimeLeft
 from workflows.driver.verdicts import judge, trim_scored
 from workflows.driver.workers import Workers, wind_down
-from workflows.replicas.replica import record_failure
 from workflows.replicas.tasks import (
     Damaged,
     Done,
@@ -38,6 +36,7 @@ from workflows.replicas.tasks import (
 )
 from workflows.store.layout import checkpoints_folder
 from workflows.store.lease import read_lease
+from workflows.store.records import Failure
 from workflows.store.state import derive_state
 
 __all__ = ["Driver", "SweepResult"]
@@ -54,7 +53,7 @@ class SweepResult:
 
     complete: bool
     stopped: bool
-    failures: tuple[dict[str, Any], ...]
+    failures: tuple[Failure, ...]
     storage_fault: str | None = None
 
 
@@ -82,7 +81,7 @@ class Driver:
         self._limits = RetryLimits()
         self._storage_fault: str | None = None
         self._asked = -_ASK_SECONDS
-        self._superseded: list[dict[str, Any]] = []
+        self._superseded: list[Failure] = []
         self._interrupted = False
         # What has happened and is not dealt with yet; an error on the way leaves the rest.
         self._events: deque[Event] = deque()
@@ -237,7 +236,7 @@ class Driver:
     def _note_superseded(self, task: TrajectoryTask, outcome: Superseded) -> None:
         message = f"taken over by {outcome.by}: another run works on this sweep"
         _LOGGER.error("%s was %s", task.name, message)
-        self._superseded.append({"task": task.name, "error": "Superseded", "message": message})
+        self._superseded.append(Failure(task=task.name, error="Superseded", message=message))
 
     def _lose(self, lost: Lost) -> None:
         """Forget a dead worker; put its task back, unless the task has cost too many of them."""
@@ -296,5 +295,5 @@ class Driver:
     def _fail(self, task: Task, failed: Failed) -> None:
         if isinstance(task, TrajectoryTask):
             failed = replace(failed, edits=self._backlog.tracked[task.plan.id].running_edits or None)
-        record_failure(self._storage, task, failed)
+        failed.record(task).write(self._storage, task.error_path)
         self._settle(task, failed)

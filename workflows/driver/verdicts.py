@@ -1,6 +1,5 @@
 """Carrying a watchdog's verdict out: the record, the fence, and what lies beyond it."""
 
-import json
 import logging
 
 from sphere_core.checkpoint_files import checkpoints_in, delete_checkpoint
@@ -11,6 +10,7 @@ from workflows.store.layout import DETAILS, checkpoints_folder, keys_folder, sco
 from workflows.store.lease import Lease, read_lease, take_lease
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 from workflows.store.policies import Watchdog
+from workflows.store.records import Stop
 from workflows.store.state import SweepFiles, SweepState, TrajectoryState
 from workflows.store.trimming import trim
 
@@ -27,8 +27,7 @@ __all__ = [
 
 def record_verdict(storage: Storage, plan: TrajectoryPlan, limits: Watchdog, found: Verdict) -> None:
     """Write down that a trajectory has been stopped, and fence off the replica that may still run it."""
-    record = {"edits": found.edits, "reason": found.reason, "watchdog": limits.model_dump(mode="json")}
-    storage.write_bytes(stopped_path(plan.id), json.dumps(record, indent=1).encode())
+    Stop(edits=found.edits, reason=found.reason, watchdog=limits).write(storage, stopped_path(plan.id))
     standing = read_lease(storage, plan.id)
     if standing is not None:
         take_lease(storage, plan.id, Lease(standing.attempt + 1, "watchdog"))
@@ -63,7 +62,7 @@ def forget_other_verdicts(storage: Storage, plan: SweepPlan, state: SweepState) 
         if _is_by_others(plan, found):
             storage.delete(stopped_path(found.plan.id))
         elif found.stopped is not None:
-            discard_beyond(storage, found.plan, int(found.stopped["edits"]))
+            discard_beyond(storage, found.plan, found.stopped.edits)
 
 
 def has_other_verdicts(plan: SweepPlan, state: SweepState) -> bool:
@@ -75,7 +74,7 @@ def lies_beyond(state: SweepState, files: SweepFiles) -> bool:
     """Tell whether checkpoints or rows stand beyond a verdict, as a killed driver leaves them; reads no file."""
     for found in state.trajectories:
         if found.stopped is not None:
-            last = int(found.stopped["edits"])
+            last = found.stopped.edits
             later = [edits for edits in found.plan.wanted if edits > last]
             rows = (found.plan.rows_path(edits, evaluation) for edits in later for evaluation in found.plan.evaluations)
             published = files.checkpoints.get(found.plan.id, frozenset())
@@ -85,8 +84,7 @@ def lies_beyond(state: SweepState, files: SweepFiles) -> bool:
 
 
 def _is_by_others(plan: SweepPlan, found: TrajectoryState) -> bool:
-    now = None if plan.watchdog is None else plan.watchdog.model_dump(mode="json")
-    return found.stopped is not None and found.stopped.get("watchdog") != now
+    return found.stopped is not None and found.stopped.watchdog != plan.watchdog
 
 
 _LOGGER = logging.getLogger(__name__)

@@ -1,9 +1,8 @@
 """Running one trajectory: resume, edit, publish the wanted checkpoints, say how far it is."""
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sphere_core.checkpoint_files import checkpoints_in, delete_checkpoint
@@ -32,6 +31,7 @@ from workflows.store.layout import (
 )
 from workflows.store.lease import Lease, require_lease
 from workflows.store.plan import TrajectoryPlan
+from workflows.store.records import AttemptRecord, EditTiming, Progress, ProgressState
 
 __all__ = ["TrajectoryRun", "moments_for", "moments_of", "resume_point"]
 
@@ -102,7 +102,7 @@ class TrajectoryRun:
     storage: Storage
     report: Callable[[ReplicaProgress], None]
     should_stop: Callable[[], bool]
-    _said: Mapping[str, object] = field(default_factory=dict)
+    _said: Progress | None = None
 
     def run(
         self, model: EditableModel, requests: Sequence[EditRequest], moments: SecondMoments | None
@@ -163,9 +163,8 @@ class TrajectoryRun:
         if keeper is not None:
             keeper.publish(checkpoint.edits)
         write_checkpoint(checkpoint, checkpoints)
-        timing = {"edits": checkpoint.edits, "attempt": self.lease.attempt, **clock.lap(checkpoint.edits)}
-        path = timing_path("edit", scored_name(self.task.plan.id, checkpoint.edits))
-        self.storage.write_bytes(path, json.dumps(timing).encode())
+        timing = clock.lap(checkpoint.edits, self.lease.attempt)
+        timing.write(self.storage, timing_path("edit", scored_name(self.task.plan.id, checkpoint.edits)))
 
     def _drop_stops(self, edits: int, checkpoints: Storage) -> None:
         """Remove the checkpoints that only a stop had asked for, once there is a later one."""
@@ -181,39 +180,40 @@ class TrajectoryRun:
 
     def _note_attempt(self, first: int, standing: int) -> None:
         """Write down where this attempt begins, what stood then, and how far the one before had said it was."""
-        try:
-            before = int(json.loads(self.storage.read_bytes(progress_path(self.task.plan.id)))["edits"])
-        except (FileNotFoundError, ValueError, KeyError):
-            before = first
-        record = {"from": first, "standing": standing, "before": max(before, first), "owner": self.lease.owner}
-        path = attempt_path(self.task.plan.id, self.lease.attempt)
-        self.storage.write_bytes(path, json.dumps({**record, "at": time.time()}).encode())
+        progress = Progress.read(self.storage, progress_path(self.task.plan.id))
+        record = AttemptRecord(
+            first=first,
+            standing=standing,
+            before=first if progress is None else max(progress.edits, first),
+            owner=self.lease.owner,
+            at=time.time(),
+        )
+        record.write(self.storage, attempt_path(self.task.plan.id, self.lease.attempt))
 
     def _require_lease(self) -> None:
         require_lease(self.storage, self.task.plan.id, self.lease)
 
-    def _write_progress(self, edits: int, clock: "_Clock", state: str) -> None:
+    def _write_progress(self, edits: int, clock: "_Clock", state: ProgressState) -> None:
         # A replica that has been taken for dead finds out here, long before its next checkpoint.
         self._require_lease()
-        record = {
-            "state": state,
-            "edits": edits,
-            "of": self.task.plan.edits,
-            "edits_per_second": round(clock.rate(edits), 3),
-            "attempt": self.lease.attempt,
-            "owner": self.lease.owner,
-        }
-        self._said = record
-        self._put_progress(record)
+        self._said = Progress(
+            state=state,
+            edits=edits,
+            of=self.task.plan.edits,
+            edits_per_second=round(clock.rate(edits), 3),
+            attempt=self.lease.attempt,
+            owner=self.lease.owner,
+        )
+        self._put_progress(self._said)
 
     def _say_again(self) -> None:
-        if self._said:
+        if self._said is not None:
             self._require_lease()
             self._put_progress(self._said)
 
-    def _put_progress(self, record: Mapping[str, object]) -> None:
-        dated = {**record, "at": time.time()}
-        self.storage.write_bytes(progress_path(self.task.plan.id), json.dumps(dated).encode())
+    def _put_progress(self, record: Progress) -> None:
+        dated = record.model_copy(update={"at": time.time()})
+        dated.write(self.storage, progress_path(self.task.plan.id))
 
 
 class _Clock:
@@ -228,12 +228,12 @@ class _Clock:
         """Edits per second of this attempt."""
         return (edits - self._first_edit) / max(time.monotonic() - self._start, 1e-9)
 
-    def lap(self, edits: int) -> dict[str, float]:
+    def lap(self, edits: int, attempt: int) -> EditTiming:
         """Seconds and edits since the last checkpoint; starts the next lap."""
         now = time.monotonic()
-        lap = {"seconds": round(now - self._lap_start, 6), "edits_in_lap": edits - self._lap_edit}
+        seconds, lap_edits = round(now - self._lap_start, 6), edits - self._lap_edit
         self._lap_start, self._lap_edit = now, edits
-        return lap
+        return EditTiming(edits=edits, attempt=attempt, seconds=seconds, edits_in_lap=lap_edits)
 
     def due(self) -> bool:
         """Whether it is time to write progress.json again; true on the first call."""

@@ -1,6 +1,5 @@
 """A model replica: one process, one model, one piece of work at a time. Knows nothing of Ray."""
 
-import json
 import os
 import socket
 import threading
@@ -47,11 +46,11 @@ from workflows.replicas.tasks import (
     TrajectoryTask,
 )
 from workflows.store.build_lock import building
-from workflows.store.layout import MOMENTS, checkpoints_folder, error_path, moments_lock, moments_path, task_error_path
+from workflows.store.layout import MOMENTS, checkpoints_folder, moments_lock, moments_path
 from workflows.store.lease import Lease, LeaseLostError, take_lease
 from workflows.store.plan import BasePlan, TrajectoryPlan
 
-__all__ = ["BrokenReplicaError", "ModelReplica", "record_failure"]
+__all__ = ["BrokenReplicaError", "ModelReplica"]
 
 _STREAMS_KEPT = 4
 
@@ -122,7 +121,7 @@ class ModelReplica:
     def _fail(self, task: Task, error: Exception) -> Outcome:
         failed = Failed(type(error).__name__, str(error), traceback.format_exc(), self._progress.edits or None)
         try:
-            record_failure(self._storage, task, failed)
+            failed.record(task).write(self._storage, task.error_path)
         except StorageError as fault:
             return StorageFailed(str(fault))
         return failed
@@ -237,16 +236,3 @@ class ModelReplica:
         self._progress = progress
         if self._listener is not None:
             self._listener(progress)
-
-
-def record_failure(storage: Storage, task: Task, failed: Failed) -> None:
-    """Write a failure beside what it kept from being done."""
-    path = error_path(task.plan.id) if isinstance(task, TrajectoryTask) else task_error_path(task.name)
-    record = {
-        "task": task.name,
-        "error": failed.error,
-        "message": failed.message,
-        "edits": failed.edits,
-        "traceback": failed.traceback,
-    }
-    storage.write_bytes(path, json.dumps(record, indent=1).encode())

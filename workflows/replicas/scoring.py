@@ -1,6 +1,5 @@
 """Scoring one subject with one evaluator: install weights, score, publish rows, give the model back."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +17,7 @@ from workflows.replicas.row_writer import SubjectColumns, encode_rows, encode_ta
 from workflows.replicas.tasks import ScoreTask
 from workflows.store.layout import checkpoints_folder, details_path, kept_score_path, task_error_path, timing_path
 from workflows.store.plan import TrajectoryPlan
+from workflows.store.records import Failure, ScoreTiming
 
 __all__ = ["DamagedCheckpointError", "KeptScores", "layers_to_open", "score_subject", "shared_columns"]
 
@@ -77,9 +77,8 @@ def score_subject(
     if model.weights_digest() != digest:
         raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the weights it was to score")
     _publish(task, storage, shared_columns(task, digest), scored)
-    seconds = {"seconds": round(time.monotonic() - started, 6), "rows": len(scored.rows)}
-    path = timing_path(task.evaluation.kind, f"{task.subject_name}-{task.evaluation.id}")
-    storage.write_bytes(path, json.dumps(seconds).encode())
+    timing = ScoreTiming(seconds=round(time.monotonic() - started, 6), rows=len(scored.rows))
+    timing.write(storage, timing_path(task.evaluation.kind, f"{task.subject_name}-{task.evaluation.id}"))
 
 
 def _publish(task: ScoreTask, storage: Storage, shared: SubjectColumns, scored: Scored) -> None:
@@ -96,23 +95,23 @@ def _publish(task: ScoreTask, storage: Storage, shared: SubjectColumns, scored: 
         else:
             storage.write_bytes(path, data)
     for part in scored.failures:
-        record = {
-            "task": f"{task.name} {part.part}",
-            "error": part.error,
-            "message": part.message,
-            "edits": task.edits,
-            "traceback": part.traceback,
-            # What stands without this part: with these files gone, the whole is scored again.
-            "redo": [task.rows_path, *tables],
-        }
-        storage.write_bytes(task_error_path(f"{task.name}-{part.part}"), json.dumps(record, indent=1).encode())
+        failure = Failure(
+            task=f"{task.name} {part.part}",
+            error=part.error,
+            message=part.message,
+            edits=task.edits,
+            traceback=part.traceback,
+            # What stands without this part.
+            redo=(task.rows_path, *tables),
+        )
+        failure.write(storage, task_error_path(f"{task.name}-{part.part}"))
     publish_rows(storage, task.rows_path, encode_rows(shared, scored.rows))
 
 
 def _weights(trajectory_id: str, edits: int, storage: Storage) -> Mapping[str, torch.Tensor]:
     try:
         return read_checkpoint(storage.child(checkpoints_folder(trajectory_id)), edits).weights
-    except (InputError, FileNotFoundError, json.JSONDecodeError) as error:
+    except (InputError, FileNotFoundError) as error:
         raise DamagedCheckpointError(str(error)) from error
 
 
@@ -129,7 +128,7 @@ def _previous(task: ScoreTask, storage: Storage) -> Previous | MissingPrevious |
     checkpoints = storage.child(checkpoints_folder(str(task.subject_id)))
     try:
         return Previous(edits, read_checkpoint(checkpoints, edits).weights)
-    except (InputError, FileNotFoundError, json.JSONDecodeError) as error:
+    except (InputError, FileNotFoundError) as error:
         reason = f"the weights of the checkpoint before, after {edits} edits, "
         if isinstance(error, FileNotFoundError) and edits in checkpoints_in(checkpoints):
             return MissingPrevious(edits, reason + "are no longer kept")

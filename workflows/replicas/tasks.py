@@ -6,8 +6,9 @@ from typing import Any
 
 from sphere_core.trajectory import TrajectorySpec
 from workflows.moments.work import ModelName, MomentsWork
-from workflows.store.layout import base_name, scored_name
+from workflows.store.layout import base_name, error_path, scored_name, task_error_path
 from workflows.store.plan import BasePlan, Evaluation, MomentsRecipe, TrajectoryPlan
+from workflows.store.records import Failure
 
 __all__ = [
     "Damaged",
@@ -39,6 +40,11 @@ class MomentsTask:
         """How errors and logs call it."""
         return f"moments-{self.recipe.key}"
 
+    @property
+    def error_path(self) -> str:
+        """The file of its failure."""
+        return task_error_path(self.name)
+
 
 @dataclass(frozen=True)
 class MomentsShardTask:
@@ -58,6 +64,11 @@ class MomentsShardTask:
         """How errors and logs call it."""
         return f"moments-{self.work.key}-shard-{self.shard}"
 
+    @property
+    def error_path(self) -> str:
+        """The file of its failure."""
+        return task_error_path(self.name)
+
 
 @dataclass(frozen=True)
 class TrajectoryTask:
@@ -75,6 +86,11 @@ class TrajectoryTask:
     def name(self) -> str:
         """How errors and logs call it."""
         return f"trajectory-{self.plan.id}"
+
+    @property
+    def error_path(self) -> str:
+        """The file of its failure."""
+        return error_path(self.plan.id)
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,11 @@ class ScoreTask:
         """How errors and logs call it."""
         return f"{self.evaluation.kind}-{self.subject_name}-{self.evaluation.id}"
 
+    @property
+    def error_path(self) -> str:
+        """The file of its failure."""
+        return task_error_path(self.name)
+
 
 Task = MomentsTask | MomentsShardTask | TrajectoryTask | ScoreTask
 
@@ -156,6 +177,12 @@ class Failed:
     message: str
     traceback: str
     edits: int | None = None
+
+    def record(self, task: Task) -> Failure:
+        """Return what is stored of it."""
+        return Failure(
+            task=task.name, error=self.error, message=self.message, edits=self.edits, traceback=self.traceback
+        )
 
 
 @dataclass(frozen=True)

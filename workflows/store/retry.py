@@ -1,6 +1,5 @@
 """Forgetting failures, so that the next run does their work again; what was said of them stays beside."""
 
-import json
 from collections.abc import Collection
 
 from sphere_core.foundation.errors import InputError, nearest_name
@@ -20,12 +19,9 @@ def forget_failures(
     Raises InputError for a name that has not failed.
     """
     records = {found.plan.id: error_path(found.plan.id) for found in state.trajectories if found.error is not None}
-    stale: dict[str, list[str]] = {}
-    for path in state.task_error_paths:
-        record = json.loads(storage.read_bytes(path))
-        records[str(record["task"])] = path
-        # Rows that say of some of their scores that the scorer failed: with them there, nothing would be done again.
-        stale[str(record["task"])] = record.get("redo", [])
+    records |= {failure.task: path for path, failure in state.task_failures.items()}
+    # Rows that say of some of their scores that the scorer failed: with them there, nothing would be done again.
+    stale = {failure.task: failure.redo or () for failure in state.task_failures.values()}
     for name in only or ():
         if name not in records:
             near = nearest_name(name, records)
@@ -34,7 +30,7 @@ def forget_failures(
             raise InputError(f"'{name}' has not failed", where=storage.uri, remedy=f"{hint}failed: {known}")
     chosen = [name for name in records if only is None or name in only]
     for name in chosen:
-        for path in stale.get(name, []):
+        for path in stale.get(name, ()):
             storage.delete(path)
         _set_aside(storage, records[name])
     return chosen

@@ -1,11 +1,11 @@
 """What is done, running, failed or still to do: derived from files below a sweep's root, and from nothing else."""
 
-import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
 
 from sphere_core.checkpoint_files import MANIFEST, WEIGHTS, read_manifest
 from sphere_core.foundation.errors import InputError
@@ -26,6 +26,7 @@ from workflows.store.layout import (
     stopped_path,
 )
 from workflows.store.plan import Evaluation, SweepPlan, TrajectoryPlan
+from workflows.store.records import Failure, Progress, Stop
 
 __all__ = ["StateName", "SweepFiles", "SweepState", "TrajectoryState", "derive_state", "scan"]
 
@@ -61,16 +62,16 @@ class TrajectoryState:
     published: tuple[int, ...]
     collapsed_at: int | None
     missing: tuple[tuple[int, Evaluation], ...]
-    progress: dict[str, Any] = field(default_factory=dict)
-    error: dict[str, Any] | None = None
-    stopped: dict[str, Any] | None = None
+    progress: Progress | None = None
+    error: Failure | None = None
+    stopped: Stop | None = None
 
     @property
     def edits_done(self) -> int:
         """Edits that are safe on storage, or further where the replica says so."""
         if self.stopped is not None:
-            return int(self.stopped["edits"])
-        return max([0, *self.published, int(self.progress.get("edits", 0))])
+            return self.stopped.edits
+        return max([0, *self.published, 0 if self.progress is None else self.progress.edits])
 
     @property
     def to_score(self) -> tuple[int, ...]:
@@ -90,7 +91,7 @@ class TrajectoryState:
     @property
     def edits_per_second(self) -> float:
         """The rate of the last attempt; 0 where it has not said any."""
-        return float(self.progress.get("edits_per_second") or 0.0)
+        return 0.0 if self.progress is None else self.progress.edits_per_second
 
     @property
     def is_finished(self) -> bool:
@@ -104,8 +105,8 @@ class SweepState:
 
     trajectories: tuple[TrajectoryState, ...]
     bases_missing: tuple[str, ...]
-    task_errors: tuple[dict[str, Any], ...]
-    task_error_paths: tuple[str, ...] = ()
+    # What failed beside trajectories, by the path of its record.
+    task_failures: Mapping[str, Failure]
 
     @property
     def is_complete(self) -> bool:
@@ -113,9 +114,9 @@ class SweepState:
         return not self.bases_missing and all(t.is_finished for t in self.trajectories)
 
     @property
-    def failures(self) -> list[dict[str, Any]]:
+    def failures(self) -> list[Failure]:
         """The records of everything that failed."""
-        return [t.error for t in self.trajectories if t.error is not None] + list(self.task_errors)
+        return [t.error for t in self.trajectories if t.error is not None] + list(self.task_failures.values())
 
 
 def scan(storage: Storage) -> SweepFiles:
@@ -164,16 +165,20 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
         with ThreadPoolExecutor(_READERS) as pool:
             trajectories = tuple(pool.map(look, plan.trajectories))
     bases = tuple(base.rows_path for base in plan.bases if base.rows_path not in found.rows)
-    paths = tuple(path for path in sorted(found.errors) if path.startswith(f"{ERRORS}/"))
-    return SweepState(trajectories, bases, tuple(_read(storage, path) for path in paths), paths)
+    failures = {
+        path: Failure.read_or_unreadable(storage, path, task=PurePosixPath(path).stem)
+        for path in sorted(found.errors)
+        if path.startswith(f"{ERRORS}/")
+    }
+    return SweepState(trajectories, bases, failures)
 
 
 def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: float) -> TrajectoryState:
     # A verdict that cannot be read is none, and is found again.
-    stopped = (_read(storage, stopped_path(plan.id)) or None) if stopped_path(plan.id) in files.stopped else None
+    stopped = Stop.read(storage, stopped_path(plan.id)) if stopped_path(plan.id) in files.stopped else None
     published = tuple(sorted(files.checkpoints.get(plan.id, ())))
     if stopped is not None:
-        published = tuple(edits for edits in published if edits <= int(stopped["edits"]))
+        published = tuple(edits for edits in published if edits <= stopped.edits)
     collapsed_at = _collapsed_at(storage, plan, published)
     missing = tuple(
         (edits, evaluation)
@@ -182,8 +187,10 @@ def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: 
         if plan.rows_path(edits, evaluation) not in files.rows
     )
     has_progress = progress_path(plan.id) in files.progress
-    progress = _read(storage, progress_path(plan.id)) if has_progress else {}
-    error = _read(storage, error_path(plan.id)) if error_path(plan.id) in files.errors else None
+    progress = Progress.read(storage, progress_path(plan.id)) if has_progress else None
+    error = None
+    if error_path(plan.id) in files.errors:
+        error = Failure.read_or_unreadable(storage, error_path(plan.id), task=f"trajectory-{plan.id}")
     edited = stopped is not None or collapsed_at is not None or set(plan.wanted) <= set(published)
     name = _state_name(error, edited, collapsed_at, missing, progress, published, now)
     return TrajectoryState(
@@ -199,11 +206,11 @@ def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: 
 
 
 def _state_name(
-    error: dict[str, Any] | None,
+    error: Failure | None,
     edited: bool,
     collapsed_at: int | None,
     missing: tuple[tuple[int, Evaluation], ...],
-    progress: dict[str, Any],
+    progress: Progress | None,
     published: tuple[int, ...],
     now: float,
 ) -> StateName:
@@ -213,9 +220,9 @@ def _state_name(
         if missing:
             return "edited"
         return "done" if collapsed_at is None else "collapsed"
-    if progress.get("state") == "running" and now - float(progress.get("at", 0)) < _SILENCE_SECONDS:
+    if progress is not None and progress.state == "running" and now - progress.at < _SILENCE_SECONDS:
         return "running"
-    return "paused" if published or progress else "planned"
+    return "paused" if published or progress is not None else "planned"
 
 
 def _collapsed_at(storage: Storage, plan: TrajectoryPlan, published: tuple[int, ...]) -> int | None:
@@ -228,11 +235,3 @@ def _collapsed_at(storage: Storage, plan: TrajectoryPlan, published: tuple[int, 
         # A damaged checkpoint is found when it is read; its trajectory makes it again.
         return None
     return published[-1] if collapsed else None
-
-
-def _read(storage: Storage, path: str) -> dict[str, Any]:
-    try:
-        record = json.loads(storage.read_bytes(path))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return record if isinstance(record, dict) else {}

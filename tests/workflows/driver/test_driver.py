@@ -165,7 +165,7 @@ def test_a_failing_trajectory_leaves_its_traceback_and_the_others_finish(tmp_pat
     record = json.loads((root / "trajectories" / faulty.plan.trajectories[1].id / "error.json").read_text())
     assert record["error"] == "InputError"
     assert "Traceback" in record["traceback"]
-    assert [failure["task"] for failure in result.failures] == [f"trajectory-{faulty.plan.trajectories[1].id}"]
+    assert [failure.task for failure in result.failures] == [f"trajectory-{faulty.plan.trajectories[1].id}"]
     # Failed work is not repeated unless it is asked for.
     assert Backlog.from_files(faulty, Storage(root)).waiting() == {"moments": 0, "trajectory": 0, "score": 0}
 
@@ -240,8 +240,8 @@ def test_changed_data_is_noticed_before_it_is_edited(tmp_path: Path) -> None:
     facts[0]["requested_rewrite"]["target_new"] = {"str": "Oslo"}
     path.write_text(json.dumps(facts), encoding="utf-8")
     result = run(changed, tmp_path / "root")
-    assert {failure["error"] for failure in result.failures} == {"InputError"}
-    assert "not the one the sweep was planned with" in result.failures[0]["message"]
+    assert {failure.error for failure in result.failures} == {"InputError"}
+    assert "not the one the sweep was planned with" in result.failures[0].message
     assert results_of(tmp_path / "root").keys() == {
         base.rows_path for base in changed.plan.bases if base.stream_digest is None
     }

@@ -233,9 +233,7 @@ def test_a_trajectory_that_kills_its_workers_fails_and_the_others_finish(
     result = run(sweep, tmp_path, executor=executor)
     assert executor.lost == MAX_LOSSES
     assert not result.complete
-    assert [(failure["task"], failure["error"]) for failure in result.failures] == [
-        (f"trajectory-{victim.id}", "WorkerLost")
-    ]
+    assert [(failure.task, failure.error) for failure in result.failures] == [(f"trajectory-{victim.id}", "WorkerLost")]
     expected = {name: data for name, data in results_of(undisturbed).items() if victim.id not in name}
     assert results_of(tmp_path) == expected
     assert any(other.id in name for name in expected)
@@ -274,4 +272,4 @@ class OutOfReachInTheMiddle(LosesWorkers):
 def test_machines_that_go_with_a_trajectory_on_them_do_count(sweep: Sweep, tmp_path: Path) -> None:
     executor = OutOfReachInTheMiddle(str(tmp_path), iter([False, *[True] * MAX_LOSSES]))
     failures = run(sweep, tmp_path, executor=executor).failures
-    assert [failure["error"] for failure in failures] == ["WorkerLost"]
+    assert [failure.error for failure in failures] == ["WorkerLost"]

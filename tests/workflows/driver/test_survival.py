@@ -93,10 +93,10 @@ def test_out_of_memory_twice_is_a_failure_with_its_reason_and_the_others_finish(
 ) -> None:
     fails_at(monkeypatch, lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), MAX_EXHAUSTED)
     result = run(sweep, tmp_path)
-    assert [failure["error"] for failure in result.failures] == ["OutOfMemory"]
-    assert "ran out of memory 2 times" in result.failures[0]["message"]
-    assert result.failures[0]["edits"] == 2
-    assert "Tried to allocate 9 GiB" in result.failures[0]["message"]
+    assert [failure.error for failure in result.failures] == ["OutOfMemory"]
+    assert "ran out of memory 2 times" in result.failures[0].message
+    assert result.failures[0].edits == 2
+    assert "Tried to allocate 9 GiB" in result.failures[0].message
     states = [found.state for found in derive_state(Storage(tmp_path), sweep.plan).trajectories]
     assert states == ["failed", "done"]
 
@@ -121,7 +121,7 @@ def test_a_worker_killed_for_its_memory_counts_as_out_of_memory(
     sweep: Sweep, tmp_path: Path, times: int, failed: int
 ) -> None:
     result = run(sweep, tmp_path, executor=Exhausted(str(tmp_path), times))
-    assert [failure["error"] for failure in result.failures] == ["OutOfMemory"] * failed
+    assert [failure.error for failure in result.failures] == ["OutOfMemory"] * failed
 
 
 class Stillborn(LocalExecutor):

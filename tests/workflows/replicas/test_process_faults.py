@@ -93,8 +93,8 @@ def test_memory_that_runs_out_twice_in_a_task_fails_the_score_with_the_reason(
 ) -> None:
     Failing(OF_THE_PROCESS["out of memory"], times=MAX_EXHAUSTED).install(monkeypatch)
     (failure,) = run(sweep, tmp_path).failures
-    assert failure["error"] == "OutOfMemory"
-    assert "Tried to allocate 9 GiB" in failure["message"]
+    assert failure.error == "OutOfMemory"
+    assert "Tried to allocate 9 GiB" in failure.message
 
 
 def test_storage_that_gives_out_in_a_task_drains_the_run_and_marks_nothing(

@@ -146,7 +146,7 @@ def test_states_come_from_files(storage: Storage) -> None:
     assert found["edited"].missing == ((8, QUALITY), (8, GEOMETRY))
     assert found["collapsed"].to_score == (4, 6)
     assert found["running"].edits_done == 2
-    assert [failure["error"] for failure in state.failures] == ["E"]
+    assert [failure.error for failure in state.failures] == ["E"]
     assert not state.is_complete
 
 

@@ -151,7 +151,7 @@ def test_retry_clears_failures_and_keeps_what_was_said(
     storage.write_bytes("errors/geometry-x.json", json.dumps(task).encode())
     plan = load_sweep(finished.parent / "spec" / "sweep.yaml").plan
     state = derive_state(storage, plan)
-    assert [failure["task"] for failure in state.failures] == ["geometry x"]
+    assert [failure.task for failure in state.failures] == ["geometry x"]
     with pytest.raises(InputError, match="has not failed"):
         forget_failures(storage, plan, state, only=["geometry-y"])
     assert forget_failures(storage, plan, state) == ["geometry x"]

@@ -13,6 +13,7 @@ from rich.text import Text
 from sphere_core.foundation.durations import duration
 from workflows.results.status.latest_scores import SHOWN_METRICS, LastScores
 from workflows.store.plan import SweepPlan
+from workflows.store.records import Failure
 from workflows.store.state import StateName, SweepState, TrajectoryState
 
 __all__ = [
@@ -48,7 +49,7 @@ def status_panel(plan: SweepPlan, state: SweepState, scores: LastScores) -> Rend
         parts.append(_trajectories(shown, scores, title="running" if parts else plan.name))
     parts.append(Text(status_line(state)))
     stopped = [found for found in state.trajectories if found.stopped is not None]
-    parts += [Text(f"{found.plan.id} {found.stopped['reason']}") for found in stopped[:_MOST_FAILURES] if found.stopped]
+    parts += [Text(f"{found.plan.id} {found.stopped.reason}") for found in stopped[:_MOST_FAILURES] if found.stopped]
     if state.failures:
         parts.append(failures_table(state.failures))
     return Group(*parts)
@@ -76,15 +77,14 @@ def state_counts(found: Iterable[TrajectoryState]) -> str:
     return ", ".join(f"{counts[name]} {name}" for name in get_args(StateName) if counts[name])
 
 
-def failures_table(failures: Sequence[dict[str, Any]]) -> Table:
+def failures_table(failures: Sequence[Failure]) -> Table:
     """Return what failed, each with its error; tracebacks stand in the files."""
     table = Table(title=f"failures ({len(failures)})", title_justify="left", title_style="bold red")
     for name in ("task", "after edits", "error"):
         table.add_column(name, overflow="fold")
     for failure in failures[:_MOST_FAILURES]:
-        edits = failure.get("edits")
-        message = Text(f"{failure.get('error')}: {failure.get('message')}")
-        table.add_row(str(failure.get("task")), "–" if edits is None else str(edits), message)
+        edits = "–" if failure.edits is None else str(failure.edits)
+        table.add_row(failure.task, edits, Text(f"{failure.error}: {failure.message}"))
     if len(failures) > _MOST_FAILURES:
         table.add_row(f"and {len(failures) - _MOST_FAILURES} more", "", "")
     return table
@@ -95,7 +95,7 @@ def status_line(state: SweepState) -> str:
     edits = sum(found.edits_done for found in state.trajectories)
     of = sum(found.plan.edits for found in state.trajectories)
     missing = sum(len(found.missing) for found in state.trajectories) + len(state.bases_missing)
-    newest = max((float(found.progress.get("at", 0)) for found in state.trajectories), default=0)
+    newest = max((found.progress.at for found in state.trajectories if found.progress is not None), default=0.0)
     rate = sum(found.edits_per_second for found in state.trajectories if found.state == "running")
     todo = sum(found.plan.edits - found.edits_done for found in state.trajectories if found.is_open)
     parts = [state_counts(state.trajectories), f"{edits}/{of} edits"]
@@ -154,6 +154,6 @@ def _record(found: TrajectoryState, scores: LastScores) -> dict[str, Any]:
             name: {"edits": last.edits, "value": last.value, "collapsed": last.collapsed}
             for name, last in scores.of(found).items()
         },
-        "error": found.error,
-        "stopped": None if found.stopped is None else found.stopped["reason"],
+        "error": None if found.error is None else found.error.as_json(),
+        "stopped": None if found.stopped is None else found.stopped.reason,
     }
