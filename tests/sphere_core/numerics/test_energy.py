@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sphere_core.numerics import energy
 from sphere_core.numerics.energy import energy_gradient, hyperspherical_energy, relative_drift
+from sphere_core.numerics.preservation import published_constant
 
 
 def double_loop(weight: torch.Tensor) -> float:
@@ -97,3 +98,30 @@ def test_drift_is_relative_and_signed() -> None:
     assert relative_drift(clumped, base) > 0
     assert relative_drift(base, clumped) < 0
     assert relative_drift(base, base) == 0
+
+
+def test_orthogonal_rows_have_the_energy_that_the_authors_figure_shows() -> None:
+    """4096 orthogonal rows: n (n - 1) / sqrt(2), next to the 1.18612e7 read off the figure for unedited Llama-3-8B."""
+    small = hyperspherical_energy(torch.eye(64, 80, dtype=torch.float64)).total
+    assert small == pytest.approx(64 * 63 / math.sqrt(2), rel=1e-12)
+    assert 4096 * 4095 / math.sqrt(2) == pytest.approx(1.18612e7, rel=1e-4)
+
+
+@pytest.mark.parametrize("rows", [3, 40])
+def test_the_published_constant_is_a_looser_bound_than_the_gradient(rows: int) -> None:
+    weight = torch.nn.functional.normalize(random_weight(5, rows, 12), dim=1)
+    total = 0.0
+    for k in range(rows):
+        cubes = [float((weight[k] - weight[j]).norm()) ** -3 for j in range(rows) if j != k]
+        total += sum(cubes) ** 2
+    assert published_constant(weight) == pytest.approx(4 * math.sqrt(total), rel=1e-10)
+    assert published_constant(3 * weight) == pytest.approx(published_constant(weight), rel=1e-12)
+    assert float(energy_gradient(weight).norm()) <= published_constant(weight)
+
+
+def test_the_published_constant_of_the_tiny_llama() -> None:
+    model = golden.model()
+    (site,) = model.open_sites((0,))
+    weight = torch.nn.functional.normalize(model.weight(site).double(), dim=1)
+    ratio = published_constant(weight) / float(energy_gradient(weight).norm())
+    assert ratio == pytest.approx(18, abs=1)
