@@ -16,7 +16,7 @@ TINY: dict[str, Any] = {
     "seeds": [0, 1],
     "batch_size": 2,
     "checkpoint_every": 4,
-    "moments": {"corpus": "factworld", "sentences": 600},
+    "moments": {"corpus": "factworld", "sentences": 300},
     "contexts": {"seeds": ["The"], "length": 6, "top_k": 5},
     "evaluators": {"edit_quality": {}, "geometry": {}},
     "resources": {"threads": 1, "replica": {"num_cpus": 1}, "evaluator": {"replicas": 0}},

@@ -1,5 +1,6 @@
 """The executor without Ray: one replica in this process."""
 
+import time
 from collections.abc import Callable
 
 from workflows.driver.executor import Event, ExecutorError, Finished, Lost, Ready, Role, Worker
@@ -39,10 +40,12 @@ class LocalExecutor:
         self._assigned = (worker, task)
 
     def wait(self, seconds: float) -> list[Event]:
-        """Run the task that was assigned, to its end."""
+        """Run the task that was assigned, to its end; without one nothing can happen, and the time is slept."""
         if self._assigned is not None:
             (worker, task), self._assigned = self._assigned, None
             self._events.append(self._run(worker, task))
+        elif not self._events:
+            time.sleep(seconds)
         events, self._events = self._events, []
         return events
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -11,36 +12,37 @@ from workflows.replicas.tasks import MomentsTask, Task, TrajectoryTask
 
 __all__ = ["Workers", "wind_down"]
 
-# How often it is asked whether there is room for more workers.
-_GROW_SECONDS = 0.5
-# After how long a replica without work is ended.
-_IDLE_SECONDS = 60.0
-
 
 class Workers:
     """Workers of one executor, by what they do now. Knows their tasks, and decides nothing about them."""
 
-    def __init__(self, executor: Executor, *, evaluators: int) -> None:
-        """`evaluators` is how many dedicated ones are wished for."""
+    def __init__(
+        self, executor: Executor, *, evaluators: int, grow_seconds: float = 0.5, idle_seconds: float = 60.0
+    ) -> None:
+        """`evaluators` is how many dedicated ones are wanted, `grow_seconds` how often it is asked whether there is
+        room for more workers, `idle_seconds` after how long a replica without work is ended."""
         self._executor = executor
         self._evaluators = evaluators
+        self._grow_seconds = grow_seconds
+        self._idle_seconds = idle_seconds
         self.idle: list[Worker] = []
         self.busy: dict[Worker, Task] = {}
         self._starting: set[Worker] = set()
         self._leaving: set[Worker] = set()
         self._model_of: dict[Worker, str] = {}
         self._idle_since: dict[Worker, float] = {}
-        self._grew = -_GROW_SECONDS
+        self._grew = -math.inf
 
     def grow(self, waiting: Mapping[str, int], *, editing: bool) -> None:
         """Start as many workers as the machines hold and the open work needs; replicas come before evaluators.
 
         `waiting` counts open tasks by kind, `editing` tells whether any trajectory is open. What the machines hold is
-        asked now and then: a worker that has finished waits meanwhile. Replicas that have had nothing to do for a while
-        are ended, as a node without any may go; evaluators stay as long as there is editing, for the next checkpoint.
+        asked now and then, and whenever a worker has gone: one that has finished waits meanwhile. Replicas that have
+        had nothing to do for a while are ended, as a node without any may go; evaluators stay as long as there is
+        editing, for the next checkpoint.
         """
         now = time.monotonic()
-        if now - self._grew < _GROW_SECONDS:
+        if now - self._grew < self._grow_seconds:
             return
         self._grew = now
         there = Counter(worker.role for worker in (*self.idle, *self._starting, *self.busy))
@@ -55,7 +57,7 @@ class Workers:
         replicas = [worker for worker in self.idle if worker.role == "replica"]
         self._idle_since = {worker: self._idle_since.get(worker, now) for worker in replicas}
         for worker, since in self._idle_since.items():
-            if now - since > _IDLE_SECONDS:
+            if now - since > self._idle_seconds:
                 self.end(worker)
 
     def _start(self, role: Role, count: int) -> None:
@@ -128,6 +130,9 @@ class Workers:
     def forget(self, worker: Worker) -> bool:
         """Strike off a worker that is gone; return whether it had never been ready."""
         unborn = worker in self._starting
+        if not unborn:
+            # Its place is free; one that could not start would fail again as fast.
+            self._grew = -math.inf
         self.busy.pop(worker, None)
         self._model_of.pop(worker, None)
         self._starting.discard(worker)

@@ -1,6 +1,9 @@
 """What every row of the method table must do, on both ways of storing a weight."""
 
+import functools
 import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import torch
 from method_parts import editor, likelihood, run, values
 from tiny_models import CONTEXTS, requests, tiny_model
 
-from sphere_core.checkpoints import read_checkpoint, write_checkpoint
+from sphere_core.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from sphere_core.foundation.storage import Storage
 from sphere_core.methods import EDITORS, example_names
 from sphere_core.models import EditableModel
@@ -32,34 +35,67 @@ def same(mine: Any, theirs: Any) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """Five requests in three batches on a new model: the model after them, what it was, and the checkpoints."""
+
+    model: EditableModel
+    before: Mapping[str, torch.Tensor]
+    likelihood: float
+    drew: bool
+    checkpoints: list[Checkpoint]
+
+
+def run_undisturbed(method: str, family: str) -> Undisturbed:
+    model = tiny_model(family)
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    start, drawn = likelihood(model, 2), generators()
+    checkpoints = run(method, model)
+    return Undisturbed(model, before, start, generators() != drawn, checkpoints)
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Callable[[str, str], Undisturbed]:
+    """The run of a method on a family, made once for all tests that compare with it."""
+    return functools.cache(run_undisturbed)
+
+
+@pytest.fixture(scope="module")
+def lent() -> list[EditableModel]:
+    """The one network of a process, as its last borrower left it: two methods at first, then one test after another."""
+    used = tiny_model("llama")
+    run("alphaedit+sphere", used)
+    run("ft", used, layers=[0])
+    return [used]
+
+
 @pytest.mark.parametrize(
     ("method", "family"),
     [(name, "llama") for name in [*example_names(), *COMBINED]] + [(name, "gpt2") for name in ROWS],
 )
-def test_edits_raise_the_new_target_and_touch_only_the_declared_sites(method: str, family: str) -> None:
-    model = tiny_model(family)
-    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
-    start = likelihood(model, 2)
-    first = next(
-        run_trajectory("t", editor(method, model), model, requests(), batch_size=2, contexts=CONTEXTS, resume=None)
-    )
-    model.load_weights(first.weights)
-    assert likelihood(model, 2) > start + 0.01
+def test_edits_raise_the_new_target_and_touch_only_the_declared_sites(
+    method: str, family: str, undisturbed: Callable[[str, str], Undisturbed]
+) -> None:
+    done = undisturbed(method, family)
+    model = done.model
+    model.load_weights(done.checkpoints[0].weights)
+    assert likelihood(model, 2) > done.likelihood + 0.01
     after = model.network.state_dict()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    changed = {name for name in done.before if not torch.equal(done.before[name], after[name])}
     assert changed == {site.name for site in model.open_sites(values(method)["layers"])}
     assert not any(parameter.requires_grad for parameter in model.network.parameters())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", ROWS)
-def test_saved_and_loaded_in_the_middle_is_bit_equal(tmp_path: Path, family: str, method: str) -> None:
-    model = tiny_model(family)
-    before = generators()
-    whole = run(method, model)
+def test_saved_and_loaded_in_the_middle_is_bit_equal(
+    tmp_path: Path, family: str, method: str, undisturbed: Callable[[str, str], Undisturbed]
+) -> None:
+    done = undisturbed(method, family)
+    whole = done.checkpoints
     assert [checkpoint.edits for checkpoint in whole] == [2, 4, 5]
     # Nothing has drawn a number: there is no state of a generator for a checkpoint to carry.
-    assert generators() == before
+    assert not done.drew
     write_checkpoint(whole[0], Storage(tmp_path))
     resumed = run(method, tiny_model(family), resume=read_checkpoint(Storage(tmp_path), 2))
     assert same(resumed[-1].weights, whole[-1].weights)
@@ -69,15 +105,15 @@ def test_saved_and_loaded_in_the_middle_is_bit_equal(tmp_path: Path, family: str
 
 
 @pytest.mark.parametrize("method", ROWS)
-def test_what_ran_before_in_the_process_does_not_matter(method: str) -> None:
-    alone = run(method, tiny_model("llama"))[-1]
-    used = tiny_model("llama")
-    run("alphaedit+sphere", used)
-    run("ft", used, layers=[0])
+def test_what_ran_before_in_the_process_does_not_matter(
+    method: str, undisturbed: Callable[[str, str], Undisturbed], lent: list[EditableModel]
+) -> None:
     # What a replica does between two trajectories: the same network, given back and lent again.
+    used = lent.pop()
     used.restore_base()
-    again = EditableModel(used.network, used.tokenizer, used.family, base_digest=used.base_digest)
-    assert same(run(method, again)[-1].weights, alone.weights)
+    lent.append(EditableModel(used.network, used.tokenizer, used.family, base_digest=used.base_digest))
+    alone = undisturbed(method, "llama").checkpoints[-1]
+    assert same(run(method, lent[0])[-1].weights, alone.weights)
 
 
 @pytest.mark.parametrize("method", [name for name in EDITORS if name not in ("rome", "r_rome")])

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
-from workflows.driver import workers
+from workflows.driver import driver
 from workflows.driver.executor import Event, Finished, Lost, Role, Worker
 from workflows.driver.local_executor import LocalExecutor
 from workflows.driver.retry_limits import MAX_LOSSES
+from workflows.driver.workers import Workers
 from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import ScoreTask, Task, TrajectoryTask
 from workflows.sweeps.expand import Sweep, load_sweep
@@ -135,12 +137,12 @@ class Ending(WithEvaluator):
 
 
 def test_a_replica_without_work_is_ended_and_evaluators_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_GROW_SECONDS", 0.0)
+    monkeypatch.setattr(driver, "Workers", partial(Workers, grow_seconds=0.0))
     one = one_trajectory(tmp_path, evaluators={"geometry": {}, "edit_quality": {}})
     patient = Ending(str(tmp_path / "patient"))
     assert run(one, tmp_path / "patient", executor=patient, evaluators=1).complete
     assert patient.ended == []
-    monkeypatch.setattr(workers, "_IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(driver, "Workers", partial(Workers, grow_seconds=0.0, idle_seconds=-1.0))
     hasty = Ending(str(tmp_path / "hasty"))
     assert run(one, tmp_path / "hasty", executor=hasty, evaluators=1).complete
     assert {worker.role for worker in hasty.ended} == {"replica"}
