@@ -28,7 +28,8 @@ from evaluators.general.evaluator import GeneralAbility, GeneralAbilitySettings
 from evaluators.general.suites import SuiteResolver, TaskEntry
 from evaluators.geometry.evaluator import Geometry, GeometrySettings
 from sphere_core.datasets.counterfact import counterfact_requests
-from sphere_core.datasets.factworld import edit_records, shipped_world
+from sphere_core.datasets.factworld.records import edit_records
+from sphere_core.datasets.factworld.shipped import shipped_world
 from sphere_core.hyperparameters import preset
 from sphere_core.models import EditableModel, load_model
 from sphere_core.models.source import EMBEDDED_MODEL

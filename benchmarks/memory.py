@@ -31,8 +31,8 @@ from sphere_core.hyperparameters import Hyperparameters, preset
 from sphere_core.methods import Method, resolve_method
 from sphere_core.models import load_model
 from sphere_core.models.loading import DTYPES
-from sphere_core.moments.build import Pass, build_second_moments
-from sphere_core.moments.packing import Amount, Packing
+from sphere_core.moments.build import build_second_moments
+from sphere_core.moments.packing import Amount, Packing, Pass
 
 __all__ = ["main"]
 

@@ -7,7 +7,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from sphere_core.datasets.counterfact import counterfact_requests
-from sphere_core.datasets.factworld import edit_records, shipped_world
+from sphere_core.datasets.factworld.records import edit_records
+from sphere_core.datasets.factworld.shipped import shipped_world
 from sphere_core.locate.contexts import ContextSettings, sample_contexts
 from sphere_core.locate.prompts import Contexts
 from sphere_core.models import EditableModel, load_model, recognise_family

@@ -10,8 +10,8 @@ from benchmarks.models import random_gpt2
 from benchmarks.rows import Row, comparison
 from benchmarks.timing import interleaved, relative_difference
 from sphere_core.models import EditableModel
-from sphere_core.moments.build import Pass, build_second_moments
-from sphere_core.moments.packing import Amount, Packing
+from sphere_core.moments.build import build_second_moments
+from sphere_core.moments.packing import Amount, Packing, Pass
 
 __all__ = ["measure", "moment_rows"]
 

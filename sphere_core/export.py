@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.fingerprint import tensors_digest
 from sphere_core.models import EditableModel, load_model, model_digest, resolve_model
 from sphere_core.models.loading import DTYPES
+from sphere_core.numerics.tensor_digest import tensors_digest
 
 __all__ = ["DELTA_FILE", "Delta", "Merge", "edited_model", "encode_delta", "merges", "read_delta", "save_model"]
 

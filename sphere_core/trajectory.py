@@ -1,79 +1,18 @@
 """The trajectory: a chain of edit batches on one model, as a generator of checkpoints. Runs without a cluster."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from sphere_core.checkpoints import Checkpoint, EditorState
 from sphere_core.editors.base import Editor
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.prompts import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.requests import EditRequest
-from sphere_core.streams.stream import StreamSpec
 
-__all__ = ["TrajectorySpec", "check_against_model", "run_trajectory"]
-
-# Raised whenever a change of this code changes a trajectory's numbers.
-NUMERICS_VERSION = 1
-
-
-class TrajectorySpec(BaseModel):
-    """Everything that can change a trajectory's numbers, and the names that tables show.
-
-    Models and data enter the identity by content, never by name or path. Threads do, because they change the order of
-    sums.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str = Field(description="Path, hub id or 'factworld'")
-    model_digest: str = Field(description="Digest of the model's config, weights and tokenizer files")
-    revision: str | None = Field(default=None, description="Commit of a hub id")
-    remote_code: bool = Field(default=False, description="Python files that come with the model are run")
-    dtype: str = Field(description="The network's dtype; edited sites keep fp32 masters")
-    method: str = Field(description="Editor, with regularizers after plus signs")
-    revisions: dict[str, int] = Field(
-        default_factory=dict, description="Rows of the method whose numbers have changed since their first form"
-    )
-    hyperparameters: Hyperparameters
-    stream: StreamSpec
-    stream_digest: str = Field(description="Digest of the ordered requests")
-    generation_digest: str | None = Field(
-        default=None, description="Digest of what only free generation is scored by; no part of the identity"
-    )
-    batch_size: int = Field(ge=1, description="Requests edited together")
-    seed: int = Field(description="Seeds the order of edits and the context templates")
-    contexts: dict[str, Any] = Field(description="How templates are sampled, or the groups themselves")
-    moments: dict[str, Any] = Field(description="Digest of imported second moments, or the recipe they are built by")
-    threads: int = Field(ge=1, description="CPU threads of the replica")
-
-    def identity(self) -> dict[str, Any]:
-        """Return what the id is made of."""
-        return {
-            "numerics": NUMERICS_VERSION,
-            "model_digest": self.model_digest,
-            "dtype": self.dtype,
-            "method": self.method,
-            "hyperparameters": self.hyperparameters.identity(),
-            "stream_digest": self.stream_digest,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "contexts": self.contexts,
-            "moments": self.moments,
-            "threads": self.threads,
-            **({"remote_code": True} if self.remote_code else {}),
-            **({"revisions": self.revisions} if self.revisions else {}),
-        }
-
-    @property
-    def id(self) -> str:
-        """The trajectory's name on disk: 16 hex digits of its identity's digest."""
-        return fingerprint(self.identity())[:16]
+__all__ = ["check_against_model", "run_trajectory"]
 
 
 def check_against_model(hyperparameters: Hyperparameters, model: EditableModel, *, where: str) -> None:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sphere_core.datasets.factworld import edit_records, shipped_world
+from sphere_core.datasets.factworld.records import edit_records
+from sphere_core.datasets.factworld.shipped import shipped_world
 from sphere_core.datasets.files import read_records
 from sphere_core.datasets.hub import check_hub_id, hub_records
 from sphere_core.datasets.records import Record

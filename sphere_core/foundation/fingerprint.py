@@ -1,4 +1,4 @@
-"""Identity by content: canonical JSON for settings, digests for tensors and files."""
+"""Identity by content: canonical JSON for settings, digests of files."""
 
 import hashlib
 import json
@@ -6,9 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
-__all__ = ["canonical_json", "file_digest", "fingerprint", "tensors_digest"]
+__all__ = ["canonical_json", "file_digest", "fingerprint"]
 
 _CHUNK_BYTES = 1 << 20
 # What most settings consist of.
@@ -29,17 +27,6 @@ def canonical_json(value: object) -> str:
 def fingerprint(value: object) -> str:
     """Return the sha256 (64 hex digits) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return the sha256 of named tensors: names, dtypes, shapes and bytes, in the order of names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        if tensor.numel():
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def file_digest(path: Path) -> str:

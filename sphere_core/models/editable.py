@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sphere_core.foundation.fingerprint import fingerprint, tensors_digest
+from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.models.family import Family
 from sphere_core.models.output_norm import OutputNorm
 from sphere_core.models.sites import Site, find_site
 from sphere_core.numerics.linalg import Update
+from sphere_core.numerics.tensor_digest import tensors_digest
 
 __all__ = ["EditableModel"]
 

@@ -7,7 +7,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 
-from sphere_core.datasets.factworld import shipped_model_dir
+from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest, fingerprint
 from sphere_core.foundation.json_files import read_json

@@ -1,7 +1,6 @@
 """Building second moments: every forward serves all sites and stops at the last of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,27 +11,14 @@ from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.locate.prompts import opening_tokens, pad_right
 from sphere_core.models.activations import capture_inputs
 from sphere_core.models.editable import EditableModel
-from sphere_core.moments.packing import Amount, Cursor, Packing, forwards, windows
+from sphere_core.moments.packing import Cursor, Pass, forwards, windows
 from sphere_core.moments.record import SecondMoments
 from sphere_core.moments.sums import Kept, MomentSums, Running
 
-__all__ = ["Pass", "build_second_moments", "finished_moments", "run_pass", "tokenizer_digest"]
+__all__ = ["build_second_moments", "finished_moments", "run_pass", "tokenizer_digest"]
 
 # Sums stay on an accelerator that could hold so many of them beside what it holds already.
 _SITES_ROOM = 12
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One pass over a corpus: which layers, how texts are packed, how much of the corpus."""
-
-    layers: tuple[int, ...]
-    packing: Packing
-    amount: Amount
-
-    def identity(self) -> dict[str, Any]:
-        """Return what fixes the sums, the model and the corpus aside."""
-        return {"layers": list(self.layers), "packing": self.packing.identity(), "amount": self.amount.identity()}
 
 
 def build_second_moments(

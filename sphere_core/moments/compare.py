@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.fingerprint import tensors_digest
 from sphere_core.moments.record import SecondMoments, require_second_moment
 from sphere_core.numerics.linalg import symmetric_eigen
+from sphere_core.numerics.tensor_digest import tensors_digest
 
 __all__ = ["Comparison", "compare_moments", "faults"]
 

@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.fingerprint import tensors_digest
 from sphere_core.moments.record import SecondMoments
 from sphere_core.numerics.linalg import Subspace
+from sphere_core.numerics.tensor_digest import tensors_digest
 
 __all__ = ["joined", "read_header", "read_moments", "write_moments"]
 

@@ -15,12 +15,14 @@ the corpus yields first (`workflows.moments.corpus_texts` says how a hub data se
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from sphere_core.foundation.errors import InputError
 
-__all__ = ["MAX_GROUPS", "Amount", "Cursor", "Packing", "Window", "forwards", "windows"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["MAX_GROUPS", "Amount", "Cursor", "Packing", "Pass", "Window", "forwards", "windows"]
 
 # Groups of a corpus at most: a shard hands in one file of sums for each of its groups.
 MAX_GROUPS = 16
@@ -82,6 +84,19 @@ class Cursor:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One pass over a corpus: which layers, how texts are packed, how much of the corpus."""
+
+    layers: tuple[int, ...]
+    packing: Packing
+    amount: Amount
+
+    def identity(self) -> dict[str, Any]:
+        """Return what fixes the sums, the model and the corpus aside."""
+        return {"layers": list(self.layers), "packing": self.packing.identity(), "amount": self.amount.identity()}
+
+
+@dataclass(frozen=True)
 class Window:
     """Rows of token ids of consecutive texts, and where the pass stands after them."""
 
@@ -90,7 +105,7 @@ class Window:
 
 
 def windows(
-    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], packing: Packing, amount: Amount, start: Cursor
+    tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], packing: Packing, amount: Amount, start: Cursor
 ) -> Iterator[Window]:
     """Yield the windows of a corpus from `start` on until the amount is reached.
 

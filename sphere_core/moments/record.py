@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.fingerprint import tensors_digest
 from sphere_core.models.sites import Site
 from sphere_core.numerics.linalg import Subspace
+from sphere_core.numerics.tensor_digest import tensors_digest
 
 __all__ = ["SecondMoments", "check_moments", "require_second_moment"]
 

@@ -65,7 +65,7 @@ class Weather:
         if self.editing is None and "no node can hold a replica" in self.log.text:
             self.editing = self.add("edit")
             self.add("score")
-        running = [p for p in view.doing.values() if (p.task or "").startswith("trajectory-") and p.published]
+        running = [p for p in view.doing.values() if p.editing and p.published]
         if self.noticed is None and self.editing is not None and running:
             self.noticed = running[0].edits
             give_notice(self.editing.node_id)

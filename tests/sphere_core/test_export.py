@@ -13,7 +13,7 @@ from sweep_files import tiny, write_sweep
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sphere_core.checkpoints import read_checkpoint
-from sphere_core.datasets.factworld import shipped_model_dir
+from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.export import merges, read_delta
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model

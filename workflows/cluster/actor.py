@@ -50,7 +50,7 @@ def replica_actor(ray: Any, kind: type[ModelReplica], name: str) -> Any:
                 os._exit(_BROKEN_EXIT_CODE)
 
         def _leave(self) -> None:
-            if (kind.progress(self).task or "").startswith("trajectory-"):
+            if kind.progress(self).editing is not None:
                 kind.stop(self)
             else:
                 # A score cannot be stopped half-way; it is done again elsewhere.

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sphere_core.datasets.factworld import Progress as Training
-from sphere_core.datasets.factworld import read_settings, shipped_settings, train_factworld
+from sphere_core.datasets.factworld.training import Progress as Training
+from sphere_core.datasets.factworld.training import read_settings, shipped_settings, train_factworld
 from workflows.commands.console import output_console
 
 __all__ = ["app"]

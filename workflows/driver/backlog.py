@@ -13,7 +13,7 @@ from sphere_core.foundation.storage import Storage
 from workflows.driver.tracking import Counts, TrackedTrajectory
 from workflows.driver.watchdog import Verdict, WatchdogReadings, read_readings, verdict
 from workflows.driver.work_queue import WorkQueue
-from workflows.replicas.tasks import MomentsTask, ScoreTask, Task, TrajectoryTask
+from workflows.replicas.tasks import MomentsTask, ScoreTask, Task, TaskKind, TrajectoryTask
 from workflows.store.layout import moments_path, task_error_path
 from workflows.store.lease import read_lease
 from workflows.store.plan import BasePlan, MomentsRecipe
@@ -77,7 +77,7 @@ class Backlog:
             if recipe.key in self.held and recipe.key not in self.broken_moments:
                 self.recipes.append(recipe)
 
-    def take(self, preference: Iterable[str], model: str | None) -> Task | None:
+    def take(self, preference: Iterable[TaskKind], model: str | None) -> Task | None:
         """Take the next task, trying kinds in the order given (`moments`, `trajectory`, `score`).
 
         Work on the model a worker holds already comes before work on another.
@@ -94,7 +94,7 @@ class Backlog:
                 return task
         return None
 
-    def waiting(self) -> dict[str, int]:
+    def waiting(self) -> dict[TaskKind, int]:
         """Return how many tasks could start now, by kind."""
         return {"moments": len(self.recipes), "trajectory": len(self.ready), "score": len(self.scores)}
 
@@ -137,7 +137,7 @@ class Backlog:
 
     def damaged(self, task: ScoreTask) -> None:
         """Note that a checkpoint is gone: its trajectory is to be run again from the one before."""
-        tracked = self.tracked[str(task.subject_id)]
+        tracked = self.tracked[str(task.trajectory_id)]
         if not tracked.counts(task.edits):
             return
         tracked.published.discard(task.edits)
@@ -170,8 +170,8 @@ class Backlog:
 
     def scored(self, task: ScoreTask) -> None:
         """Note that a row file stands."""
-        if task.subject_id is not None:
-            tracked = self.tracked[task.subject_id]
+        if task.trajectory_id is not None:
+            tracked = self.tracked[task.trajectory_id]
             if not tracked.counts(task.edits):
                 return
             tracked.scored[task.edits] += 1
@@ -277,7 +277,7 @@ class Backlog:
 
     def _take_score(self, model: str | None) -> ScoreTask | None:
         while (task := self.scores.take(model)) is not None:
-            if task.subject_id is None or self.tracked[task.subject_id].counts(task.edits):
+            if task.trajectory_id is None or self.tracked[task.trajectory_id].counts(task.edits):
                 return task
         return None
 

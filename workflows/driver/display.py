@@ -108,10 +108,11 @@ def _panel(view: View, titles: Mapping[str, str]) -> RenderableType:
 
 
 def _worker_line(worker: Worker, progress: ReplicaProgress, titles: Mapping[str, str]) -> Text:
-    task = progress.task or "idle"
-    title = next((titles[part] for part in task.split("-") if part in titles), None)
-    named = task if title is None else f"{task}: {title}"
-    text = f"  {worker.role} {worker.number}: {named}"
+    text = f"  {worker.role} {worker.number}: {progress.task or 'idle'}"
+    if progress.trajectory_id is not None and progress.trajectory_id in titles:
+        text += f": {titles[progress.trajectory_id]}"
+    if progress.waits_for is not None:
+        text += f", waiting for {progress.waits_for}"
     if progress.of:
         text += f"  {progress.edits}/{progress.of}"
     return Text(text, style="dim", overflow="ellipsis", no_wrap=True)

@@ -179,11 +179,10 @@ class Driver:
 
     def _hear(self, progress: ReplicaProgress) -> None:
         """Take in what a replica says: how far its trajectory is, and which checkpoints stand."""
-        if progress.task is None or not progress.task.startswith("trajectory-"):
+        if progress.editing is None or progress.task is None:
             return
-        trajectory_id = progress.task.removeprefix("trajectory-")
-        self._backlog.running(trajectory_id, progress.edits)
-        if self._backlog.published(trajectory_id, progress.published):
+        self._backlog.running(progress.editing, progress.edits)
+        if self._backlog.published(progress.editing, progress.published):
             self._limits.published(progress.task)
 
     def _settle(self, task: Task, outcome: Outcome) -> None:
@@ -202,9 +201,9 @@ class Driver:
             self._backlog.moments_done(task)
         elif isinstance(task, ScoreTask):
             self._backlog.scored(task)
-            if task.subject_id is not None:
-                judge(self._backlog, self._storage, task.subject_id)
-                trim_scored(self._backlog, self._storage, task.subject_id)
+            if task.trajectory_id is not None:
+                judge(self._backlog, self._storage, task.trajectory_id)
+                trim_scored(self._backlog, self._storage, task.trajectory_id)
         if isinstance(outcome, Failed):
             _LOGGER.error("%s failed: %s: %s", task.name, outcome.error, outcome.message)
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 
 from workflows.driver.executor import Worker
 from workflows.driver.tracking import Counts
-from workflows.replicas.tasks import MomentsTask, ScoreTask, Task
+from workflows.replicas.tasks import Task, TaskKind
 
 __all__ = ["TimeLeft"]
 
@@ -14,14 +14,14 @@ class TimeLeft:
     """Adds up busy seconds by kind of work, tasks under way included."""
 
     def __init__(self) -> None:
-        self._spent: defaultdict[str, float] = defaultdict(float)
-        self._since: dict[Worker, tuple[str, float]] = {}
+        self._spent: defaultdict[TaskKind, float] = defaultdict(float)
+        self._since: dict[Worker, tuple[TaskKind, float]] = {}
         self._first: Counts | None = None
         self._started = time.monotonic()
 
     def begin(self, worker: Worker, task: Task) -> None:
         """Note that a worker starts a task."""
-        self._since[worker] = (_kind(task), time.monotonic())
+        self._since[worker] = (task.kind, time.monotonic())
 
     def end(self, worker: Worker) -> None:
         """Note that a worker's task is over, well or not."""
@@ -38,10 +38,11 @@ class TimeLeft:
         """Return the expected seconds to the end with so many workers; None while a kind of work is unmeasured."""
         first = self._baseline(counts)
         total = 0.0
-        for kind, done, todo in (
+        kinds: tuple[tuple[TaskKind, int, int], ...] = (
             ("trajectory", counts.edits_done - first.edits_done, counts.edits - counts.edits_done),
             ("score", counts.scores_done - first.scores_done, counts.scores - counts.scores_done),
-        ):
+        )
+        for kind, done, todo in kinds:
             if todo <= 0:
                 continue
             if done <= 0:
@@ -54,12 +55,6 @@ class TimeLeft:
             self._first = counts
         return self._first
 
-    def _seconds(self, kind: str) -> float:
+    def _seconds(self, kind: TaskKind) -> float:
         now = time.monotonic()
         return self._spent[kind] + sum(now - since for name, since in self._since.values() if name == kind)
-
-
-def _kind(task: Task) -> str:
-    if isinstance(task, MomentsTask):
-        return "moments"
-    return "score" if isinstance(task, ScoreTask) else "trajectory"

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 
 from workflows.driver.executor import Event, Executor, ExecutorError, Finished, Lost, Role, Worker
-from workflows.replicas.tasks import MomentsTask, Task, TrajectoryTask
+from workflows.replicas.tasks import MomentsTask, Task, TaskKind, TrajectoryTask
 
 __all__ = ["Workers", "wind_down"]
 
@@ -33,7 +33,7 @@ class Workers:
         self._idle_since: dict[Worker, float] = {}
         self._grew = -math.inf
 
-    def grow(self, waiting: Mapping[str, int], *, editing: bool) -> None:
+    def grow(self, waiting: Mapping[TaskKind, int], *, editing: bool) -> None:
         """Start as many workers as the machines hold and the open work needs; replicas come before evaluators.
 
         `waiting` counts open tasks by kind, `editing` tells whether any trajectory is open. What the machines hold is
@@ -63,7 +63,7 @@ class Workers:
     def _start(self, role: Role, count: int) -> None:
         self._starting.update(self._executor.start(role) for _ in range(count))
 
-    def preference(self, worker: Worker) -> tuple[str, ...]:
+    def preference(self, worker: Worker) -> tuple[TaskKind, ...]:
         """Return the kinds of tasks a worker takes, the one it takes first in front."""
         if worker.role == "evaluator":
             return ("score",)

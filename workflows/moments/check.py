@@ -12,9 +12,9 @@ from sphere_core.foundation.fingerprint import file_digest
 from sphere_core.moments.compare import compare_moments, faults
 from sphere_core.moments.files import read_header, read_moments
 from sphere_core.moments.imports import import_projector, import_statistics
+from workflows.moments.build import name_model
 from workflows.moments.layer_list import parse_layers
 from workflows.moments.store import MomentsStore
-from workflows.moments.work import name_model
 
 __all__ = ["compare_stored", "import_files", "verify_stored"]
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi
 
-from sphere_core.datasets.factworld import corpus_sentences, shipped_world
+from sphere_core.datasets.factworld.corpus import corpus_sentences
+from sphere_core.datasets.factworld.shipped import shipped_world
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 from workflows.store.corpus import WITH_FIELDS, Corpus

@@ -13,7 +13,7 @@ from sphere_core.moments.files import read_moments, write_moments
 from sphere_core.moments.null_space import null_space
 from sphere_core.moments.record import SecondMoments, require_second_moment
 from sphere_core.numerics.linalg import Subspace
-from sphere_core.trajectory import TrajectorySpec
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.build_lock import building
 from workflows.store.layout import moments_lock, null_space_path
 

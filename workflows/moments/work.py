@@ -1,36 +1,14 @@
-"""Building second moments into a store: one pass, kept as it goes; or every n-th group of it."""
+"""What is to be built: one set of second moments, as plain data that crosses process borders. Loads no torch."""
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sphere_core.foundation.errors import unknown_name
-from sphere_core.foundation.fingerprint import fingerprint
-from sphere_core.foundation.storage import Storage
-from sphere_core.models import EditableModel, model_digest, resolve_model
-from sphere_core.models.loading import DTYPES, load_skeleton
-from sphere_core.models.source import commit_of
-from sphere_core.moments.build import Pass, build_second_moments, finished_moments, run_pass
-from sphere_core.moments.packing import MAX_GROUPS, Amount, Cursor, Packing
-from sphere_core.moments.record import SecondMoments
-from sphere_core.moments.sums import KeptInFile, MomentSums, Running, read_sums, write_sums
-from sphere_core.trajectory import TrajectorySpec
-from workflows.moments.corpus_texts import corpus_texts
+from sphere_core.moments.packing import Amount, Packing, Pass
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.corpus import Corpus
 from workflows.store.plan import MomentsRecipe
 
-__all__ = [
-    "ModelName",
-    "MomentsWork",
-    "build_alone",
-    "build_shard",
-    "merge_shards",
-    "name_model",
-    "recipe_work",
-    "remove_groups",
-]
+__all__ = ["ModelName", "MomentsWork", "recipe_work"]
 
 # How often running sums are kept, at most.
 SAVE_SECONDS = 60.0
@@ -76,17 +54,6 @@ class MomentsWork:
         }
 
 
-def name_model(source: str, *, dtype: str, revision: str | None, remote_code: bool) -> tuple[ModelName, EditableModel]:
-    """Find a model on this machine; return its name and its skeleton, no weight loaded."""
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
-    folder = resolve_model(source, revision=revision, remote_code=remote_code)
-    located = str(Path(source).expanduser().resolve()) if Path(source).expanduser().is_dir() else source
-    digest = model_digest(folder, remote_code=remote_code)
-    name = ModelName(located, digest, dtype, commit_of(folder) or revision, remote_code)
-    return name, load_skeleton(folder, remote_code=remote_code)
-
-
 def recipe_work(recipe: MomentsRecipe, spec: TrajectorySpec) -> MomentsWork:
     """Return the work that builds what a sweep waits for."""
     return MomentsWork(
@@ -98,86 +65,3 @@ def recipe_work(recipe: MomentsRecipe, spec: TrajectorySpec) -> MomentsWork:
         ),
         every_seconds=SAVE_SECONDS,
     )
-
-
-def build_alone(
-    task: MomentsWork,
-    model: EditableModel,
-    storage: Storage,
-    *,
-    publish: Callable[[SecondMoments], None],
-    on_progress: Callable[[Cursor], None],
-) -> None:
-    """Build a set in this process, going on from where an earlier attempt was killed, and publish it."""
-    kept = KeptInFile(storage, f".{task.key}-partial.safetensors", task.identity(), every_seconds=task.every_seconds)
-    moments = build_second_moments(
-        model, task.work, corpus_texts(task.corpus), provenance=task.provenance, kept=kept, on_progress=on_progress
-    )
-    publish(moments)
-    kept.remove()
-
-
-class _GroupFiles(KeptInFile):
-    """Keeps the running sums of one shard, and publishes each group that is complete as a file of its own."""
-
-    def __init__(self, task: MomentsWork, storage: Storage, shard: int, shards: int) -> None:
-        identity = {**task.identity(), "shard": shard, "shards": shards}
-        super().__init__(storage, f".{task.key}-shard-{shard}.safetensors", identity, every_seconds=task.every_seconds)
-        self._task = task
-
-    def close_group(self, running: Running) -> None:
-        """Publish the group at work, unless another shard owns it."""
-        if running.current.count:
-            header = {"identity": self._task.identity()}
-            write_sums(self._storage, _group_path(self._task, running.cursor.group), {"group": running.current}, header)
-        running.current.clear()
-
-
-def build_shard(
-    task: MomentsWork,
-    shard: int,
-    shards: int,
-    model: EditableModel,
-    storage: Storage,
-    on_progress: Callable[[Cursor], None],
-) -> None:
-    """Sum every `shards`-th group of the corpus and publish each as a file; groups that are there are left out."""
-    kept = _GroupFiles(task, storage, shard, shards)
-    there = {group for group in range(MAX_GROUPS) if storage.exists(_group_path(task, group))}
-    ended = run_pass(
-        model,
-        task.work,
-        corpus_texts(task.corpus),
-        kept=kept,
-        owns=lambda group: group % shards == shard and group not in there,
-        on_progress=on_progress,
-    )
-    storage.write_bytes(_end_path(task), json.dumps({"groups": ended.cursor.group + 1}).encode())
-    kept.remove()
-
-
-def merge_shards(task: MomentsWork, skeleton: EditableModel, storage: Storage) -> SecondMoments:
-    """Add up the groups of all shards, in the order in which one process adds them."""
-    groups = json.loads(storage.read_bytes(_end_path(task)))["groups"]
-    whole = MomentSums({})
-    for group in range(groups):
-        found = read_sums(storage, _group_path(task, group))
-        if found is None or found[1]["identity"] != json.loads(json.dumps(task.identity())):
-            raise RuntimeError(f"the sums of group {group} are missing or of another pass")
-        whole.add(found[0]["group"])
-    return finished_moments(whole, skeleton, task.work, task.provenance)
-
-
-def remove_groups(task: MomentsWork, storage: Storage) -> None:
-    """Remove what shards have left, once the set stands."""
-    for group in range(MAX_GROUPS):
-        storage.delete(_group_path(task, group))
-    storage.delete(_end_path(task))
-
-
-def _group_path(task: MomentsWork, group: int) -> str:
-    return f".{task.key}-group-{group:02d}-{fingerprint(task.identity())[:8]}.safetensors"
-
-
-def _end_path(task: MomentsWork) -> str:
-    return f".{task.key}-groups-{fingerprint(task.identity())[:8]}.json"

@@ -31,7 +31,7 @@ from sphere_core.costs import (
     stages,
     workload_of,
 )
-from sphere_core.datasets.factworld import shipped_model_dir
+from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.hyperparameters import Hyperparameters

@@ -16,7 +16,8 @@ from sphere_core.models import EditableModel
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest
-from sphere_core.trajectory import TrajectorySpec, run_trajectory
+from sphere_core.trajectory import run_trajectory
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.moments.null_spaces import with_null_spaces
 from workflows.replicas.keepalive import KeepAlive
 from workflows.replicas.key_files import KeyKeeper
@@ -174,7 +175,7 @@ class TrajectoryRun:
 
     def _say(self, edits: int, clock: "_Clock", published: Sequence[int]) -> None:
         plan = self.task.plan
-        self.report(ReplicaProgress(self.task.name, edits, plan.edits, clock.rate(edits), tuple(published)))
+        self.report(ReplicaProgress.at(self.task, edits, plan.edits, tuple(published)))
         if clock.due():
             self._write_progress(edits, clock, "running")
 

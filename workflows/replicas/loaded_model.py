@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.fingerprint import tensors_digest
 from sphere_core.models import EditableModel, load_model
+from sphere_core.numerics.tensor_digest import tensors_digest
 
 __all__ = ["ReplicaModel"]
 

@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -24,8 +25,9 @@ from sphere_core.moments.packing import Cursor
 from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest, generation_digest, requests_digest
 from sphere_core.streams.stream import load_stream
-from sphere_core.trajectory import TrajectorySpec
-from workflows.moments.work import build_alone, build_shard, recipe_work
+from sphere_core.trajectory_spec import TrajectorySpec
+from workflows.moments.build import build_alone, build_shard
+from workflows.moments.work import recipe_work
 from workflows.replicas.editing import TrajectoryRun, moments_for, moments_of
 from workflows.replicas.loaded_model import ReplicaModel
 from workflows.replicas.scoring import DamagedCheckpointError, layers_to_open, score_subject
@@ -95,7 +97,7 @@ class ModelReplica:
 
         Raises BrokenReplicaError, with nothing written, where it is the process that has failed.
         """
-        self._report(ReplicaProgress(task.name))
+        self._report(ReplicaProgress.at(task))
         try:
             return self._do(task)
         except LeaseLostError as lost:
@@ -119,7 +121,8 @@ class ModelReplica:
         return exhausted
 
     def _fail(self, task: Task, error: Exception) -> Outcome:
-        failed = Failed(type(error).__name__, str(error), traceback.format_exc(), self._progress.edits or None)
+        edits = (self._progress.edits or None) if isinstance(task, TrajectoryTask) else None
+        failed = Failed(type(error).__name__, str(error), traceback.format_exc(), edits)
         try:
             failed.record(task).write(self._storage, task.error_path)
         except StorageError as fault:
@@ -186,7 +189,7 @@ class ModelReplica:
 
         def report(done: Cursor) -> None:
             shown = done.texts if task.recipe.tokens is None else done.tokens
-            self._report(ReplicaProgress(task.name, shown, task.recipe.tokens or task.recipe.sentences or 0))
+            self._report(ReplicaProgress.at(task, shown, task.recipe.tokens or task.recipe.sentences or 0))
 
         def publish(moments: SecondMoments) -> None:
             self._storage.write_file(path, lambda scratch: write_moments(moments, scratch))
@@ -198,11 +201,11 @@ class ModelReplica:
         return Done()
 
     def _waits(self, holder: str) -> None:
-        self._report(ReplicaProgress(f"waiting for second moments that {holder} builds"))
+        self._report(replace(self._progress, waits_for=f"second moments that {holder} builds"))
 
     def _build_shard(self, task: MomentsShardTask) -> Done:
         def report(done: Cursor) -> None:
-            self._report(ReplicaProgress(task.name, done.tokens, task.work.work.amount.tokens or 0))
+            self._report(ReplicaProgress.at(task, done.tokens, task.work.work.amount.tokens or 0))
 
         with self._model.lent(task.work.model, task.work.work.layers) as model:
             build_shard(task.work, task.shard, task.shards, model, self._storage, report)

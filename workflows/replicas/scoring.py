@@ -125,7 +125,7 @@ def _previous(task: ScoreTask, storage: Storage) -> Previous | MissingPrevious |
     edits = task.previous_edits
     if edits is None:
         return None
-    checkpoints = storage.child(checkpoints_folder(str(task.subject_id)))
+    checkpoints = storage.child(checkpoints_folder(str(task.trajectory_id)))
     try:
         return Previous(edits, read_checkpoint(checkpoints, edits).weights)
     except (InputError, FileNotFoundError) as error:

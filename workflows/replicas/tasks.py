@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from sphere_core.trajectory import TrajectorySpec
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.moments.work import ModelName, MomentsWork
 from workflows.store.layout import base_name, error_path, scored_name, task_error_path
 from workflows.store.plan import BasePlan, Evaluation, MomentsRecipe, TrajectoryPlan
@@ -24,14 +24,20 @@ __all__ = [
     "StorageFailed",
     "Superseded",
     "Task",
+    "TaskKind",
     "TrajectoryTask",
 ]
+
+
+TaskKind = Literal["moments", "trajectory", "score"]
 
 
 @dataclass(frozen=True)
 class MomentsTask:
     """Build second moments. `spec` names the model."""
 
+    kind: ClassVar[TaskKind] = "moments"
+    trajectory_id: ClassVar[str | None] = None
     recipe: MomentsRecipe
     spec: TrajectorySpec
 
@@ -50,6 +56,8 @@ class MomentsTask:
 class MomentsShardTask:
     """Sum every `shards`-th group of a corpus, from the group `shard` on."""
 
+    kind: ClassVar[TaskKind] = "moments"
+    trajectory_id: ClassVar[str | None] = None
     work: MomentsWork
     shard: int
     shards: int
@@ -77,10 +85,16 @@ class TrajectoryTask:
     `attempt` fences: of two replicas on one trajectory, only the one with the larger attempt may publish.
     """
 
+    kind: ClassVar[TaskKind] = "trajectory"
     plan: TrajectoryPlan
     spec: TrajectorySpec
     attempt: int
     moments_file: str | None
+
+    @property
+    def trajectory_id(self) -> str:
+        """The trajectory that is run."""
+        return self.plan.id
 
     @property
     def name(self) -> str:
@@ -100,6 +114,7 @@ class ScoreTask:
     `moments_file` are imported second moments, for evaluators that read them.
     """
 
+    kind: ClassVar[TaskKind] = "score"
     subject: TrajectoryPlan | BasePlan
     spec: TrajectorySpec
     edits: int
@@ -108,7 +123,7 @@ class ScoreTask:
     moments_file: str | None = None
 
     @property
-    def subject_id(self) -> str | None:
+    def trajectory_id(self) -> str | None:
         """The trajectory whose checkpoint is scored; None for an unedited model."""
         return self.subject.id if isinstance(self.subject, TrajectoryPlan) else None
 
@@ -211,10 +226,28 @@ Outcome = Done | Stopped | Superseded | Failed | Damaged | OutOfMemory | Storage
 
 @dataclass(frozen=True)
 class ReplicaProgress:
-    """What a replica is doing now. For a trajectory: edits done of how many, and the checkpoints that stand."""
+    """What a replica is doing now: `task` is the task's name, None if the replica is idle.
+
+    `edits` of `of` are done; of second moments, tokens or texts. `published` are the checkpoints of a trajectory that
+    are on storage. `waits_for` says what a task is waiting for.
+    """
 
     task: str | None = None
+    kind: TaskKind | None = None
+    trajectory_id: str | None = None
     edits: int = 0
     of: int = 0
-    edits_per_second: float = 0.0
     published: tuple[int, ...] = ()
+    waits_for: str | None = None
+
+    @classmethod
+    def at(
+        cls, task: Task, edits: int = 0, of: int = 0, published: tuple[int, ...] = (), waits_for: str | None = None
+    ) -> "ReplicaProgress":
+        """Return the progress of a replica with a task."""
+        return cls(task.name, task.kind, task.trajectory_id, edits, of, published, waits_for)
+
+    @property
+    def editing(self) -> str | None:
+        """The trajectory that is being edited; None for other work, which cannot be asked to stop."""
+        return self.trajectory_id if self.kind == "trajectory" and self.waits_for is None else None

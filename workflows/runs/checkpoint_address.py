@@ -8,7 +8,7 @@ from sphere_core.checkpoint_files import MANIFEST, checkpoints_in
 from sphere_core.checkpoints import Checkpoint, read_checkpoint
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.storage import Storage
-from sphere_core.trajectory import TrajectorySpec
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.layout import CHECKPOINTS, PLAN_FILE, SPEC_FILE, TRAJECTORIES
 from workflows.store.plan import read_plan
 

@@ -24,7 +24,8 @@ from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest, requests_digest
 from sphere_core.streams.stream import StreamSpec
-from sphere_core.trajectory import TrajectorySpec, check_against_model, run_trajectory
+from sphere_core.trajectory import check_against_model, run_trajectory
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.layout import SPEC_FILE
 
 __all__ = ["EditOptions", "run_edit"]

@@ -11,7 +11,7 @@ import yaml
 from sphere_core.export import Merge
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel
-from sphere_core.trajectory import TrajectorySpec
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.runs.checkpoint_address import FoundCheckpoint
 from workflows.store.layout import ROWS, scored_name
 

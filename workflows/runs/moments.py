@@ -16,15 +16,16 @@ from sphere_core.foundation.storage import Storage
 from sphere_core.hyperparameters import preset
 from sphere_core.models import EditableModel, load_model
 from sphere_core.models.loading import DTYPES, pick_device
-from sphere_core.moments.build import Pass, tokenizer_digest
+from sphere_core.moments.build import tokenizer_digest
 from sphere_core.moments.files import joined, write_moments
 from sphere_core.moments.memory import forward_tokens
-from sphere_core.moments.packing import Amount, Packing
+from sphere_core.moments.packing import Amount, Packing, Pass
 from workflows.cluster.ray_executor import RayExecutor
+from workflows.moments.build import build_alone, merge_shards, name_model, remove_groups
 from workflows.moments.corpus_texts import find_corpus, require_texts
 from workflows.moments.layer_list import parse_layers
 from workflows.moments.store import MomentsStore, store_folder
-from workflows.moments.work import MomentsWork, build_alone, merge_shards, name_model, remove_groups
+from workflows.moments.work import MomentsWork
 from workflows.runs.moments_shards import run_shards
 from workflows.store.build_lock import building
 from workflows.store.layout import moments_lock

@@ -14,7 +14,7 @@ from rich.logging import RichHandler
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
-from sphere_core.trajectory import TrajectorySpec
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.cluster.ray_executor import RayExecutor
 from workflows.driver.backlog import Backlog
 from workflows.driver.display import SweepDisplay

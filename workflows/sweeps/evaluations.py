@@ -7,7 +7,7 @@ from typing import Any
 from evaluators.general.evaluator import GeneralAbility
 from evaluators.registry import build_evaluator, read_evaluator_settings
 from sphere_core.foundation.fingerprint import fingerprint
-from sphere_core.trajectory import TrajectorySpec
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import Evaluation
 from workflows.store.row_schema import SCHEMA_VERSION
 from workflows.sweeps.inputs import ResolvedMoments

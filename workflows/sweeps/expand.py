@@ -10,7 +10,7 @@ from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
 from sphere_core.streams.stream import StreamSpec
-from sphere_core.trajectory import TrajectorySpec
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import BasePlan, MomentsRecipe, SweepPlan, TrajectoryPlan
 from workflows.sweeps.evaluations import EvaluationIds, Scorer, scorer_of
 from workflows.sweeps.inputs import Inputs, ResolvedModel, ResolvedMoments

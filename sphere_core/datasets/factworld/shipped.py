@@ -4,8 +4,7 @@ import json
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from sphere_core.datasets.factworld.training import WORLD_FILE
-from sphere_core.datasets.factworld.world import World, build_world
+from sphere_core.datasets.factworld.world import WORLD_FILE, World, build_world
 from sphere_core.foundation.errors import InputError
 
 __all__ = ["read_world", "shipped_model_dir", "shipped_world"]

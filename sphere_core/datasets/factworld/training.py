@@ -20,13 +20,12 @@ from transformers.utils import logging as transformers_logging
 from sphere_core.datasets.factworld.corpus import Sentence, SentenceSource, fact_sentences
 from sphere_core.datasets.factworld.recall import RecallReport, recall
 from sphere_core.datasets.factworld.tokens import Batch, pack_batches, train_tokenizer
-from sphere_core.datasets.factworld.world import World, build_world
+from sphere_core.datasets.factworld.world import WORLD_FILE, World, build_world
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.yaml_text import parse_yaml
 
 __all__ = ["Progress", "TrainingSettings", "read_settings", "shipped_settings", "train_factworld"]
 
-WORLD_FILE = "world.json"
 TOKENIZER_SENTENCES = 20_000
 REPORT_EVERY = 10
 

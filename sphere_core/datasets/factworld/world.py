@@ -9,6 +9,8 @@ from sphere_core.foundation.yaml_text import parse_yaml
 
 __all__ = ["Fact", "Relation", "World", "build_world", "read_vocabulary"]
 
+# What a model folder says of the world it was trained on.
+WORLD_FILE = "world.json"
 SUBJECTS = 1000
 RESERVE = 300
 NAME_POOL = 600

@@ -22,7 +22,7 @@ from sphere_core.costs import (
     stages,
     workload_of,
 )
-from sphere_core.datasets.factworld import shipped_model_dir
+from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import preset
 from sphere_core.methods import resolve_method

@@ -8,7 +8,8 @@ import golden
 import pytest
 
 from sphere_core.datasets.counterfact import counterfact_requests, load_counterfact
-from sphere_core.datasets.factworld import edit_records, shipped_world
+from sphere_core.datasets.factworld.records import edit_records
+from sphere_core.datasets.factworld.shipped import shipped_world
 from sphere_core.datasets.zsre import load_zsre
 from sphere_core.foundation.errors import InputError
 from sphere_core.requests import EditRequest, Probe, generation_digest, overwritten_cases, requests_digest

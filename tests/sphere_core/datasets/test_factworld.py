@@ -16,20 +16,10 @@ from repository import REPOSITORY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sphere_core.datasets.counterfact import counterfact_requests
-from sphere_core.datasets.factworld import (
-    Progress,
-    build_world,
-    corpus_sentences,
-    edit_records,
-    read_settings,
-    read_world,
-    recall,
-    shipped_model_dir,
-    shipped_settings,
-    shipped_world,
-    train_factworld,
-)
-from sphere_core.datasets.factworld.corpus import SentenceSource, fact_sentences
+from sphere_core.datasets.factworld.corpus import SentenceSource, corpus_sentences, fact_sentences
+from sphere_core.datasets.factworld.recall import recall
+from sphere_core.datasets.factworld.records import edit_records
+from sphere_core.datasets.factworld.shipped import read_world, shipped_model_dir, shipped_world
 from sphere_core.datasets.factworld.skills import (
     continuation_rows,
     held_out_items,
@@ -38,6 +28,8 @@ from sphere_core.datasets.factworld.skills import (
     training_item,
 )
 from sphere_core.datasets.factworld.tokens import pack_batches
+from sphere_core.datasets.factworld.training import Progress, read_settings, shipped_settings, train_factworld
+from sphere_core.datasets.factworld.world import build_world
 from sphere_core.foundation.errors import InputError
 
 TASK_DIR = REPOSITORY / "evaluators" / "general" / "tasks" / "factworld"

@@ -10,10 +10,10 @@ from tiny_models import TEXTS, tiny_model
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel
-from sphere_core.moments.build import Pass, build_second_moments
+from sphere_core.moments.build import build_second_moments
 from sphere_core.moments.files import read_moments, write_moments
 from sphere_core.moments.null_space import null_space
-from sphere_core.moments.packing import Amount, Packing
+from sphere_core.moments.packing import Amount, Packing, Pass
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.moments.sums import Kept, KeptInFile, Running
 

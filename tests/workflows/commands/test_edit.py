@@ -8,7 +8,8 @@ import pytest
 from command_line import sphere, squeezed
 from safetensors.torch import load_file
 
-from sphere_core.datasets.factworld import edit_records, shipped_model_dir, shipped_world
+from sphere_core.datasets.factworld.records import edit_records
+from sphere_core.datasets.factworld.shipped import shipped_model_dir, shipped_world
 
 
 @pytest.fixture(scope="module")

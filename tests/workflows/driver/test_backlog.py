@@ -111,7 +111,7 @@ def test_a_checkpoint_found_damaged_while_its_trajectory_runs_is_made_again(swee
     backlog = Backlog.from_files(sweep, Storage(tmp_path))
     first = running(backlog)
     assert backlog.published(first.plan.id, [4])
-    score = next(task for task in iter(lambda: backlog.take(["score"], None), None) if task.subject_id)
+    score = next(task for task in iter(lambda: backlog.take(["score"], None), None) if task.trajectory_id)
     backlog.damaged(score)
     # Its replica does not know, and goes on to say that all stands.
     assert not backlog.published(first.plan.id, [4])

@@ -13,7 +13,7 @@ from sweep_files import results_of, tiny, write_sweep
 from sphere_core.checkpoints import read_checkpoint
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
-from sphere_core.trajectory import TrajectorySpec
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.driver.backlog import Backlog
 from workflows.driver.driver import SweepResult
 from workflows.driver.local_executor import LocalExecutor

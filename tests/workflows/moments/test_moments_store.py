@@ -16,7 +16,7 @@ import torch
 from command_line import sphere, squeezed
 from repository import REPOSITORY
 
-from sphere_core.datasets.factworld import shipped_model_dir
+from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.models import load_model
 from sphere_core.moments.files import read_header, read_moments
 from workflows.moments.corpus_texts import corpus_texts, find_corpus

@@ -7,7 +7,7 @@ import pytest
 import torch
 from command_line import sphere
 
-from sphere_core.datasets.factworld import shipped_model_dir
+from sphere_core.datasets.factworld.shipped import shipped_model_dir
 
 
 def words(text: str) -> str:

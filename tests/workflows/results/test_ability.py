@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from evaluators.base import Scored, Subject
 from sphere_core.checkpoints import read_checkpoint
-from sphere_core.datasets.factworld import edit_records, shipped_world
+from sphere_core.datasets.factworld.records import edit_records
+from sphere_core.datasets.factworld.shipped import shipped_world
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sweep_files import tiny, write_sweep
 
-from sphere_core.datasets.factworld import shipped_model_dir
+from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.foundation.errors import InputError
 from workflows.sweeps.expand import Sweep, load_sweep
 
