@@ -9,7 +9,22 @@ from sphere_core.hyperparameters import preset, preset_names, preset_sources
 from sphere_core.methods import example_names, resolve_method
 
 # Layers of the models that presets are for, from their configs.
-DEPTHS = {"factworld": 4, "gpt2-xl": 48, "gpt-j-6b": 28, "llama3-8b": 32, "qwen2.5-7b": 28}
+DEPTHS = {
+    "factworld": 4,
+    "gpt-j-6b": 28,
+    "gpt2-large": 36,
+    "gpt2-medium": 24,
+    "gpt2-xl": 48,
+    "llama2-7b": 32,
+    "llama3-8b": 32,
+    "llama3.1-8b": 32,
+    "llama3.2-1b": 16,
+    "llama3.2-3b": 28,
+    "mistral-7b": 32,
+    "phi-4": 40,
+    "qwen2-7b": 28,
+    "qwen2.5-7b": 28,
+}
 
 
 def test_every_preset_is_looked_at() -> None:
