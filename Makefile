@@ -1,17 +1,17 @@
-# The four verbs of the project, and one that explains them. Only POSIX tools are needed.
+# Requires only POSIX tools.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-SOURCES := sphere_core evaluators workflows tests benchmarks
+SOURCES := sphere_core evaluators workflows tests benchmarks docs
 
 # The first of these that really runs, is 3.11 to 3.13 and can make an environment. `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	>/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help quickstart test test-long check benchmark fmt
+.PHONY: help quickstart test test-long check docs benchmark fmt
 
 help: ## Show this list
 	@echo 'Usage: make TARGET'
@@ -23,21 +23,24 @@ help: ## Show this list
 quickstart: $(STAMP) ## Set up .venv and run the example sweep on the embedded model
 	$(BIN)/sphere run examples/quickstart.yaml
 
-test: $(STAMP) ## Set up .venv and run the tests, without network; test-long has those that take minutes
+test: $(STAMP) ## Set up .venv and run the tests, without network
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: $(STAMP) ## The tests that take minutes or several nodes: kills, lost nodes, cut links (some need root)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m long
 
-check: $(STAMP) ## Lint, formatting and types
+check: $(STAMP) docs ## Lint, formatting, types, and the documentation
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 
-benchmark: $(STAMP) ## Measure every speed-up against the published way and print the table
+docs: $(STAMP) ## Build the documentation into build/site, without network
+	$(BIN)/mkdocs build --strict --quiet
+
+benchmark: $(STAMP) ## Measure every speed-up against the published form and print the table
 	$(BIN)/python -m benchmarks
 
-fmt: $(STAMP) ## Format the code and mend what the linter can mend
+fmt: $(STAMP) ## Format the code and apply the linter's fixes
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 

@@ -111,8 +111,8 @@ def main() -> None:
         Console(stderr=True).print(_error_panel(error))
         sys.exit(2)
     except StorageError as fault:
-        remedy = "make room or mend it, then give the same command again: all that is published stands"
-        gone = InputError("storage has given out", where=str(fault), remedy=remedy)
+        remedy = "free space or restore access, then run the same command to resume: everything published is kept"
+        gone = InputError("storage is unavailable", where=str(fault), remedy=remedy)
         Console(stderr=True).print(_error_panel(gone))
         sys.exit(3)
 

@@ -26,26 +26,33 @@ _PROCESSOR_TOKENS, _ACCELERATOR_TOKENS = 1024, 8192
 
 
 class EditQualitySettings(BaseModel):
-    """What edit quality is measured with.
-
-    `protocols`: `correct` holds for every tokenizer; `paper-memit`, `paper-alphaedit` and `paper-sphere` ask as
-    the released evaluations do, faults included. `token_budget` bounds rows x longest row of one forward pass and
-    moves scores by rounding only; None: what suits the device. `cohort` adds the efficacy of the first and of the
-    latest so many edits. `sample` asks only so many of a checkpoint's edits, drawn by `seed` in proportion from
-    strata of equal age. `agreement` also asks the unedited model the neighborhood prompts, once a process.
-    `generation` adds free-running metrics, which cost a forward pass for every token said.
-    """
+    """Edit quality: efficacy, generalization, specificity and related scores of the edits so far."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["edit_quality"] = "edit_quality"
-    protocols: tuple[EditProtocol, ...] = Field(default=("correct",), min_length=1)
-    token_budget: PositiveInt | None = None
-    cohort: PositiveInt | None = None
-    sample: PositiveInt | None = None
-    seed: int = 0
-    agreement: bool = True
-    generation: GenerationSettings | None = None
+    protocols: tuple[EditProtocol, ...] = Field(
+        default=("correct",),
+        min_length=1,
+        description="`correct` holds for every tokenizer; the others reproduce released evaluations, faults included",
+    )
+    token_budget: PositiveInt | None = Field(
+        default=None,
+        description="Rows x longest row of one forward pass; changes scores by rounding only; default: by device",
+    )
+    cohort: PositiveInt | None = Field(
+        default=None, description="Also score the first N and the latest N edits separately"
+    )
+    sample: PositiveInt | None = Field(
+        default=None, description="Score N of the edits so far, drawn in proportion from ten strata of equal age"
+    )
+    seed: int = Field(default=0, description="Seed of samples and of sampled generation")
+    agreement: bool = Field(
+        default=True, description="Compare neighborhood predictions with those of the unedited model"
+    )
+    generation: GenerationSettings | None = Field(
+        default=None, description="Free-running metrics; one forward pass per generated token"
+    )
 
     @field_validator("protocols", mode="before")
     @classmethod

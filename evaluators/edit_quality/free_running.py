@@ -37,10 +37,12 @@ class FluencySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    words: Words = "regex-words"
-    length: PositiveInt = 100
-    decoding: Literal["sampled", "greedy"] = "sampled"
-    top_k: PositiveInt = 5
+    words: Words = Field(default="regex-words", description="How a text is split into words; part of the protocol")
+    length: PositiveInt = Field(default=100, description="Tokens per text, the prompt included")
+    decoding: Literal["sampled", "greedy"] = Field(
+        default="sampled", description="Draw from the `top_k` most likely tokens, or take the most likely"
+    )
+    top_k: PositiveInt = Field(default=5, description="Sampled among this many most likely tokens")
 
     @property
     def protocol(self) -> str:
@@ -49,22 +51,23 @@ class FluencySettings(BaseModel):
 
 
 class GenerationSettings(BaseModel):
-    """Which prompts are continued freely, how far, and for how many edits.
-
-    `every` takes each so many-th edit of the stream (the released `generation_test_interval`), `sample` so many of a
-    checkpoint's edits, by age; at most one of the two. `tokens` bounds an answer, `stops` end it before.
-    """
+    """Which prompts are continued freely, how far, and for how many edits; `every` and `sample` exclude each other."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    every: PositiveInt | None = None
-    sample: PositiveInt | None = None
-    tokens: PositiveInt = 16
-    stops: tuple[Stop, ...] = ("eos", "newline", "sentence")
-    roles: tuple[Literal["rewrite", "paraphrase", "neighborhood", "portability", "multi_hop"], ...] = Field(
-        default=("rewrite", "paraphrase", "neighborhood", "portability", "multi_hop")
+    every: PositiveInt | None = Field(
+        default=None, description="Every Nth edit of the stream (the released `generation_test_interval`)"
     )
-    fluency: FluencySettings | None = None
+    sample: PositiveInt | None = Field(default=None, description="N of the edits so far, stratified by age")
+    tokens: PositiveInt = Field(default=16, description="Tokens per answer at most")
+    stops: tuple[Stop, ...] = Field(
+        default=("eos", "newline", "sentence"), description="What ends an answer before that"
+    )
+    roles: tuple[Literal["rewrite", "paraphrase", "neighborhood", "portability", "multi_hop"], ...] = Field(
+        default=("rewrite", "paraphrase", "neighborhood", "portability", "multi_hop"),
+        description="Probe roles whose prompts are continued",
+    )
+    fluency: FluencySettings | None = Field(default=None, description="Fluency and consistency; off by default")
 
     @model_validator(mode="after")
     def _one_subset(self) -> "GenerationSettings":

@@ -35,22 +35,26 @@ _RECORDS = ("transformers_version", "_from_model_config")
 
 
 class GeneralAbilitySettings(BaseModel):
-    """What general ability is measured with.
-
-    `tasks`: presets, shipped suites, folders of task YAMLs, single YAML files, or tasks, groups and tags of lm-eval by
-    name; as `{task: NAME, limit: N, num_fewshot: N}` where one wants settings of its own. `include_path`: folders of
-    YAMLs whose tasks may be asked for by name. `corpus`: the text or JSONL file that `perplexity` reads. `limit`: only
-    the first so many documents of each task. `batch_size`: rows of one forward pass.
-    """
+    """General ability, by lm-evaluation-harness."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["general"] = "general"
-    tasks: tuple[str | TaskEntry, ...] = Field(min_length=1)
-    include_path: tuple[str, ...] = ()
-    corpus: str | None = None
-    batch_size: PositiveInt = 64
-    limit: PositiveInt | None = None
+    tasks: tuple[str | TaskEntry, ...] = Field(
+        min_length=1,
+        description="Presets, shipped suites, folders of task YAMLs, single YAML files, or tasks, groups and tags of "
+        "lm-eval by name; as a mapping for settings per task",
+    )
+    include_path: tuple[str, ...] = Field(
+        default=(), description="Folders of YAMLs whose tasks can be named in `tasks`"
+    )
+    corpus: str | None = Field(
+        default=None, description="Text or JSONL file that `perplexity` reads; default: WikiText-2"
+    )
+    batch_size: PositiveInt = Field(default=64, description="Rows of one forward pass")
+    limit: PositiveInt | None = Field(
+        default=None, description="First N documents of each task that has no limit of its own"
+    )
 
     def entries(self) -> list[TaskEntry]:
         """Return the entries of `tasks` with the common limit where they have none of their own."""

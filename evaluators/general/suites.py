@@ -23,13 +23,13 @@ _HUB_CORPUS = "wikitext"
 
 
 class TaskEntry(BaseModel):
-    """A task, with what is asked of it in place of its own settings: documents at most, examples in the prompt."""
+    """A task, with settings that replace its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: str
-    limit: PositiveInt | None = None
-    num_fewshot: NonNegativeInt | None = None
+    task: str = Field(description="Name of the task, group, tag, preset or suite, or a path")
+    limit: PositiveInt | None = Field(default=None, description="First N documents")
+    num_fewshot: NonNegativeInt | None = Field(default=None, description="Examples in the prompt")
 
 
 class Preset(BaseModel):

@@ -60,7 +60,7 @@ def test_a_full_disk_ends_the_run_with_code_3_and_nothing_is_marked_done(
     arguments = ("run", sweep_file, "--local", "--root", faulty)
     assert sphere(monkeypatch, *arguments) == 3
     shown = capsys.readouterr()
-    assert "storage has given out" in shown.err
+    assert "storage is unavailable" in shown.err
     assert "No space left" in shown.err
     assert "Traceback" not in shown.err
     FaultyFiles.fault = staticmethod(lambda _: None)

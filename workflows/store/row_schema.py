@@ -2,45 +2,73 @@
 
 import pyarrow as pa
 
-__all__ = ["ROW_SCHEMA", "SCHEMA_VERSION"]
+__all__ = ["COLUMN_DESCRIPTIONS", "ROW_SCHEMA", "SCHEMA_VERSION"]
 
 SCHEMA_VERSION = 3
 
+# Name, type, nullable, description.
 _COLUMNS = [
-    ("schema_version", pa.int32(), False),
-    # Which weights were scored. The unedited model has no trajectory, method or seed, and 0 edits.
-    ("trajectory_id", pa.string(), True),
-    ("model", pa.string(), False),
-    ("model_digest", pa.string(), False),
-    ("dtype", pa.string(), False),
-    ("method", pa.string(), True),
-    ("editor", pa.string(), True),
-    ("regularizer", pa.string(), True),
-    ("dataset", pa.string(), True),
-    ("order", pa.string(), True),
-    ("seed", pa.int64(), True),
-    ("batch_size", pa.int64(), True),
-    ("edits", pa.int64(), False),
-    ("stream_digest", pa.string(), True),
-    ("weights_digest", pa.string(), False),
+    ("schema_version", pa.int32(), False, "Version of this schema; 3 today"),
+    # Which weights were scored.
+    (
+        "trajectory_id",
+        pa.string(),
+        True,
+        "Hash of everything that can change the trajectory's numbers; null for the unedited model",
+    ),
+    ("model", pa.string(), False, "The model's name in tables: `name` of the sweep file, or the last part of `source`"),
+    ("model_digest", pa.string(), False, "Digest of the model's config, weights and tokenizer files"),
+    ("dtype", pa.string(), False, "The network's dtype"),
+    ("method", pa.string(), True, "The method's name in tables: its `label`, or its name; null for the unedited model"),
+    ("editor", pa.string(), True, "The method's editor"),
+    ("regularizer", pa.string(), True, "The method's regularizers, joined by `+`; null without one"),
+    ("dataset", pa.string(), True, "The data set's name in tables"),
+    ("order", pa.string(), True, "The order of the stream, such as `shuffled` or `dispersed-relation`"),
+    ("seed", pa.int64(), True, "Seed of order and context templates"),
+    ("batch_size", pa.int64(), True, "Edits written together"),
+    ("edits", pa.int64(), False, "Edits before this checkpoint; 0 for the unedited model"),
+    ("stream_digest", pa.string(), True, "Digest of the ordered requests"),
+    ("weights_digest", pa.string(), False, "Digest of the edited weights that were scored"),
     # By what, and under which protocol.
-    ("evaluator", pa.string(), False),
-    ("evaluation_id", pa.string(), False),
-    ("metric", pa.string(), False),
-    ("protocol", pa.string(), False),
-    ("site", pa.string(), True),
-    ("task", pa.string(), True),
+    ("evaluator", pa.string(), False, "`edit_quality`, `general` or `geometry`"),
+    (
+        "evaluation_id",
+        pa.string(),
+        False,
+        "Hash of the evaluator's settings, data and versions; rows of equal id are comparable",
+    ),
+    (
+        "metric",
+        pa.string(),
+        False,
+        "What was measured, such as `efficacy`, `acc` or `he_drift` (see [Evaluation](../evaluation.md))",
+    ),
+    (
+        "protocol",
+        pa.string(),
+        False,
+        "Under which rules, such as `argmax`; numbers of different protocols are not comparable",
+    ),
+    ("site", pa.string(), True, "Edited weight matrix, for geometry; null: mean over the sites"),
+    ("task", pa.string(), True, "Task or suite, for general ability"),
     # The number, its spread, and the answers behind it.
-    ("value", pa.float64(), True),
-    ("stderr", pa.float64(), True),
-    ("ci_low", pa.float64(), True),
-    ("ci_high", pa.float64(), True),
-    ("n", pa.int64(), False),
-    ("nonfinite", pa.int64(), False),
-    ("tied", pa.int64(), False),
-    ("status", pa.string(), False),
-    ("reason", pa.string(), True),
-    ("higher_is_better", pa.bool_(), True),
+    ("value", pa.float64(), True, "The number; null unless `status` is `ok`"),
+    ("stderr", pa.float64(), True, "Standard error of the value"),
+    ("ci_low", pa.float64(), True, "Lower end of the 95 % confidence interval"),
+    ("ci_high", pa.float64(), True, "Upper end of the 95 % confidence interval"),
+    ("n", pa.int64(), False, "Number of items behind the value: records, documents, or directions"),
+    ("nonfinite", pa.int64(), False, "How many of these had a logit that is not finite"),
+    ("tied", pa.int64(), False, "How many of these had tied best answers"),
+    (
+        "status",
+        pa.string(),
+        False,
+        "`ok`, `collapsed` (the model gives no usable answers; a result) or `failed` (the evaluator raised)",
+    ),
+    ("reason", pa.string(), True, "Why the row has no value"),
+    ("higher_is_better", pa.bool_(), True, "Direction of the metric; null where neither direction is better"),
 ]
 
-ROW_SCHEMA = pa.schema([pa.field(name, kind, nullable=nullable) for name, kind, nullable in _COLUMNS])
+ROW_SCHEMA = pa.schema([pa.field(name, kind, nullable=nullable) for name, kind, nullable, _ in _COLUMNS])
+# Kept out of the schema: its metadata would be part of every file's bytes.
+COLUMN_DESCRIPTIONS = {name: description for name, _, _, description in _COLUMNS}

@@ -1,0 +1,272 @@
+"""Fill in the reference pages from the code, as a hook of mkdocs (mkdocs.yml).
+
+A page below docs/reference holds a line `<!-- generated: NAME -->`; NAME is a key of `GENERATED`.
+"""
+
+import html
+import importlib
+import inspect
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from typer.testing import CliRunner
+
+from evaluators.registry import EVALUATOR_KINDS
+from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.streams.orders import Order
+from workflows import cli
+from workflows.store.policies import Keep
+from workflows.store.row_schema import COLUMN_DESCRIPTIONS, ROW_SCHEMA
+from workflows.sweeps.spec import SweepSpec
+
+__all__ = ["GENERATED", "commands", "fields_without_description", "filled_in", "on_files", "on_page_markdown"]
+
+ROOT = Path(__file__).resolve().parent.parent
+HELP_WIDTH = 100
+MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+# Pages of the site that are files at the root of the repository.
+ROOT_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+# Models that a sweep file writes as one phrase; the description of the field that holds one says how.
+WRITTEN_AS_TEXT = (Keep, Order)
+# The modules of the Python API; what their `__all__` names is documented.
+API_MODULES = (
+    "sphere_core.models",
+    "sphere_core.methods",
+    "sphere_core.streams.stream",
+    "sphere_core.trajectory",
+    "sphere_core.checkpoints",
+    "sphere_core.export",
+    "evaluators.registry",
+)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are files at the root, with their links into docs/ as links of the site."""
+    for page, name in ROOT_PAGES.items():
+        content = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+        files.append(File.generated(config, page, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Fill in a page; raises KeyError for a marker that names nothing."""
+    return filled_in(markdown)
+
+
+def filled_in(markdown: str) -> str:
+    """Return a page's text with every marker replaced by what is generated under its name."""
+    return MARKER.sub(lambda found: GENERATED[found[1]](), markdown)
+
+
+# Settings: pydantic models as tables.
+
+
+def sweep_fields() -> str:
+    """Return the fields of a sweep file, a section for each nested part."""
+    return "\n".join(model_section(path, model) for path, model in parts(SweepSpec, ""))
+
+
+def evaluator_fields() -> str:
+    """Return the settings of each evaluator kind."""
+    tops = EVALUATOR_KINDS.items()
+    return "\n".join(model_section(path, model) for kind, top in tops for path, model in parts(top, kind))
+
+
+def hyperparameter_fields() -> str:
+    """Return the hyperparameters of all methods."""
+    return field_table(Hyperparameters)
+
+
+def parts(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield a model and every model nested in it, each with the keys that lead to it; depth first."""
+    if model in WRITTEN_AS_TEXT:
+        return
+    yield path, model
+    for name, field in model.model_fields.items():
+        for nested in nested_models(field.annotation):
+            yield from parts(nested, f"{path}.{name}".strip("."))
+
+
+def nested_models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models inside `M`, `M | None`, `tuple[M, ...]` or a union of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from nested_models(inner)
+
+
+def model_section(path: str, model: type[BaseModel]) -> str:
+    """Return a heading, the model's docstring, and its fields."""
+    title = f"`{path}`" if path else "Top level"
+    return f"## {title}\n\n{prose(inspect.getdoc(model))}\n\n{field_table(model)}"
+
+
+def field_table(model: type[BaseModel]) -> str:
+    """Return the fields of a model as a Markdown table: name, type, default, description."""
+    lines = ["| key | type | default | |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if name != "kind":
+            cells = (f"`{name}`", spelled(field.annotation), default_of(field), prose(field.description))
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def default_of(field: FieldInfo) -> str:
+    """Return a field's default as a sweep file would write it."""
+    if field.is_required():
+        return "**required**"
+    default = field.get_default(call_default_factory=True)
+    if default is PydanticUndefined or default is None or default in ((), {}):
+        return ""
+    if isinstance(default, BaseModel):
+        text = getattr(default, "text", None) or getattr(default, "name", None)
+        return f"`{text}`" if isinstance(text, str) else "see below"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return f"`[{', '.join(map(str, default))}]`" if isinstance(default, tuple) else f"`{default}`"
+
+
+def spelled(annotation: Any) -> str:
+    """Return a type in the words of a YAML file."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return spelled(arguments[0])
+    if origin is Literal:
+        return ", ".join(f"`{str(value).lower() if isinstance(value, bool) else value}`" for value in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(spelled(inner) for inner in arguments if inner is not type(None)))
+    if origin in (tuple, list):
+        return f"list of {spelled(arguments[0])}"
+    if origin is dict or annotation is dict:
+        return "mapping"
+    words = {str: "text", int: "integer", float: "number", bool: "`true`, `false`", Any: "any"}
+    if annotation in words:
+        return words[annotation]
+    return "mapping" if isinstance(annotation, type) and issubclass(annotation, BaseModel) else str(annotation)
+
+
+def fields_without_description() -> list[str]:
+    """Return the documented settings that have no description, as keys joined by dots."""
+    tops: list[tuple[str, type[BaseModel]]] = [("", SweepSpec), ("hyperparameters", Hyperparameters)]
+    return [
+        f"{path}.{name}".strip(".")
+        for top, model in [*tops, *EVALUATOR_KINDS.items()]
+        for path, part in parts(model, top)
+        for name, field in part.model_fields.items()
+        if not field.description and name != "kind"
+    ]
+
+
+# Commands: what --help prints.
+
+
+def command_help() -> str:
+    """Return the help of `sphere` and of every command, as a terminal shows it."""
+    return "\n".join(
+        f"## {' '.join(('sphere', *words))}\n\n```text\n{help_text(words)}\n```\n" for words in [(), *commands()]
+    )
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Return the words of every command, a group before what it holds."""
+    return list(_below(typer.main.get_command(cli.app), ()))
+
+
+def _below(group: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    context = group.make_context("sphere", [], resilient_parsing=True)
+    for name in group.list_commands(context):
+        _, command, _ = group.resolve_command(context, [name])
+        yield (*words, name)
+        if hasattr(command, "list_commands"):
+            yield from _below(command, (*words, name))
+
+
+def help_text(words: tuple[str, ...]) -> str:
+    """Return what `--help` prints, without colours, at a fixed width; raises RuntimeError where it fails."""
+    environment = {"COLUMNS": str(HELP_WIDTH), "TERMINAL_WIDTH": str(HELP_WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
+    result = CliRunner().invoke(cli.app, [*words, "--help"], prog_name="sphere", env=environment)
+    if result.exit_code:
+        raise RuntimeError(f"sphere {' '.join(words)} --help failed: {result.output}")
+    return result.output.strip()
+
+
+def row_columns() -> str:
+    """Return the columns of a row file as a Markdown table."""
+    lines = ["| column | type | null | |", "|---|---|---|---|"]
+    for field in ROW_SCHEMA:
+        null = "yes" if field.nullable else ""
+        lines.append(f"| `{field.name}` | {field.type} | {null} | {prose(COLUMN_DESCRIPTIONS[field.name])} |")
+    return "\n".join(lines) + "\n"
+
+
+# Python API: signatures and docstrings.
+
+
+def python_api() -> str:
+    """Return signature and docstring of everything that the modules of the API export."""
+    return "\n".join(module_section(name) for name in API_MODULES)
+
+
+def module_section(name: str) -> str:
+    """Return one module: its docstring, then what its `__all__` names."""
+    module = importlib.import_module(name)
+    exported = {key: getattr(module, key) for key in module.__all__}
+    sections = [f"## `{name}`\n\n{prose(inspect.getdoc(module))}\n"]
+    for key, value in exported.items():
+        if not callable(value):
+            continue
+        sections.append(f"### {key}\n\n```python\n{signature(key, value)}\n```\n\n{prose(inspect.getdoc(value))}\n")
+        sections += [
+            f"**`.{method}`**\n\n```python\n{signature(method, function)}\n```\n\n{prose(inspect.getdoc(function))}\n"
+            for method, function in public_methods(value)
+        ]
+    return "\n".join(sections)
+
+
+def public_methods(value: Any) -> list[tuple[str, Any]]:
+    """Return the documented methods that a class of this project defines itself."""
+    if not inspect.isclass(value):
+        return []
+    return [
+        (name, function)
+        for name, function in vars(value).items()
+        if inspect.isfunction(function) and not name.startswith("_") and function.__doc__
+    ]
+
+
+def signature(name: str, value: Any) -> str:
+    """Return a signature without the modules of its types; one argument per line where it is long."""
+    try:
+        text = f"{name}{inspect.signature(value)}"
+    except (TypeError, ValueError):
+        return name
+    text = re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text)
+    if len(text) <= 100:
+        return text
+    inner, _, returns = text[len(name) + 1 :].rpartition(")")
+    return f"{name}(\n    " + re.sub(r", (?=\*|\w+: )", ",\n    ", inner) + f",\n){returns}"
+
+
+def prose(text: str | None) -> str:
+    """Return a docstring or description as Markdown without raw HTML."""
+    return html.escape(text or "", quote=False)
+
+
+GENERATED = {
+    "sweep_fields": sweep_fields,
+    "evaluator_fields": evaluator_fields,
+    "hyperparameter_fields": hyperparameter_fields,
+    "command_help": command_help,
+    "row_columns": row_columns,
+    "python_api": python_api,
+}

@@ -1,0 +1,95 @@
+"""The documentation: every setting and column has a description, links and quoted error texts exist."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from repository import REPOSITORY
+
+from workflows.cli import COMMANDS
+from workflows.store.row_schema import COLUMN_DESCRIPTIONS, ROW_SCHEMA
+
+DOCS = REPOSITORY / "docs"
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+PACKAGES = ("sphere_core", "evaluators", "workflows")
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def broken_links(text: str, folder: Path) -> list[str]:
+    """Return the relative links of a Markdown text that lead to no file."""
+    targets = [target for target in LINK.findall(text) if "://" not in target]
+    return [target for target in targets if not (folder / target).exists()]
+
+
+def quoted_errors(page: str) -> list[str]:
+    """Return the error texts of the troubleshooting page: the first cell of a row, where it is one code span."""
+    return [text for text in re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE) if " " in text]
+
+
+def pieces(quoted: str) -> list[str]:
+    """Return the parts of a quoted text that the code spells out: what lies between dots and quotation marks."""
+    return [piece.strip() for piece in re.split(r"\.\.\.|'", quoted) if len(piece.strip()) > 3]
+
+
+def test_every_setting_has_a_description(generate: ModuleType) -> None:
+    assert generate.fields_without_description() == []
+
+
+def test_every_column_has_a_description() -> None:
+    assert list(COLUMN_DESCRIPTIONS) == ROW_SCHEMA.names
+    assert all(COLUMN_DESCRIPTIONS.values())
+    assert ROW_SCHEMA.metadata is None
+
+
+def test_every_command_is_in_the_reference(generate: ModuleType) -> None:
+    found = generate.commands()
+    assert {words[0] for words in found} == set(COMMANDS)
+    assert ("moments", "build") in found
+    page = generate.filled_in("<!-- generated: command_help -->")
+    assert "## sphere moments build\n" in page
+    assert "--dry-run" in page
+
+
+def test_generated_tables_hold_the_fields(generate: ModuleType) -> None:
+    pages = {path.name: generate.filled_in(path.read_text()) for path in (DOCS / "reference").glob("*.md")}
+    assert not [name for name, text in pages.items() if "<!-- generated" in text]
+    assert "| `checkpoint_every` | integer | **required** |" in pages["sweep-file.md"]
+    assert "| `threads` | integer | `1` |" in pages["sweep-file.md"]
+    assert "| `weights_digest` | string |" in pages["row-columns.md"]
+    assert "| `clamp_norm_factor` | number |" in pages["hyperparameters.md"]
+    with pytest.raises(KeyError):
+        generate.filled_in("<!-- generated: nothing_like_it -->")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in DOCS.glob("*.md"))])
+def test_links_lead_to_files(page: str) -> None:
+    # Two pages of the site are files at the root.
+    text = (REPOSITORY / page).read_text().replace("](contributing.md", "](../CONTRIBUTING.md")
+    assert broken_links(text.replace("](changelog.md", "](../CHANGELOG.md"), (REPOSITORY / page).parent) == []
+
+
+def test_a_broken_link_is_found() -> None:
+    assert broken_links("[a](index.md#top), [b](gone.md), [c](https://example.org/x)", DOCS) == ["gone.md"]
+
+
+def test_quoted_errors_exist() -> None:
+    code = "".join(path.read_text() for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
+    quoted = quoted_errors((DOCS / "troubleshooting.md").read_text())
+    assert len(quoted) > 20
+    assert [text for text in quoted if any(piece not in code for piece in pieces(text))] == []
+
+
+def test_a_quoted_error_that_is_gone_is_found() -> None:
+    assert quoted_errors("| `the moon is full` | x | y |\n| `WorkerLost` in `status` | x | y |") == ["the moon is full"]
+    assert pieces("unknown key '...'") == ["unknown key"]

@@ -1,1 +1,0 @@
-"""Views of a sweep in DuckDB, and the queries on them as `.sql` files."""
