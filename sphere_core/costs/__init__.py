@@ -1,9 +1,14 @@
 """What a trajectory costs before it is run: memory of each stage, disk, and accelerator hours."""
 
-from sphere_core.costs.memory import Stage, Workload, checkpoint_bytes, moments_bytes, stages
-from sphere_core.costs.shape import ModelShape, published_config, shape_of_config, shape_of_network
-from sphere_core.costs.time import Work, edit_work, geometry_work, hours, moments_work, probe_work
-from sphere_core.costs.workload import Accelerator, TextLengths, accelerator, accelerator_names, workload_of
+from typing import TYPE_CHECKING
+
+from sphere_core.foundation.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from sphere_core.costs.memory import Stage, Workload, checkpoint_bytes, moments_bytes, stages
+    from sphere_core.costs.shape import ModelShape, published_config, shape_of_config, shape_of_network
+    from sphere_core.costs.time import Work, edit_work, geometry_work, hours, moments_work, probe_work
+    from sphere_core.costs.workload import Accelerator, TextLengths, accelerator, accelerator_names, workload_of
 
 __all__ = [
     "Accelerator",
@@ -27,3 +32,13 @@ __all__ = [
     "stages",
     "workload_of",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "memory": "Stage Workload checkpoint_bytes moments_bytes stages",
+        "shape": "ModelShape published_config shape_of_config shape_of_network",
+        "time": "Work edit_work geometry_work hours moments_work probe_work",
+        "workload": "Accelerator TextLengths accelerator accelerator_names workload_of",
+    },
+)

@@ -9,7 +9,8 @@ from sphere_core.checkpoints import EditorState
 from sphere_core.editors.base import WriteRule
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import Update
-from sphere_core.regularizers.base import Regularizer, Scope
+from sphere_core.regularizers.base import Regularizer
+from sphere_core.regularizers.scope import Scope
 
 __all__ = ["Shaping"]
 

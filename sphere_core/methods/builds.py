@@ -19,7 +19,7 @@ from sphere_core.editors.shaping import Shaping
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.targets import TargetSettings
-from sphere_core.methods.rows import Build
+from sphere_core.methods.assembly import Build
 from sphere_core.moments.null_space import null_space
 from sphere_core.moments.record import SecondMoments
 from sphere_core.numerics.linalg import Subspace
@@ -28,22 +28,22 @@ from sphere_core.solver.priors import MomentPrior, NullSpacePrior
 
 __all__ = [
     "alphaedit",
-    "closed_form",
     "emmet",
     "evoedit",
     "fine_tuning",
     "lyaplock",
     "memit",
+    "memit_with_history",
     "nse",
+    "r_rome",
     "rome",
     "ultraedit",
-    "with_history",
 ]
 
 RuleOf = Callable[[Hyperparameters, SecondMoments | None, int], WriteRule]
 
 
-def closed_form(rule_of: RuleOf) -> Build:
+def _closed_form(rule_of: RuleOf) -> Build:
     """Return a build of the locate-then-edit loop with one write rule per layer."""
 
     def build(
@@ -75,17 +75,17 @@ def _moment_rule(
     return LeastSquaresRule(prior, history, hyperparameters.history_weight, hyperparameters.history_window)
 
 
-def memit(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _memit_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
     """The rule of MEMIT: prior `mom2_update_weight` C0 plus a ridge, no history."""
     return _moment_rule(hyperparameters, moments, layer, history=False)
 
 
-def with_history(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _with_history_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
     """The rule of MEMIT with the keys of earlier edits."""
     return _moment_rule(hyperparameters, moments, layer, history=True)
 
 
-def emmet(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _emmet_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
     """The rule of EMMET: an equality under MEMIT's prior scaled by `emmet_lambda`."""
     moment = _moment(moments, layer)
     scale = hyperparameters.number("emmet_lambda")
@@ -104,27 +104,27 @@ def _null_space(hyperparameters: Hyperparameters, moments: SecondMoments | None,
     return null_space(moment, threshold=hyperparameters.nullspace_threshold, share=hyperparameters.nullspace_share)
 
 
-def alphaedit(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _alphaedit_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
     """The rule of AlphaEdit: a ridge inside the null space of C0, with history."""
     prior = NullSpacePrior(_null_space(hyperparameters, moments, layer), hyperparameters.number("L2"))
     return LeastSquaresRule(prior, True, hyperparameters.history_weight, hyperparameters.history_window)
 
 
-def evoedit(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _evoedit_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
     """The rule of EvoEdit: a null space that loses the directions written."""
     space = _null_space(hyperparameters, moments, layer)
     ridge, threshold = hyperparameters.number("L2"), hyperparameters.number("evoedit_threshold")
     return EvolvingNullSpaceRule(space, ridge, threshold)
 
 
-def lyaplock(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _lyaplock_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
     """The rule of LyapLock: the weight of preservation follows a virtual queue."""
     moment = _moment(moments, layer)
     weight, alpha = hyperparameters.number("mom2_update_weight"), hyperparameters.number("lyaplock_alpha")
     return LyapLockRule(moment, weight, alpha)
 
 
-def rome(same_key: bool) -> Build:
+def _rome(same_key: bool) -> Build:
     """Return a build of ROME, with the same averaged key throughout (R-ROME) or not."""
 
     def build(
@@ -208,3 +208,12 @@ def nse(
         passes=int(hyperparameters.number("max_iterations")) - 1,
         shaping=shaping,
     )
+
+
+alphaedit = _closed_form(_alphaedit_rule)
+emmet = _closed_form(_emmet_rule)
+evoedit = _closed_form(_evoedit_rule)
+lyaplock = _closed_form(_lyaplock_rule)
+memit = _closed_form(_memit_rule)
+memit_with_history = _closed_form(_with_history_rule)
+rome, r_rome = _rome(same_key=False), _rome(same_key=True)

@@ -2,21 +2,8 @@
 
 from collections.abc import Mapping
 
-from sphere_core.methods.builds import (
-    alphaedit,
-    closed_form,
-    emmet,
-    evoedit,
-    fine_tuning,
-    lyaplock,
-    memit,
-    nse,
-    rome,
-    ultraedit,
-    with_history,
-)
 from sphere_core.methods.rows import HISTORY, KEYS, SYSTEM, TARGETS, EditorRow
-from sphere_core.regularizers.base import Scope
+from sphere_core.regularizers.scope import Scope
 
 __all__ = ["EDITORS"]
 
@@ -29,21 +16,21 @@ EDITORS: Mapping[str, EditorRow] = {
     "ft": EditorRow(
         title="FT: Adam on the edited weights",
         paper="arXiv 2012.00363",
-        build=fine_tuning,
+        build="sphere_core.methods.builds:fine_tuning",
         requires=(("lr",), ("num_steps",), ("batch_size",)),
         needs_moments=lambda _: False,
     ),
     "ft_l": EditorRow(
         title="FT-L: FT within a box around the weight",
         paper="arXiv 2012.00363",
-        build=fine_tuning,
+        build="sphere_core.methods.builds:fine_tuning",
         requires=(("lr",), ("num_steps",), ("batch_size",), ("norm_constraint",)),
         needs_moments=lambda _: False,
     ),
     "rome": EditorRow(
         title="ROME: one request at a time, an equality at one layer",
         paper="arXiv 2202.05262",
-        build=rome(same_key=False),
+        build="sphere_core.methods.builds:rome",
         requires=_TARGET_NAMES,
         gives=(KEYS,),
         needs_moments=lambda hyperparameters: hyperparameters.mom2_adjustment,
@@ -51,7 +38,7 @@ EDITORS: Mapping[str, EditorRow] = {
     "r_rome": EditorRow(
         title="R-ROME: ROME with the averaged key throughout",
         paper="arXiv 2403.07175",
-        build=rome(same_key=True),
+        build="sphere_core.methods.builds:r_rome",
         requires=_TARGET_NAMES,
         gives=(KEYS,),
         needs_moments=lambda hyperparameters: hyperparameters.mom2_adjustment,
@@ -59,14 +46,14 @@ EDITORS: Mapping[str, EditorRow] = {
     "memit": EditorRow(
         title="MEMIT: prior lambda C0, no history",
         paper="arXiv 2210.07229",
-        build=closed_form(memit),
+        build="sphere_core.methods.builds:memit",
         requires=(*_TARGET_NAMES, ("mom2_update_weight",)),
         gives=_QUADRATIC,
     ),
     "memit_seq": EditorRow(
         title="MEMIT-seq: MEMIT with the keys of earlier edits",
         paper="arXiv 2210.07229; history as in AlphaEdit's release",
-        build=closed_form(with_history),
+        build="sphere_core.methods.builds:memit_with_history",
         requires=(*_TARGET_NAMES, ("mom2_update_weight",)),
         gives=_QUADRATIC,
         state=HISTORY,
@@ -74,14 +61,14 @@ EDITORS: Mapping[str, EditorRow] = {
     "emmet": EditorRow(
         title="EMMET: equality-constrained batch edit; MEMIT with lambda scaled by mu",
         paper="arXiv 2403.14236",
-        build=closed_form(emmet),
+        build="sphere_core.methods.builds:emmet",
         requires=(*_TARGET_NAMES, ("mom2_update_weight",), ("emmet_lambda",)),
         gives=_QUADRATIC,
     ),
     "encore": EditorRow(
         title="ENCORE: MEMIT-seq with a ridge, targets stopped when most probable",
         paper="arXiv 2502.01636",
-        build=closed_form(with_history),
+        build="sphere_core.methods.builds:memit_with_history",
         requires=(*_TARGET_NAMES, ("mom2_update_weight",), ("update_norm_lambda",), ("prob_cutoff",)),
         gives=_QUADRATIC,
         state=HISTORY,
@@ -89,7 +76,7 @@ EDITORS: Mapping[str, EditorRow] = {
     "alphaedit": EditorRow(
         title="AlphaEdit: ridge inside the null space of C0, with history",
         paper="arXiv 2410.02355",
-        build=closed_form(alphaedit),
+        build="sphere_core.methods.builds:alphaedit",
         requires=(*_TARGET_NAMES, ("L2",), _NULL_SPACE),
         uses_null_space=True,
         scope=Scope.IN_LOOP,
@@ -99,7 +86,7 @@ EDITORS: Mapping[str, EditorRow] = {
     "evoedit": EditorRow(
         title="EvoEdit: a null space that shrinks by what was written",
         paper="arXiv 2510.13851",
-        build=closed_form(evoedit),
+        build="sphere_core.methods.builds:evoedit",
         requires=(*_TARGET_NAMES, ("L2",), ("evoedit_threshold",), _NULL_SPACE),
         uses_null_space=True,
         scope=Scope.IN_LOOP,
@@ -109,7 +96,7 @@ EDITORS: Mapping[str, EditorRow] = {
     "lyaplock": EditorRow(
         title="LyapLock: a queue weighs preservation against editing",
         paper="arXiv 2505.15702",
-        build=closed_form(lyaplock),
+        build="sphere_core.methods.builds:lyaplock",
         requires=(*_TARGET_NAMES, ("mom2_update_weight",), ("lyaplock_alpha",)),
         scope=Scope.IN_LOOP,
         gives=_QUADRATIC,
@@ -120,7 +107,7 @@ EDITORS: Mapping[str, EditorRow] = {
     "nse": EditorRow(
         title="NSE: targets from the unedited weights, the most active neurons, repeated passes",
         paper="arXiv 2410.04045",
-        build=nse,
+        build="sphere_core.methods.builds:nse",
         requires=(
             *_TARGET_NAMES,
             ("mom2_update_weight",),
@@ -136,7 +123,7 @@ EDITORS: Mapping[str, EditorRow] = {
     "ultraedit": EditorRow(
         title="UltraEdit: one backward pass, running normalisation, a small solve",
         paper="arXiv 2505.14679",
-        build=ultraedit,
+        build="sphere_core.methods.builds:ultraedit",
         requires=(
             ("lr",),
             ("batch_size",),

@@ -1,20 +1,20 @@
 """A method by its name: an editor, with regularizers after plus signs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sphere_core.editors.base import Editor
-from sphere_core.editors.shaping import Shaping
-from sphere_core.editors.wrappers.gate import GatedEditor, GateSettings
-from sphere_core.editors.wrappers.read_out import ReadOutEditor
-from sphere_core.editors.wrappers.simie import SimieEditor
 from sphere_core.foundation.errors import InputError, nearest_name
+from sphere_core.foundation.lazy import load_object
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods.editors import EDITORS
 from sphere_core.methods.regularizers import REGULARIZERS
 from sphere_core.methods.rows import EditorRow, RegularizerRow
-from sphere_core.moments.record import SecondMoments
-from sphere_core.regularizers.base import ReadOut, Regularizer, Scope
-from sphere_core.regularizers.nas import AnchorSettings
+from sphere_core.regularizers.scope import Scope
+
+if TYPE_CHECKING:
+    from sphere_core.editors.base import Editor
+    from sphere_core.moments.record import SecondMoments
 
 __all__ = ["Method", "example_names", "resolve_method"]
 
@@ -77,51 +77,15 @@ class Method:
                     remedy=f"set '{names}' in the hyperparameters",
                 )
 
-    def build(self, hyperparameters: Hyperparameters, moments: SecondMoments | None) -> Editor:
+    def build(self, hyperparameters: Hyperparameters, moments: "SecondMoments | None") -> "Editor":
         """Return the editor, with its priors made from the second moments where it needs them.
 
         Raises InputError where moments are needed and not given.
         """
-        if self.needs_moments(hyperparameters) and moments is None:
-            raise InputError(f"method '{self.name}' needs second moments", remedy="build or import them")
-        by_scope: dict[Scope, list[str]] = {scope: [] for scope in Scope}
-        for name in self.regularizer_names:
-            by_scope[self._scope(name)].append(name)
-        shaping = Shaping(
-            regularizers=[
-                (name, _update_filter(name, hyperparameters))
-                for name in (*by_scope[Scope.IN_LOOP], *by_scope[Scope.AFTER_BATCH])
-            ],
-            scope=self.editor_row.scope,
-            error_feedback="error_feedback" in self.regularizer_names,
-            feedback_ridge=hyperparameters.feedback_ridge or 0.0,
-        )
-        anchor = None
-        if "nas" in self.regularizer_names:
-            anchor = AnchorSettings(hyperparameters.anchor_norm, hyperparameters.number("nas_factor"))
-        editor = self.editor_row.build(hyperparameters, moments, shaping, anchor)
-        if "simie" in self.regularizer_names:
-            ridge, start = hyperparameters.number("simie_lambda"), hyperparameters.simie_start
-            editor = SimieEditor(editor, hyperparameters.layers, ridge, from_unedited=start == "unedited")
-        if by_scope[Scope.READ_OUT]:
-            read_outs = [_read_out(name, hyperparameters) for name in by_scope[Scope.READ_OUT]]
-            editor = ReadOutEditor(editor, hyperparameters.layers, read_outs)
-        if "gate" in self.regularizer_names:
-            editor = GatedEditor(
-                editor,
-                hyperparameters.layers,
-                GateSettings(
-                    budget=hyperparameters.number("gate_budget"),
-                    anchors=int(hyperparameters.number("gate_anchors")),
-                    steps=int(hyperparameters.number("gate_steps")),
-                    measure=hyperparameters.gate_measure or "bits",
-                    search=hyperparameters.gate_search or "halving",
-                    min_scale=hyperparameters.gate_min_scale or 0.0,
-                ),
-            )
-        return editor
+        build: Callable[..., Editor] = load_object("sphere_core.methods.assembly:build_editor")
+        return build(self, hyperparameters, moments)
 
-    def _scope(self, regularizer: str) -> Scope:
+    def scope_of(self, regularizer: str) -> Scope:
         """Return when a regularizer acts on this editor; after PRUNE, SPHERE acts on the read-out too, as released."""
         row = REGULARIZERS[regularizer]
         if row.scope is not None:
@@ -173,17 +137,3 @@ def example_names() -> list[str]:
             if regularizer != "error_feedback" and entry.needs in (None, *row.gives):
                 names.append(f"{editor}+{regularizer}")
     return names
-
-
-def _update_filter(name: str, hyperparameters: Hyperparameters) -> Regularizer:
-    build = REGULARIZERS[name].filter
-    if build is None:
-        raise InputError(f"'{name}' does not reshape updates")
-    return build(hyperparameters)
-
-
-def _read_out(name: str, hyperparameters: Hyperparameters) -> ReadOut:
-    build = REGULARIZERS[name].read_out
-    if build is None:
-        raise InputError(f"'{name}' cannot act on the read-out")
-    return build(hyperparameters)

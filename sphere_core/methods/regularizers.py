@@ -2,29 +2,10 @@
 
 from collections.abc import Mapping
 
-from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods.rows import SYSTEM, TARGETS, RegularizerRow
-from sphere_core.regularizers.base import Regularizer, Scope
-from sphere_core.regularizers.prune import Prune
-from sphere_core.regularizers.rect import Rect
-from sphere_core.regularizers.revive import Revive
-from sphere_core.regularizers.sphere import Sphere
+from sphere_core.regularizers.scope import Scope
 
 __all__ = ["REGULARIZERS"]
-
-
-def _sphere(hyperparameters: Hyperparameters) -> Sphere:
-    ratio, strength = hyperparameters.number("energy_ratio"), hyperparameters.number("strength")
-    return Sphere(energy_ratio=ratio, strength=strength, basis=hyperparameters.basis)
-
-
-def _revive(hyperparameters: Hyperparameters) -> Regularizer:
-    return Revive(
-        threshold=hyperparameters.number("revive_threshold"),
-        energy=hyperparameters.revive_energy,
-        weight=hyperparameters.revive_weight,
-        basis=hyperparameters.revive_basis,
-    )
 
 
 REGULARIZERS: Mapping[str, RegularizerRow] = {
@@ -32,26 +13,26 @@ REGULARIZERS: Mapping[str, RegularizerRow] = {
         title="SPHERE: updates damped along the principal directions of the neurons",
         paper="arXiv 2510.01172",
         requires=(("energy_ratio",), ("strength",)),
-        filter=_sphere,
-        read_out=_sphere,
+        filter="sphere_core.methods.regularizer_builds:sphere",
+        read_out="sphere_core.methods.regularizer_builds:sphere",
     ),
     "revive": RegularizerRow(
         title="REVIVE: nothing written into the dominant singular subspace",
         paper="arXiv 2601.11042",
         requires=(("revive_threshold",),),
-        filter=_revive,
+        filter="sphere_core.methods.regularizer_builds:revive",
     ),
     "rect": RegularizerRow(
         title="RECT: only the entries with the largest relative change",
         paper="arXiv 2401.04700",
         requires=(("rect_keep",),),
-        filter=lambda hyperparameters: Rect(keep=hyperparameters.number("rect_keep")),
+        filter="sphere_core.methods.regularizer_builds:rect",
     ),
     "prune": RegularizerRow(
         title="PRUNE: large singular values of the whole change damped, for scoring only",
         paper="arXiv 2405.16821",
         scope=Scope.READ_OUT,
-        read_out=lambda _: Prune(),
+        read_out="sphere_core.methods.regularizer_builds:prune",
         state="the unregularized weights",
     ),
     "simie": RegularizerRow(

@@ -3,26 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sphere_core.editors.base import Editor
-from sphere_core.editors.shaping import Shaping
 from sphere_core.hyperparameters import Hyperparameters
-from sphere_core.moments.record import SecondMoments
-from sphere_core.regularizers.base import ReadOut, Regularizer, Scope
-from sphere_core.regularizers.nas import AnchorSettings
+from sphere_core.regularizers.scope import Scope
 
-__all__ = ["HISTORY", "KEYS", "SYSTEM", "TARGETS", "Build", "EditorRow", "RegularizerRow"]
+__all__ = ["HISTORY", "KEYS", "SYSTEM", "TARGETS", "EditorRow", "RegularizerRow"]
 
 # What an editor has that a regularizer may need.
 KEYS, TARGETS, SYSTEM = "keys", "targets at the last layer", "a quadratic system"
 HISTORY = "keys of all earlier edits, or their Gram matrix once that is smaller"
-
-Build = Callable[[Hyperparameters, SecondMoments | None, Shaping, AnchorSettings | None], Editor]
 
 
 @dataclass(frozen=True)
 class EditorRow:
     """An editor: how it is built, what it needs and gives, and when regularizers act on it as published.
 
+    `build` is the place `module:name` of an `assembly.Build`, imported when an editor is made: listing methods loads no
+    torch.
     `requires` lists hyperparameters; of a tuple of several exactly one must be set. `gives` names what regularizers
     may build on. `revision` is raised whenever the row's numbers change, and enters the identity from 2 on: a method
     that has changed never answers with rows of its earlier form.
@@ -30,7 +26,7 @@ class EditorRow:
 
     title: str
     paper: str
-    build: Build
+    build: str
     requires: tuple[tuple[str, ...], ...]
     scope: Scope = Scope.AFTER_BATCH
     gives: tuple[str, ...] = ()
@@ -42,14 +38,17 @@ class EditorRow:
 
 @dataclass(frozen=True)
 class RegularizerRow:
-    """A regularizer: a filter of updates, a read-out, or a wrapper. `scope` None: the editor's own."""
+    """A regularizer: a filter of updates, a read-out, or a wrapper. `scope` None: the editor's own.
+
+    `filter` and `read_out` are places `module:name` of functions from hyperparameters to a `Regularizer` or `ReadOut`.
+    """
 
     title: str
     paper: str
     requires: tuple[tuple[str, ...], ...] = ()
     scope: Scope | None = None
     needs: str | None = None
-    filter: Callable[[Hyperparameters], Regularizer] | None = None
-    read_out: Callable[[Hyperparameters], ReadOut] | None = None
+    filter: str | None = None
+    read_out: str | None = None
     state: str = "none"
     revision: Callable[[Hyperparameters], int] = lambda _: 1

@@ -1,6 +1,5 @@
-"""What a regularizer is, and when it acts."""
+"""What a regularizer is."""
 
-from enum import Enum
 from typing import Protocol
 
 import torch
@@ -9,16 +8,7 @@ from sphere_core.checkpoints import EditorState
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import Update
 
-__all__ = ["ReadOut", "Regularizer", "Scope", "Stateless"]
-
-
-class Scope(Enum):
-    """When a regularizer acts; the same projection at another time is another method."""
-
-    IN_LOOP = "in the layer loop"
-    AFTER_BATCH = "after the batch"
-    READ_OUT = "on the weights that are scored"
-    TARGETS = "on the targets"
+__all__ = ["ReadOut", "Regularizer", "Stateless"]
 
 
 class Regularizer(Protocol):

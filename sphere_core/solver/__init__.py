@@ -1,13 +1,18 @@
 """The one least-squares solver, its priors, and its key history."""
 
-from sphere_core.solver.least_squares import (
-    KeyHistory,
-    corrected_update,
-    key_memory_gain,
-    least_squares_update,
-    times_system,
-)
-from sphere_core.solver.priors import MomentPrior, NullSpacePrior, Prior
+from typing import TYPE_CHECKING
+
+from sphere_core.foundation.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from sphere_core.solver.least_squares import (
+        KeyHistory,
+        corrected_update,
+        key_memory_gain,
+        least_squares_update,
+        times_system,
+    )
+    from sphere_core.solver.priors import MomentPrior, NullSpacePrior, Prior
 
 __all__ = [
     "KeyHistory",
@@ -19,3 +24,11 @@ __all__ = [
     "least_squares_update",
     "times_system",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "least_squares": "KeyHistory corrected_update key_memory_gain least_squares_update times_system",
+        "priors": "MomentPrior NullSpacePrior Prior",
+    },
+)

@@ -20,8 +20,8 @@ from sphere_core.models.editable import EditableModel
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.models.sites import Site
 from sphere_core.numerics.linalg import Update
-from sphere_core.regularizers.base import Scope
 from sphere_core.regularizers.nas import AnchorSettings, NormAnchor, anchor_of
+from sphere_core.regularizers.scope import Scope
 from sphere_core.requests import EditRequest
 
 __all__ = ["ClosedFormEditor"]

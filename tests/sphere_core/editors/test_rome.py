@@ -9,7 +9,7 @@ from sphere_core.editors.closed_form.rome import RomeEditor
 from sphere_core.editors.shaping import Shaping
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.targets import TargetSettings, optimise_targets
-from sphere_core.regularizers import Scope
+from sphere_core.regularizers.scope import Scope
 from sphere_core.solver import MomentPrior
 
 SETTINGS = TargetSettings(

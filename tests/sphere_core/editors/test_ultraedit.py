@@ -9,7 +9,7 @@ from sphere_core.checkpoints import EditorState
 from sphere_core.editors.gradient.running_moments import RunningMoments
 from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings
 from sphere_core.editors.shaping import Shaping
-from sphere_core.regularizers.base import Scope
+from sphere_core.regularizers.scope import Scope
 
 PLAIN = Shaping([], Scope.AFTER_BATCH)
 RELEASED = UltraEditSettings(lr=0.003, batch_size=8, variance="unbiased", weighting="tokens", sharing="shape")

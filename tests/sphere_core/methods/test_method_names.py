@@ -3,8 +3,9 @@
 import pytest
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.lazy import load_object
 from sphere_core.hyperparameters import build_hyperparameters
-from sphere_core.methods import resolve_method
+from sphere_core.methods import EDITORS, REGULARIZERS, resolve_method
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,10 @@ def test_ft_l_needs_a_box() -> None:
     resolve_method("ft").check(hyperparameters, where="test")
     with pytest.raises(InputError, match="norm_constraint"):
         resolve_method("ft_l").check(hyperparameters, where="test")
+
+
+def test_every_row_names_a_build_that_is_there() -> None:
+    places = [row.build for row in EDITORS.values()]
+    places += [place for row in REGULARIZERS.values() for place in (row.filter, row.read_out) if place is not None]
+    assert len(places) > len(EDITORS)
+    assert all(callable(load_object(place)) for place in places)
