@@ -21,6 +21,7 @@ __all__ = ["FoundTasks", "TaskFolder", "harness_folder"]
 
 _NAMED = re.compile(rb"""^["']?(?:task|group|tag)["']?\s*:\s*["']?([\w.+-]+)["']?\s*$""", re.MULTILINE)
 _INCLUDES = re.compile(rb"""^["']?include["']?\s*:[ \t]*(?:["']?([^\s"'#]+)|((?:\n\s*-[ \t]*\S+)+))""", re.MULTILINE)
+_FEW_WORDS = 8
 _ITEM = re.compile(rb"""-[ \t]*["']?([^\s"']+)""")
 
 
@@ -102,10 +103,12 @@ class TaskFolder:
 
     def _holding(self, words: Iterable[str]) -> list[Path]:
         """Return the tasks' and groups' files that hold one of the words, themselves or in a file they include."""
-        either = b"|".join(re.escape(word.encode()) for word in sorted(words))
-        pattern = re.compile(rb"(?<![\w./-])(?:" + either + rb")(?![\w-])")
+        plain = [word.encode() for word in sorted(words)]
+        pattern = re.compile(rb"(?<![\w./-])(?:" + b"|".join(map(re.escape, plain)) + rb")(?![\w-])")
+        # Of few words the bytes are looked for first, ten times as fast as the pattern.
+        few = plain if len(plain) <= _FEW_WORDS else [b""]
         found: set[Path] = set()
-        new = {path for path, text in self._texts.items() if pattern.search(text)}
+        new = {path for path, text in self._texts.items() if any(word in text for word in few) and pattern.search(text)}
         while new:
             found |= new
             new = {user for path in new for user in self._including.get(path, ())} - found

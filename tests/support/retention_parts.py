@@ -61,9 +61,10 @@ def answered_sweep(root: Path) -> tuple[Storage, SweepPlan, Answers]:
     bases = tuple(base(QUALITY.model_copy(update={"id": f"b{seed}"}), seed) for seed in (0, 1))
     for one in bases:
         cases = [f"case {edit}" for edit in range(1, 15)]
-        texts = pa.table({"edit": list(range(1, 15)), "probe": [0] * 14, "case_id": cases})
+        texts = {"edit": list(range(1, 15)), "probe": [0] * 14, "case_id": cases}
+        texts |= dict.fromkeys(("prompt", "target", "contrast"), ["text"] * 14)
         path = details_path("probe_texts", base_name(one.model_digest), one.evaluation.id)
-        publish_rows(storage, path, encode_table(shared(one, 0, one.evaluation), texts))
+        publish_rows(storage, path, encode_table(shared(one, 0, one.evaluation), pa.table(texts)))
     plan = SweepPlan(name="s", trajectories=tuple(plans), bases=bases, recipes=())
     storage.write_bytes(PLAN_FILE, plan.model_dump_json().encode())
     return storage, plan, answers

@@ -16,9 +16,9 @@ from workflows.results.formats.correlation_formats import (
     correlations_json,
     correlations_markdown,
 )
+from workflows.results.sql.connect import connect
 from workflows.results.tables.correlation import bound_rows, correlations, observations, scores_in
 from workflows.store.plan import read_plan
-from workflows.store.row_reader import read_rows
 
 __all__ = ["app"]
 
@@ -76,11 +76,11 @@ def correlate(
         check_figure_path(figure)
     storage = Storage(root)
     plan = read_plan(storage)
-    rows = read_rows(storage, plan)
-    found = observations(rows, plan)
+    with connect(storage, plan, views=("scores",)) as connection:
+        found = observations(connection, plan)
+        bounds = bound_rows(connection)
     scores = scores_in(found, score or [])
     correlated = correlations(found, against or ["he_drift"], scores, resamples=resamples, seed=seed)
-    bounds = bound_rows(rows, plan)
     if form is Format.JSON:
         text = correlations_json(correlated, bounds)
     elif form is Format.CSV:

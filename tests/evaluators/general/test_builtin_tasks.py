@@ -13,6 +13,7 @@ from lm_eval.tasks import TaskManager
 from sweep_files import tiny, write_sweep
 from task_parts import CHOICE, choice_rows, evaluator, know_folder, named, write_jsonl
 
+from evaluators.general import suites
 from evaluators.general.evaluator import GeneralAbility, GeneralAbilitySettings
 from evaluators.general.suites import SuiteResolver, TaskEntry, preset_names, read_preset
 from evaluators.general.task_index import TaskFolder, harness_folder
@@ -38,6 +39,14 @@ def llama() -> EditableModel:
 @pytest.fixture(scope="module")
 def harness() -> TaskFolder:
     return TaskFolder(harness_folder())
+
+
+@pytest.fixture(autouse=True)
+def one_harness_folder(harness: TaskFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 14,000 files of the harness are read once for all tests, not once a resolver."""
+    monkeypatch.setattr(
+        suites, "TaskFolder", lambda folder: harness if folder == harness.folder else TaskFolder(folder)
+    )
 
 
 @pytest.fixture

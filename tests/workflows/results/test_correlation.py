@@ -3,9 +3,10 @@
 import csv
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
+import duckdb
 import pytest
 from scipy.stats import spearmanr
 from store_parts import put_checkpoint
@@ -18,9 +19,9 @@ from workflows.commands.correlate import app
 from workflows.replicas.row_writer import SubjectColumns, encode_rows
 from workflows.results.figures.correlation import correlation_figure
 from workflows.results.formats.correlation_formats import bound_csv
+from workflows.results.sql.connect import connect
 from workflows.results.tables.correlation import ALL_METHODS, bound_rows, correlations, observations, scores_in
 from workflows.store.plan import Evaluation, SweepPlan, TrajectoryPlan
-from workflows.store.row_reader import read_rows
 
 EDITS = (10, 20, 30, 40)
 SEEDS = range(5)
@@ -115,13 +116,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rows_and_plan(root: Path) -> tuple[pa.Table, SweepPlan]:
+def views(root: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, SweepPlan]]:
     plan = SweepPlan.model_validate_json((root / "plan.json").read_text())
-    return read_rows(Storage(root), plan), plan
+    with connect(Storage(root), plan, views=("scores",)) as connection:
+        yield connection, plan
 
 
-def test_what_is_correlated(rows_and_plan: tuple) -> None:
-    found = observations(*rows_and_plan)
+def test_what_is_correlated(views: tuple) -> None:
+    found = observations(*views)
     assert len(found) == 2 * len(SEEDS) * len(EDITS)
     for checkpoint in found:
         drift, _ = figures(checkpoint.method, int(checkpoint.trajectory[4]), checkpoint.edits)
@@ -136,8 +138,8 @@ def test_what_is_correlated(rows_and_plan: tuple) -> None:
         correlations(found, ["he_drif"], ["efficacy (argmax)"], resamples=100, seed=0)
 
 
-def test_within_methods_and_pooled(rows_and_plan: tuple) -> None:
-    found = observations(*rows_and_plan)
+def test_within_methods_and_pooled(views: tuple) -> None:
+    found = observations(*views)
     results = correlations(found, ["he_drift"], ["efficacy (argmax)", "specificity (argmax)"], resamples=300, seed=0)
     assert [(row.score.split()[0], row.method) for row in results] == [
         (score, method) for score in ("efficacy", "specificity") for method in ("slow", "fast", ALL_METHODS)
@@ -155,9 +157,9 @@ def test_within_methods_and_pooled(rows_and_plan: tuple) -> None:
     assert {row.spearman.note for row in results[3:]} == {"a constant"}
 
 
-def test_the_size_of_the_change_given_itself_is_nothing(rows_and_plan: tuple) -> None:
+def test_the_size_of_the_change_given_itself_is_nothing(views: tuple) -> None:
     (row,) = correlations(
-        [c for c in observations(*rows_and_plan) if c.method == "slow"],
+        [c for c in observations(*views) if c.method == "slow"],
         ["delta_norm"],
         ["efficacy (argmax)"],
         resamples=100,
@@ -167,15 +169,15 @@ def test_the_size_of_the_change_given_itself_is_nothing(rows_and_plan: tuple) ->
     assert (row.partial.value, row.partial.note) == (None, "determined by what is held fixed")
 
 
-def test_the_bounds_ratio(rows_and_plan: tuple) -> None:
-    rows = {(row.method, row.edits, row.protocol): row for row in bound_rows(*rows_and_plan)}
+def test_the_bounds_ratio(views: tuple) -> None:
+    rows = {(row.method, row.edits, row.protocol): row for row in bound_rows(views[0])}
     assert len(rows) == 2 * len(EDITS) * 2
     early, late = rows["slow", 10, "orthonormal"], rows["slow", 40, "orthonormal"]
     assert (early.n, early.smallest, early.median, early.largest, early.below_one) == (10, 4, 4.5, 5, 0)
     assert (late.n, late.smallest, late.below_one) == (10, 0.5, 5)
 
 
-def test_the_command(root: Path, rows_and_plan: tuple, tmp_path: Path) -> None:
+def test_the_command(root: Path, views: tuple, tmp_path: Path) -> None:
     def call(*arguments: str) -> str:
         done = CliRunner().invoke(app, [str(root), "--resamples", "100", *arguments], catch_exceptions=False)
         assert done.exit_code == 0, done.output
@@ -194,12 +196,11 @@ def test_the_command(root: Path, rows_and_plan: tuple, tmp_path: Path) -> None:
     assert len(record["bound"]) == 16
     lines = list(csv.DictReader(io.StringIO(call("--format", "csv"))))
     assert float(lines[0]["spearman"]) == record["correlations"][0]["spearman"]["value"]
-    assert len(list(csv.DictReader(io.StringIO(bound_csv(bound_rows(*rows_and_plan)))))) == 16
+    assert len(list(csv.DictReader(io.StringIO(bound_csv(bound_rows(views[0])))))) == 16
 
 
-def test_equal_figures_are_equal_bytes(rows_and_plan: tuple) -> None:
-    rows, plan = rows_and_plan
-    found = observations(rows, plan)
+def test_equal_figures_are_equal_bytes(views: tuple) -> None:
+    found = observations(*views)
     correlated = correlations(found, ["he_drift"], ["efficacy (argmax)"], resamples=100, seed=0)
     first, again = (correlation_figure(found, correlated, [], form="svg") for _ in range(2))
     assert first == again

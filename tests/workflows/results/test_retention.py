@@ -181,8 +181,20 @@ def test_the_printed_query_runs_as_it_stands(sweep: tuple[Storage, SweepPlan, An
     paths = [storage.local_path(details_path("probes", subject, QUALITY.id)) for subject in subjects]
     files = "[" + ", ".join(f"'{path}'" for path in paths) + "]"
     with duckdb.connect() as connection:
-        columns = {"model": "model", "dataset": "dataset", "order": "order", "method": "title", "stream": "dataset"}
-        columns |= {"seed": "seed", "batch_size": "batch_size", "planned": "edits", "trajectory_id": "id"}
+        columns = {
+            "model": "model",
+            "dataset": "dataset",
+            "stream_order": "order",
+            "method": "title",
+            "stream": "dataset",
+        }
+        columns |= {
+            "stream": "dataset",
+            "seed": "seed",
+            "batch_size": "batch_size",
+            "planned_edits": "edits",
+            "trajectory_id": "id",
+        }
         records = [
             {"place": place, **{name: getattr(t, source) for name, source in columns.items()}}
             for place, t in enumerate(plan.trajectories)

@@ -16,7 +16,8 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.replicas.row_writer import RowsConflictError, SubjectColumns, encode_rows, publish_rows
 from workflows.results.formats.table_formats import table_csv, table_markdown, table_parquet
-from workflows.results.tables.table import UNEDITED, column_group, results_table
+from workflows.results.sql.connect import UNEDITED
+from workflows.results.tables.table import column_group, results_table
 from workflows.store.layout import (
     PLAN_FILE,
     attempt_path,

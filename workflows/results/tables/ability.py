@@ -1,23 +1,19 @@
 """General ability task by task: scores with intervals, and changes from the unedited model on the same documents."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from evaluators.statistics import Difference, paired_difference, paired_ratio
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
-from workflows.results.tables.table import UNEDITED, stream_name
-from workflows.store.layout import base_name, details_path, scored_name
+from workflows.results.sql.connect import UNEDITED, connect, query, stream_name
 from workflows.store.plan import BasePlan, SweepPlan, TrajectoryPlan
-from workflows.store.row_reader import read_rows
-from workflows.store.state import SweepFiles, derive_state, scan
+from workflows.store.state import SweepState, derive_state, scan
 
 __all__ = ["ABILITY_SCHEMA", "ability_table"]
 
@@ -48,22 +44,11 @@ ABILITY_SCHEMA = pa.schema(
 )
 # Rows that say what answers look like stand beside the scores of their task.
 _HABITS = {"top_answer_share": "top answer", "empty_share": "empty"}
-# Documents of both models, paired where the same was asked about the same document.
-_PAIRS = """
-SELECT a.task, a.filter, m.key AS metric,
-       list(m.value ORDER BY a.doc_id) AS after,
-       list(b.metrics[m.key] ORDER BY a.doc_id) AS before,
-       list(a.weights[m.key] ORDER BY a.doc_id) AS weights
-FROM read_parquet($edited) AS a
-JOIN read_parquet($unedited) AS b USING (task, filter, doc_id, doc_hash),
-     LATERAL (SELECT unnest(map_keys(a.metrics)) AS key, unnest(map_values(a.metrics)) AS value) AS m
-GROUP BY ALL
-"""
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """A checkpoint, or the unedited model, with the file its documents stand in."""
+    """A checkpoint, or the unedited model, as the table names it."""
 
     model: str
     stream: str
@@ -72,7 +57,6 @@ class _Scored:
     edits: int
     trajectory_id: str | None
     evaluation_id: str
-    documents: str
 
 
 def ability_table(storage: Storage, plan: SweepPlan, *, by_edits: bool, task: str | None = None) -> pa.Table:
@@ -87,61 +71,49 @@ def ability_table(storage: Storage, plan: SweepPlan, *, by_edits: bool, task: st
     Raises InputError where no general ability is scored.
     """
     files = scan(storage)
-    rows = read_rows(storage, plan, files)
-    rows = rows.filter(pc.equal(rows["evaluator"], _KIND))
-    if task is not None:
-        rows = rows.filter(pc.equal(rows["task"], task))
-    if rows.num_rows == 0:
-        raise InputError(
-            f"no general ability is scored here{f' for the task {task!r}' if task else ''}",
-            where=storage.uri,
-            remedy="run the sweep with the evaluator general; 'sphere status' shows what is scored",
-        )
+    state = derive_state(storage, plan, files)
+    at: Literal["every", "last"] = "every" if by_edits else "last"
+    with connect(storage, plan, views=("scores", "documents"), checkpoints=at, state=state, files=files) as connection:
+        rows = connection.sql(query("ability"), params={"task": task}).to_arrow_table().to_pylist()
+        if not rows:
+            raise InputError(
+                f"no general ability is scored here{f' for the task {task!r}' if task else ''}",
+                where=storage.uri,
+                remedy="run the sweep with the evaluator general; 'sphere status' shows what is scored",
+            )
+        changes = _changes(connection, task)
     by_subject: dict[tuple[str | None, int, str], list[dict[str, Any]]] = {}
-    for row in rows.to_pylist():
+    for row in rows:
         by_subject.setdefault((row["trajectory_id"], row["edits"], row["evaluation_id"]), []).append(row)
     records: list[dict[str, Any]] = []
-    for base, scored in _subjects(storage, plan, files, by_edits=by_edits):
+    for scored in _subjects(plan, state, by_edits=by_edits):
         found = by_subject.get((scored.trajectory_id, scored.edits, scored.evaluation_id), [])
-        changes = _changes(storage, base, scored) if scored is not base else {}
         habits = {(row["task"], _HABITS[row["metric"]]): row["value"] for row in found if row["metric"] in _HABITS}
         for row in found:
             if row["metric"] not in _HABITS:
-                record = _record(scored, row, changes.get((row["task"], row["metric"])))
+                change = changes.get((scored.trajectory_id, scored.edits, row["task"], row["metric"]))
+                record = _record(scored, row, change)
                 records.append(record | {name: habits.get((row["task"], name)) for name in _HABITS.values()})
     return pa.Table.from_pylist(records, schema=ABILITY_SCHEMA)
 
 
-def _subjects(
-    storage: Storage, plan: SweepPlan, files: SweepFiles, *, by_edits: bool
-) -> Iterator[tuple[_Scored, _Scored]]:
-    """Yield (unedited, subject) pairs in the order of the plan, each unedited model once with itself."""
-    state = {found.plan.id: found for found in derive_state(storage, plan, files).trajectories}
+def _subjects(plan: SweepPlan, state: SweepState, *, by_edits: bool) -> Iterator[_Scored]:
+    """Yield what is in the table in the order of the plan, each unedited model before its first trajectory."""
     seen = set()
-    for trajectory in plan.trajectories:
+    for found in state.trajectories:
+        trajectory = found.plan
         evaluation = next((item for item in trajectory.evaluations if item.kind == _KIND), None)
-        base_plan = _base_of(plan, trajectory)
-        if evaluation is None or base_plan is None:
+        base = _base_of(plan, trajectory)
+        if evaluation is None or base is None:
             continue
-        base = _unedited(base_plan, stream_name(trajectory), trajectory.model)
-        if (base.stream, base.documents) not in seen:
-            seen.add((base.stream, base.documents))
-            yield base, base
-        points = state[trajectory.id].to_score
-        for edits in points if by_edits else points[-1:]:
-            documents = details_path("documents", scored_name(trajectory.id, edits), evaluation.id)
-            yield (
-                base,
-                _Scored(
-                    trajectory.model,
-                    stream_name(trajectory),
-                    trajectory.title,
-                    trajectory.seed,
-                    edits,
-                    trajectory.id,
-                    evaluation.id,
-                    documents,
-                ),
+        stream = stream_name(trajectory)
+        unedited = _Scored(trajectory.model, stream, UNEDITED, None, 0, None, base.evaluation.id)
+        if (stream, base.model_digest, base.evaluation.id) not in seen:
+            seen.add((stream, base.model_digest, base.evaluation.id))
+            yield unedited
+        for edits in found.to_score if by_edits else found.to_score[-1:]:
+            yield _Scored(
+                trajectory.model, stream, trajectory.title, trajectory.seed, edits, trajectory.id, evaluation.id
             )
 
 
@@ -151,33 +123,28 @@ def _base_of(plan: SweepPlan, trajectory: TrajectoryPlan) -> BasePlan | None:
     return next((base for base in bases if (base.model_digest, base.dtype) == same), None)
 
 
-def _unedited(base: BasePlan, stream: str, model: str) -> _Scored:
-    documents = details_path("documents", base_name(base.model_digest), base.evaluation.id)
-    return _Scored(model, stream, UNEDITED, None, 0, None, base.evaluation.id, documents)
-
-
-def _changes(storage: Storage, base: _Scored, scored: _Scored) -> dict[tuple[str, str], Difference]:
-    """Return the paired difference of each (task, metric) that both models have documents for."""
-    if not (storage.exists(base.documents) and storage.exists(scored.documents)):
+def _changes(
+    connection: duckdb.DuckDBPyConnection, task: str | None
+) -> dict[tuple[str | None, int, str, str], Difference]:
+    """Return the paired difference of each (trajectory, edits, task, metric) that both models have documents for."""
+    stored = connection.sql("SELECT column_name FROM (DESCRIBE documents)").fetchall()
+    if ("doc_id",) not in stored:
         return {}
-    with ExitStack() as opened, duckdb.connect() as connection:
-        paths = {
-            name: str(opened.enter_context(storage.as_file(path)))
-            for name, path in (("edited", scored.documents), ("unedited", base.documents))
-        }
-        pairs = connection.execute(_PAIRS, paths).fetchall()
     found = {}
-    for task, chosen, metric, after, before, weights in pairs:
-        name = metric if chosen == "none" else f"{metric},{chosen}"
+    pairs = connection.execute(query("ability_changes"), {"task": task})
+    while (row := pairs.fetchone()) is not None:
+        trajectory_id, edits, name, chosen, metric, after, before, weights = row
+        column = metric if chosen == "none" else f"{metric},{chosen}"
         if None in before or None in after:
             continue
         sample = np.array([after, before], dtype=np.float64)
         if not np.isfinite(sample).all():
             continue
+        key = (trajectory_id, edits, name, column)
         if None in weights:
-            found[task, name] = paired_difference(sample[0], sample[1])
+            found[key] = paired_difference(sample[0], sample[1])
         else:
-            found[task, name] = paired_ratio(sample[0], sample[1], np.array(weights, dtype=np.float64))
+            found[key] = paired_ratio(sample[0], sample[1], np.array(weights, dtype=np.float64))
     return found
 
 

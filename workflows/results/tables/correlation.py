@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from sphere_core.foundation.errors import InputError, unknown_name
+from workflows.results.sql.connect import query, stream_name
 from workflows.results.tables.rank_correlation import Estimate, rank_correlation
-from workflows.results.tables.table import column_name, column_order, stream_name
+from workflows.results.tables.table import column_name, column_order
 from workflows.store.plan import SweepPlan
 
 __all__ = [
@@ -34,28 +34,6 @@ _SIZE = "delta_norm"
 _DEFAULT_METRICS = ("efficacy", "generalization", "specificity", "score")
 # Looser readings of the same answers: there when asked for.
 _LOOSER_PROTOCOLS = ("probability", "token")
-
-_GEOMETRY = """
-SELECT trajectory_id, edits, metric, protocol,
-       CASE WHEN count(*) FILTER (status <> 'ok') = 0 THEN avg(abs(value)) END AS value
-FROM rows
-WHERE evaluator = 'geometry' AND site IS NOT NULL AND trajectory_id IS NOT NULL AND edits > 0
-GROUP BY ALL
-"""
-_SCORES = """
-SELECT trajectory_id, edits, metric, protocol, task, CASE WHEN status = 'ok' THEN value END AS value
-FROM rows
-WHERE evaluator <> 'geometry' AND site IS NULL AND trajectory_id IS NOT NULL AND edits > 0
-"""
-_BOUND = """
-SELECT p.model, p.stream, p.method, p.place, r.edits, r.protocol,
-       count(*) FILTER (status = 'ok') AS n, min(value) AS smallest, median(value) AS median, max(value) AS largest,
-       count(*) FILTER (value < 1) AS below_one, count(*) FILTER (status <> 'ok') AS collapsed
-FROM rows AS r JOIN places AS p ON r.trajectory_id = p.trajectory_id
-WHERE metric = 'output_change_ratio' AND site IS NOT NULL AND edits > 0
-GROUP BY ALL
-ORDER BY p.model, p.stream, r.protocol, p.place, r.edits
-"""
 
 
 @dataclass(frozen=True)
@@ -110,15 +88,13 @@ class BoundRow:
     collapsed: int
 
 
-def observations(rows: pa.Table, plan: SweepPlan) -> list[Observation]:
-    """Gather the checkpoints of a sweep from its rows, in the order of its plan.
+def observations(connection: duckdb.DuckDBPyConnection, plan: SweepPlan) -> list[Observation]:
+    """Gather the checkpoints of a sweep from the view `scores`, in the order of its plan.
 
     Raises InputError where geometry has not scored any.
     """
-    with duckdb.connect() as connection:
-        connection.register("rows", rows)
-        geometry = connection.sql(_GEOMETRY).to_arrow_table().to_pylist()
-        scores = connection.sql(_SCORES).to_arrow_table().to_pylist()
+    geometry = connection.sql(query("geometry")).to_arrow_table().to_pylist()
+    scores = connection.sql(query("scores")).to_arrow_table().to_pylist()
     if not geometry:
         raise InputError(
             "no checkpoint has rows of geometry yet",
@@ -226,23 +202,9 @@ def _correlate(
     )
 
 
-def bound_rows(rows: pa.Table, plan: SweepPlan) -> list[BoundRow]:
-    """Return measured / bound for every method and checkpoint, over sites and seeds; `protocol` names the inputs."""
-    order = {title: place for place, title in enumerate(dict.fromkeys(t.title for t in plan.trajectories))}
-    places = pa.Table.from_pylist(
-        [
-            {
-                "trajectory_id": t.id,
-                "model": t.model,
-                "stream": stream_name(t),
-                "method": t.title,
-                "place": order[t.title],
-            }
-            for t in plan.trajectories
-        ]
-    )
-    with duckdb.connect() as connection:
-        connection.register("rows", rows)
-        connection.register("places", places)
-        records = connection.sql(_BOUND).to_arrow_table().drop_columns("place").to_pylist()
-    return [BoundRow(**record) for record in records]
+def bound_rows(connection: duckdb.DuckDBPyConnection) -> list[BoundRow]:
+    """Return measured / bound for every method and checkpoint, over sites and seeds; `protocol` names the inputs.
+
+    Reads the views `scores` and `trajectories`.
+    """
+    return [BoundRow(**record) for record in connection.sql(query("bound")).to_arrow_table().to_pylist()]

@@ -2,25 +2,13 @@
 
 from dataclasses import dataclass
 
-import duckdb
-import pyarrow as pa
-
 from sphere_core.foundation.storage import Storage
 from workflows.results.formats.table_formats import markdown_pipes
+from workflows.results.sql.connect import connect, query
 from workflows.results.tables.table import Cell
 from workflows.store.plan import SweepPlan, read_plan
-from workflows.store.row_reader import read_rows
 
 __all__ = ["Comparison", "published_markdown", "published_table"]
-
-_QUERY = """
-SELECT p.title AS method, r.model, p.dataset, r.edits, r.metric, r.protocol,
-       avg(r.value) AS mean, stddev_samp(r.value) AS sd, count(*) AS n,
-       count(*) FILTER (r.status = 'collapsed') AS collapsed, count(*) FILTER (r.status = 'failed') AS failed
-FROM rows AS r JOIN trajectories AS p ON r.trajectory_id = p.id
-WHERE r.site IS NULL AND r.task IS NULL
-GROUP BY ALL
-"""
 
 
 @dataclass(frozen=True)
@@ -87,12 +75,7 @@ def _line(row: Comparison) -> list[str]:
 
 
 def _measured(storage: Storage, plan: SweepPlan) -> dict[tuple[str, str, str, int, str, str], Cell]:
-    trajectories = pa.Table.from_pylist(
-        [{"id": t.id, "title": t.title, "dataset": t.dataset.partition(":")[0]} for t in plan.trajectories]
-    )
-    with duckdb.connect() as connection:
-        connection.register("rows", read_rows(storage, plan))
-        connection.register("trajectories", trajectories)
-        records = connection.sql(_QUERY).to_arrow_table().to_pylist()
+    with connect(storage, plan, views=("scores",)) as connection:
+        records = connection.sql(query("published")).to_arrow_table().to_pylist()
     keys = ("method", "model", "dataset", "edits", "metric", "protocol")
     return {tuple(record[key] for key in keys): Cell.of(record) for record in records}

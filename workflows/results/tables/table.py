@@ -9,16 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
-import pyarrow as pa
-
 from sphere_core.foundation.storage import Storage
-from workflows.store.plan import SweepPlan, TrajectoryPlan
-from workflows.store.row_reader import read_rows
-from workflows.store.state import SweepState, TrajectoryState, derive_state, scan
+from workflows.results.sql.connect import UNEDITED, connect, query, stream_name
+from workflows.store.plan import SweepPlan
+from workflows.store.state import TrajectoryState, derive_state, scan
 
 __all__ = [
-    "UNEDITED",
     "Cell",
     "ResultsTable",
     "TableRow",
@@ -27,10 +23,8 @@ __all__ = [
     "column_order",
     "number_text",
     "results_table",
-    "stream_name",
 ]
 
-UNEDITED = "(unedited)"
 _EDIT_METRICS = (
     *("efficacy", "generalization", "specificity", "portability", "multi_hop", "agreement"),
     *("score", "score_arithmetic", "fluency", "consistency"),
@@ -39,26 +33,6 @@ _EDIT_METRICS = (
 _PROTOCOLS = ("argmax", "probability", "token")
 _MODEL_GROUP = "model"
 _GEOMETRY = {"he_drift": "HE drift", "delta_norm_relative": "|dW|/|W|"}
-
-# One row a subject: the means of a row's seeds come from its GROUP BY. `place` joins the plan's names to the rows.
-_QUERY = """
-WITH picked AS (
-    SELECT p.model, p.stream, p.method, r.edits, r.value, r.status, r.task, r.metric, r.protocol
-    FROM rows AS r JOIN places AS p ON r.trajectory_id = p.trajectory_id
-    WHERE r.site IS NULL AND ($by_edits OR r.edits = p.last)
-    UNION ALL
-    SELECT b.model, b.stream, b.method, r.edits, r.value, r.status, r.task, r.metric, r.protocol
-    FROM rows AS r JOIN bases AS b
-      ON r.trajectory_id IS NULL AND r.model_digest = b.model_digest AND r.dtype = b.dtype
-     AND r.evaluator = b.evaluator AND r.evaluation_id = b.evaluation_id
-    WHERE r.site IS NULL
-)
-SELECT model, stream, method, CASE WHEN $by_edits THEN edits END AS edits, metric, protocol, task,
-       count(*) AS n, count(*) FILTER (status = 'collapsed') AS collapsed,
-       count(*) FILTER (status = 'failed') AS failed, avg(value) AS mean, stddev_samp(value) AS sd
-FROM picked
-GROUP BY ALL
-"""
 
 
 @dataclass(frozen=True)
@@ -118,7 +92,8 @@ def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> Resul
     """Aggregate a sweep's rows: at the end of every trajectory, or at every checkpoint."""
     files = scan(storage)
     state = derive_state(storage, plan, files)
-    found = _aggregate(read_rows(storage, plan, files), plan, state, by_edits=by_edits)
+    with connect(storage, plan, views=("scores",), state=state, files=files) as connection:
+        found = connection.sql(query("table"), params={"by_edits": by_edits}).to_arrow_table()
     grouped: dict[tuple[str, str, str, int | None], dict[str, Cell]] = {}
     for record in found.to_pylist():
         column = column_name(record["metric"], record["protocol"], record["task"])
@@ -147,54 +122,6 @@ def _rows(plan: SweepPlan, grouped: dict[tuple[str, str, str, int | None], dict[
         seeds = max(cell.n for cell in cells.values())
         rows.append(TableRow(*place, seeds=seeds, planned=planned.get(place[:3], seeds), cells=cells))
     return rows
-
-
-def _aggregate(rows: pa.Table, plan: SweepPlan, state: SweepState, *, by_edits: bool) -> pa.Table:
-    places = pa.Table.from_pylist(
-        [
-            {
-                "trajectory_id": found.plan.id,
-                "model": found.plan.model,
-                "stream": stream_name(found.plan),
-                "method": found.plan.title,
-                "last": found.collapsed_at if found.collapsed_at is not None else found.plan.edits,
-            }
-            for found in state.trajectories
-        ],
-        schema=pa.schema(
-            [(name, pa.string()) for name in ("trajectory_id", "model", "stream", "method")] + [("last", pa.int64())]
-        ),
-    )
-    bases = pa.Table.from_pylist(
-        _base_records(plan),
-        schema=pa.schema([(name, pa.string()) for name in _BASE_COLUMNS]),
-    )
-    with duckdb.connect() as connection:
-        connection.register("rows", rows)
-        connection.register("places", places)
-        connection.register("bases", bases)
-        return connection.sql(_QUERY, params={"by_edits": by_edits}).to_arrow_table()
-
-
-_BASE_COLUMNS = ("model", "stream", "method", "model_digest", "dtype", "evaluator", "evaluation_id")
-
-
-def _base_records(plan: SweepPlan) -> list[dict[str, str]]:
-    """Return the unedited model's place in each stream: its own scores, or those every stream shares."""
-    streams = {(t.model, t.model_digest, t.dtype, stream_name(t), t.stream_digest) for t in plan.trajectories}
-    records: dict[tuple[str, ...], dict[str, str]] = {}
-    for base in plan.bases:
-        for model, digest, dtype, stream, stream_digest in sorted(streams):
-            same_model = (base.model_digest, base.dtype) == (digest, dtype)
-            if same_model and base.stream_digest in (None, stream_digest):
-                values = (model, stream, UNEDITED, digest, dtype, base.evaluation.kind, base.evaluation.id)
-                records[values] = dict(zip(_BASE_COLUMNS, values, strict=True))
-    return list(records.values())
-
-
-def stream_name(plan: TrajectoryPlan) -> str:
-    """Return how tables call a trajectory's stream."""
-    return f"{plan.dataset}, {plan.order}, {plan.edits} edits in batches of {plan.batch_size}"
 
 
 def column_name(metric: str, protocol: str, task: str | None) -> str | None:
