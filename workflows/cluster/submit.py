@@ -9,16 +9,19 @@ from typing import Any
 
 from rich.console import Console
 
-from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.foundation.storage import refuse_credentials
 from workflows.cluster.job_package import Package, pack
 from workflows.cluster.jobs import FINISHED, jobs_of, kept_connection
+from workflows.sweeps.yaml_source import read_yaml
 
-__all__ = ["Submission", "plan_submission", "submit"]
+__all__ = ["Submission", "find_job", "plan_submission", "stop_seconds", "submit_once"]
 
 # Beyond the grace of a stopped run: for its last table. Ray alone would kill a job after three seconds.
 _MARGIN_SECONDS = 30
+# What a job that does not say how long it may take to stop is given.
+_STOP_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def plan_submission(sweep: Path, root: str) -> Submission:
     return Submission(f"sphere-{package.sweep_name}-{content[:12]}", f"exec {shlex.join(arguments)}", root, package)
 
 
-def submit(submission: Submission, client: Any, console: Console) -> str:
+def submit_once(submission: Submission, client: Any, console: Console) -> str:
     """Submit, or find the same sweep under way; return the job's id."""
     with tempfile.TemporaryDirectory(prefix="sphere-job-") as folder:
         number = 0
@@ -74,6 +77,36 @@ def submit(submission: Submission, client: Any, console: Console) -> str:
             if _send(client, submission, job, folder):
                 console.print(f"submitted: {job}", highlight=False)
                 return job
+
+
+def stop_seconds(client: Any, job: str) -> float:
+    """Return how long to wait for a job that was asked to stop: its own time to end, and a margin."""
+    given = (client.get_job_info(job).metadata or {}).get("stop_seconds", _STOP_SECONDS + _MARGIN_SECONDS)
+    return float(given) + _MARGIN_SECONDS
+
+
+def find_job(client: Any, job: str) -> tuple[str, str]:
+    """Return the id and state of a job given by id, or of the one job of a sweep that is under way."""
+    path = Path(job)
+    if not path.is_file():
+        jobs = jobs_of(client)
+        if job not in jobs:
+            raise unknown_name("job", job, jobs)
+        return job, jobs[job]
+    data = read_yaml(path).data
+    name = str(data.get("name")) if isinstance(data, dict) else ""
+    jobs = jobs_of(client, sweep=name)
+    active = [key for key, state in jobs.items() if state not in FINISHED]
+    if len(active) > 1:
+        raise InputError(
+            f"{len(active)} jobs of the sweep '{name}' are under way, with different roots",
+            where=job,
+            remedy=f"name one of them: {', '.join(active)}",
+        )
+    if not jobs:
+        raise InputError(f"no job of a sweep '{name}' on this cluster", where=job, remedy="see `ray job list`")
+    last = (active or list(jobs))[-1]
+    return last, jobs[last]
 
 
 def _without_trailing_slash(root: str) -> str:

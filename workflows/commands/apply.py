@@ -6,10 +6,8 @@ from typing import Annotated
 import typer
 from transformers.utils import logging as transformers_logging
 
-from sphere_core.export import DELTA_FILE, edited_model, read_delta, save_model
-from sphere_core.foundation.errors import InputError
-from sphere_core.models import model_digest
 from workflows.commands.console import output_console
+from workflows.runs.export import apply_delta
 
 __all__ = ["app"]
 
@@ -36,18 +34,6 @@ def apply(
 ) -> None:
     """Make the edited model again from the base model and its edited weights, verified by digests."""
     transformers_logging.disable_progress_bar()
-    if to.exists():
-        raise InputError("the folder exists already", where=str(to), remedy="give another --to, or remove it")
-    read = read_delta(delta / DELTA_FILE if delta.is_dir() else delta)
-    same_id = read.revision if model == read.model else None
-    edited = edited_model(
-        model,
-        read.weights,
-        dtype=read.dtype,
-        base_digest=read.base_digest,
-        revision=revision or same_id,
-        remote_code=trust_remote_code,
-    )
-    save_model(edited, read, to)
-    text = f"edited model   {to}, {read.dtype}, digest {model_digest(to)[:16]}"
+    applied, digest = apply_delta(delta=delta, model=model, to=to, revision=revision, remote_code=trust_remote_code)
+    text = f"edited model   {to}, {applied.dtype}, digest {digest[:16]}"
     output_console().print(text, highlight=False, soft_wrap=True)

@@ -3,10 +3,9 @@
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from sphere_core.datasets.sources import DatasetSpec
-from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.validation import validated
 
 __all__ = [
     "ConfigOption",
@@ -32,10 +31,4 @@ FileOption = Annotated[str | None, typer.Option(help="One file of the hub's repo
 
 def named_dataset(dataset: str, **options: str | None) -> DatasetSpec:
     """Return the data set that a command line names; raises InputError where its options do not fit together."""
-    try:
-        return DatasetSpec.model_validate({"dataset": dataset, **options})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"]) or "data set"
-        what = fault["msg"].removeprefix("Value error, ")
-        raise InputError(what, where=f"command line, {place}", remedy="see --help for examples") from error
+    return validated(DatasetSpec, {"dataset": dataset, **options}, where="command line")

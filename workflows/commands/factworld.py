@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sphere_core.datasets.factworld.training import Progress as Training
-from sphere_core.datasets.factworld.training import read_settings, shipped_settings, train_factworld
 from workflows.commands.console import output_console
+from workflows.runs.factworld import train_embedded_model
 
 __all__ = ["app"]
 
@@ -35,16 +33,7 @@ def train(
     settings: Annotated[Path | None, typer.Option(help="Settings (YAML); default: those of the shipped model")] = None,
 ) -> None:
     """Train tokenizer and model from scratch on the CPU and measure their recall; about three minutes."""
-    chosen = shipped_settings() if settings is None else read_settings(settings)
     console = output_console()
-    columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task("", total=chosen.steps)
-
-        def show(training: Training) -> None:
-            text = f"loss {training.loss:.3f}, {training.tokens_per_second:.0f} tokens/s"
-            progress.update(bar, completed=training.step, description=text)
-
-        report = train_factworld(out, settings=chosen, on_progress=show)
+    report = train_embedded_model(out=out, settings=settings, console=console)
     console.print(f"recall: {report}", highlight=False, soft_wrap=True)
     console.print(f"model: {out}", highlight=False, soft_wrap=True)

@@ -1,6 +1,5 @@
 """`sphere order`: orders of a data set by how similar the keys of its edits are."""
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +8,6 @@ import typer
 from rich.progress import Progress, TimeRemainingColumn
 from transformers.utils import logging as transformers_logging
 
-from sphere_core.datasets.sources import read_dataset
-from sphere_core.foundation.storage import Storage
-from sphere_core.models import load_model
-from sphere_core.models.loading import pick_device
-from sphere_core.streams.key_orders import adjacent_cosine, clusters_of, dispersed, record_keys
-from sphere_core.streams.order_files import OrderFile, records_digest
-from sphere_core.streams.orders import Order, arranged
 from workflows.commands.console import output_console
 from workflows.commands.dataset_options import (
     ConfigOption,
@@ -27,6 +19,7 @@ from workflows.commands.dataset_options import (
     SplitOption,
     named_dataset,
 )
+from workflows.runs.order import order_by_keys, order_lines
 
 __all__ = ["app"]
 
@@ -76,40 +69,21 @@ def order(
     torch.set_num_threads(threads)
     transformers_logging.disable_progress_bar()
     spec = named_dataset(dataset, path=path, hub=hub, revision=revision, config=config, split=split, file=file)
-    records = read_dataset(spec).records
-    chosen = arranged(records, Order(kind="shuffled"), edits=edits, seed=seed, source=spec.source)
-    loaded = load_model(model, dtype=dtype, device=pick_device(device), revision=model_revision)
     console = output_console()
     with Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task("keys", total=len(chosen))
-        keys = record_keys(loaded, chosen, layer, on_progress=lambda done: progress.update(bar, completed=done))
-    groups = clusters_of(keys, clusters or max(1, round(math.sqrt(len(chosen)))), seed)
-    shuffled = adjacent_cosine(keys, range(len(chosen)))
-    console.print(f"{len(chosen)} records in {len(groups)} clusters by the keys of layer {layer}", highlight=False)
-    console.print(f"shuffled: mean cosine of neighbouring keys {shuffled:.3f}", highlight=False)
-    orders = {
-        "clustered": (f"{len(groups)} clusters by cosine", [place for group in groups for place in group]),
-        "dispersed": ("kernel herding of cosines", dispersed(keys)),
-    }
-    for kind, (by, places) in orders.items():
-        cosine = adjacent_cosine(keys, places)
-        written = OrderFile(
-            dataset=spec.name,
-            dataset_digest=records_digest(records),
-            order=kind,
-            similarity={
-                "keys_of": model.rstrip("/").rsplit("/", 1)[-1],
-                "model_digest": loaded.base_digest,
-                "dtype": dtype,
-                "layer": layer,
-                "by": by,
-            },
+        bar = progress.add_task("keys", total=edits)
+        written = order_by_keys(
+            dataset=spec,
+            model=model,
+            dtype=dtype,
+            layer=layer,
+            edits=edits,
             seed=seed,
-            statistics={"neighbour_cosine": round(cosine, 6), "neighbour_cosine_shuffled": round(shuffled, 6)},
-            cases=tuple(chosen[place].case_id for place in places),
+            out=out,
+            clusters=clusters,
+            revision=model_revision,
+            device=device,
+            on_progress=lambda done, of: progress.update(bar, completed=done, total=of),
         )
-        name = f"{kind}-{seed}.json"
-        Storage(out.resolve()).write_bytes(name, written.model_dump_json(indent=1).encode())
-        console.print(
-            f"{kind}: mean cosine of neighbouring keys {cosine:.3f}: {out / name}", highlight=False, soft_wrap=True
-        )
+    for line in order_lines(written):
+        console.print(line, highlight=False, soft_wrap=True)

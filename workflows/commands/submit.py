@@ -7,7 +7,7 @@ import typer
 
 from workflows.cluster.jobs import connect, follow_job
 from workflows.cluster.jobs_address import cluster_address
-from workflows.cluster.submit import plan_submission, submit
+from workflows.cluster.submit import plan_submission, submit_once
 from workflows.commands.console import output_console
 
 __all__ = ["app"]
@@ -28,8 +28,8 @@ token is read from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. Wit
 """
 
 
-@app.command("submit", epilog=_EPILOG)
-def command(
+@app.command(epilog=_EPILOG)
+def submit(
     sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML)")],
     root: Annotated[str, typer.Option(help="Where the sweep lives: storage that all nodes share")],
     address: Annotated[str | None, typer.Option(help="The cluster's Jobs API: http(s)://HOST:PORT")] = None,
@@ -42,7 +42,7 @@ def command(
     submission = plan_submission(sweep, root)
     with cluster_address(address, cluster, insecure=insecure) as place:
         client = connect(place)
-        job = submit(submission, client, console)
+        job = submit_once(submission, client, console)
         if follow:
             raise typer.Exit(follow_job(client, job, console))
     console.print("the same command with --follow shows its log", highlight=False)

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from sphere_core.hyperparameters import Hyperparameters, preset_sources
-from workflows.runs.calibration import RIDGES, Trial
+from workflows.runs.calibration_search import RIDGES, Trial
 
 __all__ = ["calibrated_preset"]
 

@@ -31,7 +31,7 @@ from workflows.store.layout import SPEC_FILE
 __all__ = ["EditOptions", "run_edit"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EditOptions:
     """What `sphere edit` was asked for."""
 

@@ -27,7 +27,7 @@ from sweep_files import results_of, tiny, write_sweep
 from sphere_core.foundation.errors import InputError
 from workflows.cluster.environment import prepare_client_environment
 from workflows.cluster.jobs import FINISHED, check_address, connect, follow_job, jobs_of
-from workflows.cluster.submit import plan_submission, submit
+from workflows.cluster.submit import plan_submission, submit_once
 
 LONGER = tiny(
     methods=["alphaedit+sphere"],
@@ -180,11 +180,11 @@ def test_numbers_go_on_from_the_highest_and_an_ended_job_is_not_attached_to(head
         assert time.monotonic() < deadline
         time.sleep(0.1)
     client.delete_job(f"{submission.name}-1")
-    job = submit(submission, client, console)
+    job = submit_once(submission, client, console)
     try:
         assert job == f"{submission.name}-5"
         assert jobs_of(client)[job] not in FINISHED
-        assert submit(submission, client, console) == job
+        assert submit_once(submission, client, console) == job
         said = console.file.getvalue()  # type: ignore[attr-defined]
         assert said.startswith(f"submitted: {job}\nalready submitted: {job} (")
     finally:

@@ -9,7 +9,7 @@ from sweep_files import tiny, write_sweep
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import preset
-from workflows.runs.calibration import candidate_layers
+from workflows.runs.calibration_search import candidate_layers
 from workflows.sweeps.expand import load_sweep
 
 

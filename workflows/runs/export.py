@@ -1,0 +1,148 @@
+"""Edited models to take away: a checkpoint as a plain Hugging Face folder or as its edited weights alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from sphere_core.export import DELTA_FILE, Delta, Merge, edited_model, encode_delta, merges, read_delta, save_model
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from sphere_core.models import EditableModel, model_digest
+from workflows.runs.checkpoint_address import FoundCheckpoint, find_checkpoint
+from workflows.runs.model_card import checkpoint_scores, model_card
+
+__all__ = ["Export", "apply_delta", "export_checkpoint", "export_lines", "merge_table"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written: the folder, what it holds, and what storing the weights loses of each site's change."""
+
+    folder: Path
+    delta: Delta
+    merges: tuple[Merge, ...]
+    weights_only: bool
+
+
+def export_checkpoint(
+    *,
+    checkpoint: str,
+    to: Path,
+    trajectory: str | None = None,
+    edits: int | None = None,
+    weights_only: bool = False,
+    model: str | None = None,
+) -> Export:
+    """Write an edited model as a Hugging Face folder with a model card, or its edited weights alone.
+
+    `checkpoint` is the folder or URL of a checkpoint, a trajectory or a sweep; `trajectory` names one of a sweep,
+    `edits` one of its checkpoints (default: the last). `model` is where the base model is now, if it has moved. Writes
+    `to`, which must not exist. Raises InputError, with nothing written, where there is no such checkpoint, where its
+    model has collapsed, where `to` exists, or where the base model is another one.
+    """
+    found = find_checkpoint(checkpoint, trajectory=trajectory, edits=edits)
+    if found.checkpoint.collapsed:
+        raise InputError(
+            f"the model has collapsed: after {found.checkpoint.edits} edits a weight is no longer finite",
+            where=checkpoint,
+            remedy="choose an earlier checkpoint with --edits",
+        )
+    _require_absent(to)
+    edited = _edited(found, model)
+    merged = tuple(merges(edited))
+    delta = _delta(found, edited, merged)
+    if weights_only:
+        storage = Storage(to.resolve())
+        storage.write_bytes("README.md", delta.card.encode())
+        storage.write_bytes(DELTA_FILE, encode_delta(delta))
+    else:
+        save_model(edited, delta, to)
+    return Export(to, delta, merged, weights_only)
+
+
+def apply_delta(
+    *, delta: Path, model: str, to: Path, revision: str | None = None, remote_code: bool = False
+) -> tuple[Delta, str]:
+    """Write the edited model that edited weights and their base model make; return the delta and the folder's digest.
+
+    `delta` is a folder or file that `export_checkpoint(weights_only=True)` wrote. The result is byte for byte what
+    `export_checkpoint` writes. Raises InputError where `to` exists or the base model is not the one that was edited.
+    """
+    _require_absent(to)
+    read = read_delta(delta / DELTA_FILE if delta.is_dir() else delta)
+    same_id = read.revision if model == read.model else None
+    edited = edited_model(
+        model,
+        read.weights,
+        dtype=read.dtype,
+        base_digest=read.base_digest,
+        revision=revision or same_id,
+        remote_code=remote_code,
+    )
+    save_model(edited, read, to)
+    return read, model_digest(to)
+
+
+def _require_absent(to: Path) -> None:
+    if to.exists():
+        raise InputError("the folder exists already", where=str(to), remedy="give another --to, or remove it")
+
+
+def _edited(found: FoundCheckpoint, model: str | None) -> EditableModel:
+    spec = found.spec
+    return edited_model(
+        model or spec.model,
+        found.checkpoint.weights,
+        dtype=spec.dtype,
+        base_digest=spec.model_digest,
+        revision=None if model else spec.revision,
+        remote_code=spec.remote_code,
+    )
+
+
+def _delta(found: FoundCheckpoint, edited: EditableModel, merged: Sequence[Merge]) -> Delta:
+    spec, done = found.spec, found.checkpoint
+    scores = [] if found.sweep is None else checkpoint_scores(found.sweep, done.trajectory_id, done.edits)
+    return Delta(
+        weights=done.weights,
+        model=spec.model,
+        revision=spec.revision,
+        base_digest=spec.model_digest,
+        dtype=spec.dtype,
+        weights_digest=edited.weights_digest(),
+        card=model_card(found, edited, merged, scores),
+    )
+
+
+def merge_table(exported: Export) -> Table:
+    """Return one line per site: the change, and what each dtype loses of it, the largest error and the share."""
+    merged, stored = exported.merges, exported.delta.dtype
+    names = list(dict.fromkeys(merge.dtype for merge in merged))
+    table = Table(title="What storing the edited weights loses", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("weight", no_wrap=True)
+    table.add_column("|dW|/|W|", justify="right")
+    for name in names:
+        table.add_column(f"{name}{' (stored)' if name == stored else ''}\nlargest, share of dW", justify="right")
+    by_site: dict[str, list[Merge]] = {}
+    for merge in merged:
+        by_site.setdefault(merge.site, []).append(merge)
+    for site, entries in by_site.items():
+        cells = [f"{entry.largest:.1e}, {entry.share:.2%}" for entry in entries]
+        table.add_row(site, f"{entries[0].change:.3g}", *cells)
+    return table
+
+
+def export_lines(exported: Export) -> list[str]:
+    """Return what was written and how to use it, one line per fact."""
+    delta, to = exported.delta, exported.folder
+    size = sum(path.stat().st_size for path in to.iterdir() if path.is_file()) / 1e6
+    lines = [f"base model     {delta.model}, digest {delta.base_digest[:16]}"]
+    if exported.weights_only:
+        lines += [f"edited weights {to / DELTA_FILE}, {size:.1f} MB, float32"]
+        lines += [f"put them on:   sphere apply {to} --model {delta.model} --to FOLDER"]
+    else:
+        lines += [f"edited model   {to}, {size:.1f} MB, {delta.dtype}, digest {model_digest(to)[:16]}"]
+    return lines
