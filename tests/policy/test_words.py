@@ -31,7 +31,8 @@ PHRASES = {
     r"\blast word\b": "last report",
     r"\b(?:blameless|stillborn|unborn)\b": "without a counted loss, ended before it was ready",
     r"\bforetell(?:s|ing)?\b": "predict",
-    r"\bmend(?:s|ed|ing)?\b": "fix, repair",
+    # MEND is a method.
+    r"\b(?-i:mend(?:s|ed|ing)?)\b": "fix, repair",
     r"\banew\b": "again",
 }
 PATTERNS = [re.compile(phrase, re.IGNORECASE) for phrase in PHRASES]
@@ -57,13 +58,8 @@ def documents() -> list[Path]:
     return [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
 
-FINISHED = ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/tutorial.md", "docs/architecture.md")
-
-
 @pytest.mark.parametrize("page", documents(), ids=lambda path: path.relative_to(REPOSITORY).as_posix())
 def test_documents_are_plain(page: Path) -> None:
-    if page.relative_to(REPOSITORY).as_posix() not in FINISHED:
-        pytest.skip("still in the old words")
     assert found_phrases(SUBSTITUTIONS.sub("", page.read_text(encoding="utf-8"))) == []
 
 
