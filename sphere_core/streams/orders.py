@@ -117,7 +117,7 @@ def _enough(records: list[Record], edits: int, where: str) -> list[Record]:
         if count >= edits:
             return records[:place]
     raise InputError(
-        f"the stream asks for {edits} edits, the data set has {count}",
+        f"the stream requires {edits} edits, the data set has {count}",
         where=where,
         remedy=f"set edits to at most {count}",
     )

@@ -42,8 +42,8 @@ SUBSTITUTIONS = re.compile(r"^\| instead of \| write \|$.*?^$", re.MULTILINE | r
 
 def found_phrases(text: str) -> list[str]:
     """Return every phrase of the list that a text holds."""
-    flat = re.sub(r"\s+", " ", text)
-    return [match[0] for pattern in PATTERNS for match in pattern.finditer(flat)]
+    paragraphs = [re.sub(r"\s+", " ", paragraph) for paragraph in re.split(r"\n\s*\n", text)]
+    return [match[0] for flat in paragraphs for pattern in PATTERNS for match in pattern.finditer(flat)]
 
 
 def prose_of(source: str) -> str:

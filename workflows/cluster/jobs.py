@@ -57,7 +57,7 @@ def connect(address: str) -> Any:
         client.list_jobs()
     except AuthenticationError as error:
         raise InputError(
-            f"the cluster asks for a token, and {missing_token() or 'refuses the one here'}",
+            f"the cluster requires a token, and {missing_token() or 'refuses the one here'}",
             where=address,
             remedy="copy the cluster's token to a file of mode 0600, set RAY_AUTH_TOKEN_PATH to it and "
             "RAY_AUTH_MODE=token",

@@ -122,7 +122,7 @@ def test_the_command_writes_orders_that_a_sweep_takes(
     ("changes", "expected"),
     [
         ({"--layer": 9}, "layer 9 is out of range"),
-        ({"--edits": 701}, "asks for 701 edits, the data set has 700"),
+        ({"--edits": 701}, "requires 701 edits, the data set has 700"),
         ({"--path": "x.json"}, "brings its own records"),
         ({"--clusters": 13}, "13 clusters are asked for"),
         ({"--model": "./nowhere"}, "nowhere"),

@@ -124,7 +124,7 @@ def test_faults_in_a_given_order(tmp_path: Path, value: object, what: str, place
 
 
 def test_a_given_order_shorter_than_the_stream(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="asks for 3 edits, the data set has 2") as raised:
+    with pytest.raises(InputError, match="requires 3 edits, the data set has 2") as raised:
         world(write_order(tmp_path, [7, 3]), edits=3)
     assert "order.json" in str(raised.value.where)
 

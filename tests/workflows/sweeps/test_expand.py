@@ -163,7 +163,7 @@ def wrong_moments(folder: Path, **arrays: np.ndarray) -> dict[str, Any]:
         ({"methods": [{"name": "memit", "hyperparameters": {"layers": [9]}}]}, "layer 9 is out of range", ""),
         ({"models": [{"source": "./no-model", "dtype": "float32", "preset": "factworld"}]}, "", "models[0]"),
         ({"models": [{"source": "factworld", "dtype": "float32", "preset": "no"}]}, "unknown preset", ""),
-        ({"streams": [{"dataset": "factworld", "edits": 10**6}]}, "asks for 1000000 edits", ""),
+        ({"streams": [{"dataset": "factworld", "edits": 10**6}]}, "requires 1000000 edits", ""),
         ({"streams": [{"dataset": "counterfact", "path": "no.json", "edits": 1}]}, "not found", "no.json"),
         ({"moments": None}, "needs second moments", "sweep.yaml"),
         ({"moments": {"corpus": "no.txt", "sentences": 5}}, "corpus file not found", "moments"),
