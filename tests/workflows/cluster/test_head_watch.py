@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from repository import REPOSITORY
+from waiting import wait_until
 
 from workflows.cluster.head_watch import ClusterWatch, Snapshot
 from workflows.cluster.placement import Node
@@ -33,13 +34,6 @@ class Cluster:
         return snapshot(self.asked)
 
 
-def wait_for(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def watching(cluster: Cluster, patience: float) -> ClusterWatch:
     return ClusterWatch(cluster.look, "head:6379", every_seconds=0.01, patience_seconds=patience)
 
@@ -51,7 +45,7 @@ def fail() -> None:
 def test_the_newest_look_is_what_counts_and_closing_ends_the_thread() -> None:
     cluster = Cluster()
     watch = watching(cluster, 10.0)
-    wait_for(lambda: len(watch.latest().nodes) >= 3)
+    wait_until(lambda: len(watch.latest().nodes) >= 3)
     watch.close()
     asked = cluster.asked
     time.sleep(0.1)
@@ -63,7 +57,7 @@ def test_a_head_that_is_gone_is_said_to_be(how: str) -> None:
     cluster, never = Cluster(), threading.Event()
     watch = watching(cluster, 0.2)
     cluster.instead = never.wait if how == "hangs" else fail
-    wait_for(lambda: watch.is_lost)
+    wait_until(lambda: watch.is_lost)
     with pytest.raises(ExecutorError, match="head:6379 does not answer any more") as caught:
         watch.latest()
     assert "same command" in caught.value.remedy
@@ -99,7 +93,7 @@ def test_a_driver_that_stood_still_itself_gives_the_head_the_time_to_answer() ->
         os.kill(driver.pid, signal.SIGSTOP)
         time.sleep(3.0)
         os.kill(driver.pid, signal.SIGCONT)
-        driver.communicate(timeout=30)
+        driver.communicate()
         assert driver.returncode == 0
     finally:
         driver.kill()
@@ -111,7 +105,7 @@ def test_closing_waits_for_a_look_that_hangs_as_long_as_for_a_head() -> None:
     watch = watching(cluster, 0.2)
     cluster.instead = never.wait
     asked = cluster.asked
-    wait_for(lambda: cluster.asked > asked)
+    wait_until(lambda: cluster.asked > asked)
     watch.close()
     assert watch.is_lost
     never.set()
@@ -122,8 +116,8 @@ def test_a_head_that_comes_back_is_not_missed() -> None:
     watch = watching(cluster, 5.0)
     cluster.instead = fail
     asked = cluster.asked
-    wait_for(lambda: cluster.asked > asked + 3)
+    wait_until(lambda: cluster.asked > asked + 3)
     cluster.instead = lambda: None
     stood = len(watch.latest().nodes)
-    wait_for(lambda: len(watch.latest().nodes) > stood)
+    wait_until(lambda: len(watch.latest().nodes) > stood)
     watch.close()

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +22,7 @@ from ray_head import ray_head
 from repository import REPOSITORY
 from rich.console import Console
 from sweep_files import results_of, tiny, write_sweep
+from waiting import wait_until
 
 from sphere_core.foundation.errors import InputError
 from workflows.cluster.environment import prepare_client_environment
@@ -129,7 +129,6 @@ def head() -> Iterator[str]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(240)
 def test_a_sweep_is_submitted_once_stopped_and_goes_on(
     head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,10 +147,11 @@ def test_a_sweep_is_submitted_once_stopped_and_goes_on(
     assert job.endswith("-1")
     assert f"already submitted: {job}" in run(*submitting)[1]
 
-    deadline = time.monotonic() + 120
-    while not list(root.glob("trajectories/*/checkpoints/*/manifest.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    client = connect(head)
+    wait_until(
+        lambda: list(root.glob("trajectories/*/checkpoints/*/manifest.json")) or jobs_of(client)[job] in FINISHED,
+        every=0.2,
+    )
     assert f"{job}: STOPPED" in run("stop", path, "--address", head)[1]
     progress = [json.loads(file.read_text()) for file in root.glob("trajectories/*/progress.json")]
     assert [record["state"] for record in progress] == ["stopped"]
@@ -175,10 +175,7 @@ def test_numbers_go_on_from_the_highest_and_an_ended_job_is_not_attached_to(head
     # The first is deleted. The fourth is not known as one of this sweep's: only its id is taken.
     for number, known in ((1, metadata), (2, metadata), (3, metadata), (4, {})):
         client.submit_job(entrypoint="false", submission_id=f"{submission.name}-{number}", metadata=known)
-    deadline = time.monotonic() + 90
-    while not {str(state) for state in jobs_of(client).values()} <= set(FINISHED):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: {str(state) for state in jobs_of(client).values()} <= set(FINISHED), every=0.2)
     client.delete_job(f"{submission.name}-1")
     job = submit_once(submission, client, console)
     try:
@@ -199,8 +196,7 @@ def test_a_connection_that_breaks_ends_following_with_a_word(head: str) -> None:
         job = client.submit_job(entrypoint="echo begun; sleep 600")
 
         def cut_once_followed() -> None:
-            while "begun" not in said.getvalue():
-                time.sleep(0.05)
+            wait_until(lambda: "begun" in said.getvalue())
             link.cut()
 
         with ThreadPoolExecutor(1) as thread:

@@ -1,11 +1,9 @@
 """`sphere moments`: built into a store, killed and gone on with, in shards, listed, verified, imported, compared."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +97,23 @@ def squeezed_words(text: str) -> str:
     return " ".join(text.split())
 
 
+# The command, killed when it has written down the sums of the texts so far.
+KILLED_ONCE_KEPT = """
+import os, signal
+from sphere_core.moments.sums import KeptInFile
+from workflows.cli import main
+
+keep = KeptInFile.keep
+
+def keep_and_die(kept, running):
+    keep(kept, running)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+KeptInFile.keep = keep_and_die
+main()
+"""
+
+
 def test_killed_anywhere_the_same_command_gives_equal_bits(
     store: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,13 +121,9 @@ def test_killed_anywhere_the_same_command_gives_equal_bits(
         options = [*FACTWORLD, "--corpus", corpus / "texts.txt", "--sentences", 900, "--save-every", 0, "--store", at]
         return [sys.executable, "-m", "workflows.cli", *map(str, options)]
 
-    # Windows of 512 texts: the sums are kept once before the end, which is when the process is killed.
-    process = subprocess.Popen(command(store), cwd=REPOSITORY, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 60
-    while not list(store.glob(".*-partial.safetensors")) and time.monotonic() < end:
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    # Windows of 512 texts: the sums are kept once before the end.
+    killed = subprocess.run([sys.executable, "-c", KILLED_ONCE_KEPT, *command(store)[3:]], cwd=REPOSITORY, check=False)
+    assert killed.returncode == -signal.SIGKILL
     assert list(store.glob(".*-partial.safetensors"))
     assert not list(store.glob("*/layer*.safetensors"))
     for at in (store, tmp_path / "undisturbed"):

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from sphere_core.foundation.storage import Storage
 from workflows.replicas.keepalive import KeepAlive
@@ -19,8 +20,7 @@ from workflows.sweeps.expand import Sweep
 def test_a_pulse_beats_while_it_lasts_and_never_after() -> None:
     beats: list[float] = []
     with KeepAlive(lambda: beats.append(time.monotonic()), seconds=0.01):
-        time.sleep(0.2)
-    assert len(beats) >= 3
+        wait_until(lambda: len(beats) >= 3)
     counted = len(beats)
     time.sleep(0.05)
     assert len(beats) == counted
@@ -34,7 +34,8 @@ def test_what_a_beat_raises_ends_the_pulse_and_nothing_else() -> None:
         raise OSError("gone")
 
     with KeepAlive(fail, seconds=0.01):
-        time.sleep(0.1)
+        wait_until(lambda: beats)
+        time.sleep(0.05)
     assert beats == [1]
 
 
@@ -55,7 +56,7 @@ def test_a_long_batch_is_told_of_until_another_attempt_takes_over(
         if overtaken:
             take_lease(storage, plan.id, Lease(2, "elsewhere:1"))
         until = time.monotonic() + 0.5
-        while time.monotonic() < until:
+        while time.monotonic() < until if overtaken else len(seen) < 4:
             seen.add(json.loads(storage.read_bytes(progress_path(plan.id)))["at"])
             time.sleep(0.01)
 
@@ -64,4 +65,4 @@ def test_a_long_batch_is_told_of_until_another_attempt_takes_over(
     )
     assert isinstance(outcome, Superseded if overtaken else Done)
     # Dated again and again; once another attempt is there, by that one only.
-    assert len(seen) <= 2 if overtaken else len(seen) >= 4
+    assert not overtaken or len(seen) <= 2

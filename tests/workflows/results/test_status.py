@@ -1,6 +1,7 @@
 """What `sphere status` shows, once and again and again, from files alone."""
 
 import io
+import itertools
 import json
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 from local_runs import FaultyFiles
 from rich.console import Console
 from store_parts import QUALITY, put_checkpoint, put_scores, trajectory
+from waiting import wait_until
 
 from sphere_core.foundation.storage import Storage
 from workflows.commands.status import status
@@ -93,8 +95,8 @@ def test_watching_ends_when_all_is_done(storage: Storage, terminal: bool) -> Non
     console = Console(file=io.StringIO(), width=160, force_terminal=terminal)
 
     def finish() -> None:
+        wait_until(console.file.getvalue)  # type: ignore[attr-defined]
         for edits in (4, 8):
-            time.sleep(0.1)
             put_checkpoint(storage, plan, edits)
             put_scores(storage, plan, edits, 0.5, 0.5)
 
@@ -128,20 +130,17 @@ def test_far_away_files_are_read_many_at_a_time(storage: Storage) -> None:
         for place in (storage, far):
             put_checkpoint(place, plan, 4)
             place.write_bytes(progress_path(plan.id), json.dumps({"state": "stopped", "edits": 6, "at": 1.0}).encode())
-    reading: list[int] = []
-    most: list[int] = []
+    # The first four reads each wait for the other three: one at a time would break the barrier.
+    together, readers = threading.Barrier(4, timeout=60), itertools.count()
 
     def dwell(call: str) -> None:
-        if call == "read":
-            reading.append(1)
-            most.append(len(reading))
-            time.sleep(0.005)
-            reading.pop()
+        if call == "read" and next(readers) < 4:
+            together.wait()
 
     FaultyFiles.fault = staticmethod(dwell)
     try:
         seen = derive_state(far, sweep)
     finally:
         FaultyFiles.fault = staticmethod(lambda _: None)
-    assert max(most) >= 4
+    assert not together.broken
     assert seen == derive_state(storage, sweep)

@@ -8,9 +8,12 @@ import threading
 import time
 from pathlib import Path
 
+from waiting import repeating
+
 from sphere_core.foundation.process_identity import own_place
 from sphere_core.foundation.storage import Storage
 from workflows.store.build_lock import building
+from workflows.store.heartbeat_lock import LAPSE_SECONDS
 from workflows.store.layout import lock_path
 
 LOCK = "thing"
@@ -53,7 +56,7 @@ def test_a_lock_of_a_process_that_is_gone_is_taken_over_at_once(tmp_path: Path) 
     held_by(storage, socket.gethostname(), gone.pid)
     start = time.monotonic()
     build(storage, builders, "second", gate)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < LAPSE_SECONDS
     assert builders == ["second"]
 
 
@@ -61,16 +64,18 @@ def test_a_lock_of_another_machine_is_taken_over_once_it_is_silent(tmp_path: Pat
     storage, builders, gate, heard = Storage(tmp_path), [], threading.Event(), []
     gate.set()
     held_by(storage, "elsewhere", 1)
-    beating = threading.Timer(0.2, lambda: storage.write_bytes(lock_path(LOCK, 1), beaten(storage)))
-    beating.start()
+    record = json.loads(storage.read_bytes(lock_path(LOCK, 1)))
+
+    def beat(number: int) -> None:
+        if not heard:
+            storage.write_bytes(lock_path(LOCK, 1), json.dumps({**record, "beats": number}).encode())
+
     timing = {"beat_seconds": 0.1, "lapse_seconds": 0.6}
-    with building(storage, LOCK, lambda: False, on_wait=heard.append, **timing) as mine:
+    with (
+        repeating(beat),
+        building(storage, LOCK, lambda: False, on_wait=heard.append, **timing) as mine,
+    ):
         assert mine
-    beating.join()
     assert heard == ["elsewhere:1"]
     build(storage, builders, "third", gate)
     assert builders == ["third"]
-
-
-def beaten(storage: Storage) -> bytes:
-    return json.dumps({**json.loads(storage.read_bytes(lock_path(LOCK, 1))), "beats": 1}).encode()
