@@ -9,8 +9,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from sphere_core.datasets.counterfact import counterfact_requests
 from sphere_core.datasets.factworld.records import edit_records
 from sphere_core.datasets.factworld.shipped import shipped_world
-from sphere_core.locate.contexts import ContextSettings, sample_contexts
-from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.contexts import sample_contexts
+from sphere_core.locate.templates import Contexts, ContextSettings
 from sphere_core.models import EditableModel, load_model, recognise_family
 from sphere_core.models.source import EMBEDDED_MODEL
 from sphere_core.requests import EditRequest

@@ -1,11 +1,13 @@
-"""95 % confidence intervals in closed form, and differences between two models on the same documents."""
+"""95 % confidence intervals in closed form, and differences between two models on the same documents.
+
+scipy is imported where it is used: it takes most of a second, and a table without intervals needs none of it.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 __all__ = [
     "Difference",
@@ -47,6 +49,8 @@ def estimate_mean(values: Sequence[float] | np.ndarray) -> Estimate:
     Zeros and ones are a share: binomial standard error, Wilson's interval (1927). Anything else: s / sqrt(n) and
     Student's interval with n - 1 degrees of freedom.
     """
+    from scipy import stats
+
     sample = np.asarray(values, dtype=np.float64)
     mean = float(sample.mean())
     if not np.isfinite(sample).all():
@@ -74,6 +78,8 @@ def estimate_ratio(sums: np.ndarray, weights: np.ndarray) -> Estimate:
 
 def normal_interval(value: float, stderr: float) -> tuple[float, float]:
     """Return the 95 % interval of a normal estimate, as for a mean of many tasks."""
+    from scipy import stats
+
     width = float(stats.norm.ppf((1 + _LEVEL) / 2)) * stderr
     return value - width, value + width
 
@@ -84,6 +90,8 @@ def paired_difference(after: np.ndarray, before: np.ndarray) -> Difference:
     The interval is Student's, of the mean of differences. p: where all are zeros and ones, McNemar's exact test (the
     documents that changed are heads or tails of a fair coin); else the paired t-test.
     """
+    from scipy import stats
+
     change = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
     n, mean = len(change), float(change.mean())
     stderr = mean_stderr(change)
@@ -104,6 +112,8 @@ def paired_ratio(after: np.ndarray, before: np.ndarray, weights: np.ndarray) -> 
 
     The change is itself a ratio of sums, so that the ratio estimator's interval holds; p is that of its t.
     """
+    from scipy import stats
+
     found = estimate_ratio(np.asarray(before, dtype=np.float64) - np.asarray(after, dtype=np.float64), weights)
     p = None
     if found.stderr:
@@ -114,6 +124,8 @@ def paired_ratio(after: np.ndarray, before: np.ndarray, weights: np.ndarray) -> 
 
 
 def _student(mean: float, stderr: float, n: int) -> tuple[float, float]:
+    from scipy import stats
+
     width = float(stats.t.ppf((1 + _LEVEL) / 2, n - 1)) * stderr
     return mean - width, mean + width
 

@@ -6,9 +6,8 @@ import torch
 
 from sphere_core.checkpoints import Checkpoint, EditorState
 from sphere_core.editors.base import Editor
-from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters
-from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.requests import EditRequest
 
@@ -17,28 +16,7 @@ __all__ = ["check_against_model", "run_trajectory"]
 
 def check_against_model(hyperparameters: Hyperparameters, model: EditableModel, *, where: str) -> None:
     """Raise InputError where hyperparameters name a layer, a module or a loss layer that the model does not have."""
-    last = len(model.layers) - 1
-    outside = [layer for layer in hyperparameters.layers if not 0 <= layer <= last]
-    if outside:
-        raise InputError(
-            f"layer {outside[0]} is out of range",
-            where=f"{where}, hyperparameter 'layers'",
-            remedy=f"the model has {last + 1} layers: 0 to {last}",
-        )
-    for site in model.open_sites(hyperparameters.layers):
-        template = hyperparameters.rewrite_module_tmp
-        if template is not None and template.replace("{}", str(site.layer)) != site.module_path:
-            raise InputError(
-                f"rewrite_module_tmp is '{template}', the edited module here is '{site.module_path}'",
-                where=where,
-                remedy="leave the key out: the module is known from the model's family",
-            )
-    if hyperparameters.v_loss_layer not in (None, last):
-        raise InputError(
-            f"v_loss_layer is {hyperparameters.v_loss_layer}, the model's last layer is {last}",
-            where=where,
-            remedy=f"set it to {last} or leave it out: the loss is read from the last layer's output",
-        )
+    model.outline().check(hyperparameters, where=where)
 
 
 def run_trajectory(

@@ -1,70 +1,26 @@
 """Edit quality: how many edits took, how far they carry, and what they left alone."""
 
 from dataclasses import replace
-from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from evaluators.base import Score, Scored, Subject
 from evaluators.edit_quality.agreement import UneditedAnswers
 from evaluators.edit_quality.encoding import Encoder, PairEncoder
-from evaluators.edit_quality.free_running import GenerationSettings, generated_scores
+from evaluators.edit_quality.free_running import generated_scores
 from evaluators.edit_quality.metrics import probe_rows
 from evaluators.edit_quality.paper_encoding import PaperEncoder
 from evaluators.edit_quality.probes import ProbeTable, probe_texts, score_probes
-from evaluators.edit_quality.rows import EditProtocol, edit_scores
+from evaluators.edit_quality.rows import edit_scores
 from evaluators.edit_quality.sample import EditSample, sample_edits
+from evaluators.edit_quality.settings import EditProtocol, EditQualitySettings
 from sphere_core.models import EditableModel
 
 __all__ = ["EditQuality", "EditQualitySettings"]
 
-_VERSION = 2
 # A processor is fastest while activations fit its caches, an accelerator when it is full.
 _PROCESSOR_TOKENS, _ACCELERATOR_TOKENS = 1024, 8192
-
-
-class EditQualitySettings(BaseModel):
-    """Edit quality: efficacy, generalization, specificity and related scores of the edits so far."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["edit_quality"] = "edit_quality"
-    protocols: tuple[EditProtocol, ...] = Field(
-        default=("correct",),
-        min_length=1,
-        description="`correct` holds for every tokenizer; the others reproduce released evaluations, faults included",
-    )
-    token_budget: PositiveInt | None = Field(
-        default=None,
-        description="Rows x longest row of one forward pass; changes scores by rounding only; default: by device",
-    )
-    cohort: PositiveInt | None = Field(
-        default=None, description="Also score the first N and the latest N edits separately"
-    )
-    sample: PositiveInt | None = Field(
-        default=None, description="Score N of the edits so far, drawn in proportion from ten strata of equal age"
-    )
-    seed: int = Field(default=0, description="Seed of samples and of sampled generation")
-    agreement: bool = Field(
-        default=True, description="Compare neighborhood predictions with those of the unedited model"
-    )
-    generation: GenerationSettings | None = Field(
-        default=None, description="Free-running metrics; one forward pass per generated token"
-    )
-
-    @field_validator("protocols", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("protocols")
-    @classmethod
-    def _distinct(cls, protocols: tuple[EditProtocol, ...]) -> tuple[EditProtocol, ...]:
-        if len(set(protocols)) < len(protocols):
-            raise ValueError("a protocol is named twice")
-        return protocols
 
 
 class EditQuality:
@@ -79,13 +35,13 @@ class EditQuality:
 
     def __init__(self, settings: EditQualitySettings) -> None:
         self.settings = settings
-        self.reads_generation = settings.generation is not None and settings.generation.fluency is not None
+        self.reads_generation = settings.reads_generation
         self._encoders: dict[EditProtocol, Encoder] = {}
         self._unedited = UneditedAnswers()
 
     def identity(self) -> dict[str, object]:
         """Everything but the subject that can change a score."""
-        return {"kind": self.kind, "version": _VERSION, "settings": self.settings.model_dump(mode="json")}
+        return self.settings.identity()
 
     def score(self, subject: Subject) -> Scored:
         """Return the edit-quality rows and the scored probes; raises InputError for a probe that cannot be encoded.

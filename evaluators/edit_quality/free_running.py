@@ -7,73 +7,24 @@ text is compared with the answer. Fluency and consistency are those of Meng et a
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from evaluators.base import Score, Scored, Subject
-from evaluators.edit_quality.free_texts import Words, contains, exact, likeness, ngram_entropy
-from evaluators.edit_quality.generation import Continuation, Decoding, Stop, continue_texts
+from evaluators.edit_quality.free_texts import contains, exact, likeness, ngram_entropy
+from evaluators.edit_quality.generation import Continuation, Decoding, continue_texts
 from evaluators.edit_quality.metrics import METRIC_OF_ROLE, SCORED_ROLES, Outcomes
 from evaluators.edit_quality.rows import EditRows
 from evaluators.edit_quality.sample import sample_edits
+from evaluators.edit_quality.settings import FluencySettings, GenerationSettings
 from sphere_core.foundation.errors import InputError
 from sphere_core.requests import Probe, overwritten_cases
 
-__all__ = ["FluencySettings", "GenerationSettings", "generated_scores"]
+__all__ = ["generated_scores"]
 
 _Compare = Callable[[str, str], bool]
 _MATCHES: tuple[tuple[str, _Compare], ...] = (("exact", exact), ("contains", contains))
-
-
-class FluencySettings(BaseModel):
-    """How generation prompts are continued for fluency and consistency.
-
-    As released: 100 tokens with the prompt's, each drawn from the 5 most likely, never stopping early. The word
-    tokenizer stands in the protocol; the released one needs data files that have to be downloaded.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    words: Words = Field(default="regex-words", description="How a text is split into words; part of the protocol")
-    length: PositiveInt = Field(default=100, description="Tokens per text, the prompt included")
-    decoding: Literal["sampled", "greedy"] = Field(
-        default="sampled", description="Draw from the `top_k` most likely tokens, or take the most likely"
-    )
-    top_k: PositiveInt = Field(default=5, description="Sampled among this many most likely tokens")
-
-    @property
-    def protocol(self) -> str:
-        """What stands in the rows."""
-        return f"{'greedy' if self.decoding == 'greedy' else f'top-{self.top_k}'}-{self.length}/{self.words}"
-
-
-class GenerationSettings(BaseModel):
-    """Which prompts are continued freely, how far, and for how many edits; `every` and `sample` exclude each other."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    every: PositiveInt | None = Field(
-        default=None, description="Every Nth edit of the stream (the released `generation_test_interval`)"
-    )
-    sample: PositiveInt | None = Field(default=None, description="N of the edits so far, stratified by age")
-    tokens: PositiveInt = Field(default=16, description="Tokens per answer at most")
-    stops: tuple[Stop, ...] = Field(
-        default=("eos", "newline", "sentence"), description="What ends an answer before that"
-    )
-    roles: tuple[Literal["rewrite", "paraphrase", "neighborhood", "portability", "multi_hop"], ...] = Field(
-        default=("rewrite", "paraphrase", "neighborhood", "portability", "multi_hop"),
-        description="Probe roles whose prompts are continued",
-    )
-    fluency: FluencySettings | None = Field(default=None, description="Fluency and consistency; off by default")
-
-    @model_validator(mode="after")
-    def _one_subset(self) -> "GenerationSettings":
-        if self.every is not None and self.sample is not None:
-            raise ValueError("give `every` or `sample`, not both")
-        return self
 
 
 @dataclass(frozen=True)

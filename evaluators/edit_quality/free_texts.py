@@ -5,13 +5,13 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
-__all__ = ["WORDS", "Words", "contains", "exact", "likeness", "ngram_entropy", "normalised"]
+from evaluators.edit_quality.settings import Words
 
-Words = Literal["whitespace", "regex-words"]
+__all__ = ["WORDS", "contains", "exact", "likeness", "ngram_entropy", "normalised"]
+
 # Word tokenizers that need no data files; an entropy is comparable with those of the same one only.
 WORDS: Mapping[Words, Callable[[str], list[str]]] = {
     "whitespace": str.split,

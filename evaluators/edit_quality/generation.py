@@ -8,18 +8,17 @@ import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
+from evaluators.edit_quality.settings import Stop
 from sphere_core.foundation.errors import InputError
 from sphere_core.locate.prompts import text_ids
 from sphere_core.models import EditableModel
 
-__all__ = ["Continuation", "Decoding", "Stop", "continue_texts"]
+__all__ = ["Continuation", "Decoding", "continue_texts"]
 
-Stop = Literal["eos", "newline", "sentence"]
 _SENTENCE_ENDS = ".!?"
 
 

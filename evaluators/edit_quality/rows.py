@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -10,11 +9,10 @@ from evaluators.base import Score, collapses, make_score, total_health
 from evaluators.edit_quality.metrics import METRIC_OF_ROLE, SCORED_ROLES, Outcomes, outcomes, record_means
 from evaluators.edit_quality.probes import NO_CONTRAST, ProbeTable
 from evaluators.edit_quality.sample import EditSample
+from evaluators.edit_quality.settings import EditProtocol
 from evaluators.statistics import mean_stderr
 
-__all__ = ["EditProtocol", "EditRows", "edit_scores", "harmonic_mean", "named_protocol"]
-
-EditProtocol = Literal["correct", "paper-memit", "paper-alphaedit", "paper-sphere"]
+__all__ = ["EditRows", "edit_scores", "harmonic_mean", "named_protocol"]
 
 
 def named_protocol(protocol: EditProtocol, measure: str) -> str:

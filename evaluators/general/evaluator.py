@@ -1,26 +1,25 @@
 """General ability: lm-eval tasks on the live model, with a health beside each score."""
 
 import traceback
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import torch
 import transformers
 from lm_eval import evaluate
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evaluators.base import FailedPart, Score, Scored, Subject
+from evaluators.general.asked_tasks import AskedTasks, harness_version
 from evaluators.general.documents import DOCUMENTS_SCHEMA, documents_table
 from evaluators.general.guarded_lm import Encodings, GuardedHFLM, guarded_lm, tokenizer_for_harness
 from evaluators.general.harness_rows import failed_rows, task_rows
-from evaluators.general.harness_tasks import LoadedSuite, LoadedTask, harness_version, load_suites
-from evaluators.general.hub_data import HubData
+from evaluators.general.harness_tasks import LoadedSuite, LoadedTask, load_suites
 from evaluators.general.kept_results import TaskResult, keep_result, kept_result, result_key
 from evaluators.general.prepared_task import SEED, PreparedTask
 from evaluators.general.quiet import quiet_harness
 from evaluators.general.random_state import seeded
-from evaluators.general.suites import SuiteResolver, TaskEntry
+from evaluators.general.settings import GeneralAbilitySettings
 from evaluators.general.task_groups import combined, group_rows
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.process_faults import is_broken_accelerator, is_out_of_memory
@@ -32,34 +31,6 @@ _VERSION = 2
 _MEAN = "general_mean"
 # What a generation config says of itself and not of generating.
 _RECORDS = ("transformers_version", "_from_model_config")
-
-
-class GeneralAbilitySettings(BaseModel):
-    """General ability, by lm-evaluation-harness."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["general"] = "general"
-    tasks: tuple[str | TaskEntry, ...] = Field(
-        min_length=1,
-        description="Presets, shipped suites, folders of task YAMLs, single YAML files, or tasks, groups and tags of "
-        "lm-eval by name; as a mapping for settings per task",
-    )
-    include_path: tuple[str, ...] = Field(
-        default=(), description="Folders of YAMLs whose tasks can be named in `tasks`"
-    )
-    corpus: str | None = Field(
-        default=None, description="Text or JSONL file that `perplexity` reads; default: WikiText-2"
-    )
-    batch_size: PositiveInt = Field(default=64, description="Rows of one forward pass")
-    limit: PositiveInt | None = Field(
-        default=None, description="First N documents of each task that has no limit of its own"
-    )
-
-    def entries(self) -> list[TaskEntry]:
-        """Return the entries of `tasks` with the common limit where they have none of their own."""
-        plain = (TaskEntry(task=entry) if isinstance(entry, str) else entry for entry in self.tasks)
-        return [entry if entry.limit is not None else entry.model_copy(update={"limit": self.limit}) for entry in plain]
 
 
 class GeneralAbility:
@@ -78,17 +49,9 @@ class GeneralAbility:
     def __init__(self, settings: GeneralAbilitySettings) -> None:
         """Look the tasks up; raises InputError for one that is not there."""
         self.settings = settings
-        resolver = SuiteResolver(settings.include_path, settings.corpus)
-        self._suites = [resolver.suite(entry) for entry in settings.entries()]
-        names = [suite.name for suite in self._suites]
-        if len(set(names)) < len(names):
-            raise InputError(
-                "two entries of 'tasks' have the same name",
-                where=f"evaluator 'general', field tasks: {', '.join(names)}",
-                remedy="rename a folder or file",
-            )
+        self._asked = AskedTasks(settings)
+        self._suites = self._asked.suites
         self._protocol = f"lm_eval-{harness_version()}"
-        self._hub = HubData()
         self._loaded: list[LoadedSuite] | None = None
         self._prepared: dict[str, PreparedTask] = {}
         self._tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase, Encodings] | None = None
@@ -98,17 +61,11 @@ class GeneralAbility:
 
         Raises InputError for data on the hub that can be had neither there nor from the cache.
         """
-        return {
-            "kind": self.kind,
-            "version": _VERSION,
-            "lm_eval": harness_version(),
-            "settings": self.settings.model_dump(mode="json", include={"batch_size"}),
-            "suites": [suite.identity(self._hub) for suite in self._suites],
-        }
+        return self._asked.identity()
 
     def check(self) -> None:
         """Raise InputError for a task that the harness refuses, as far as that shows without data of the hub."""
-        load_suites([suite for suite in self._suites if not suite.needs_hub()])
+        self._asked.check()
 
     def score(self, subject: Subject) -> Scored:
         """Return the rows of each task's metrics and health, of groups, and a mean row for each entry of `tasks`.

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import jinja2
@@ -23,7 +22,7 @@ from evaluators.general.task_groups import TaskGroup
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 
-__all__ = ["LoadedMember", "LoadedSuite", "LoadedTask", "harness_version", "load_suites"]
+__all__ = ["LoadedMember", "LoadedSuite", "LoadedTask", "load_suites"]
 
 _LOAD_FAULTS = (KeyError, TypeError, ValueError, OSError, ImportError, AttributeError, IndexError, jinja2.TemplateError)
 _HUB_FAULTS = (OSError, DatasetsError, HfHubHTTPError)
@@ -54,11 +53,6 @@ class LoadedSuite:
     tasks: dict[str, LoadedTask]
     members: tuple[LoadedMember, ...]
     groups: tuple[TaskGroup, ...]
-
-
-def harness_version() -> str:
-    """Return the version of lm-eval that is installed."""
-    return metadata.version("lm_eval")
 
 
 def load_suites(suites: Sequence[Suite]) -> list[LoadedSuite]:
@@ -100,7 +94,7 @@ def _load(member: Member) -> tuple[dict[str, LoadedTask], list[TaskGroup]]:
             manager.task_index.update(member.found.loadable())
             found = manager.load([member.found.name])
         else:
-            found = manager.load(list(member.configs().values()))
+            found = manager.load(list(member.configs(resolve=True).values()))
     except (*_LOAD_FAULTS, *_HUB_FAULTS) as error:
         raise _refusal(member, error) from error
     files = {} if member.found is None else member.found.task_files

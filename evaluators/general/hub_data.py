@@ -2,19 +2,11 @@
 
 from collections.abc import Mapping
 
-import datasets
-from datasets.exceptions import DatasetsError
-from huggingface_hub.errors import HfHubHTTPError
-
 from evaluators.general.quiet import quiet_harness
 from evaluators.general.task_files import is_local_data
 from sphere_core.foundation.errors import InputError
 
-__all__ = ["HUB_FAULTS", "HubData", "hub_data", "unreachable"]
-
-# ConnectionError and FileNotFoundError, which datasets raises for what is neither on the hub nor cached, are OSErrors;
-# ValueError is what it raises for a configuration that is not cached.
-HUB_FAULTS = (OSError, DatasetsError, HfHubHTTPError, ValueError)
+__all__ = ["HubData", "hub_data", "unreachable"]
 
 
 class HubData:
@@ -31,6 +23,10 @@ class HubData:
         source = hub_data(config)
         if source is None:
             return None
+        # Imported for data on the hub alone: a second that a task with files of its own need not pay.
+        import datasets
+        from datasets.exceptions import DatasetsError
+
         path, name = source
         # A cache may hold one configuration and not another; on the hub, one look tells about all of them.
         key = (path, name if datasets.config.HF_HUB_OFFLINE else None)
@@ -38,7 +34,9 @@ class HubData:
             try:
                 with quiet_harness():
                     self._revisions[key] = datasets.load_dataset_builder(path, name).hash
-            except HUB_FAULTS as error:
+            # What is neither on the hub nor cached raises ConnectionError or FileNotFoundError, which are OSErrors, as
+            # are faults of the hub; a configuration that is not cached raises ValueError.
+            except (OSError, DatasetsError, ValueError) as error:
                 raise unreachable(task, config, error) from error
         return [path, name, self._revisions[key]]
 
@@ -53,6 +51,8 @@ def hub_data(config: Mapping[str, object]) -> tuple[str, str | None] | None:
 
 def unreachable(task: str, config: Mapping[str, object], error: BaseException) -> InputError:
     """Return the error for data that is neither on a hub that answers nor in the cache, with what to do about it."""
+    import datasets
+
     path, name = hub_data(config) or (str(config.get("dataset_path")), None)
     offline = " while HF_HUB_OFFLINE is set" if datasets.config.HF_HUB_OFFLINE else ""
     return InputError(

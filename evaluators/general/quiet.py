@@ -5,9 +5,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import datasets
-from lm_eval.api import task as harness_tasks
-
 __all__ = ["quiet_harness"]
 
 
@@ -16,8 +13,11 @@ def quiet_harness() -> Iterator[None]:
     """Drop the harness's log lines below ERROR, and the progress bars it and `datasets` show while loading.
 
     The bar over a task's documents has no switch, so it is taken out for the time. What else writes to stderr
-    does so undisturbed.
+    does so undisturbed. Imports the harness.
     """
+    import datasets
+    from lm_eval.api import task as harness_tasks
+
     logger = logging.getLogger("lm_eval")
     level, bar, bars = logger.level, harness_tasks.tqdm, not datasets.are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from evaluators.general.hub_data import HubData, hub_data
+from evaluators.general.settings import TaskEntry
 from evaluators.general.task_files import require_sources, source_digests, task_config, task_name
 from evaluators.general.task_index import FoundTasks, TaskFolder, harness_folder
 from sphere_core.foundation.errors import InputError, unknown_name
@@ -20,16 +21,6 @@ _PRESETS_FOLDER = Path(__file__).parent / "presets"
 _CORPUS_TASK = _PRESETS_FOLDER / "_corpus.yaml"
 PERPLEXITY = "perplexity"
 _HUB_CORPUS = "wikitext"
-
-
-class TaskEntry(BaseModel):
-    """A task, with settings that replace its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: str = Field(description="Name of the task, group, tag, preset or suite, or a path")
-    limit: PositiveInt | None = Field(default=None, description="First N documents")
-    num_fewshot: NonNegativeInt | None = Field(default=None, description="Examples in the prompt")
 
 
 class Preset(BaseModel):
@@ -78,13 +69,16 @@ class Member:
             **({} if self.corpus is None else {"corpus": file_digest(self.corpus)}),
         }
 
-    def configs(self) -> dict[str, dict[str, object]]:
-        """Return the configuration of each of its tasks, by name; that of the corpus task with the corpus filled in."""
+    def configs(self, *, resolve: bool = False) -> dict[str, dict[str, object]]:
+        """Return the configuration of each of its tasks, by name; that of the corpus task with the corpus filled in.
+
+        `resolve` imports the Python scorers they name.
+        """
         if self.found is not None:
-            return {name: task_config(file) for name, file in self.found.task_files.items()}
+            return {name: task_config(file, resolve=resolve) for name, file in self.found.task_files.items()}
         if self.file is None:
             return {}
-        config = task_config(self.file)
+        config = task_config(self.file, resolve=resolve)
         if self.corpus is not None:
             form = "json" if self.corpus.suffix in (".json", ".jsonl") else "text"
             config |= {"dataset_path": form, "dataset_kwargs": {"data_files": {"test": str(self.corpus)}}}
@@ -101,6 +95,11 @@ class Suite:
     def identity(self, hub: HubData) -> dict[str, object]:
         """Return what its scores depend on; paths enter as names alone."""
         return {"name": self.name, "members": [member.identity(hub) for member in self.members]}
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether all its task files come with the project, which tests load with the harness."""
+        return all(member.file is not None and _TASKS_FOLDER in member.file.parents for member in self.members)
 
     def needs_hub(self) -> bool:
         """Tell whether any of its data is a data set on the hub."""

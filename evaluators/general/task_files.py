@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
-from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
-from lm_eval.tasks._yaml_loader import load_yaml
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 
 __all__ = [
+    "FILE_FORMATS",
     "is_local_data",
     "named_paths",
     "read_task_file",
@@ -30,13 +29,65 @@ __all__ = [
 _FUNCTION = re.compile(r"!function\s+[\"']?([\w.]+)\.\w+")
 
 
+# What `datasets` reads local files with; spelled out, since importing it costs a second. A test compares the two.
+FILE_FORMATS = frozenset(
+    {
+        "arrow",
+        "audiofolder",
+        "conll",
+        "csv",
+        "eval",
+        "fasta",
+        "fastq",
+        "genbank",
+        "harbor",
+        "hdf5",
+        "iceberg",
+        "imagefolder",
+        "json",
+        "lance",
+        "meshfolder",
+        "mmcif",
+        "niftifolder",
+        "pandas",
+        "parquet",
+        "pdb",
+        "pdffolder",
+        "text",
+        "tsfile",
+        "videofolder",
+        "vortex",
+        "webdataset",
+        "xml",
+    }
+)
+
+
+def _named_function(loader: "_TaskLoader", node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+class _TaskLoader(yaml.CSafeLoader):
+    """Plain YAML, where a `!function` is the name it gives and nothing is imported."""
+
+
+_TaskLoader.add_constructor("!function", _named_function)
+
+
 def read_task_file(file: Path, *, resolve: bool = False) -> dict[str, object]:
     """Return what one YAML says, includes not followed; `resolve` imports the Python scorers it names.
 
-    Raises InputError where it is no YAML or a scorer cannot be imported.
+    Raises InputError where it is no YAML or a scorer cannot be imported. Only `resolve` loads the harness.
     """
     try:
-        return dict(load_yaml(file, resolve_func=resolve, recursive=False))
+        if resolve:
+            from lm_eval.tasks._yaml_loader import load_yaml
+
+            return dict(load_yaml(file, resolve_func=True, recursive=False))
+        said = _TaskLoader(file.read_bytes()).get_single_data()
+        if not isinstance(said, dict):
+            raise ValueError(f"a task is a mapping, this is a {type(said).__name__}")
+        return said
     except yaml.YAMLError as error:
         raise InputError(f"not valid YAML: {error}", where=str(file), remedy="mend the file") from error
     except (ImportError, AttributeError, ValueError, OSError) as error:
@@ -50,15 +101,16 @@ def task_name(file: Path) -> str | None:
     return name if "group" not in raw and isinstance(name, str) else None
 
 
-def task_config(file: Path, *, included_by: tuple[Path, ...] = ()) -> dict[str, object]:
+def task_config(file: Path, *, resolve: bool = False, included_by: tuple[Path, ...] = ()) -> dict[str, object]:
     """Return a task's whole configuration: includes merged, local keys winning, data files absolute.
 
-    Raises InputError for a YAML that includes itself, through others too: `included_by` are those on the way to it.
+    `resolve` imports the Python scorers it names, as the harness needs them; without, they are names. Raises
+    InputError for a YAML that includes itself, through others too: `included_by` are those on the way to it.
     """
-    raw = read_task_file(file, resolve=True)
+    raw = read_task_file(file, resolve=resolve)
     merged: dict[str, object] = {}
     for base in _included(file, raw, included_by):
-        base_config = task_config(base, included_by=(*included_by, file))
+        base_config = task_config(base, resolve=resolve, included_by=(*included_by, file))
         base_config.pop("task_list", None)
         merged.update(base_config)
     raw.pop("include", None)
@@ -74,7 +126,7 @@ def task_config(file: Path, *, included_by: tuple[Path, ...] = ()) -> dict[str, 
 def is_local_data(config: Mapping[str, object]) -> bool:
     """Tell whether a task reads files by a format (`json`, `csv`, ...) or a folder, and not a data set on the hub."""
     path = config.get("dataset_path")
-    return path in _PACKAGED_DATASETS_MODULES or (isinstance(path, str) and Path(path).is_dir())
+    return path in FILE_FORMATS or (isinstance(path, str) and Path(path).is_dir())
 
 
 def source_digests(file: Path) -> list[list[str]]:
@@ -103,7 +155,7 @@ def _sources(file: Path, included_by: tuple[Path, ...] = ()) -> Iterator[Path]:
     for base in _included(file, raw, included_by):
         yield from _sources(base, (*included_by, file))
     options = raw.get("dataset_kwargs")
-    if isinstance(options, Mapping) and raw.get("dataset_path", "json") in _PACKAGED_DATASETS_MODULES:
+    if isinstance(options, Mapping) and raw.get("dataset_path", "json") in FILE_FORMATS:
         yield from ((file.parent / name).resolve() for name in _flat(options.get("data_files", [])))
     folder = raw.get("dataset_path")
     if isinstance(folder, str) and (file.parent / folder).is_dir():
@@ -167,7 +219,7 @@ def _named_data(raw: Mapping[str, object]) -> Iterator[Path]:
     options, folder = raw.get("dataset_kwargs"), raw.get("dataset_path")
     if isinstance(options, Mapping):
         yield from _flat(options.get("data_files", []))
-    if isinstance(folder, str) and folder not in _PACKAGED_DATASETS_MODULES:
+    if isinstance(folder, str) and folder not in FILE_FORMATS:
         yield Path(folder)
     for item in _members(raw):
         if isinstance(item, Mapping):

@@ -8,14 +8,16 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-
-import lm_eval.tasks
-from lm_eval.tasks._index import Entry, Kind, TaskIndex
-from lm_eval.tasks._yaml_loader import load_yaml
+from typing import TYPE_CHECKING
 
 from evaluators.general.task_files import task_config
 from sphere_core.foundation.errors import InputError, nearest_name
+
+# The harness is imported where a name is looked up in its index, and not by those who ask for files alone.
+if TYPE_CHECKING:
+    from lm_eval.tasks._index import Entry, Kind
 
 __all__ = ["FoundTasks", "TaskFolder", "harness_folder"]
 
@@ -27,7 +29,10 @@ _ITEM = re.compile(rb"""-[ \t]*["']?([^\s"']+)""")
 
 def harness_folder() -> Path:
     """Return the folder of the tasks that come with lm-eval."""
-    return Path(lm_eval.tasks.__file__).parent
+    found = find_spec("lm_eval")
+    if found is None or not found.submodule_search_locations:
+        raise InputError("lm-eval is not installed", remedy="install the project with its dependencies")
+    return Path(found.submodule_search_locations[0]) / "tasks"
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class FoundTasks:
     """What one name stands for: a registry the harness can load it from, and the files of tasks and groups."""
 
     name: str
-    kind: Kind
-    registry: Mapping[str, Entry]
+    kind: "Kind"
+    registry: Mapping[str, "Entry"]
 
     @property
     def task_files(self) -> dict[str, Path]:
@@ -44,21 +49,24 @@ class FoundTasks:
         return {
             name: entry.yaml_path
             for name, entry in sorted(self.registry.items())
-            if entry.kind in (Kind.TASK, Kind.PY_TASK) and entry.yaml_path is not None
+            if _is_task(entry) and entry.yaml_path is not None
         }
 
     @property
     def group_files(self) -> list[Path]:
         """The YAMLs of the groups."""
-        groups = (entry for _, entry in sorted(self.registry.items()) if entry.kind is Kind.GROUP)
+        groups = (entry for _, entry in sorted(self.registry.items()) if entry.kind.name == "GROUP")
         return [entry.yaml_path for entry in groups if entry.yaml_path is not None]
 
-    def loadable(self) -> dict[str, Entry]:
+    def loadable(self) -> dict[str, "Entry"]:
         """Return the registry with every task's configuration whole, its data files found beside its YAML."""
+        from lm_eval.tasks._index import Entry
+
         found = {}
         for name, entry in self.registry.items():
-            if entry.kind in (Kind.TASK, Kind.PY_TASK) and entry.yaml_path is not None:
-                entry = Entry(name, entry.kind, None, cfg=task_config(entry.yaml_path), tags=entry.tags)
+            if _is_task(entry) and entry.yaml_path is not None:
+                config = task_config(entry.yaml_path, resolve=True)
+                entry = Entry(name, entry.kind, None, cfg=config, tags=entry.tags)
             found[name] = entry
         return found
 
@@ -125,6 +133,8 @@ class TaskFolder:
         return edges
 
     def _parse(self, path: Path) -> dict[str, object]:
+        from lm_eval.tasks._yaml_loader import load_yaml
+
         try:
             return dict(load_yaml(path, resolve_func=False))
         except MemoryError:
@@ -133,7 +143,13 @@ class TaskFolder:
             return {}
 
 
-def _indexed(parsed: Mapping[Path, dict[str, object]]) -> dict[str, Entry]:
+def _is_task(entry: "Entry") -> bool:
+    return entry.kind.name in ("TASK", "PY_TASK")
+
+
+def _indexed(parsed: Mapping[Path, dict[str, object]]) -> dict[str, "Entry"]:
+    from lm_eval.tasks._index import TaskIndex
+
     index: dict[str, Entry] = {}
     for path in sorted(parsed, key=lambda p: p.as_posix()):
         if {"task", "group", "class"} & parsed[path].keys():
@@ -141,12 +157,16 @@ def _indexed(parsed: Mapping[Path, dict[str, object]]) -> dict[str, Entry]:
     return index
 
 
-def _members(entry: Entry) -> set[str]:
+def _members(entry: "Entry") -> set[str]:
     """Return the names a group or tag is made of."""
-    if entry.kind is Kind.TAG:
+    if entry.kind.name == "TAG":
         return set(entry.tags)
+    return _group_members(entry.cfg or {}) if entry.kind.name == "GROUP" else set()
+
+
+def _group_members(config: Mapping[str, object]) -> set[str]:
     members: set[str] = set()
-    items = (entry.cfg or {}).get("task") if entry.kind is Kind.GROUP else None
+    items = config.get("task")
     for item in items if isinstance(items, list) else []:
         if isinstance(item, str):
             members.add(item)
@@ -155,5 +175,5 @@ def _members(entry: Entry) -> set[str]:
             if isinstance(inner, str):
                 members.add(inner)
             if isinstance(item.get("task"), list):
-                members |= _members(Entry("", Kind.GROUP, None, cfg=dict(item)))
+                members |= _group_members(item)
     return members

@@ -1,45 +1,18 @@
 """Geometry: hyperspherical energy of the edited weights, what changed, and what the change did to their spectra."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from evaluators.base import Health, MissingPrevious, Score, Scored, Subject, collapses, make_score, total_health
+from evaluators.geometry.settings import GeometrySettings
 from evaluators.geometry.site import BaseSite, Figures, Groups, fail_step, measure_base, measure_site, put_step
 from sphere_core.models import Site
 from sphere_core.numerics.energy import Energy, hyperspherical_energy
 
 __all__ = ["Geometry", "GeometrySettings"]
 
-_VERSION = 2
 _ENERGY_METRICS = ("he", "he_mean", "he_drift", "he_step", "output_change_bound", "output_change_ratio")
-
-
-class GeometrySettings(BaseModel):
-    """Which figures are computed, and how large the subspaces are.
-
-    On sites of 4096 x 14336 each group costs seconds to minutes on a CPU (docs/benchmarks.md).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["geometry"] = "geometry"
-    previous: bool = Field(default=True, description="Drift and change from the wanted checkpoint before")
-    bound: bool = Field(default=True, description="The energy's lower bound on the change of preserved outputs")
-    moments: bool = Field(default=True, description="Preserved outputs through C0, where the sweep has `moments`")
-    spectra: bool = Field(default=True, description="Spectral norms, ranks, subspaces, singular vectors")
-    subspace_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.1, description="Share of the singular values that the dominant directions hold; REVIVE's default"
-    )
-    subspace_energy: Literal["sum", "squares"] = Field(
-        default="sum", description="Of what it is a share: REVIVE's plain sum of singular values, or of their squares"
-    )
-    principal_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.5,
-        description="Share of energy that SPHERE's principal directions hold; its README's cumulative ratio",
-    )
 
 
 class Geometry:
@@ -54,8 +27,8 @@ class Geometry:
 
     def __init__(self, settings: GeometrySettings) -> None:
         self.settings = settings
-        self.reads_previous = settings.previous
-        self.reads_moments = settings.bound and settings.moments
+        self.reads_previous = settings.reads_previous
+        self.reads_moments = settings.reads_moments
         self._groups = Groups(
             bound=settings.bound,
             spectra=settings.spectra,
@@ -69,7 +42,7 @@ class Geometry:
 
     def identity(self) -> dict[str, object]:
         """Everything but the subject that can change a score."""
-        return {"kind": self.kind, "version": _VERSION, "settings": self.settings.model_dump(mode="json")}
+        return self.settings.identity()
 
     def score(self, subject: Subject) -> Scored:
         """Return the geometry rows.

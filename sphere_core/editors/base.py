@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import Update

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.locate.prompts import Contexts, SubjectPrompt, encode_prompt, in_context, pad_right
+from sphere_core.locate.prompts import SubjectPrompt, encode_prompt, in_context, pad_right
+from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.layer_walk import Walk, start_walk
 from sphere_core.models.sites import Site

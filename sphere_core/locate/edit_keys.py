@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.locate.batch import BatchWalk, locate
-from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.requests import EditRequest
 

@@ -10,7 +10,6 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.requests import EditRequest
 
 __all__ = [
-    "Contexts",
     "SubjectPrompt",
     "encode_prompt",
     "in_context",
@@ -21,9 +20,6 @@ __all__ = [
     "text_ids",
     "without_closing",
 ]
-
-# Template groups: each template holds '{}' where the prompt goes. The first group is the bare prompt.
-Contexts = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.models.family import Family
+from sphere_core.models.outline import ModelOutline
 from sphere_core.models.output_norm import OutputNorm
 from sphere_core.models.sites import Site, find_site
 from sphere_core.numerics.linalg import Update
@@ -75,6 +76,11 @@ class EditableModel:
         """The module from token ids to final hidden states."""
         decoder: nn.Module = self.network.get_submodule(self.family.decoder)
         return decoder
+
+    def outline(self) -> ModelOutline:
+        """Return the family and the site of every layer; opens none."""
+        layers = range(len(self.layers))
+        return ModelOutline(self.family, tuple(find_site(self.network, self.family, layer) for layer in layers))
 
     def open_sites(self, layers: Sequence[int]) -> list[Site]:
         """Return the sites of these layers, taking fp32 masters on first use.

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from importlib import resources
-
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.yaml_text import parse_yaml
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 __all__ = ["Family", "load_families", "recognise_family"]
 
@@ -19,8 +21,9 @@ class Family:
     """Where a family keeps the modules that editing needs (dotted paths from the causal LM).
 
     `decoder` maps token ids to final hidden states; `down_projection` and `output_norm` are relative to one layer.
-    `output_norm` is the norm between the MLP and the residual stream, where there is one. `attention` is the
-    implementation that computes what the model was trained with.
+    `output_norm` is the norm between the MLP and the residual stream, where there is one. `transposed` says that the
+    down projection is stored as `[d_in, d_out]`, as GPT-2's. `attention` is the implementation that computes what the
+    model was trained with.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Family:
     final_norm: str
     head: str
     output_norm: str | None = None
+    transposed: bool = False
     attention: str = "sdpa"
 
     def site_path(self, layer: int) -> str:
@@ -54,7 +58,7 @@ def load_families() -> dict[str, Family]:
     return families
 
 
-def recognise_family(config: PretrainedConfig, *, where: str) -> Family:
+def recognise_family(config: "PretrainedConfig", *, where: str) -> Family:
     """Return the family whose `model_types` hold the config's `model_type`.
 
     Raises InputError, with the reason, for quantised weights, mixtures of experts, models of more than text and

@@ -10,9 +10,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.family import Family, recognise_family
+from sphere_core.models.outline import ModelOutline, check_vocabulary
 from sphere_core.models.source import model_digest, resolve_model
 
-__all__ = ["DTYPES", "SPLIT", "load_model", "load_skeleton", "pick_device"]
+__all__ = ["DTYPES", "SPLIT", "load_model", "load_skeleton", "outline_of_skeleton", "pick_device"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # The device name that spreads a model over every accelerator the process sees.
@@ -80,6 +81,11 @@ def load_skeleton(folder: Path, *, remote_code: bool = False) -> EditableModel:
     return EditableModel(network, tokenizer, family, base_digest="skeleton")
 
 
+def outline_of_skeleton(folder: Path, *, remote_code: bool = False) -> ModelOutline:
+    """Return the outline of a model whose modules were built to find it; raises InputError as `load_skeleton`."""
+    return load_skeleton(folder, remote_code=remote_code).outline()
+
+
 def _recognised(folder: Path, remote_code: bool) -> tuple[Any, Family]:
     try:
         config = _pretrained(AutoConfig.from_pretrained, folder, remote_code=remote_code)
@@ -108,34 +114,8 @@ def _load_tokenizer(folder: Path, config: Any, remote_code: bool) -> PreTrainedT
             where=str(folder),
             remedy="provide tokenizer.json (a fast tokenizer): subjects are located by offsets",
         )
-    _check_same_vocabulary(tokenizer, config.get_text_config(), folder)
+    check_vocabulary(len(tokenizer), tokenizer.vocab_size, config.get_text_config().to_dict(), folder)
     return tokenizer
-
-
-def _check_same_vocabulary(tokenizer: PreTrainedTokenizerBase, config: Any, folder: Path) -> None:
-    """Raise InputError where the tokenizer knows more tokens than the model, or lacks those it opens and ends with.
-
-    Vocabularies of models are often padded, so that a smaller tokenizer alone says nothing.
-    """
-    known, held = tokenizer.vocab_size, config.vocab_size
-    # Without the tokens added to it: models are published whose tokenizer has a padding token that has no row.
-    if known > held:
-        raise InputError(
-            f"the tokenizer knows {known} tokens, the model {held}: it is the tokenizer of another model",
-            where=f"{folder}, tokenizer.json and config.json, key vocab_size",
-            remedy="put the model's own tokenizer beside its weights",
-        )
-    for name in ("bos_token_id", "eos_token_id"):
-        given = getattr(config, name, None)
-        # A config made without these keys has its class's defaults, which may lie outside of a small vocabulary.
-        for token in given if isinstance(given, list) else [given]:
-            if token is not None and len(tokenizer) <= token < held:
-                raise InputError(
-                    f"the model's {name} is {token}, the tokenizer knows {len(tokenizer)} tokens: it is the tokenizer "
-                    "of another model",
-                    where=f"{folder}, tokenizer.json and config.json, key {name}",
-                    remedy="put the model's own tokenizer beside its weights",
-                )
 
 
 def _pretrained(load: Callable[..., Any], source: object, *, remote_code: bool, **options: Any) -> Any:

@@ -1,13 +1,14 @@
 """Sites: one weight matrix that edits may change, always seen as `[d_out, d_in]`."""
 
 from dataclasses import dataclass
-
-import torch
-from torch import nn
-from transformers.pytorch_utils import Conv1D
+from typing import TYPE_CHECKING
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.models.family import Family
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 __all__ = ["Site", "find_site"]
 
@@ -31,17 +32,20 @@ class Site:
         """The parameter's own name in the model's state dict."""
         return f"{self.module_path}.weight"
 
-    def canonical(self, stored: torch.Tensor) -> torch.Tensor:
+    def canonical(self, stored: "torch.Tensor") -> "torch.Tensor":
         """View a weight in stored orientation as `[d_out, d_in]`."""
         return stored.T if self.transposed else stored
 
-    def stored(self, canonical: torch.Tensor) -> torch.Tensor:
+    def stored(self, canonical: "torch.Tensor") -> "torch.Tensor":
         """View a `[d_out, d_in]` weight in the module's own orientation."""
         return canonical.T if self.transposed else canonical
 
 
-def find_site(network: nn.Module, family: Family, layer: int) -> Site:
+def find_site(network: "nn.Module", family: Family, layer: int) -> Site:
     """Return the site of one layer; raises InputError for a layer out of range or a module of unknown type."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
     count = len(network.get_submodule(family.layers))  # type: ignore[arg-type]
     if not 0 <= layer < count:
         raise InputError(

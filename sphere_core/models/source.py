@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from sphere_core.datasets.factworld.shipped import shipped_model_dir
@@ -87,6 +85,9 @@ def _check_weight_files(folder: Path) -> None:
 def _fetch(source: str, revision: str | None, patterns: list[str]) -> Path:
     if not _HUB_ID.match(source):
         raise InputError("model folder not found", where=source, remedy="check the path, or give a hub id")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
     at = "" if revision is None else f" at revision '{revision}'"
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))

@@ -16,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.moments.headers import read_header
 from sphere_core.moments.record import SecondMoments
 from sphere_core.numerics.linalg import Subspace
 from sphere_core.numerics.tensor_digest import tensors_digest
 
-__all__ = ["joined", "read_header", "read_moments", "write_moments"]
+__all__ = ["joined", "read_moments", "write_moments"]
 
 
 def write_moments(moments: SecondMoments, path: Path) -> None:
@@ -59,20 +60,6 @@ def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) 
     complement = header.get("complement", {})
     spaces = {layer: Subspace(basis.T, complement=bool(complement[str(layer)])) for layer, basis in bases.items()}
     return SecondMoments(by_layer, int(header.get("count", 0)), dict(header.get("provenance", {})), spaces)
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """Return what one of our files says of itself (count, provenance), with the shape of every array; reads no array.
-
-    Raises InputError where it is no such file.
-    """
-    try:
-        with safe_open(path, framework="pt") as archive:
-            header = json.loads((archive.metadata() or {}).get("moments", "{}"))
-            shapes = {name: archive.get_slice(name).get_shape() for name in archive.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise InputError(f"not a readable safetensors file: {error}", where=str(path)) from error
-    return {"count": 0, "provenance": {}, **header, "shapes": shapes}
 
 
 def joined(parts: list[SecondMoments], *, where: str) -> SecondMoments:

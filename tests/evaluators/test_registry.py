@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
 from evaluators.base import Evaluator, Score
 from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
-from evaluators.general.task_files import source_digests, task_config
+from evaluators.general.task_files import FILE_FORMATS, source_digests, task_config
 from evaluators.geometry.evaluator import Geometry
-from evaluators.registry import EVALUATOR_KINDS, build_evaluator, read_evaluator_settings
+from evaluators.registry import EVALUATOR_KINDS, build_evaluator, describe_evaluator, read_evaluator_settings
 from sphere_core.foundation.errors import InputError
 
 
@@ -58,3 +59,23 @@ def test_task_files_that_include_each_other_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"a\.yaml is included by itself") as caught:
             read(tmp_path / "a.yaml")
         assert "b.yaml" in str(caught.value.where)
+
+
+def test_formats_of_local_files_are_those_of_datasets() -> None:
+    assert set(_PACKAGED_DATASETS_MODULES) == FILE_FORMATS
+
+
+def test_a_description_is_what_the_built_evaluator_says_of_itself() -> None:
+    for raw in (
+        {"kind": "edit_quality", "generation": {"every": 2, "fluency": {}}},
+        {"kind": "edit_quality", "protocols": ["correct", "paper-memit"]},
+        {"kind": "general", "tasks": ["factworld"]},
+        {"kind": "geometry"},
+        {"kind": "geometry", "previous": False, "bound": False},
+    ):
+        settings = read_evaluator_settings(raw, where="test")
+        said, built = describe_evaluator(settings), build_evaluator(settings)
+        assert said.identity == built.identity()
+        assert said.reads_generation == built.reads_generation
+        assert said.reads_previous == built.reads_previous
+        assert said.reads_moments == built.reads_moments

@@ -9,7 +9,7 @@ from repository import DATA
 
 from sphere_core.datasets.counterfact import load_counterfact
 from sphere_core.hyperparameters import RELEASED_ONLY, Hyperparameters, build_hyperparameters
-from sphere_core.locate.contexts import read_contexts
+from sphere_core.locate.templates import read_contexts
 from sphere_core.models import EditableModel, load_model
 
 FOLDER = DATA / "golden"

@@ -10,7 +10,8 @@ from rich.table import Table
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 from sphere_core.moments.compare import compare_moments, faults
-from sphere_core.moments.files import read_header, read_moments
+from sphere_core.moments.files import read_moments
+from sphere_core.moments.headers import read_header
 from sphere_core.moments.imports import import_projector, import_statistics
 from workflows.moments.build import name_model
 from workflows.moments.layer_list import parse_layers

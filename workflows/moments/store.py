@@ -7,16 +7,19 @@ file digests, how much of it, the length at which texts are cut, and the network
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.foundation.lazy import load_object
 from sphere_core.foundation.storage import Storage
-from sphere_core.moments.files import read_header, read_moments, write_moments
-from sphere_core.moments.record import SecondMoments
+from sphere_core.moments.headers import read_header
+
+if TYPE_CHECKING:
+    from sphere_core.moments.record import SecondMoments
 
 __all__ = ["MomentsStore", "StoredFile", "StoredSet", "store_folder"]
 
@@ -89,17 +92,18 @@ class MomentsStore:
         """Return the layers of a set that are not there."""
         return [layer for layer in layers if not self.storage.exists(self.path(key, layer))]
 
-    def write(self, key: str, moments: SecondMoments) -> None:
+    def write(self, key: str, moments: "SecondMoments") -> None:
         """Publish one file a site."""
+        write_moments = load_object("sphere_core.moments.files:write_moments")
         for layer in moments.layers:
             provenance = {**moments.provenance, "key": key}
             if "sites" in provenance:
                 provenance["site"] = provenance.pop("sites")[str(layer)]
-            one = SecondMoments(
-                {layer: moments.by_layer[layer]} if layer in moments.by_layer else {},
-                moments.count,
-                provenance,
-                {layer: moments.null_spaces[layer]} if layer in moments.null_spaces else {},
+            one = replace(
+                moments,
+                by_layer={layer: moments.by_layer[layer]} if layer in moments.by_layer else {},
+                provenance=provenance,
+                null_spaces={layer: moments.null_spaces[layer]} if layer in moments.null_spaces else {},
             )
             self.storage.write_file(self.path(key, layer), partial(write_moments, one))
 
@@ -144,11 +148,17 @@ class MomentsStore:
             )
         return folder
 
-    def read_layer(self, key: str, layer: int) -> SecondMoments:
+    def read_layer(self, key: str, layer: int) -> "SecondMoments":
         """Return the moments of one site of a set."""
         with self.storage.as_file(self.path(key, layer)) as path:
-            return read_moments(path)
+            return _read_moments(path)
 
-    def read(self, name: str) -> SecondMoments:
+    def read(self, name: str) -> "SecondMoments":
         """Return the moments that a path or a key names."""
-        return read_moments(self.locate(name))
+        return _read_moments(self.locate(name))
+
+
+def _read_moments(path: Path) -> "SecondMoments":
+    """Read tensors; torch is imported here, so that listing what is stored loads none."""
+    moments: SecondMoments = load_object("sphere_core.moments.files:read_moments")(path)
+    return moments

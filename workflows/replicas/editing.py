@@ -9,8 +9,8 @@ from sphere_core.checkpoint_files import checkpoints_in, delete_checkpoint
 from sphere_core.checkpoints import Checkpoint, latest_checkpoint, write_checkpoint
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
-from sphere_core.locate.contexts import ContextSettings, sample_contexts
-from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.contexts import sample_contexts
+from sphere_core.locate.templates import Contexts, ContextSettings
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
 from sphere_core.moments.files import read_moments

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sphere_core.checkpoint_files import checkpoint_folder
 from sphere_core.foundation.storage import Storage
 from sphere_core.locate.edit_keys import EditKeys, read_edit_keys
-from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.templates import Contexts
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest
 from workflows.store.layout import keys_folder

@@ -9,7 +9,8 @@ import torch
 
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.errors import InputError, unknown_name
-from sphere_core.locate.contexts import ContextSettings, sample_contexts
+from sphere_core.locate.contexts import sample_contexts
+from sphere_core.locate.templates import ContextSettings
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel, load_model
 from sphere_core.models.loading import pick_device

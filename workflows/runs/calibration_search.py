@@ -17,7 +17,7 @@ from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
 from evaluators.geometry.evaluator import Geometry, GeometrySettings
 from sphere_core.checkpoints import EditorState
 from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters
-from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.templates import Contexts
 from sphere_core.methods import Method
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments

@@ -15,8 +15,8 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 from sphere_core.foundation.storage import Storage
 from sphere_core.hyperparameters import Hyperparameters, preset, read_hyperparameters
-from sphere_core.locate.contexts import ContextSettings, read_contexts, sample_contexts
-from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.contexts import sample_contexts
+from sphere_core.locate.templates import Contexts, ContextSettings, read_contexts
 from sphere_core.methods import Method, resolve_method
 from sphere_core.models import EditableModel, commit_of, load_model, resolve_model
 from sphere_core.models.loading import pick_device

@@ -1,36 +1,16 @@
 """What the evaluators of a sweep say of themselves, and the ids of what they score."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from evaluators.general.evaluator import GeneralAbility
-from evaluators.registry import build_evaluator, read_evaluator_settings
+from evaluators.registry import Description
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import Evaluation
 from workflows.store.row_schema import SCHEMA_VERSION
 from workflows.sweeps.inputs import ResolvedMoments
 
-__all__ = ["EvaluationIds", "Scorer", "scorer_of"]
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """What an evaluator says of itself, asked once: it reads its task files for that."""
-
-    identity: dict[str, object]
-    reads_generation: bool
-    reads_previous: bool
-    reads_moments: bool
-
-
-def scorer_of(settings: dict[str, Any], *, where: str) -> Scorer:
-    """Build an evaluator from its settings, check it and ask it; raises InputError naming `where`."""
-    evaluator = build_evaluator(read_evaluator_settings(settings, where=where))
-    if isinstance(evaluator, GeneralAbility):
-        evaluator.check()
-    return Scorer(evaluator.identity(), evaluator.reads_generation, evaluator.reads_previous, evaluator.reads_moments)
+__all__ = ["EvaluationIds"]
 
 
 class EvaluationIds:
@@ -40,7 +20,7 @@ class EvaluationIds:
     requests. Thousands of trajectories have that in common, and each such id is computed once.
     """
 
-    def __init__(self, scorers: Mapping[str, Scorer]) -> None:
+    def __init__(self, scorers: Mapping[str, Description]) -> None:
         """`scorers` by the kind of evaluator."""
         self._scorers = scorers
         self._known: dict[Hashable, Evaluation] = {}
@@ -77,7 +57,7 @@ class EvaluationIds:
         return Evaluation(kind=kind, id=_evaluation_id(self._scorers[kind], spec, subject))
 
 
-def _evaluation_id(scorer: Scorer, spec: TrajectorySpec, subject: dict[str, Any]) -> str:
+def _evaluation_id(scorer: Description, spec: TrajectorySpec, subject: dict[str, Any]) -> str:
     identity = {
         "rows": SCHEMA_VERSION,
         "evaluator": scorer.identity,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluators.registry import Description, describe_evaluator, read_evaluator_settings
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
@@ -12,7 +13,7 @@ from sphere_core.methods import Method
 from sphere_core.streams.stream import StreamSpec
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import BasePlan, MomentsRecipe, SweepPlan, TrajectoryPlan
-from workflows.sweeps.evaluations import EvaluationIds, Scorer, scorer_of
+from workflows.sweeps.evaluations import EvaluationIds
 from workflows.sweeps.inputs import Inputs, ResolvedModel, ResolvedMoments
 from workflows.sweeps.spec import MethodEntry, SweepSpec, read_sweep
 from workflows.sweeps.yaml_source import YamlText
@@ -59,7 +60,10 @@ def load_sweep(path: Path) -> Sweep:
     spec, text = read_sweep(path)
     inputs = Inputs(path.resolve().parent)
     settings = _evaluator_settings(spec, text, inputs)
-    scorers = {kind: scorer_of(values, where=text.where(("evaluators", kind))) for kind, values in settings.items()}
+    scorers = {
+        kind: describe_evaluator(read_evaluator_settings(values, where=text.where(("evaluators", kind))))
+        for kind, values in settings.items()
+    }
     ids = EvaluationIds(scorers)
     scored_with_moments = any(scorer.reads_moments for scorer in scorers.values())
     cells = list(_cells(spec, text, inputs, scored_with_moments=scored_with_moments))
@@ -216,7 +220,7 @@ def _trajectory_plan(cell: _Cell, sweep: SweepSpec, ids: EvaluationIds, moments:
     )
 
 
-def _bases(cells: list[_Cell], scorers: dict[str, Scorer], ids: EvaluationIds) -> Iterator[BasePlan]:
+def _bases(cells: list[_Cell], scorers: dict[str, Description], ids: EvaluationIds) -> Iterator[BasePlan]:
     """Yield the scores of unedited models, each once.
 
     General ability belongs to the model alone, geometry to the model and the layers looked at, edit quality

@@ -1,45 +1,44 @@
 """What a sweep file names, looked up and checked: models, streams, second moments, contexts, evaluators.
 
-Each thing is read once a sweep, however many trajectories share it. Nothing is written, and no weight is loaded: a
-model is checked as a skeleton on torch's meta device.
+Each thing is read once per sweep, however many trajectories share it. Nothing is written and no weight is loaded.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sphere_core.datasets.sources import Dataset, DatasetSpec, read_dataset
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest, fingerprint
+from sphere_core.foundation.lazy import load_object
 from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters, preset, read_hyperparameters
-from sphere_core.locate.contexts import read_contexts
+from sphere_core.locate.templates import read_contexts
 from sphere_core.methods import Method, resolve_method
-from sphere_core.models import EditableModel, commit_of, load_skeleton, model_digest, resolve_model
-from sphere_core.models.source import EMBEDDED_MODEL
-from sphere_core.moments.files import read_moments
-from sphere_core.moments.record import SecondMoments, check_moments
+from sphere_core.models.outline import ModelOutline, describe_model
+from sphere_core.models.source import EMBEDDED_MODEL, commit_of, model_digest, resolve_model
 from sphere_core.requests import EditRequest, EncodedRequest, encode_request
 from sphere_core.streams.stream import StreamSpec, stream_of
-from sphere_core.trajectory import check_against_model
 from workflows.moments.corpus_texts import find_corpus, require_texts
 from workflows.moments.store import MomentsStore, store_folder
 from workflows.store.corpus import Corpus
 from workflows.sweeps.spec import ContextsEntry, MethodEntry, ModelEntry, MomentsEntry
+
+if TYPE_CHECKING:
+    from sphere_core.moments.record import SecondMoments
 
 __all__ = ["Inputs", "ResolvedModel", "ResolvedMoments", "ResolvedStream", "resolve_path"]
 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model found on this machine: its entry, the revision it stands at, its digest, and a skeleton without
-    weights."""
+    """A model found on this machine: its entry, the revision it stands at, its digest, and its outline."""
 
     entry: ModelEntry
     source: str
     revision: str | None
     digest: str
-    skeleton: EditableModel
+    outline: ModelOutline
 
 
 # Known by itself: its identity is a nested mapping, and ten thousand trajectories share a few.
@@ -91,20 +90,20 @@ class Inputs:
     _encoded: dict[int, tuple[EditRequest, EncodedRequest]] = field(default_factory=dict)
     _streams: dict[tuple[StreamSpec, int | None], ResolvedStream] = field(default_factory=dict)
     _datasets: dict[DatasetSpec, Dataset] = field(default_factory=dict)
-    _imported: dict[Path, SecondMoments] = field(default_factory=dict)
+    _imported: "dict[Path, SecondMoments]" = field(default_factory=dict)
     _corpora: dict[MomentsEntry, Corpus] = field(default_factory=dict)
 
     def model(self, entry: ModelEntry, *, where: str) -> ResolvedModel:
-        """Find a model and build its skeleton; raises InputError where it is missing or of no known family."""
+        """Find a model and its outline; raises InputError where it is missing or of no known family."""
         local = resolve_path(entry.source, self.folder)
         source = str(local) if entry.source != EMBEDDED_MODEL and local.is_dir() else entry.source
         try:
             folder = resolve_model(source, revision=entry.revision, remote_code=entry.trust_remote_code)
-            skeleton = load_skeleton(folder, remote_code=entry.trust_remote_code)
+            outline = describe_model(folder, remote_code=entry.trust_remote_code)
         except InputError as error:
             raise InputError(error.what, where=f"{where}: {error.where}", remedy=error.remedy) from error
         digest = model_digest(folder, remote_code=entry.trust_remote_code)
-        return ResolvedModel(entry, source, commit_of(folder) or entry.revision, digest, skeleton)
+        return ResolvedModel(entry, source, commit_of(folder) or entry.revision, digest, outline)
 
     def stream(self, spec: StreamSpec, seed: int, *, where: str) -> ResolvedStream:
         """Find a stream, read it and put it in order; raises InputError where it is missing, wrong or too short.
@@ -141,7 +140,7 @@ class Inputs:
     def method(self, entry: MethodEntry, model: ResolvedModel, *, where: str) -> tuple[Method, Hyperparameters]:
         """Return a method with its hyperparameters, checked against each other and against the model."""
         method, values = method_of(entry, model.entry.preset, self.folder, where=where)
-        check_against_model(values, model.skeleton, where=where)
+        model.outline.check(values, where=where)
         return method, values
 
     def contexts(self, entry: ContextsEntry) -> dict[str, Any]:
@@ -158,9 +157,10 @@ class Inputs:
         if entry.corpus is None:
             path = self.moments_path(entry)
             if path not in self._imported:
-                self._imported[path] = read_moments(path)
-            sites = model.skeleton.open_sites(layers)
-            check_moments(self._imported[path], sites, where=f"{where}: {path}", model_digest=model.digest)
+                self._imported[path] = load_object("sphere_core.moments.files:read_moments")(path)
+            sites = [model.outline.sites[layer] for layer in layers]
+            check = load_object("sphere_core.moments.record:check_moments")
+            check(self._imported[path], sites, where=f"{where}: {path}", model_digest=model.digest)
             return ResolvedMoments({"file_digest": _moments_digest(path, layers)}, str(path))
         corpus = self._checked_corpus(entry, where=where)
         identity = {

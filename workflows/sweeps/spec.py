@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.locate.contexts import ContextSettings
+from sphere_core.locate.templates import ContextSettings
 from sphere_core.streams.stream import StreamSpec
 from workflows.store.plan import PublishedEntry
 from workflows.store.policies import Keep, Watchdog

@@ -15,8 +15,8 @@ import torch
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.shaping import Shaping
 from sphere_core.locate.batch import BatchWalk, locate
-from sphere_core.locate.prompts import Contexts
 from sphere_core.locate.targets import TargetSettings, optimise_targets
+from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import LowRankUpdate

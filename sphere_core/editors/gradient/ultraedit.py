@@ -20,8 +20,8 @@ import torch
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.gradient.running_moments import RunningMoments
 from sphere_core.editors.shaping import Shaping
-from sphere_core.locate.prompts import Contexts
 from sphere_core.locate.supervision import answered_ids, supervise
+from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.models.sites import Site

@@ -21,8 +21,8 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.base import Editor
-from sphere_core.locate.prompts import Contexts
 from sphere_core.locate.supervision import supervise
+from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.requests import EditRequest
 

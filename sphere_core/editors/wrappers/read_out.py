@@ -7,7 +7,7 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.base import Editor
-from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.regularizers.base import ReadOut
 from sphere_core.requests import EditRequest

@@ -27,7 +27,7 @@ from task_parts import (
 )
 
 from evaluators.base import Subject
-from evaluators.general.harness_tasks import harness_version
+from evaluators.general.asked_tasks import harness_version
 from evaluators.general.suites import shipped_suites
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import canonical_json

@@ -93,6 +93,6 @@ def test_memory_that_runs_out_over_a_task_file_does_not_leave_it_out(
     def exhaust(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(task_index, "load_yaml", exhaust)
+    monkeypatch.setattr("lm_eval.tasks._yaml_loader.load_yaml", exhaust)
     with pytest.raises(MemoryError):
         task_index.TaskFolder(folder).find("know_choice")

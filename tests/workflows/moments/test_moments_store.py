@@ -16,7 +16,8 @@ from repository import REPOSITORY
 
 from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.models import load_model
-from sphere_core.moments.files import read_header, read_moments
+from sphere_core.moments.files import read_moments
+from sphere_core.moments.headers import read_header
 from workflows.moments.corpus_texts import corpus_texts, find_corpus
 
 TEXTS = [f"Text {number} tells of the town {number % 7} and of its {number % 5} mills." for number in range(900)]

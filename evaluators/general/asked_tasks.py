@@ -1,0 +1,55 @@
+"""The tasks that an entry of a sweep asks for, looked up and checked as far as goes without a model."""
+
+from importlib import metadata
+
+from evaluators.general.hub_data import HubData
+from evaluators.general.settings import GeneralAbilitySettings
+from evaluators.general.suites import SuiteResolver
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.lazy import load_object
+
+__all__ = ["AskedTasks", "harness_version"]
+
+_VERSION = 2
+
+
+def harness_version() -> str:
+    """Return the version of lm-eval that is installed."""
+    return metadata.version("lm_eval")
+
+
+class AskedTasks:
+    """The suites of one evaluator's settings. The harness is loaded only to check tasks that are not the project's."""
+
+    def __init__(self, settings: GeneralAbilitySettings) -> None:
+        """Look the tasks up; raises InputError for one that is not there."""
+        self.settings = settings
+        resolver = SuiteResolver(settings.include_path, settings.corpus)
+        self.suites = [resolver.suite(entry) for entry in settings.entries()]
+        names = [suite.name for suite in self.suites]
+        if len(set(names)) < len(names):
+            raise InputError(
+                "two entries of 'tasks' have the same name",
+                where=f"evaluator 'general', field tasks: {', '.join(names)}",
+                remedy="rename a folder or file",
+            )
+        self._hub = HubData()
+
+    def identity(self) -> dict[str, object]:
+        """Return everything but the subject that can change a score, with the digests of all task files.
+
+        Raises InputError for data on the hub that can be had neither there nor from the cache.
+        """
+        return {
+            "kind": self.settings.kind,
+            "version": _VERSION,
+            "lm_eval": harness_version(),
+            "settings": self.settings.model_dump(mode="json", include={"batch_size"}),
+            "suites": [suite.identity(self._hub) for suite in self.suites],
+        }
+
+    def check(self) -> None:
+        """Raise InputError for a task that the harness refuses, as far as that shows without data of the hub."""
+        doubtful = [suite for suite in self.suites if not suite.is_shipped and not suite.needs_hub()]
+        if doubtful:
+            load_object("evaluators.general.harness_tasks:load_suites")(doubtful)

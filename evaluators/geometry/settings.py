@@ -1,0 +1,48 @@
+"""Which figures of geometry are computed. Loads no model and no torch, so that a sweep file is checked at once."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["GeometrySettings"]
+
+_VERSION = 2
+
+
+class GeometrySettings(BaseModel):
+    """Which figures are computed, and how large the subspaces are.
+
+    On sites of 4096 x 14336 each group costs seconds to minutes on a CPU (docs/benchmarks.md).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["geometry"] = "geometry"
+    previous: bool = Field(default=True, description="Drift and change from the wanted checkpoint before")
+    bound: bool = Field(default=True, description="The energy's lower bound on the change of preserved outputs")
+    moments: bool = Field(default=True, description="Preserved outputs through C0, where the sweep has `moments`")
+    spectra: bool = Field(default=True, description="Spectral norms, ranks, subspaces, singular vectors")
+    subspace_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="Share of the singular values that the dominant directions hold; REVIVE's default"
+    )
+    subspace_energy: Literal["sum", "squares"] = Field(
+        default="sum", description="Of what it is a share: REVIVE's plain sum of singular values, or of their squares"
+    )
+    principal_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.5,
+        description="Share of energy that SPHERE's principal directions hold; its README's cumulative ratio",
+    )
+
+    @property
+    def reads_previous(self) -> bool:
+        """Whether the checkpoint before enters the scores."""
+        return self.previous
+
+    @property
+    def reads_moments(self) -> bool:
+        """Whether second moments enter the scores."""
+        return self.bound and self.moments
+
+    def identity(self) -> dict[str, object]:
+        """Return everything but the subject that can change a score."""
+        return {"kind": self.kind, "version": _VERSION, "settings": self.model_dump(mode="json")}

@@ -1,0 +1,43 @@
+"""Context templates as settings and as files. Loads no torch: a sweep file is checked with it."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.json_files import read_json
+
+__all__ = ["ContextSettings", "Contexts", "read_contexts"]
+
+# Groups of templates, each template with '{}' once; the first is '{}' itself.
+Contexts = tuple[tuple[str, ...], ...]
+
+
+class ContextSettings(BaseModel):
+    """How context templates are sampled; the values of MEMIT's released code stand in its docstring.
+
+    Released: one sample from each of The, Therefore, Because, I, You; ten tokens in all; top 5.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seeds: tuple[str, ...] = Field(
+        default=("The", "Therefore", "Because", "I", "You"), description="First words, one template each"
+    )
+    length: int = Field(default=10, ge=2, description="Tokens in all, the first word included")
+    top_k: int = Field(default=5, ge=1, description="Sampled among this many most likely tokens")
+
+
+def read_contexts(path: Path) -> Contexts:
+    """Read a JSON list of template groups; raises InputError where a template lacks '{}'."""
+    groups = read_json(path, what="contexts file")
+    shaped = isinstance(groups, list) and all(isinstance(group, list) and group for group in groups) and groups
+    if not shaped or not all(isinstance(t, str) and t.count("{}") == 1 for group in groups for t in group):
+        raise InputError(
+            "contexts must be a list of non-empty groups of templates with '{}' once",
+            where=str(path),
+            remedy='for example [["{}"], ["The. {}", "I. {}"]]',
+        )
+    if groups[0][0] != "{}":
+        raise InputError("the first template must be '{}', the bare prompt", where=str(path))
+    return tuple(tuple(group) for group in groups)
