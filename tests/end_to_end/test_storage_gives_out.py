@@ -123,15 +123,30 @@ def test_a_replica_says_so_when_not_even_a_failure_can_be_written(
     assert isinstance(outcome, StorageFailed)
 
 
-# A disk of its own that holds the second moments and a checkpoint and a half, then room on it, in one go: the mount is
-# seen by this shell and its children only.
+# A disk of its own that holds the second moments and a checkpoint and a half, then room on it. The mount is seen by
+# this process and its children only.
 SMALL_DISK = """
-mount -t tmpfs -o size=4700k tmpfs "$1" || exit 77
-"$2" -m workflows.cli run "$3" --local --root "$1/root"; echo "first: $?"
-find "$1/root" -name '*.tmp' -o -name DONE -o -name error.json | sed 's/^/left: /'
-mount -o remount,size=64m "$1"
-"$2" -m workflows.cli run "$3" --local --root "$1/root"; echo "second: $?"
-cp -a "$1/root" "$4"
+import shutil, subprocess, sys
+from pathlib import Path
+from workflows.cli import main
+
+disk, sweep_file, kept = sys.argv[1:]
+root = Path(disk, "root")
+sys.argv = ["sphere", "run", sweep_file, "--local", "--root", str(root)]
+
+def run():
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code
+
+if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4700k", "tmpfs", disk]).returncode:
+    sys.exit(77)
+print("first:", run())
+print([f"left: {path}" for path in root.rglob("*") if path.suffix == ".tmp" or path.name in ("DONE", "error.json")])
+subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+print("second:", run())
+shutil.copytree(root, kept)
 """
 
 
@@ -139,7 +154,7 @@ cp -a "$1/root" "$4"
 def test_a_disk_that_is_really_full(sweep_file: Path, undisturbed: Path, tmp_path: Path) -> None:
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
-    command = ["unshare", "--mount", "sh", "-c", SMALL_DISK, "sh", disk, sys.executable, sweep_file, kept]
+    command = ["unshare", "--mount", sys.executable, "-c", SMALL_DISK, disk, sweep_file, kept]
     done = subprocess.run(list(map(str, command)), cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode == 77:
         pytest.skip(f"no mounts here: {done.stderr.strip()}")
