@@ -21,6 +21,7 @@ from workflows.cluster.ray_executor import RayExecutor
 from workflows.driver.backlog import Backlog
 from workflows.driver.display import View
 from workflows.driver.driver import Driver
+from workflows.driver.executor import Role, Worker
 from workflows.driver.local_executor import LocalExecutor
 from workflows.store.layout import attempt_path
 from workflows.store.lease import read_lease
@@ -41,6 +42,16 @@ class Watching:
 
     def update(self, view: View) -> None:
         self.look(view)
+
+
+class Counting(RayExecutor):
+    """Counts the workers it has started."""
+
+    started = 0
+
+    def start(self, role: Role) -> Worker:
+        self.started += 1
+        return super().start(role)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +156,7 @@ def test_whatever_is_killed_is_replaced_and_nothing_differs_from_one_replica(
                 os.kill(int(executor.owner_of(worker).rpartition(":")[2]), killed[worker.role])
 
     # Room for two replicas and one dedicated evaluator.
-    with RayExecutor(str(tmp_path), Resources(threads=1), address=None, num_cpus=3) as executor:
+    with Counting(str(tmp_path), Resources(threads=1), address=None, num_cpus=3) as executor:
         backlog = Backlog.from_files(sweep, storage)
         result = Driver(backlog, executor, storage, Watching(watch), evaluators=1).run()
     assert killed.keys() == {"replica", "evaluator"}
@@ -154,7 +165,7 @@ def test_whatever_is_killed_is_replaced_and_nothing_differs_from_one_replica(
     leases = [read_lease(storage, trajectory.id) for trajectory in sweep.plan.trajectories]
     assert sorted(lease.attempt for lease in leases if lease is not None) == [1, 1, 1, 2]
     # Two replicas and an evaluator, and one in the place of each of the dead as far as there was work left.
-    assert executor._started in (3, 4, 5)
+    assert executor.started in (3, 4, 5)
     assert ("replica", "trajectory") in roles
     assert {role for role, task in roles if task == "trajectory"} == {"replica"}
     # All that Ray opened could be reached from this machine only.
@@ -192,9 +203,9 @@ def test_a_failed_accelerator_ends_the_process_and_a_politely_ended_one_loses_no
                 os.kill(ended[0], signal.SIGTERM)
 
     resources = Resources.model_validate({"threads": 1, "evaluator": {"replicas": 0}})
-    with RayExecutor(storage.uri, resources, address=None, num_cpus=1, replica=FailingOnce) as executor:
+    with Counting(storage.uri, resources, address=None, num_cpus=1, replica=FailingOnce) as executor:
         result = Driver(Backlog.from_files(one, storage), executor, storage, Watching(watch), evaluators=0).run()
-        assert executor._started == 3
+        assert executor.started == 3
     assert (result.complete, result.failures) == (True, ())
     assert results_of(tmp_path / "root") == results_of(tmp_path / "quiet")
     assert ended

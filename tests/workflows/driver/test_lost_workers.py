@@ -1,111 +1,104 @@
 """Workers that are lost with what they did: what is done again, what counts against whom, who takes their place."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+from executors import Interfering
 from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
 from workflows.driver import driver
-from workflows.driver.executor import Event, Finished, Lost, Role, Worker
-from workflows.driver.local_executor import LocalExecutor
+from workflows.driver.executor import Event, Finished, Lost, Ready, Role, Worker
 from workflows.driver.retry_limits import MAX_LOSSES
 from workflows.driver.workers import Workers
-from workflows.replicas.replica import ModelReplica
-from workflows.replicas.tasks import ScoreTask, Task, TrajectoryTask
+from workflows.replicas.tasks import ReplicaProgress, ScoreTask, Task, TrajectoryTask
 from workflows.sweeps.expand import Sweep, load_sweep
 
 
-class LosesWorkers(LocalExecutor):
+class LosesWorkers(Interfering):
     """Loses its worker at the tasks given, after the work is half done, as a killed process would."""
 
-    def __init__(self, root: str, losses: Iterator[bool]) -> None:
-        super().__init__(root, threads=1, device="cpu")
-        self._losses = losses
+    def __init__(self, root: Path, losses: Iterator[bool]) -> None:
+        super().__init__(root)
+        self.losses = losses
 
-    def wait(self, seconds: float) -> list[Event]:
-        events: list[Event] = []
-        for event in super().wait(seconds):
-            if isinstance(event, Finished) and next(self._losses, False):
-                events.append(Lost(event.worker, event.task, "killed"))
-            else:
-                events.append(event)
-        return events
+    def after(self, event: Event) -> Event | None:
+        if isinstance(event, Finished) and next(self.losses, False):
+            return Lost(event.worker, event.task, "killed")
+        return event
 
 
 def test_a_lost_worker_is_replaced_and_its_task_done_again(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
     losses = iter([True, False, True, True, False, False, True])
-    assert run(sweep, tmp_path, executor=LosesWorkers(str(tmp_path), losses)).complete
+    assert run(sweep, tmp_path, executor=LosesWorkers(tmp_path, losses)).complete
     assert results_of(tmp_path) == results_of(undisturbed)
 
 
-def unheard(executor: LocalExecutor, root: Path) -> None:
-    """Have what a replica says reach nobody: polls that are never answered."""
-    executor._make = lambda: ModelReplica(str(root), threads=1, device="cpu")
-    executor._replica = executor._make()
+class Unheard(Interfering):
+    """What its replica says reaches nobody: polls that are never answered."""
+
+    @property
+    def listener(self) -> Callable[[ReplicaProgress], None]:
+        return lambda _: None
+
+    @listener.setter
+    def listener(self, listener: Callable[[ReplicaProgress], None]) -> None:
+        pass
+
+
+class LosesWorkersUnheard(LosesWorkers, Unheard):
+    """Loses workers of which nothing was heard."""
 
 
 def test_checkpoints_that_a_lost_worker_did_not_speak_of_count(tmp_path: Path) -> None:
     root = tmp_path / "root"
     # Each has published all there is, the first one something new.
     losses = iter([False, False, *[True] * MAX_LOSSES])
-    executor = LosesWorkers(str(root), losses)
-    unheard(executor, root)
+    executor = LosesWorkersUnheard(root, losses)
     assert run(one_trajectory(tmp_path), root, executor=executor).complete
     assert next(losses, None) is None
 
 
-class LosesAndStops(LocalExecutor):
+class LosesAndStops(Unheard):
     """Loses trajectories before anything is done, or stops them after a batch, as it is told."""
 
     def __init__(self, root: Path, fates: list[str]) -> None:
-        super().__init__(str(root), threads=1, device="cpu")
+        super().__init__(root)
         self.fates = fates
 
-    def wait(self, seconds: float) -> list[Event]:
-        if self._assigned is not None and isinstance(self._assigned[1], TrajectoryTask) and self.fates:
+    def before(self, worker: Worker, task: Task) -> Event | None:
+        if isinstance(task, TrajectoryTask) and self.fates:
             if self.fates.pop(0) == "lost":
-                (worker, task), self._assigned = self._assigned, None
-                return [Lost(worker, task, "killed")]
-            self._replica.stop()
-        return super().wait(seconds)
+                return Lost(worker, task, "killed")
+            self.stop_work()
+        return None
 
 
 def test_losses_before_a_polite_end_do_not_count_together_with_those_after(tmp_path: Path) -> None:
     root, fates = tmp_path / "root", ["lost"] * (MAX_LOSSES - 1)
     executor = LosesAndStops(root, [*fates, "stopped", *fates])
-    unheard(executor, root)
     assert run(one_trajectory(tmp_path), root, executor=executor).complete
     assert not executor.fates
 
 
-class WithEvaluator(LocalExecutor):
-    """Has a place for an evaluator beside the replica, in this process: what was assigned is done in turn."""
+class WithEvaluator(Interfering):
+    """Has a place for an evaluator beside the replica, in this process, and loses the first trajectory."""
 
-    def __init__(self, root: str) -> None:
-        super().__init__(root, threads=1, device="cpu")
-        self._waiting: list[tuple[Worker, Task]] = []
-        self.given: list[str] = []
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
         self.lost = 0
 
     def most(self, role: Role) -> int:
         return 1
 
-    def assign(self, worker: Worker, task: Task) -> None:
-        self.given.append(task.name)
-        self._waiting.append((worker, task))
-
-    def wait(self, seconds: float) -> list[Event]:
-        if self._waiting:
-            worker, task = self._waiting.pop(0)
-            if self.loses(task):
-                self.lost += 1
-                return [Lost(worker, task, "killed")]
-            super().assign(worker, task)
-        return super().wait(seconds)
+    def before(self, worker: Worker, task: Task) -> Event | None:
+        if not self.loses(task):
+            return None
+        self.lost += 1
+        return Lost(worker, task, "killed")
 
     def loses(self, task: Task) -> bool:
         return isinstance(task, TrajectoryTask) and not self.lost
@@ -117,20 +110,13 @@ def one_trajectory(folder: Path, **changes: object) -> Sweep:
 
 
 def test_an_evaluator_that_idles_is_no_reason_to_do_without_a_replica(tmp_path: Path) -> None:
-    executor = WithEvaluator(str(tmp_path / "root"))
+    executor = WithEvaluator(tmp_path / "root")
     assert run(one_trajectory(tmp_path), tmp_path / "root", executor=executor, evaluators=1).complete
     assert executor.lost == 1
 
 
-class Ending(WithEvaluator):
-    """Notes which workers are ended."""
-
-    def __init__(self, root: str) -> None:
-        super().__init__(root)
-        self.ended: list[Worker] = []
-
-    def end(self, worker: Worker) -> None:
-        self.ended.append(worker)
+class LosesNothing(WithEvaluator):
+    """Has a place for an evaluator too."""
 
     def loses(self, task: Task) -> bool:
         return False
@@ -139,11 +125,11 @@ class Ending(WithEvaluator):
 def test_a_replica_without_work_is_ended_and_evaluators_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "Workers", partial(Workers, grow_seconds=0.0))
     one = one_trajectory(tmp_path, evaluators={"geometry": {}, "edit_quality": {}})
-    patient = Ending(str(tmp_path / "patient"))
+    patient = LosesNothing(tmp_path / "patient")
     assert run(one, tmp_path / "patient", executor=patient, evaluators=1).complete
     assert patient.ended == []
     monkeypatch.setattr(driver, "Workers", partial(Workers, grow_seconds=0.0, idle_seconds=-1.0))
-    hasty = Ending(str(tmp_path / "hasty"))
+    hasty = LosesNothing(tmp_path / "hasty")
     assert run(one, tmp_path / "hasty", executor=hasty, evaluators=1).complete
     assert {worker.role for worker in hasty.ended} == {"replica"}
     assert results_of(tmp_path / "hasty") == results_of(tmp_path / "patient")
@@ -152,11 +138,8 @@ def test_a_replica_without_work_is_ended_and_evaluators_stay(tmp_path: Path, mon
 class WithoutPlace(WithEvaluator):
     """Its evaluator never finds a place, and its replica is lost with the very last score."""
 
-    def start(self, role: Role) -> Worker:
-        worker = super().start(role)
-        if role == "evaluator":
-            self._events.pop()
-        return worker
+    def after(self, event: Event) -> Event | None:
+        return None if isinstance(event, Ready) and event.worker.role == "evaluator" else event
 
     def loses(self, task: Task) -> bool:
         trajectories = sum(name.startswith("trajectory-") for name in self.given)
@@ -165,7 +148,7 @@ class WithoutPlace(WithEvaluator):
 
 def test_where_no_evaluator_finds_a_place_replicas_score_as_they_go(tmp_path: Path) -> None:
     two = one_trajectory(tmp_path, seeds=[0, 1])
-    executor = WithoutPlace(str(tmp_path / "root"))
+    executor = WithoutPlace(tmp_path / "root")
     assert run(two, tmp_path / "root", executor=executor, evaluators=1).complete
     assert executor.lost == 1
     kinds = [name.partition("-")[0] for name in executor.given]
@@ -175,31 +158,28 @@ def test_where_no_evaluator_finds_a_place_replicas_score_as_they_go(tmp_path: Pa
     assert kinds[first:second].count("geometry") >= 2
 
 
-class LostAfterItsVerdict(WithEvaluator):
+class LostAfterItsVerdict(LosesNothing):
     """Loses its replica at the end of a trajectory, once the first checkpoint has been scored."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.held: Finished | None = None
-
-    def loses(self, task: Task) -> bool:
-        return False
+        self.untold: Finished | None = None
 
     def wait(self, seconds: float) -> list[Event]:
         events = super().wait(seconds)
         for event in list(events):
             if isinstance(event, Finished) and isinstance(event.task, TrajectoryTask) and not self.lost:
-                self.held = event
+                self.untold = event
                 events.remove(event)
-            if isinstance(event, Finished) and isinstance(event.task, ScoreTask) and event.task.edits and self.held:
-                events.append(Lost(self.held.worker, self.held.task, "killed"))
-                self.held, self.lost = None, 1
+            if isinstance(event, Finished) and isinstance(event.task, ScoreTask) and event.task.edits and self.untold:
+                events.append(Lost(self.untold.worker, self.untold.task, "killed"))
+                self.untold, self.lost = None, 1
         return events
 
 
 def test_a_trajectory_that_was_stopped_is_not_taken_up_again_when_its_replica_is_lost(tmp_path: Path) -> None:
     strict = one_trajectory(tmp_path / "strict", watchdog={"he_drift": 1e-9})
-    executor = LostAfterItsVerdict(str(tmp_path / "root"))
+    executor = LostAfterItsVerdict(tmp_path / "root")
     assert run(strict, tmp_path / "root", executor=executor, evaluators=1).complete
     assert executor.lost == 1
     assert sum(name.startswith("trajectory-") for name in executor.given) == 1
@@ -209,29 +189,26 @@ def test_a_trajectory_that_was_stopped_is_not_taken_up_again_when_its_replica_is
     assert results_of(tmp_path / "root") == expected
 
 
-class NeverEdits(LocalExecutor):
+class NeverEdits(Interfering):
     """Loses its worker whenever a given trajectory starts, before it does anything."""
 
-    def __init__(self, root: str, trajectory_id: str) -> None:
-        super().__init__(root, threads=1, device="cpu")
+    def __init__(self, root: Path, trajectory_id: str) -> None:
+        super().__init__(root)
         self.trajectory_id = trajectory_id
         self.lost = 0
 
-    def wait(self, seconds: float) -> list[Event]:
-        if self._assigned is not None:
-            worker, task = self._assigned
-            if isinstance(task, TrajectoryTask) and task.plan.id == self.trajectory_id:
-                self._assigned = None
-                self.lost += 1
-                return [Lost(worker, task, "out of memory")]
-        return super().wait(seconds)
+    def before(self, worker: Worker, task: Task) -> Event | None:
+        if not isinstance(task, TrajectoryTask) or task.plan.id != self.trajectory_id:
+            return None
+        self.lost += 1
+        return Lost(worker, task, "out of memory")
 
 
 def test_a_trajectory_that_kills_its_workers_fails_and_the_others_finish(
     sweep: Sweep, undisturbed: Path, tmp_path: Path
 ) -> None:
     victim, other = sweep.plan.trajectories
-    executor = NeverEdits(str(tmp_path), victim.id)
+    executor = NeverEdits(tmp_path, victim.id)
     result = run(sweep, tmp_path, executor=executor)
     assert executor.lost == MAX_LOSSES
     assert not result.complete
@@ -258,7 +235,7 @@ class OutOfReach(NeverEdits):
 def test_machines_that_go_before_a_trajectory_has_begun_there_do_not_count_against_it(
     sweep: Sweep, undisturbed: Path, tmp_path: Path
 ) -> None:
-    executor = OutOfReach(str(tmp_path), sweep.plan.trajectories[0].id)
+    executor = OutOfReach(tmp_path, sweep.plan.trajectories[0].id)
     assert run(sweep, tmp_path, executor=executor).complete
     assert executor.lost == 2 * MAX_LOSSES
     assert results_of(tmp_path) == results_of(undisturbed)
@@ -272,6 +249,6 @@ class OutOfReachInTheMiddle(LosesWorkers):
 
 
 def test_machines_that_go_with_a_trajectory_on_them_do_count(sweep: Sweep, tmp_path: Path) -> None:
-    executor = OutOfReachInTheMiddle(str(tmp_path), iter([False, *[True] * MAX_LOSSES]))
+    executor = OutOfReachInTheMiddle(tmp_path, iter([False, *[True] * MAX_LOSSES]))
     failures = run(sweep, tmp_path, executor=executor).failures
     assert [failure.error for failure in failures] == ["WorkerLost"]

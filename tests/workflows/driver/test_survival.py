@@ -1,25 +1,24 @@
 """What dies, and what happens then: one test a way to die. Ends of processes on Ray are in test_sweep_ray.py."""
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from executors import Interfering
 from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.process_faults import is_broken_accelerator, is_out_of_memory
 from sphere_core.foundation.storage import Storage
-from workflows.driver.executor import Event, ExecutorError, Lost, Role, Worker
-from workflows.driver.local_executor import LocalExecutor
+from workflows.driver.executor import Event, ExecutorError, Lost, Ready, Role, Worker
 from workflows.driver.retry_limits import MAX_EXHAUSTED, MAX_STILLBORN
 from workflows.replicas import editing
 from workflows.replicas.replica import BrokenReplicaError
-from workflows.replicas.tasks import TrajectoryTask
+from workflows.replicas.tasks import Task, TrajectoryTask
 from workflows.store.layout import checkpoints_folder
 from workflows.store.state import derive_state
 from workflows.sweeps.expand import Sweep, load_sweep
@@ -101,80 +100,78 @@ def test_out_of_memory_twice_is_a_failure_with_its_reason_and_the_others_finish(
     assert states == ["failed", "done"]
 
 
-class Exhausted(LocalExecutor):
+class Exhausted(Interfering):
     """Loses its worker to the machine's memory watch, so often."""
 
-    def __init__(self, root: str, times: int) -> None:
-        super().__init__(root, threads=1, device="cpu")
+    def __init__(self, root: Path, times: int) -> None:
+        super().__init__(root)
         self.left = times
 
-    def wait(self, seconds: float) -> list[Event]:
-        if self._assigned is not None and isinstance(self._assigned[1], TrajectoryTask) and self.left:
-            self.left -= 1
-            (worker, task), self._assigned = self._assigned, None
-            return [Lost(worker, task, "killed by the memory monitor", out_of_memory=True)]
-        return super().wait(seconds)
+    def before(self, worker: Worker, task: Task) -> Event | None:
+        if not isinstance(task, TrajectoryTask) or not self.left:
+            return None
+        self.left -= 1
+        return Lost(worker, task, "killed by the memory monitor", out_of_memory=True)
 
 
 @pytest.mark.parametrize(("times", "failed"), [(1, 0), (2, 1)])
 def test_a_worker_killed_for_its_memory_counts_as_out_of_memory(
     sweep: Sweep, tmp_path: Path, times: int, failed: int
 ) -> None:
-    result = run(sweep, tmp_path, executor=Exhausted(str(tmp_path), times))
+    result = run(sweep, tmp_path, executor=Exhausted(tmp_path, times))
     assert [failure.error for failure in result.failures] == ["OutOfMemory"] * failed
 
 
-class Stillborn(LocalExecutor):
+class Stillborn(Interfering):
     """Its workers end before they are ready, so often."""
 
-    def __init__(self, root: str, times: int) -> None:
-        super().__init__(root, threads=1, device="cpu")
+    def __init__(self, root: Path, times: int) -> None:
+        super().__init__(root)
         self.left = times
 
-    def start(self, role: Role) -> Worker:
-        worker = super().start(role)
-        if self.left:
-            self.left -= 1
-            self._events[-1] = Lost(worker, None, "ImportError: no such module")
-        return worker
+    def after(self, event: Event) -> Event | None:
+        if not isinstance(event, Ready) or not self.left:
+            return event
+        self.left -= 1
+        return Lost(event.worker, None, "ImportError: no such module")
 
 
 def test_workers_that_cannot_start_end_the_run_with_the_reason(sweep: Sweep, tmp_path: Path) -> None:
     with pytest.raises(ExecutorError, match=r"5 workers in a row could not start.*ImportError: no such module"):
-        run(sweep, tmp_path, executor=Stillborn(str(tmp_path), MAX_STILLBORN))
+        run(sweep, tmp_path, executor=Stillborn(tmp_path, MAX_STILLBORN))
 
 
 def test_a_few_stillborn_workers_do_no_harm(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
-    assert run(sweep, tmp_path, executor=Stillborn(str(tmp_path), MAX_STILLBORN - 1)).complete
+    assert run(sweep, tmp_path, executor=Stillborn(tmp_path, MAX_STILLBORN - 1)).complete
     assert results_of(tmp_path) == results_of(undisturbed)
 
 
-class OneOfThree(Stillborn):
-    """Has room for three workers, of which only the first ever starts; its trajectories last until many have not."""
+class OneOfThree(Interfering):
+    """Has room for three workers, of which only the first ever starts; its trajectories begin when many have not."""
 
     def most(self, role: Role) -> int:
         return 3 if role == "replica" else 0
 
-    def start(self, role: Role) -> Worker:
-        self.left = int(self._started > 0)
-        return super().start(role)
+    def after(self, event: Event) -> Event | None:
+        if isinstance(event, Ready) and event.worker != self.started[0]:
+            return Lost(event.worker, None, "ImportError: no such module")
+        return event
 
     def wait(self, seconds: float) -> list[Event]:
-        if self._assigned is None or not isinstance(self._assigned[1], TrajectoryTask):
+        if len(self.started) > MAX_STILLBORN or not any(isinstance(task, TrajectoryTask) for _, task in self.held):
             return super().wait(seconds)
-        if self._started > MAX_STILLBORN:
-            return super().wait(seconds)
-        time.sleep(0.01)
-        events, self._events = self._events, []
+        held, self.held = self.held, []
+        events = super().wait(seconds)
+        self.held = held
         return events
 
 
 def test_workers_that_cannot_start_do_not_end_the_work_of_one_that_could(
     sweep: Sweep, undisturbed: Path, tmp_path: Path
 ) -> None:
-    executor = OneOfThree(str(tmp_path), 0)
+    executor = OneOfThree(tmp_path)
     assert run(sweep, tmp_path, executor=executor).complete
-    assert executor._started > MAX_STILLBORN
+    assert len(executor.started) > MAX_STILLBORN
     assert results_of(tmp_path) == results_of(undisturbed)
 
 

@@ -4,29 +4,16 @@ import time
 from pathlib import Path
 
 import pytest
+from executors import Interfering
 
-from workflows.driver.executor import Role, Worker
-from workflows.driver.local_executor import LocalExecutor
 from workflows.driver.workers import Workers
 
 TRAJECTORIES = {"moments": 0, "trajectory": 2, "score": 0}
 
 
-class Counting(LocalExecutor):
-    """Notes which workers it has started."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(str(root), threads=1, device="cpu")
-        self.started: list[Worker] = []
-
-    def start(self, role: Role) -> Worker:
-        self.started.append(super().start(role))
-        return self.started[-1]
-
-
 @pytest.mark.parametrize("gone", ["lost", "ended"])
 def test_the_place_of_a_worker_that_has_gone_is_filled_at_once(tmp_path: Path, gone: str) -> None:
-    executor = Counting(tmp_path)
+    executor = Interfering(tmp_path)
     workers = Workers(executor, evaluators=0)
     workers.grow(TRAJECTORIES, editing=True)
     (first,) = executor.started
@@ -40,7 +27,7 @@ def test_the_place_of_a_worker_that_has_gone_is_filled_at_once(tmp_path: Path, g
 
 
 def test_one_that_could_not_start_is_not_replaced_in_a_hurry(tmp_path: Path) -> None:
-    executor = Counting(tmp_path)
+    executor = Interfering(tmp_path)
     workers = Workers(executor, evaluators=0, grow_seconds=600.0)
     workers.grow(TRAJECTORIES, editing=True)
     assert workers.forget(executor.started[0])
@@ -50,7 +37,7 @@ def test_one_that_could_not_start_is_not_replaced_in_a_hurry(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("idle_seconds", "ended"), [(-1.0, True), (600.0, False)])
 def test_a_replica_without_work_is_ended_after_a_while(tmp_path: Path, idle_seconds: float, ended: bool) -> None:
-    executor = Counting(tmp_path)
+    executor = Interfering(tmp_path)
     workers = Workers(executor, evaluators=0, grow_seconds=0.0, idle_seconds=idle_seconds)
     workers.grow(TRAJECTORIES, editing=True)
     workers.ready(executor.started[0])
@@ -59,7 +46,7 @@ def test_a_replica_without_work_is_ended_after_a_while(tmp_path: Path, idle_seco
 
 
 def test_an_executor_without_a_task_sleeps(tmp_path: Path) -> None:
-    executor, began, worked = Counting(tmp_path), time.monotonic(), time.process_time()
+    executor, began, worked = Interfering(tmp_path), time.monotonic(), time.process_time()
     assert executor.wait(0.3) == []
     assert time.monotonic() - began >= 0.3
     assert time.process_time() - worked < 0.15

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from executors import Interfering
 from local_runs import FaultyFiles, disk_full, run
 from process_errors import OF_THE_PROCESS, OF_THE_TASK, Failing
 from sweep_files import results_of, tiny, write_sweep
@@ -16,7 +17,6 @@ from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError, persistently
 from sphere_core.moments.sums import MomentSums, read_sums, write_sums
 from workflows.driver.executor import ExecutorError
-from workflows.driver.local_executor import LocalExecutor
 from workflows.driver.retry_limits import MAX_EXHAUSTED
 from workflows.replicas.replica import BrokenReplicaError, ModelReplica
 from workflows.replicas.tasks import ScoreTask, StorageFailed
@@ -80,11 +80,10 @@ def test_memory_that_runs_out_in_a_task_is_tried_again_in_a_new_replica(
     sweep: Sweep, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     failing = Failing(OF_THE_PROCESS[kind]).install(monkeypatch)
-    executor = LocalExecutor(str(tmp_path), threads=1, device="cpu")
-    first = executor._replica
+    executor = Interfering(tmp_path)
     result = run(sweep, tmp_path, executor=executor)
     assert (result.complete, result.failures, failing.raised) == (True, (), 1)
-    assert executor._replica is not first
+    assert len(executor.ended) == 1
     assert results_of(tmp_path) == results_of(undisturbed)
 
 
