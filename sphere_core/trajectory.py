@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
-
 from sphere_core.checkpoints import Checkpoint, EditorState
 from sphere_core.editors.base import Editor
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
+from sphere_core.numerics.placement import all_finite
 from sphere_core.requests import EditRequest
 
 __all__ = ["check_against_model", "run_trajectory"]
@@ -52,7 +51,7 @@ def run_trajectory(
         state = editor.edit(model, batch, contexts, state)
         done += len(batch)
         weights = model.edited_weights()
-        collapsed = not all(bool(torch.isfinite(weight).all()) for weight in weights.values())
+        collapsed = not all(all_finite(weight) for weight in weights.values())
         view = editor.read_out(model)
         if view is None:
             yield Checkpoint(trajectory_id, done, weights, state, contexts, collapsed)

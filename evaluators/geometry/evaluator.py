@@ -9,6 +9,7 @@ from evaluators.geometry.settings import GeometrySettings
 from evaluators.geometry.site import BaseSite, Figures, Groups, fail_step, measure_base, measure_site, put_step
 from sphere_core.models import Site
 from sphere_core.numerics.energy import Energy, hyperspherical_energy
+from sphere_core.numerics.placement import has_room
 
 __all__ = ["Geometry", "GeometrySettings"]
 
@@ -38,6 +39,7 @@ class Geometry:
         )
         self._base_digest: str | None = None
         self._bases: dict[str, BaseSite] = {}
+        self._given: dict[str, torch.Tensor | None] = {}
         self._last: dict[str, tuple[torch.Tensor, Energy]] = {}
 
     def identity(self) -> dict[str, object]:
@@ -77,9 +79,13 @@ class Geometry:
         moment = subject.moments.by_layer.get(site.layer) if subject.moments and self.reads_moments else None
         known = self._bases.get(site.name)
         # Moments are handed on as the same object: comparing gigabytes at every checkpoint would cost seconds.
-        if known is None or known.moment is not moment:
-            known = measure_base(subject.model.base_weight(site), moment, self._groups)
-            self._bases[site.name] = known
+        if known is None or self._given[site.name] is not moment:
+            weight = subject.model.base_weight(site)
+            # Where the device has room for all of them they stay there from checkpoint to checkpoint.
+            room = moment is not None and has_room(weight.device, 8 * moment.numel() * len(subject.model.sites))
+            placed = moment.to(weight.device) if moment is not None and room else moment
+            known = measure_base(weight, placed, self._groups)
+            self._bases[site.name], self._given[site.name] = known, moment
         return known
 
     def _before(

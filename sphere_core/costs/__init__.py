@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from sphere_core.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from sphere_core.costs.memory import Stage, Workload, checkpoint_bytes, moments_bytes, stages
+    from sphere_core.costs.memory import Stage, Workload, checkpoint_bytes, moments_bytes, solver_bytes, stages
+    from sphere_core.costs.placement import on_accelerator, place
     from sphere_core.costs.shape import ModelShape, published_config, shape_of_config, shape_of_network
     from sphere_core.costs.time import Work, edit_work, geometry_work, hours, moments_work, probe_work
     from sphere_core.costs.workload import Accelerator, TextLengths, accelerator, accelerator_names, workload_of
@@ -25,10 +26,13 @@ __all__ = [
     "hours",
     "moments_bytes",
     "moments_work",
+    "on_accelerator",
+    "place",
     "probe_work",
     "published_config",
     "shape_of_config",
     "shape_of_network",
+    "solver_bytes",
     "stages",
     "workload_of",
 ]
@@ -36,7 +40,8 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "memory": "Stage Workload checkpoint_bytes moments_bytes stages",
+        "memory": "Stage Workload checkpoint_bytes moments_bytes solver_bytes stages",
+        "placement": "on_accelerator place",
         "shape": "ModelShape published_config shape_of_config shape_of_network",
         "time": "Work edit_work geometry_work hours moments_work probe_work",
         "workload": "Accelerator TextLengths accelerator accelerator_names workload_of",

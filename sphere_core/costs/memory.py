@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 from sphere_core.costs.shape import ModelShape
 
-__all__ = ["LIBRARIES", "Stage", "Workload", "checkpoint_bytes", "moments_bytes", "stages"]
+__all__ = [
+    "LIBRARIES",
+    "Stage",
+    "Workload",
+    "checkpoint_bytes",
+    "moments_bytes",
+    "opened_bytes",
+    "solver_bytes",
+    "stages",
+    "target_bytes",
+]
 
 # A process with torch, transformers and the harness loaded, before it holds a model.
 LIBRARIES = 0.75e9
@@ -33,7 +43,9 @@ class Workload:
     """What a method asks of a model.
 
     `rows` a request: its contexts and the KL prompt. `prompt_tokens` and `target_tokens` are means. `prior` tells what
-    a site keeps: `moment` C0 and its factor, `null_space` a thin side, `none`. `history` is N at the end.
+    a site keeps: `moment` C0 and its factor, `null_space` a thin side, `none`. `history` is N at the end. `dense` tells
+    that the system itself is asked for, not only its inverse on a batch's keys; `host_sites` how many sites' solvers
+    an accelerator has no room for.
     """
 
     dtype_bytes: int
@@ -49,6 +61,8 @@ class Workload:
     history: int
     principal: bool
     on_accelerator: bool
+    dense: bool = False
+    host_sites: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,27 @@ def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:
     With history the factor of the key system goes along, `[N, N]` float64, while N < d.
     """
     weights = 4.0 * work.sites * shape.d_out * shape.d_in
-    return weights + work.sites * _history_bytes(shape, min(edits, work.history))
+    return weights + work.sites * _history_bytes(shape.d_in, min(edits, work.history))
+
+
+def solver_bytes(width: int, work: Workload, basis: float | None = None) -> float:
+    """Return what the solver of one site with d = `width` keeps and works with on its device, in bytes.
+
+    The prior's factor with the copy it is made from, or `basis` bytes of a null space's thinner side (None: its bound,
+    half of all directions); the system where it is asked for; the history before and after a batch.
+    """
+    square = 8.0 * width**2
+    kept = 2.0 * _history_bytes(width, work.history)
+    if work.prior == "moment":
+        kept += 2.0 * square
+    elif work.prior == "null_space":
+        kept += square / 2 if basis is None else basis
+    return kept + (2.0 * square if work.dense or work.history >= width else 0.0)
+
+
+def opened_bytes(shape: ModelShape, work: Workload) -> float:
+    """Return the fp32 masters of the sites and the copies of their parameters."""
+    return work.sites * shape.d_out * shape.d_in * (work.dtype_bytes + 4.0)
 
 
 def stages(shape: ModelShape, work: Workload) -> list[Stage]:
@@ -82,15 +116,17 @@ def stages(shape: ModelShape, work: Workload) -> list[Stage]:
 def _stages(shape: ModelShape, work: Workload) -> Iterator[Stage]:
     model = float(shape.parameters * work.dtype_bytes)
     weight = shape.d_out * shape.d_in
-    opened = work.sites * weight * (work.dtype_bytes + 4.0)
+    opened = opened_bytes(shape, work)
     square = 8.0 * shape.d_in**2
     yield _stage(work, "load", model, 0.0)
     if work.prior != "none":
         sums = work.sites * square + 1.5 * square
         yield _stage(work, "second moments", model + opened + _forward(shape, work, _FORWARD_TOKENS), sums)
     solver, building = _solver(shape, work)
+    beside = (work.sites - work.host_sites) * solver_bytes(shape.d_in, work) if work.on_accelerator else 0.0
+    model += beside
     if work.has_targets:
-        yield _stage(work, "targets", model + opened + _targets(shape, work), solver)
+        yield _stage(work, "targets", model + opened + target_bytes(shape, work), solver)
     masters = work.sites * weight * 8.0
     written = masters + 12.0 * weight + (_principal(shape) if work.principal else 0.0)
     yield _stage(work, "write", model + opened + max(written, _walk(shape, work)), max(solver, building))
@@ -107,19 +143,25 @@ def _stage(work: Workload, name: str, on_device: float, on_host: float) -> Stage
     return Stage(name, 0.0, LIBRARIES + on_device + on_host)
 
 
-def _history_bytes(shape: ModelShape, edits: int) -> float:
+def _history_bytes(width: int, edits: int) -> float:
     if edits == 0:
         return 0.0
-    if edits < shape.d_in:
-        return 4.0 * shape.d_in * edits + 8.0 * edits**2
-    return 8.0 * shape.d_in**2
+    if edits < width:
+        return 4.0 * width * edits + 8.0 * edits**2
+    return 8.0 * width**2
 
 
 def _solver(shape: ModelShape, work: Workload) -> tuple[float, float]:
-    """Return what priors and history keep, and the peak while the prior of the last site is made."""
+    """Return what priors and history keep on the host, and the peak while the prior of the last site is made.
+
+    With an accelerator second moments stay mapped here, and the solvers of `host_sites`.
+    """
     square = 8.0 * shape.d_in**2
     moments = work.sites * square / 2
-    history = work.sites * _history_bytes(shape, work.history)
+    if work.on_accelerator:
+        kept = moments + work.host_sites * solver_bytes(shape.d_in, work)
+        return kept, kept + (_EIGEN_COPIES * square if work.prior == "null_space" else 0.0)
+    history = work.sites * _history_bytes(shape.d_in, work.history)
     if work.prior == "moment":
         kept = moments + 2 * work.sites * square + history
         return kept, kept + _CHOLESKY_COPIES * square
@@ -140,8 +182,8 @@ def _walk(shape: ModelShape, work: Workload) -> float:
     return kept + _forward(shape, work, min(tokens, _FORWARD_TOKENS))
 
 
-def _targets(shape: ModelShape, work: Workload) -> float:
-    """Return what one group of requests holds: the recorded keys and values, activations for the gradient, logits."""
+def target_bytes(shape: ModelShape, work: Workload) -> float:
+    """Return what one pass of requests holds: the recorded keys and values, activations for the gradient, logits."""
     requests = min(work.batch, work.requests_per_pass)
     rows = requests * work.rows
     tokens = rows * (work.prompt_tokens + work.target_tokens)

@@ -13,6 +13,9 @@ from sphere_core.methods.rows import HISTORY
 
 __all__ = ["Accelerator", "TextLengths", "accelerator", "accelerator_names", "workload_of"]
 
+# Editors whose system is a sum over all earlier batches, or that factor another one each batch.
+_DENSE_EDITORS = frozenset({"lyaplock", "nse"})
+
 
 @dataclass(frozen=True)
 class TextLengths:
@@ -80,6 +83,7 @@ def workload_of(
         history=min(edits, window) if keeps else 0,
         principal=bool({"sphere", "revive"} & set(method.regularizer_names)),
         on_accelerator=on_accelerator,
+        dense="error_feedback" in method.regularizer_names or method.editor_name in _DENSE_EDITORS,
     )
 
 

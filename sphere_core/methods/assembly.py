@@ -16,16 +16,19 @@ from sphere_core.moments.record import SecondMoments
 from sphere_core.regularizers.base import ReadOut, Regularizer
 from sphere_core.regularizers.nas import AnchorSettings
 from sphere_core.regularizers.scope import Scope
+from sphere_core.solver.placement import Placement
 
 __all__ = ["Build", "build_editor"]
 
-Build = Callable[[Hyperparameters, SecondMoments | None, Shaping, AnchorSettings | None], Editor]
+Build = Callable[[Hyperparameters, SecondMoments | None, Shaping, AnchorSettings | None, Placement], Editor]
 
 
-def build_editor(method: Method, hyperparameters: Hyperparameters, moments: SecondMoments | None) -> Editor:
+def build_editor(
+    method: Method, hyperparameters: Hyperparameters, moments: SecondMoments | None, placement: Placement
+) -> Editor:
     """Return the editor, with its priors made from the second moments where it needs them.
 
-    Raises InputError where moments are needed and not given.
+    `placement` says which layers' solvers run on the host. Raises InputError where moments are needed and not given.
     """
     if method.needs_moments(hyperparameters) and moments is None:
         raise InputError(f"method '{method.name}' needs second moments", remedy="build or import them")
@@ -45,7 +48,7 @@ def build_editor(method: Method, hyperparameters: Hyperparameters, moments: Seco
     if "nas" in method.regularizer_names:
         anchor = AnchorSettings(hyperparameters.anchor_norm, hyperparameters.number("nas_factor"))
     build: Build = load_object(method.editor_row.build)
-    editor = build(hyperparameters, moments, shaping, anchor)
+    editor = build(hyperparameters, moments, shaping, anchor, placement)
     if "simie" in method.regularizer_names:
         ridge, start = hyperparameters.number("simie_lambda"), hyperparameters.simie_start
         editor = SimieEditor(editor, hyperparameters.layers, ridge, from_unedited=start == "unedited")

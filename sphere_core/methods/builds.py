@@ -4,6 +4,7 @@ A rule of the closed-form loop is built per layer. Raises InputError where a lay
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -12,7 +13,7 @@ from sphere_core.editors.closed_form.loop import ClosedFormEditor
 from sphere_core.editors.closed_form.lyaplock import LyapLockRule
 from sphere_core.editors.closed_form.nse import NseEditor
 from sphere_core.editors.closed_form.rome import RomeEditor
-from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, LeastSquaresRule
+from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, HostRule, LeastSquaresRule
 from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTuningSettings
 from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings
 from sphere_core.editors.shaping import Shaping
@@ -23,8 +24,10 @@ from sphere_core.methods.assembly import Build
 from sphere_core.moments.null_space import null_space
 from sphere_core.moments.record import SecondMoments
 from sphere_core.numerics.linalg import Subspace
+from sphere_core.numerics.placement import Resident
 from sphere_core.regularizers.nas import AnchorSettings
-from sphere_core.solver.priors import MomentPrior, NullSpacePrior
+from sphere_core.solver.placement import Placement
+from sphere_core.solver.priors import HostPrior, MomentPrior, NullSpacePrior, Prior
 
 __all__ = [
     "alphaedit",
@@ -43,20 +46,31 @@ __all__ = [
 RuleOf = Callable[[Hyperparameters, SecondMoments | None, int], WriteRule]
 
 
-def _closed_form(rule_of: RuleOf) -> Build:
-    """Return a build of the locate-then-edit loop with one write rule per layer."""
+def _closed_form(rule_of: RuleOf, *, null_spaces: bool = False) -> Build:
+    """Return a build of the locate-then-edit loop with one write rule per layer.
+
+    `null_spaces` says that the rules take the null space of C0.
+    """
 
     def build(
         hyperparameters: Hyperparameters,
         moments: SecondMoments | None,
         shaping: Shaping,
         anchor: AnchorSettings | None,
+        placement: Placement,
     ) -> Editor:
+        if null_spaces:
+            moments = _with_null_spaces(hyperparameters, moments, placement.decomposes_on)
         rules = {layer: rule_of(hyperparameters, moments, layer) for layer in hyperparameters.layers}
-        settings = TargetSettings.of(hyperparameters)
-        return ClosedFormEditor(settings, hyperparameters.layers, rules, shaping, anchor)
+        rules |= {layer: HostRule(rules[layer]) for layer in placement.on_host & rules.keys()}
+        return ClosedFormEditor(_settings(hyperparameters, placement), hyperparameters.layers, rules, shaping, anchor)
 
     return build
+
+
+def _settings(hyperparameters: Hyperparameters, placement: Placement) -> TargetSettings:
+    settings = TargetSettings.of(hyperparameters)
+    return replace(settings, requests_per_pass=placement.requests_per_pass or settings.requests_per_pass)
 
 
 def _moment(moments: SecondMoments | None, layer: int) -> torch.Tensor:
@@ -95,33 +109,41 @@ def _emmet_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None,
     return EqualityRule(prior, False, hyperparameters.history_weight, hyperparameters.history_window)
 
 
-def _null_space(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> Subspace:
-    """Return the null space that comes with the moments (computed before, or imported), or compute it."""
-    known = None if moments is None else moments.null_spaces.get(layer)
-    if known is not None:
-        return known
-    moment = _moment(moments, layer)
-    return null_space(moment, threshold=hyperparameters.nullspace_threshold, share=hyperparameters.nullspace_share)
+def _with_null_spaces(
+    hyperparameters: Hyperparameters, moments: SecondMoments | None, device: torch.device | None
+) -> SecondMoments | None:
+    """Return moments with the null space of every layer: computed before, imported, or else computed on `device`."""
+    rule = {"threshold": hyperparameters.nullspace_threshold, "share": hyperparameters.nullspace_share}
+    known = {} if moments is None else moments.null_spaces
+    missing = [layer for layer in hyperparameters.layers if layer not in known]
+    found = {layer: null_space(_moment(moments, layer), **rule, device=device) for layer in missing}
+    return None if moments is None else replace(moments, null_spaces={**known, **found})
+
+
+def _null_space(moments: SecondMoments | None, layer: int) -> Subspace:
+    if moments is None or layer not in moments.null_spaces:
+        raise InputError(f"no null space for layer {layer}", remedy="build or import second moments")
+    return moments.null_spaces[layer]
 
 
 def _alphaedit_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
     """The rule of AlphaEdit: a ridge inside the null space of C0, with history."""
-    prior = NullSpacePrior(_null_space(hyperparameters, moments, layer), hyperparameters.number("L2"))
+    prior = NullSpacePrior(_null_space(moments, layer), hyperparameters.number("L2"))
     return LeastSquaresRule(prior, True, hyperparameters.history_weight, hyperparameters.history_window)
 
 
 def _evoedit_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
     """The rule of EvoEdit: a null space that loses the directions written."""
-    space = _null_space(hyperparameters, moments, layer)
+    space = _null_space(moments, layer)
     ridge, threshold = hyperparameters.number("L2"), hyperparameters.number("evoedit_threshold")
-    return EvolvingNullSpaceRule(space, ridge, threshold)
+    return EvolvingNullSpaceRule(Resident(space), ridge, threshold)
 
 
 def _lyaplock_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
     """The rule of LyapLock: the weight of preservation follows a virtual queue."""
     moment = _moment(moments, layer)
     weight, alpha = hyperparameters.number("mom2_update_weight"), hyperparameters.number("lyaplock_alpha")
-    return LyapLockRule(moment, weight, alpha)
+    return LyapLockRule(Resident(moment), weight, alpha)
 
 
 def _rome(same_key: bool) -> Build:
@@ -132,13 +154,15 @@ def _rome(same_key: bool) -> Build:
         moments: SecondMoments | None,
         shaping: Shaping,
         anchor: AnchorSettings | None,
+        placement: Placement,
     ) -> Editor:
         (layer,) = _single_layer(hyperparameters)
-        prior = None
+        prior: Prior | None = None
         if hyperparameters.mom2_adjustment:
             moment = _moment(moments, layer)
             prior = MomentPrior(moment, weight=1.0, ridge=0.0, width=moment.shape[0])
-        return RomeEditor(TargetSettings.of(hyperparameters), layer, prior, same_key, shaping)
+            prior = HostPrior(prior) if layer in placement.on_host else prior
+        return RomeEditor(_settings(hyperparameters, placement), layer, prior, same_key, shaping)
 
     return build
 
@@ -158,6 +182,7 @@ def fine_tuning(
     moments: SecondMoments | None,
     shaping: Shaping,
     anchor: AnchorSettings | None,
+    placement: Placement,
 ) -> Editor:
     """Build FT, or FT-L where `norm_constraint` is given."""
     settings = FineTuningSettings(
@@ -178,6 +203,7 @@ def ultraedit(
     moments: SecondMoments | None,
     shaping: Shaping,
     anchor: AnchorSettings | None,
+    placement: Placement,
 ) -> Editor:
     """Build UltraEdit."""
     settings = UltraEditSettings(
@@ -195,24 +221,26 @@ def nse(
     moments: SecondMoments | None,
     shaping: Shaping,
     anchor: AnchorSettings | None,
+    placement: Placement,
 ) -> Editor:
     """Build NSE; `max_iterations` counts the first pass, the editor the passes after it."""
     return NseEditor(
-        settings=TargetSettings.of(hyperparameters),
+        settings=_settings(hyperparameters, placement),
         layers=hyperparameters.layers,
-        moments={layer: _moment(moments, layer) for layer in hyperparameters.layers},
+        moments={layer: Resident(_moment(moments, layer)) for layer in hyperparameters.layers},
         weight=hyperparameters.number("mom2_update_weight"),
         alpha=hyperparameters.number("nse_alpha"),
         upper_bound=hyperparameters.number("nse_upper_bound"),
         neuron_threshold=hyperparameters.number("neuron_threshold"),
         passes=int(hyperparameters.number("max_iterations")) - 1,
         shaping=shaping,
+        placement=placement,
     )
 
 
-alphaedit = _closed_form(_alphaedit_rule)
+alphaedit = _closed_form(_alphaedit_rule, null_spaces=True)
 emmet = _closed_form(_emmet_rule)
-evoedit = _closed_form(_evoedit_rule)
+evoedit = _closed_form(_evoedit_rule, null_spaces=True)
 lyaplock = _closed_form(_lyaplock_rule)
 memit = _closed_form(_memit_rule)
 memit_with_history = _closed_form(_with_history_rule)

@@ -11,6 +11,7 @@ from sphere_core.methods.editors import EDITORS
 from sphere_core.methods.regularizers import REGULARIZERS
 from sphere_core.methods.rows import EditorRow, RegularizerRow
 from sphere_core.regularizers.scope import Scope
+from sphere_core.solver.placement import BESIDE_LAYERS, Placement
 
 if TYPE_CHECKING:
     from sphere_core.editors.base import Editor
@@ -77,13 +78,19 @@ class Method:
                     remedy=f"set '{names}' in the hyperparameters",
                 )
 
-    def build(self, hyperparameters: Hyperparameters, moments: "SecondMoments | None") -> "Editor":
+    def build(
+        self,
+        hyperparameters: Hyperparameters,
+        moments: "SecondMoments | None",
+        placement: Placement = BESIDE_LAYERS,
+    ) -> "Editor":
         """Return the editor, with its priors made from the second moments where it needs them.
 
-        Raises InputError where moments are needed and not given.
+        `placement` says which layers' solvers run on the host; left out, each runs beside its layer. Raises
+        InputError where moments are needed and not given.
         """
         build: Callable[..., Editor] = load_object("sphere_core.methods.assembly:build_editor")
-        return build(self, hyperparameters, moments)
+        return build(self, hyperparameters, moments, placement)
 
     def scope_of(self, regularizer: str) -> Scope:
         """Return when a regularizer acts on this editor; after PRUNE, SPHERE acts on the read-out too, as released."""

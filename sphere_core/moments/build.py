@@ -14,6 +14,7 @@ from sphere_core.models.editable import EditableModel
 from sphere_core.moments.packing import Cursor, Pass, forwards, windows
 from sphere_core.moments.record import SecondMoments
 from sphere_core.moments.sums import Kept, MomentSums, Running
+from sphere_core.numerics.placement import free_memory
 
 __all__ = ["build_second_moments", "finished_moments", "run_pass", "tokenizer_digest"]
 
@@ -101,9 +102,8 @@ def _accumulates_on(weight: torch.Tensor) -> torch.device:
     host = torch.device("cpu")
     if weight.device == host:
         return host
-    free, _ = torch.get_device_module(weight.device).mem_get_info(weight.device)
     square = max(weight.shape) ** 2 * 8
-    return weight.device if square * _SITES_ROOM < free else host
+    return weight.device if square * _SITES_ROOM < free_memory(weight.device) else host
 
 
 def _add_forward(

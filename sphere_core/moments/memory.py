@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import psutil
 import torch
 
 from sphere_core.models.editable import EditableModel
 from sphere_core.moments.packing import Packing
+from sphere_core.numerics.placement import free_memory
 
 __all__ = ["forward_tokens"]
 
@@ -32,16 +32,9 @@ def forward_tokens(
     # Two float64 sums, one fp32 product.
     sums = sum(2 * 8 * width**2 for width in widths) + 4 * max(widths) ** 2
     on_host = device.type == "cpu"
-    room = _free(device) - weights - (sums if on_host else 0)
+    room = free_memory(device) - weights - (sums if on_host else 0)
     each = size * (sum(widths) + _ALIVE * max(widths)) + 4 * max(widths)
     tokens = Packing.forward_tokens
     while tokens > _LEAST and tokens * each > room // 2:
         tokens //= 2
     return tokens
-
-
-def _free(device: torch.device) -> int:
-    if device.type == "cpu":
-        return int(psutil.virtual_memory().available)
-    free, _ = torch.get_device_module(device).mem_get_info(device)
-    return int(free)

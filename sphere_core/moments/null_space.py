@@ -11,14 +11,17 @@ __all__ = ["null_space", "projector_subspace"]
 _PROJECTOR_ERROR = 1e-2
 
 
-def null_space(moment: torch.Tensor, *, threshold: float | None, share: float | None) -> Subspace:
+def null_space(
+    moment: torch.Tensor, *, threshold: float | None, share: float | None, device: torch.device | None = None
+) -> Subspace:
     """Return the approximate null space of C0 `[d, d]`: eigenvalues below `threshold`, or the smallest `share` of them.
 
     AlphaEdit (arXiv 2410.02355) takes an absolute threshold on the singular values, which depends on the
-    model's scale. By symmetric eigendecomposition in float64, kept as the thinner side. Raises
-    InputError where nothing, or neither rule, is given.
+    model's scale. By symmetric eigendecomposition in float64, kept as the thinner side; it runs on `device`
+    (None: where the moment lies), and the basis is where the moment is. Raises InputError where nothing, or neither
+    rule, is given.
     """
-    values, vectors = symmetric_eigen(moment)
+    values, vectors = symmetric_eigen(moment if device is None else moment.to(device))
     if threshold is not None:
         small = int((values.abs() < threshold).sum())
     elif share is not None:
@@ -32,8 +35,8 @@ def null_space(moment: torch.Tensor, *, threshold: float | None, share: float | 
             remedy="raise the threshold: with an empty null space nothing can be written",
         )
     if 2 * small <= len(values):
-        return Subspace(vectors[:, :small], complement=False)
-    return Subspace(vectors[:, small:], complement=True)
+        return Subspace(vectors[:, :small].to(moment.device), complement=False)
+    return Subspace(vectors[:, small:].to(moment.device), complement=True)
 
 
 def projector_subspace(projector: torch.Tensor, *, where: str) -> Subspace:

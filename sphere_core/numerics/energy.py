@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sphere_core.numerics.placement import all_finite
+
 __all__ = [
     "Energy",
     "energy_gradient",
@@ -53,7 +55,7 @@ def hyperspherical_energy(weight: torch.Tensor) -> Energy:
     count = weight.shape[0]
     if count < 2:
         raise ValueError("energy needs at least two rows")
-    if not bool(torch.isfinite(weight).all()):
+    if not all_finite(weight):
         return Energy(float("nan"), float("nan"), 0)
     directions = row_directions(weight)
     half, clamped = 0.0, 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.numerics.placement import all_finite
 
 __all__ = [
     "DenseUpdate",
@@ -39,7 +40,11 @@ class LowRankUpdate:
 
     def is_finite(self) -> bool:
         """Tell whether every entry of both factors is finite."""
-        return bool(torch.isfinite(self.left).all() and torch.isfinite(self.right).all())
+        return all_finite(self.left, self.right)
+
+    def to(self, device: torch.device) -> "LowRankUpdate":
+        """Return the update on a device."""
+        return LowRankUpdate(self.left.to(device), self.right.to(device))
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,11 @@ class DenseUpdate:
 
     def is_finite(self) -> bool:
         """Tell whether every entry is finite."""
-        return bool(torch.isfinite(self.matrix).all())
+        return all_finite(self.matrix)
+
+    def to(self, device: torch.device) -> "DenseUpdate":
+        """Return the update on a device."""
+        return DenseUpdate(self.matrix.to(device))
 
 
 Update = LowRankUpdate | DenseUpdate
@@ -95,6 +104,11 @@ class Subspace:
         whole = self.basis.shape[0] - rank if self.complement else rank
         return whole - (0 if self.removed is None else self.removed.shape[1])
 
+    def to(self, device: torch.device) -> "Subspace":
+        """Return the subspace on a device."""
+        removed = None if self.removed is None else self.removed.to(device)
+        return Subspace(self.basis.to(device), self.complement, removed)
+
     def project(self, columns: torch.Tensor) -> torch.Tensor:
         """Return `P X` for X `[d, n]`, float64."""
         wide = columns.double()
@@ -121,9 +135,10 @@ def cholesky_factor(matrix: torch.Tensor, *, what: str) -> torch.Tensor:
     """Return the lower Cholesky factor in float64; raises InputError where the matrix is not positive definite."""
     factor: torch.Tensor
     factor, failed_at = torch.linalg.cholesky_ex(matrix.double())
-    if int(failed_at):
+    minor = int(failed_at)
+    if minor:
         raise InputError(
-            f"{what} is not positive definite (leading minor {int(failed_at)})",
+            f"{what} is not positive definite (leading minor {minor})",
             remedy="second moments need more tokens than input dimensions, and a positive weight",
         )
     return factor

@@ -11,6 +11,7 @@ import torch
 
 from sphere_core.numerics.energy import row_directions
 from sphere_core.numerics.linalg import symmetric_eigen
+from sphere_core.numerics.placement import all_finite
 
 __all__ = [
     "SingularSubspaces",
@@ -63,7 +64,7 @@ def principal_directions(weight: torch.Tensor, energy_ratio: float) -> torch.Ten
     Departs from the released code in float64 (there float32, always `[d, d]`), and in guarding the row norm by a
     floor instead of adding 1e-8 to it. Raises ValueError for a weight with a non-finite entry.
     """
-    if not bool(torch.isfinite(weight).all()):
+    if not all_finite(weight):
         raise ValueError("the weight has a non-finite entry")
     directions = row_directions(weight)
     count, width = directions.shape
@@ -101,7 +102,7 @@ def singular_subspaces(
     loses the singular values below 1e-8 of the largest; directions under that are left out.
     Raises ValueError for a weight with a non-finite entry.
     """
-    if not bool(torch.isfinite(weight).all()):
+    if not all_finite(weight):
         raise ValueError("the weight has a non-finite entry")
     wide = weight.double()
     tall = wide.shape[0] > wide.shape[1]

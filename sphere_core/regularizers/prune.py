@@ -4,6 +4,7 @@ largest."""
 import torch
 
 from sphere_core.numerics.linalg import symmetric_eigen
+from sphere_core.numerics.placement import all_finite
 from sphere_core.numerics.spectrum import gram_of_rows, spectral_norm
 
 __all__ = ["Prune"]
@@ -25,7 +26,7 @@ class Prune:
     def view(self, change: torch.Tensor, base: torch.Tensor, site_name: str) -> torch.Tensor:
         """Return the damped change `[o, d]`, float64."""
         wide = change.double()
-        if not bool(torch.isfinite(wide).all()):
+        if not all_finite(wide):
             return wide
         if site_name not in self._largest:
             self._largest[site_name] = spectral_norm(base)

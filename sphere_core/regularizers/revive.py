@@ -10,6 +10,7 @@ import torch
 from sphere_core.checkpoints import EditorState
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate, Update
+from sphere_core.numerics.placement import all_finite
 from sphere_core.numerics.spectrum import SingularSubspaces, dominant_rank, singular_subspaces
 from sphere_core.regularizers.base import Stateless
 
@@ -42,7 +43,7 @@ class Revive(Stateless):
     def apply(self, update: Update, write: SiteWrite, state: EditorState) -> Update:
         """Return the filtered update; low-rank stays low-rank. A weight that is not finite protects nothing."""
         if self._weight == "current":
-            if not bool(torch.isfinite(write.weight).all()):
+            if not all_finite(write.weight):
                 return update
             spaces, rank = self._protected(write.weight)
         else:

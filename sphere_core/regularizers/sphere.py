@@ -7,6 +7,7 @@ import torch
 from sphere_core.checkpoints import EditorState
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import Update, damp_directions
+from sphere_core.numerics.placement import all_finite
 from sphere_core.numerics.spectrum import principal_directions
 from sphere_core.regularizers.base import Stateless
 
@@ -31,7 +32,7 @@ class Sphere(Stateless):
     def apply(self, update: Update, write: SiteWrite, state: EditorState) -> Update:
         """Return the damped update; low-rank stays low-rank."""
         if self._basis == "current":
-            if not bool(torch.isfinite(write.weight).all()):
+            if not all_finite(write.weight):
                 return update
             return update.damped(principal_directions(write.weight, self._energy_ratio), self._strength)
         return update.damped(self._of_base(write.base, write.site.name), self._strength)

@@ -12,16 +12,21 @@ if TYPE_CHECKING:
         least_squares_update,
         times_system,
     )
-    from sphere_core.solver.priors import MomentPrior, NullSpacePrior, Prior
+    from sphere_core.solver.placement import BESIDE_LAYERS, Placement, solvers_on_host
+    from sphere_core.solver.priors import HostPrior, MomentPrior, NullSpacePrior, Prior
 
 __all__ = [
+    "BESIDE_LAYERS",
+    "HostPrior",
     "KeyHistory",
     "MomentPrior",
     "NullSpacePrior",
+    "Placement",
     "Prior",
     "corrected_update",
     "key_memory_gain",
     "least_squares_update",
+    "solvers_on_host",
     "times_system",
 ]
 
@@ -29,6 +34,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "least_squares": "KeyHistory corrected_update key_memory_gain least_squares_update times_system",
-        "priors": "MomentPrior NullSpacePrior Prior",
+        "placement": "BESIDE_LAYERS Placement solvers_on_host",
+        "priors": "HostPrior MomentPrior NullSpacePrior Prior",
     },
 )

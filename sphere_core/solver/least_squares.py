@@ -20,6 +20,7 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate, Update, cholesky_factor
+from sphere_core.numerics.placement import all_finite
 from sphere_core.solver.priors import Prior
 
 __all__ = ["KeyHistory", "corrected_update", "key_memory_gain", "least_squares_update", "times_system"]
@@ -64,7 +65,7 @@ class KeyHistory:
             return KeyHistory(columns=columns[:, -window:].contiguous())
         if columns.shape[1] < columns.shape[0]:
             grows = prior is not None and (self.columns is None or self.factor is not None)
-            if prior is None or not grows or not bool(torch.isfinite(keys).all()):
+            if prior is None or not grows or not all_finite(keys):
                 return KeyHistory(columns=columns)
             border = _border(prior, self, weight**0.5 * keys.double(), weight)
             return KeyHistory(columns=columns, factor=border.extended(self.factor))
@@ -100,7 +101,7 @@ def least_squares_update(
     asked to survive it.
     """
     wide_keys, wide_residuals = keys.double(), residuals.double()
-    if not bool(torch.isfinite(wide_keys).all() and torch.isfinite(wide_residuals).all()):
+    if not all_finite(wide_keys, wide_residuals):
         return LowRankUpdate(torch.full_like(wide_residuals, torch.nan), torch.full_like(wide_keys, torch.nan))
     if history.factor is not None:
         return LowRankUpdate(wide_residuals, _factored_gain(prior, history, wide_keys, history_weight))
@@ -120,8 +121,7 @@ def corrected_update(
     history_weight: float = 1.0,
 ) -> Update:
     """Return dW = (R K^T + B) A^{-1} for a correction B `[o, d]`; without one, `least_squares_update`."""
-    finite = all(bool(torch.isfinite(part).all()) for part in (keys, residuals))
-    if correction is None or not finite:
+    if correction is None or not all_finite(keys, residuals):
         return least_squares_update(prior, history, keys, residuals, history_weight=history_weight)
     wide = keys.double()
     right = wide @ residuals.double().T + correction.to(wide).T

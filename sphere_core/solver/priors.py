@@ -8,8 +8,9 @@ from typing import Protocol
 import torch
 
 from sphere_core.numerics.linalg import Subspace, cholesky_factor
+from sphere_core.numerics.placement import Resident
 
-__all__ = ["MomentPrior", "NullSpacePrior", "Prior"]
+__all__ = ["HostPrior", "MomentPrior", "NullSpacePrior", "Prior"]
 
 
 class Prior(Protocol):
@@ -28,36 +29,77 @@ class Prior(Protocol):
         ...
 
 
+class HostPrior:
+    """A prior whose constants stay on the host: columns go there, and answers come back to where they are from."""
+
+    def __init__(self, prior: Prior) -> None:
+        self._prior = prior
+
+    def inverse(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return Pi^{-1} X."""
+        return self._prior.inverse(columns.cpu()).to(columns.device)
+
+    def solve(self, gram: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Return (Pi + gram)^{-1} X."""
+        return self._prior.solve(gram.cpu(), columns.cpu()).to(columns.device)
+
+    def times(self, gram: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Return Y (Pi + gram)."""
+        return self._prior.times(gram.cpu(), rows.cpu()).to(rows.device)
+
+
 class MomentPrior:
     """Pi = lambda C0 + lambda_n I: a change is paid for by what it does to the corpus, and by its norm.
 
     MEMIT (arXiv 2210.07229) has lambda_n = 0, ENCORE (arXiv 2502.01636) both. The Cholesky factor is made on first
-    use and kept: Pi is a constant of the trajectory. With `moment` None, Pi = lambda_n I.
+    use, on the device of the columns, and kept there: Pi is a constant of the trajectory. Pi itself is kept only where
+    the dense form asks for it. With `moment` None, Pi = lambda_n I.
     """
 
     def __init__(self, moment: torch.Tensor | None, *, weight: float, ridge: float, width: int) -> None:
-        precision = torch.zeros(width, width, dtype=torch.float64) if moment is None else weight * moment.double()
-        precision.diagonal().add_(ridge)
-        self._precision = precision
-        self._factor: torch.Tensor | None = None
+        self._moment = moment
+        self._weight = weight
+        self._ridge = ridge
+        self._width = width
+        self._precision: Resident[torch.Tensor] | None = None
+        self._factor: Resident[torch.Tensor] | None = None
 
     def inverse(self, columns: torch.Tensor) -> torch.Tensor:
         """Return Pi^{-1} X; raises InputError where C0 is not positive definite."""
         if self._factor is None:
-            self._factor = cholesky_factor(self._precision, what="the second moment C0")
+            self._factor = Resident(cholesky_factor(self._made(columns.device), what="the second moment C0"))
+        factor = self._factor.at(columns.device)
         # cholesky_solve copies the factor every time; two triangular solves do not.
-        half = torch.linalg.solve_triangular(self._factor, columns.to(self._factor), upper=False)
-        whole: torch.Tensor = torch.linalg.solve_triangular(self._factor.T, half, upper=True)
+        half = torch.linalg.solve_triangular(factor, columns.to(factor), upper=False)
+        whole: torch.Tensor = torch.linalg.solve_triangular(factor.T, half, upper=True)
         return whole
 
     def solve(self, gram: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """Return (Pi + gram)^{-1} X."""
-        factor = cholesky_factor(self._precision + gram.to(self._precision), what="lambda C0 + K K^T")
+        precision = self._kept(gram.device)
+        factor = cholesky_factor(precision + gram.to(precision), what="lambda C0 + K K^T")
         return torch.cholesky_solve(columns.to(factor), factor)
 
     def times(self, gram: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return Y (Pi + gram)."""
-        return rows.to(self._precision) @ (self._precision + gram.to(self._precision))
+        precision = self._kept(gram.device)
+        return rows.to(precision) @ (precision + gram.to(precision))
+
+    def _kept(self, device: torch.device) -> torch.Tensor:
+        if self._precision is None:
+            self._precision = Resident(self._made(device))
+        return self._precision.at(device)
+
+    def _made(self, device: torch.device) -> torch.Tensor:
+        """Return Pi on a device; the second moment goes there once more only where both forms are in use."""
+        if self._precision is not None:
+            return self._precision.at(device)
+        if self._moment is None:
+            precision = torch.zeros(self._width, self._width, dtype=torch.float64, device=device)
+        else:
+            precision = self._weight * self._moment.to(device).double()
+        precision.diagonal().add_(self._ridge)
+        return precision
 
 
 class NullSpacePrior:
@@ -68,21 +110,23 @@ class NullSpacePrior:
     """
 
     def __init__(self, subspace: Subspace, ridge: float) -> None:
-        self._subspace = subspace
+        self._subspace = Resident(subspace)
         self._ridge = ridge
 
     def inverse(self, columns: torch.Tensor) -> torch.Tensor:
         """Return P X / L2."""
-        return self._subspace.project(columns) / self._ridge
+        return self._subspace.at(columns.device).project(columns) / self._ridge
 
     def solve(self, gram: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """Return (P gram P + L2 I)^{-1} P X, which stays inside the subspace."""
-        inside = self._subspace.project(self._subspace.project(gram).T)
+        subspace = self._subspace.at(gram.device)
+        inside = subspace.project(subspace.project(gram).T)
         inside.diagonal().add_(self._ridge)
         factor = cholesky_factor(inside, what="P K K^T P + L2 I")
-        return torch.cholesky_solve(self._subspace.project(columns), factor)
+        return torch.cholesky_solve(subspace.project(columns), factor)
 
     def times(self, gram: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return Y P (gram + L2 I) P."""
-        inside = self._subspace.project(rows.T).T
-        return self._subspace.project((inside @ gram.to(inside) + self._ridge * inside).T).T
+        subspace = self._subspace.at(rows.device)
+        inside = subspace.project(rows.T).T
+        return subspace.project((inside @ gram.to(inside) + self._ridge * inside).T).T

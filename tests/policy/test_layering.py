@@ -24,7 +24,7 @@ from repository import REPOSITORY
 ROOMS = {
     "sphere_core.checkpoint_files": "foundation",
     "sphere_core.checkpoints": "checkpoint_files foundation",
-    "sphere_core.costs": "foundation hyperparameters methods models",
+    "sphere_core.costs": "foundation hyperparameters locate methods models moments numerics requests solver",
     "sphere_core.datasets": "foundation requests",
     "sphere_core.editors": "checkpoints foundation locate models numerics regularizers requests solver",
     "sphere_core.export": "foundation models numerics",
@@ -38,7 +38,7 @@ ROOMS = {
     "sphere_core.requests": "foundation",
     "sphere_core.solver": "checkpoints foundation numerics",
     "sphere_core.streams": "datasets foundation locate models requests",
-    "sphere_core.trajectory": "checkpoints editors hyperparameters locate models requests",
+    "sphere_core.trajectory": "checkpoints editors hyperparameters locate models numerics requests",
     "sphere_core.trajectory_spec": "foundation hyperparameters streams",
     "evaluators.edit_quality": "base statistics",
     "evaluators.general": "base statistics",

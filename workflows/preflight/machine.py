@@ -16,7 +16,7 @@ import torch
 from huggingface_hub import constants, get_token
 from packaging.requirements import Requirement
 
-__all__ = ["Finding", "available_memory", "machine_findings"]
+__all__ = ["Finding", "accelerator_memory", "available_memory", "machine_findings"]
 
 _DISTRIBUTION = "sphere-editing"
 _OPEN_FILES = 4096
@@ -44,6 +44,11 @@ def available_memory() -> tuple[float, float]:
     """Return free bytes of the largest accelerator (0 without one) and of the host."""
     free = [_accelerator_memory(index)[0] for index in range(_accelerators())]
     return max(free, default=0.0), float(psutil.virtual_memory().available)
+
+
+def accelerator_memory() -> float:
+    """Return all bytes of the largest accelerator, 0 without one."""
+    return max((_accelerator_memory(index)[1] for index in range(_accelerators())), default=0.0)
 
 
 def _versions() -> Iterator[Finding]:

@@ -11,11 +11,14 @@ from sphere_core.costs import (
     ModelShape,
     Stage,
     TextLengths,
+    Workload,
     checkpoint_bytes,
     moments_bytes,
+    on_accelerator,
     published_config,
     shape_of_config,
     shape_of_network,
+    solver_bytes,
     stages,
     workload_of,
 )
@@ -27,7 +30,7 @@ from sphere_core.models import EditableModel, resolve_model
 from sphere_core.models.loading import DTYPES, load_skeleton
 from sphere_core.models.source import EMBEDDED_MODEL, commit_of
 from sphere_core.trajectory import check_against_model
-from workflows.preflight.machine import Finding, available_memory
+from workflows.preflight.machine import Finding, accelerator_memory, available_memory
 
 __all__ = ["Examined", "examine", "stage_findings"]
 
@@ -73,7 +76,7 @@ def stage_findings(
     values = preset(preset_name, chosen.editor_name, chosen.regularizer_names)
     if examined.skeleton is not None:
         check_against_model(values, examined.skeleton, where=f"preset '{preset_name}'")
-    on_accelerator, on_host = available_memory()
+    on_device_memory, on_host = available_memory()
     work = workload_of(
         chosen,
         values,
@@ -82,14 +85,32 @@ def stage_findings(
         edits=edits,
         contexts=_CONTEXTS,
         lengths=_LENGTHS,
-        on_accelerator=on_accelerator > 0,
+        on_accelerator=on_device_memory > 0,
     )
-    found = [_fits(stage, on_accelerator, on_host) for stage in stages(examined.shape, work)]
+    on_device: list[Finding] = []
+    if on_device_memory:
+        work = on_accelerator(examined.shape, work, values.layers, accelerator_memory())
+        on_device = list(_placed(examined.shape, work))
+    found = on_device + [_fits(stage, on_device_memory, on_host) for stage in stages(examined.shape, work)]
     written = checkpoint_bytes(examined.shape, work, edits)
     found.append(Finding("disk", f"a checkpoint after {edits} edits", f"{written / 1e9:.2f} GB"))
     if work.prior != "none":
         found.append(Finding("disk", "second moments", f"{moments_bytes(examined.shape, work.sites) / 1e9:.2f} GB"))
     return found
+
+
+def _placed(shape: ModelShape, work: Workload) -> Iterator[Finding]:
+    """Say where solvers run and how many requests go in a pass; `run` and `edit` decide by the same rule."""
+    if work.has_targets:
+        yield Finding("placement", "targets", f"{work.requests_per_pass} requests of a batch of {work.batch} in a pass")
+    size = f"{solver_bytes(shape.d_in, work) / 1e9:.2f} GB a site"
+    beside = work.sites - work.host_sites
+    if not work.host_sites:
+        yield Finding("placement", "solvers", f"beside the layers on the accelerator, {size}")
+        return
+    remedy = "slower: keys and updates of these layers cross over in every batch; an accelerator with more memory"
+    found = f"{beside} of {work.sites} layers on the accelerator, {work.host_sites} on the host, {size}"
+    yield Finding("placement", "solvers", found, "note", remedy)
 
 
 def _local_folder(source: str, revision: str | None) -> Path | None:

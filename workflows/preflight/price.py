@@ -25,6 +25,7 @@ from sphere_core.costs import (
     hours,
     moments_bytes,
     moments_work,
+    on_accelerator,
     probe_work,
     published_config,
     shape_of_config,
@@ -118,6 +119,7 @@ def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Pric
                     lengths=lengths,
                     on_accelerator=True,
                 )
+                work = on_accelerator(shape, work, values.layers, accelerator.memory)
                 cells.append(
                     _cell(spec, model.label, stream, entry.title, shape, work, values, lengths, general, accelerator)
                 )

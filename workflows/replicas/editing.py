@@ -5,8 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from sphere_core.checkpoint_files import checkpoints_in, delete_checkpoint
 from sphere_core.checkpoints import Checkpoint, latest_checkpoint, write_checkpoint
+from sphere_core.costs import place
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.locate.contexts import sample_contexts
@@ -40,7 +43,11 @@ _PROGRESS_SECONDS = 1.0
 
 
 def moments_for(
-    task: TrajectoryTask, storage: Storage, *, on_wait: Callable[[str], None] = lambda _: None
+    task: TrajectoryTask,
+    storage: Storage,
+    *,
+    device: torch.device,
+    on_wait: Callable[[str], None] = lambda _: None,
 ) -> SecondMoments | None:
     """Return the second moments a trajectory uses, imported or built; None where its method uses none.
 
@@ -54,7 +61,13 @@ def moments_for(
     if moments is None or not method.editor_row.uses_null_space:
         return moments
     return with_null_spaces(
-        moments, task.spec, storage, recipe=task.plan.moments, where=f"trajectory {task.plan.id}", on_wait=on_wait
+        moments,
+        task.spec,
+        storage,
+        recipe=task.plan.moments,
+        where=f"trajectory {task.plan.id}",
+        on_wait=on_wait,
+        device=device,
     )
 
 
@@ -116,7 +129,17 @@ class TrajectoryRun:
             check_moments(moments, sites, where=f"trajectory {plan.id}", model_digest=spec.model_digest)
         resume = resume_point(checkpoints, plan.wanted)
         contexts = resume.contexts if resume is not None else _starting_contexts(spec, model)
-        editor = resolve_method(spec.method).build(spec.hyperparameters, moments)
+        method = resolve_method(spec.method)
+        placement = place(
+            model,
+            method,
+            spec.hyperparameters,
+            requests,
+            batch_size=spec.batch_size,
+            contexts=contexts,
+            moments=moments,
+        )
+        editor = method.build(spec.hyperparameters, moments, placement)
         standing = checkpoints_in(checkpoints)
         published = [edits for edits in standing if edits in plan.wanted]
         first = resume.edits if resume is not None else 0

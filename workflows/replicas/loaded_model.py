@@ -8,6 +8,7 @@ import torch
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.models import EditableModel, load_model
+from sphere_core.models.loading import SPLIT, pick_device
 from sphere_core.numerics.tensor_digest import tensors_digest
 
 __all__ = ["ReplicaModel"]
@@ -45,6 +46,11 @@ class ReplicaModel:
         self._key: tuple[str, str] | None = None
         self._loaded: EditableModel | None = None
         self._pristine: dict[str, str] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where models are put; the first accelerator for one that is spread over several."""
+        return torch.device(pick_device("auto") if self._device == SPLIT else self._device)
 
     @contextmanager
     def lent(self, spec: Named, layers: Sequence[int]) -> Iterator[EditableModel]:

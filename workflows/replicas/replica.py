@@ -146,7 +146,7 @@ class ModelReplica:
         lease = Lease(task.attempt, self.owner)
         take_lease(self._storage, task.plan.id, lease)
         requests = self._requests(task.spec)
-        moments = moments_for(task, self._storage, on_wait=self._waits)
+        moments = moments_for(task, self._storage, device=self._model.device, on_wait=self._waits)
         run = TrajectoryRun(task, lease, self._storage, self._report, self._stopping.is_set)
         with self._model.lent(task.spec, task.spec.hyperparameters.layers) as model:
             return run.run(model, requests, moments)

@@ -16,6 +16,7 @@ from evaluators.base import Subject
 from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
 from evaluators.geometry.evaluator import Geometry, GeometrySettings
 from sphere_core.checkpoints import EditorState
+from sphere_core.costs import place
 from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters
 from sphere_core.locate.templates import Contexts
 from sphere_core.methods import Method
@@ -119,7 +120,17 @@ class Bench:
     def trial(self, candidate: Candidate, requests: Sequence[EditRequest], *, held_out: bool) -> Trial:
         """Write one batch, score it and give the model back as it was."""
         started = time.monotonic()
-        editor = self.method.build(self.hyperparameters(candidate), self.moments)
+        hyperparameters = self.hyperparameters(candidate)
+        placement = place(
+            self.model,
+            self.method,
+            hyperparameters,
+            requests,
+            batch_size=len(requests),
+            contexts=self.contexts,
+            moments=self.moments,
+        )
+        editor = self.method.build(hyperparameters, self.moments, placement)
         try:
             editor.edit(self.model, tuple(requests), self.contexts, EditorState())
             subject = Subject(self.model, tuple(requests), len(requests))

@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 from sphere_core.checkpoint_files import checkpoints_in
 from sphere_core.checkpoints import latest_checkpoint, write_checkpoint
+from sphere_core.costs import place
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
@@ -80,7 +81,16 @@ def run_edit(options: EditOptions, console: Console) -> None:
             remedy="give another --out, or the inputs of that trajectory",
         )
     contexts = groups or sample_contexts(model, ContextSettings(), options.seed)
-    editor = method.build(hyperparameters, moments)
+    placement = place(
+        model,
+        method,
+        hyperparameters,
+        requests,
+        batch_size=options.batch_size,
+        contexts=contexts,
+        moments=moments,
+    )
+    editor = method.build(hyperparameters, moments, placement)
     storage.write_bytes(SPEC_FILE, spec.model_dump_json(indent=1).encode())
     started, first = time.monotonic(), resume.edits if resume is not None else 0
     if first:

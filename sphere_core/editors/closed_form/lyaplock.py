@@ -18,6 +18,7 @@ import torch
 from sphere_core.checkpoints import EditorState
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import DenseUpdate, Update, cholesky_factor
+from sphere_core.numerics.placement import Resident, all_finite
 
 __all__ = ["LyapLockRule"]
 
@@ -26,19 +27,19 @@ __all__ = ["LyapLockRule"]
 class LyapLockRule:
     """One site under LyapLock. State: S_KK `[d, d]`, S_VK `[o, d]` (float64) and the scalars a, Z, z_max, D."""
 
-    moment: torch.Tensor
+    moment: Resident[torch.Tensor]
     weight: float
     alpha: float
 
     def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
         """Return the update; nan where an input is not finite."""
         keys, residuals = write.keys.double(), write.residuals.double()
-        live = write.weight.double()
-        if not all(bool(torch.isfinite(part).all()) for part in (keys, residuals, live)):
+        live = write.weight.to(keys)
+        if not all_finite(keys, residuals, live):
             return DenseUpdate(torch.full_like(live, torch.nan))
-        change = live - write.base.double()
+        change = live - write.base.to(keys)
         pressure = self._pressure(state)
-        left = residuals @ keys.T - pressure * change @ self.moment.to(keys)
+        left = residuals @ keys.T - pressure * change @ self._moment(keys)
         if "key_gram" in state.tensors:
             left += state.tensors["value_gram"].to(keys) - live @ state.tensors["key_gram"].to(keys)
         if correction is not None:
@@ -52,26 +53,32 @@ class LyapLockRule:
 
     def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
         """Add the batch with its realised outputs, and move the queue."""
-        keys, live = write.keys.double(), write.weight.double()
-        if not bool(torch.isfinite(keys).all() and torch.isfinite(live).all()):
+        keys = write.keys.double()
+        live = write.weight.to(keys)
+        if not all_finite(keys, live):
             return state
         gram = keys @ keys.T
         values = live @ gram
         if "key_gram" in state.tensors:
             gram, values = gram + state.tensors["key_gram"].to(keys), values + state.tensors["value_gram"].to(keys)
-        return EditorState({"key_gram": gram, "value_gram": values}, self._moved_queue(write, state))
+        return EditorState({"key_gram": gram, "value_gram": values}, self._moved_queue(write, keys, state))
 
     def _pressure(self, state: EditorState) -> float:
         """a Z lambda."""
         return float(state.scalars.get("a", 1.0)) * float(state.scalars.get("z", 1.0)) * self.weight
 
+    def _moment(self, like: torch.Tensor) -> torch.Tensor:
+        return self.moment.at(like.device).to(like)
+
     def _system(self, keys: torch.Tensor, state: EditorState) -> torch.Tensor:
-        system = keys @ keys.T + self._pressure(state) * self.moment.to(keys)
+        system = keys @ keys.T + self._pressure(state) * self._moment(keys)
         return system + state.tensors["key_gram"].to(keys) if "key_gram" in state.tensors else system
 
-    def _moved_queue(self, write: SiteWrite, state: EditorState) -> dict[str, float | int | str | bool]:
-        change = write.weight.double() - write.base.double()
-        loss = float(((change @ self.moment.to(change)) * change).sum())
+    def _moved_queue(
+        self, write: SiteWrite, keys: torch.Tensor, state: EditorState
+    ) -> dict[str, float | int | str | bool]:
+        change = write.weight.to(keys) - write.base.to(keys)
+        loss = float(((change @ self._moment(change)) * change).sum())
         scalars = dict(state.scalars)
         if "budget" not in scalars:
             budget = self.alpha * loss

@@ -8,7 +8,7 @@ sum over requests of |k| that together hold the share `neuron_threshold` of it f
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -21,8 +21,9 @@ from sphere_core.models.editable import EditableModel
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.models.sites import Site
 from sphere_core.numerics.linalg import LowRankUpdate
+from sphere_core.numerics.placement import Resident, all_finite
 from sphere_core.requests import EditRequest
-from sphere_core.solver import KeyHistory, MomentPrior, least_squares_update
+from sphere_core.solver import BESIDE_LAYERS, KeyHistory, MomentPrior, Placement, least_squares_update
 
 __all__ = ["NseEditor"]
 
@@ -38,13 +39,14 @@ class NseEditor:
 
     settings: TargetSettings
     layers: tuple[int, ...]
-    moments: Mapping[int, torch.Tensor]
+    moments: Mapping[int, Resident[torch.Tensor]]
     weight: float
     alpha: float
     upper_bound: float
     neuron_threshold: float
     passes: int
     shaping: Shaping
+    placement: Placement = BESIDE_LAYERS
 
     def edit(
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
@@ -58,7 +60,7 @@ class NseEditor:
             distance = torch.linalg.vector_norm(targets - outputs.to(targets), dim=0)
             chosen = ((distance > self.alpha) & (distance < self.upper_bound)).nonzero().squeeze(1)
             # A collapsed model is no nearer than alpha and no farther than the bound: it must still be seen.
-            if not bool(torch.isfinite(distance).all()):
+            if not all_finite(distance):
                 chosen = torch.arange(len(distance), device=distance.device)
             if len(chosen) == 0:
                 break
@@ -67,7 +69,9 @@ class NseEditor:
         for site in sites:
             owner = f"rule/{site.layer}"
             keys = walk.keys(site)
-            state = state.with_part(owner, EditorState(KeyHistory.of(state.part(owner)).append(keys).state()))
+            home = self._home(site, keys)
+            history = KeyHistory.of(state.part(owner)).append(keys.to(home))
+            state = state.with_part(owner, EditorState(history.state()))
             write = SiteWrite(site, keys, keys.new_zeros(site.d_out, 0), model.weight(site), model.base_weight(site))
             state = self.shaping.remember(write, state)
         return state
@@ -101,19 +105,25 @@ class NseEditor:
             update = self._solve(write, KeyHistory.of(state.part(f"rule/{site.layer}")))
             model.add(site, self.shaping.apply(update, write, state))
 
+    def _home(self, site: Site, keys: torch.Tensor) -> torch.device:
+        """Return where a site's system is solved and its history kept."""
+        return torch.device("cpu") if site.layer in self.placement.on_host else keys.device
+
     def _solve(self, write: SiteWrite, history: KeyHistory) -> LowRankUpdate:
-        neurons = strongest_neurons(write.keys, self.neuron_threshold)
-        moment = self.moments[write.site.layer].to(write.keys.device)[neurons][:, neurons]
+        home = self._home(write.site, write.keys)
+        keys, residuals = write.keys.to(home), write.residuals.to(home)
+        neurons = strongest_neurons(keys, self.neuron_threshold)
+        moment = self.moments[write.site.layer].at(home)[neurons][:, neurons]
         prior = MomentPrior(moment, weight=self.weight, ridge=0.0, width=len(neurons))
         columns, gram = history.columns, history.gram
         kept = KeyHistory(
-            None if columns is None else columns[neurons], None if gram is None else gram[neurons][:, neurons]
+            None if columns is None else columns.to(home)[neurons],
+            None if gram is None else gram.to(home)[neurons][:, neurons],
         )
-        narrow = replace(write, keys=write.keys[neurons])
-        update = least_squares_update(prior, kept, narrow.keys, narrow.residuals)
-        right = torch.zeros(write.keys.shape[0], update.right.shape[1], dtype=torch.float64, device=write.keys.device)
+        update = least_squares_update(prior, kept, keys[neurons], residuals)
+        right = torch.zeros(keys.shape[0], update.right.shape[1], dtype=torch.float64, device=home)
         right[neurons] = update.right
-        return LowRankUpdate(update.left, right)
+        return LowRankUpdate(update.left, right).to(write.keys.device)
 
 
 def strongest_neurons(keys: torch.Tensor, threshold: float) -> torch.Tensor:
@@ -122,7 +132,7 @@ def strongest_neurons(keys: torch.Tensor, threshold: float) -> torch.Tensor:
     The released rule: those whose cumulative share, largest first, is at most the threshold; at least one.
     """
     scores = keys.double().abs().sum(dim=1)
-    if not bool(torch.isfinite(scores).all()):
+    if not all_finite(scores):
         return torch.arange(len(scores), device=keys.device)
     values, order = scores.sort(descending=True, stable=True)
     shares = values.cumsum(0) / values.sum()

@@ -1,17 +1,42 @@
 """How one site is written, and what is remembered of it: the rows of the closed-form table that are more than a
 prior."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from sphere_core.checkpoints import EditorState
+from sphere_core.editors.base import WriteRule
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import LowRankUpdate, Subspace, Update
+from sphere_core.numerics.placement import Resident, all_finite
 from sphere_core.solver.least_squares import KeyHistory, corrected_update, times_system
 from sphere_core.solver.priors import NullSpacePrior, Prior
 
-__all__ = ["EqualityRule", "EvolvingNullSpaceRule", "LeastSquaresRule"]
+__all__ = ["EqualityRule", "EvolvingNullSpaceRule", "HostRule", "LeastSquaresRule"]
+
+
+@dataclass(frozen=True)
+class HostRule:
+    """A rule that runs on the host, where its layer's device has no room for what it keeps (`Placement`).
+
+    Keys, residuals and what else the rule reads of a write go there; its update comes back. The state stays there.
+    """
+
+    rule: WriteRule
+
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+        """Return the update."""
+        there = None if correction is None else correction.cpu()
+        return self.rule.solve(_on_host(write), state, there).to(write.keys.device)
+
+    def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:
+        """Return X A."""
+        return self.rule.times_system(change.cpu(), _on_host(write), state).to(change.device)
+
+    def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
+        """Return this site's state after the batch."""
+        return self.rule.remember(_on_host(write), state)
 
 
 @dataclass(frozen=True)
@@ -59,7 +84,7 @@ class EqualityRule(LeastSquaresRule):
         if write.keys.shape[1] > 1 or correction is not None:
             return super().solve(write, state, correction)
         keys = write.keys.double()
-        if not bool(torch.isfinite(keys).all() and torch.isfinite(write.residuals).all()):
+        if not all_finite(keys, write.residuals):
             return super().solve(write, state, None)
         spread = self.prior.inverse(keys)
         return LowRankUpdate(write.residuals.double(), spread / (keys * spread).sum())
@@ -75,24 +100,25 @@ class EvolvingNullSpaceRule:
     independent keys can ever be written. The paper's tau and the index of its projector are known at second hand only.
     """
 
-    space: Subspace
+    space: Resident[Subspace]
     ridge: float
     threshold: float
 
     def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
         """Return the update."""
-        prior = NullSpacePrior(self._remaining(state), self.ridge)
+        prior = NullSpacePrior(self._remaining(state, write.keys.device), self.ridge)
         return corrected_update(prior, KeyHistory(), write.keys, write.residuals, correction)
 
     def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:
         """Return X A inside the space that is left."""
-        return times_system(NullSpacePrior(self._remaining(state), self.ridge), KeyHistory(), write.keys, change)
+        prior = NullSpacePrior(self._remaining(state, write.keys.device), self.ridge)
+        return times_system(prior, KeyHistory(), write.keys, change)
 
     def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
         """Add the directions this batch used; twice projected, so that Q stays orthonormal."""
-        if not bool(torch.isfinite(write.keys).all()):
+        if not all_finite(write.keys):
             return state
-        remaining = self._remaining(state)
+        remaining = self._remaining(state, write.keys.device)
         left, values, _ = torch.linalg.svd(remaining.project(write.keys), full_matrices=False)
         used = remaining.project(left[:, values > self.threshold])
         if used.shape[1] == 0:
@@ -101,8 +127,13 @@ class EvolvingNullSpaceRule:
         before = state.tensors.get("written")
         return EditorState({"written": fresh if before is None else torch.cat([before.to(fresh), fresh], dim=1)})
 
-    def _remaining(self, state: EditorState) -> Subspace:
-        written = state.tensors.get("written")
+    def _remaining(self, state: EditorState, device: torch.device) -> Subspace:
+        space, written = self.space.at(device), state.tensors.get("written")
         if written is None:
-            return self.space
-        return Subspace(self.space.basis, self.space.complement, removed=written.to(self.space.basis))
+            return space
+        return Subspace(space.basis, space.complement, removed=written.to(space.basis))
+
+
+def _on_host(write: SiteWrite) -> SiteWrite:
+    """Return a write whose keys and residuals lie on the host; rules that read weights move them to the keys."""
+    return replace(write, keys=write.keys.cpu(), residuals=write.residuals.cpu())

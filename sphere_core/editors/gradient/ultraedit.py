@@ -26,6 +26,7 @@ from sphere_core.models.editable import EditableModel
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.models.sites import Site
 from sphere_core.numerics.linalg import LowRankUpdate, cholesky_factor
+from sphere_core.numerics.placement import all_finite
 from sphere_core.requests import EditRequest
 
 __all__ = ["UltraEditEditor", "UltraEditSettings"]
@@ -101,7 +102,7 @@ class UltraEditEditor:
     def _update(self, rows: torch.Tensor, width: int, moments: RunningMoments) -> LowRankUpdate:
         """Return dW from the rows [h, g] `[m, d + o]` of a batch, `width` the number d of inputs."""
         h = rows[:, :width]
-        if not bool(torch.isfinite(rows).all()):
+        if not all_finite(rows):
             return LowRankUpdate(torch.full_like(rows[:, width:].T, torch.nan), torch.full_like(h.T, torch.nan))
         normal = moments.normalised(rows, epsilon=_EPSILON)
         h_normal, g_normal = normal[:, :width], normal[:, width:]

@@ -13,6 +13,7 @@ from sphere_core.models.activations import capture_inputs
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.sites import Site
 from sphere_core.numerics.linalg import LowRankUpdate
+from sphere_core.numerics.placement import all_finite
 from sphere_core.requests import EditRequest
 from sphere_core.solver.least_squares import KeyHistory, key_memory_gain
 from sphere_core.solver.priors import MomentPrior
@@ -71,7 +72,7 @@ def ideal_step(change: torch.Tensor, keys: torch.Tensor, history: KeyHistory, ri
     `change` `[o, d]`, `keys` K `[d, m]`, `history` H all earlier keys. Nan where an input is not finite.
     """
     wide, moved = keys.double(), change.double()
-    if not bool(torch.isfinite(wide).all() and torch.isfinite(moved).all()):
+    if not all_finite(wide, moved):
         return LowRankUpdate(torch.full_like(moved[:, :1], torch.nan), torch.full_like(wide[:, :1], torch.nan))
     prior = MomentPrior(None, weight=0.0, ridge=ridge, width=wide.shape[0])
     memory = history.columns_with(wide, 1.0)

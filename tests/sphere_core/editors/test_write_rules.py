@@ -12,6 +12,7 @@ from sphere_core.editors.closed_form.nse import strongest_neurons
 from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, LeastSquaresRule
 from sphere_core.editors.shaping import Shaping
 from sphere_core.numerics.linalg import Subspace
+from sphere_core.numerics.placement import Resident
 from sphere_core.regularizers import Rect, Scope
 from sphere_core.solver import MomentPrior
 
@@ -61,7 +62,7 @@ def test_emmet_is_memit_with_lambda_scaled_and_an_equality_for_one() -> None:
 
 def test_evoedit_leaves_what_it_wrote_alone() -> None:
     vectors = torch.linalg.eigh(moment(27)).eigenvectors
-    rule = EvolvingNullSpaceRule(Subspace(vectors[:, :8], complement=False), ridge=1.0, threshold=1e-9)
+    rule = EvolvingNullSpaceRule(Resident(Subspace(vectors[:, :8], complement=False)), ridge=1.0, threshold=1e-9)
     state, earlier = EditorState(), []
     projector = vectors[:, :8] @ vectors[:, :8].T
     for batch in range(3):
@@ -84,7 +85,7 @@ def test_evoedit_leaves_what_it_wrote_alone() -> None:
 @pytest.mark.parametrize("alpha", [0.05, 0.5, 1.0, 3.0])
 def test_lyaplock_against_the_form_with_value_statistics(alpha: float) -> None:
     second, base, weight = moment(50), normal(51, OUT, D), 0.7
-    rule, state = LyapLockRule(second, weight, alpha), EditorState()
+    rule, state = LyapLockRule(Resident(second), weight, alpha), EditorState()
     live = base.clone()
     key_gram, value_gram = torch.zeros(D, D, dtype=torch.float64), torch.zeros(OUT, D, dtype=torch.float64)
     pressure, queue, rate, budget, floor = 1.0, 0.0, 0.0, 0.0, 0.0

@@ -1,0 +1,105 @@
+"""Every row of the method table on a ghost accelerator: the numbers of the CPU, whole, split, resumed, or short of
+memory."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ghost import DEVICES, ghost
+from ghost_parts import on_ghost, over_two_ghosts
+from method_parts import moments, run, values
+from tiny_models import CONTEXTS, requests, tiny_model
+
+from sphere_core.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from sphere_core.costs import place
+from sphere_core.foundation.storage import Storage
+from sphere_core.hyperparameters import build_hyperparameters
+from sphere_core.methods import EDITORS, example_names, resolve_method
+from sphere_core.trajectory import run_trajectory
+
+COMBINED = ["memit+rect+sphere", "memit+prune+sphere", "memit_seq+rect+error_feedback", "alphaedit+nas+sphere+gate"]
+ROWS = [*EDITORS, *(name for name in example_names() if name.startswith(("memit+", "alphaedit+"))), *COMBINED]
+# Two batches of two, few steps: what is looked at is where things run.
+SHORT: dict[str, Any] = {"v_num_grad_steps": 4, "count": 4}
+
+
+def short(method: str) -> dict[str, Any]:
+    return {**SHORT, "num_steps": 3} if method.startswith("ft") else SHORT
+
+
+def require_equal(found: Checkpoint, expected: Checkpoint, *, tolerance: float) -> None:
+    """Ghosts are computed by the same kernels on the CPU; only the order of some sums may differ."""
+    assert found.weights.keys() == expected.weights.keys()
+    for name, weight in found.weights.items():
+        assert weight.device in DEVICES
+        difference = (weight.cpu() - expected.weights[name]).norm() / expected.weights[name].norm()
+        assert float(difference) <= tolerance
+    for name, tensor in found.state.tensors.items():
+        assert tensor.device in DEVICES, f"{name} is on the host"
+
+
+@pytest.mark.parametrize("method", ROWS)
+def test_a_method_gives_the_numbers_of_the_cpu(method: str) -> None:
+    expected = run(method, tiny_model("llama"), **short(method))
+    with ghost():
+        found = run(method, on_ghost(tiny_model("llama")), **short(method))
+        assert len(found) == len(expected) == 2
+        require_equal(found[-1], expected[-1], tolerance=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "family"),
+    [*((name, "llama") for name in EDITORS), *((name, "gemma2") for name in ("memit", "r_rome", "nse"))],
+)
+def test_a_model_split_over_two_devices_is_edited_like_a_whole_one(method: str, family: str) -> None:
+    expected = run(method, tiny_model(family), **short(method))
+    with ghost() as counts:
+        found = run(method, over_two_ghosts(tiny_model(family)), **short(method))
+        assert counts.between > 0
+        require_equal(found[-1], expected[-1], tolerance=1e-6)
+
+
+@pytest.mark.parametrize("method", ["memit_seq", "alphaedit+sphere", "evoedit", "lyaplock", "nse+simie", "ultraedit"])
+def test_resumed_from_files_it_goes_on_with_the_same_bits(tmp_path: Path, method: str) -> None:
+    with ghost():
+        whole = run(method, on_ghost(tiny_model("llama")), **short(method))
+        write_checkpoint(whole[0], Storage(tmp_path))
+        read = read_checkpoint(Storage(tmp_path), 2)
+        resumed = run(method, on_ghost(tiny_model("llama")), resume=read, **short(method))
+        assert [checkpoint.edits for checkpoint in resumed] == [4]
+        for found, expected in zip(
+            (resumed[-1].weights, resumed[-1].state.tensors), (whole[-1].weights, whole[-1].state.tensors), strict=True
+        ):
+            assert found.keys() == expected.keys()
+            assert all(tensor.cpu().equal(expected[name].cpu()) for name, tensor in found.items())
+
+
+@pytest.mark.parametrize(
+    "method", ["memit", "memit_seq+rect+error_feedback", "alphaedit+sphere", "evoedit", "lyaplock", "nse", "rome"]
+)
+def test_without_room_on_the_device_the_solver_runs_on_the_host(method: str) -> None:
+    resolved = resolve_method(method)
+    expected = run(method, tiny_model("llama"), **short(method))[-1]
+    hyperparameters = build_hyperparameters(values(method, v_num_grad_steps=4), where="test")
+    weights = sum(4 * parameter.numel() for parameter in tiny_model("llama").network.parameters())
+    with ghost(memory=weights + 20_000) as counts:
+        model = on_ghost(tiny_model("llama"))
+        second = moments(model)
+        stream = requests()[:4]
+        placed = place(model, resolved, hyperparameters, stream, batch_size=2, contexts=CONTEXTS, moments=second)
+        assert placed.on_host == set(hyperparameters.layers)
+        assert placed.requests_per_pass == 1
+        editor = resolved.build(hyperparameters, second, placed)
+        chain = run_trajectory("t", editor, model, stream, batch_size=2, contexts=CONTEXTS, resume=None)
+        next(chain)
+        counts.clear()
+        found = next(chain)
+        # Second moments, factors and bases stay where they are; what crosses over is keys, residuals and updates.
+        constants = ("sphere_core/solver/", "sphere_core/numerics/placement")
+        assert sum(size for line, size in counts.bytes_at.items() if line.startswith(constants)) < 8 * 72 * 8
+        for name, weight in found.weights.items():
+            # One request a pass: sums of other shapes, which Adam's first steps magnify.
+            difference = (weight.cpu() - expected.weights[name]).norm() / expected.weights[name].norm()
+            assert float(difference) < 1e-4
+        kept = [name for name in found.state.tensors if name.startswith("rule/")]
+        assert all(found.state.tensors[name].device.type == "cpu" for name in kept)
