@@ -182,7 +182,7 @@ def test_a_replica_that_this_machine_cannot_hold_is_refused_and_nothing_is_left(
     assert list(Path(tempfile.gettempdir()).glob(f"sphere-ray-{os.getpid()}-*")) == []
 
 
-def test_a_failed_accelerator_ends_the_process_and_a_politely_ended_one_loses_nothing(
+def test_a_failed_accelerator_ends_the_process_and_one_ended_by_sigterm_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Ray's workers find the faulty replica there.
@@ -215,7 +215,7 @@ def test_a_failed_accelerator_ends_the_process_and_a_politely_ended_one_loses_no
     assert not storage.exists(attempt_path(plan.id, 4))
 
 
-def test_a_sweep_killed_in_the_middle_goes_on_to_the_same_bytes(
+def test_a_sweep_killed_in_the_middle_resumes_to_the_same_bytes(
     sweep_file: Path, sweep: Sweep, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     home, root = tmp_path / "home", tmp_path / "root"

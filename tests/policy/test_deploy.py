@@ -229,7 +229,7 @@ def start_job(folder: Path, *arguments: object) -> subprocess.Popen[str]:
 @pytest.mark.ray
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_a_slurm_job_starts_ray_stops_at_its_time_limit_and_goes_on(tmp_path: Path) -> None:
+def test_a_slurm_job_starts_ray_stops_at_its_time_limit_and_resumes(tmp_path: Path) -> None:
     sweep = write_sweep(
         tmp_path / "sweep",
         tiny(streams=[{"dataset": "factworld", "edits": 60, "order": "shuffled"}], checkpoint_every=20),

@@ -97,7 +97,7 @@ def test_a_built_in_group_is_aggregated(llama: EditableModel, cache: Path) -> No
     assert rows["general_mean", "mmlu_stem"].value == total.value
 
 
-def test_data_that_cannot_be_had_is_told_before_any_work(cache: Path, tmp_path: Path) -> None:
+def test_data_that_cannot_be_had_is_reported_before_any_work(cache: Path, tmp_path: Path) -> None:
     fill_cache(cache, "nyu-mll/glue", "rte", {"train": RTE, "validation": RTE})
     with pytest.raises(InputError, match=r"task 'sst2' needs the data set 'nyu-mll/glue' \(sst2\)") as caught:
         entries("rte", "sst2").identity()
@@ -226,7 +226,7 @@ def test_a_task_asked_for_twice_is_refused(cache: Path) -> None:
         entries("rte", str(cache / "mine.yaml")).load()
 
 
-def test_a_task_the_harness_refuses_is_told_before_any_work(tmp_path: Path) -> None:
+def test_a_task_the_harness_refuses_is_reported_before_any_work(tmp_path: Path) -> None:
     folder = know_folder(tmp_path)
     (folder / "choice.yaml").write_text(CHOICE.replace("doc_to_text: prompt", "doc_to_txt: prompt"))
     with pytest.raises(InputError, match="doc_to_txt"):

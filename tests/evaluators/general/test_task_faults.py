@@ -68,7 +68,7 @@ def test_a_failure_of_the_process_passes_through_the_evaluator(
 
 
 @pytest.mark.parametrize("verb", ["read", "write"])
-def test_storage_that_gives_out_passes_through_the_evaluator(llama: EditableModel, folder: Path, verb: str) -> None:
+def test_a_storage_failure_passes_through_the_evaluator(llama: EditableModel, folder: Path, verb: str) -> None:
     with pytest.raises(StorageError, match="s3://bucket/scores"):
         evaluator(folder).score(asked(llama, Kept(verb)))
 

@@ -167,7 +167,7 @@ def test_faults_in_mquake_records(tmp_path: Path, change: dict[str, Any], what: 
     assert raised.value.remedy
 
 
-def test_the_wrong_schema_is_told_from_the_first_record() -> None:
+def test_the_wrong_schema_is_recognised_from_the_first_record() -> None:
     with pytest.raises(InputError, match="'requested_rewrite' must be a list of edits"):
         read("mquake", DATASETS / "counterfact.json")
     with pytest.raises(InputError, match=r"field 'requested_rewrite' is missing"):

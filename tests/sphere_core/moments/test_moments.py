@@ -98,7 +98,7 @@ class DiesAfter(KeptInFile):
 
 
 @pytest.mark.parametrize("amount", [Amount(texts=len(MANY)), Amount(tokens=300)])
-def test_a_pass_that_was_killed_goes_on_with_equal_bits(tmp_path: Path, amount: Amount) -> None:
+def test_a_pass_that_was_killed_resumes_with_equal_bits(tmp_path: Path, amount: Amount) -> None:
     model, storage = tiny_model("llama"), Storage(tmp_path)
     whole = built(model, amount).digest
     identity = {"model": model.base_digest, "amount": amount.identity()}

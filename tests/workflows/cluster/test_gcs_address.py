@@ -22,7 +22,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
     assert "sphere submit" in str(caught.value.remedy)
 
 
-def test_where_nobody_answers_is_told_at_once(tmp_path: Path) -> None:
+def test_an_address_without_an_answer_is_reported_at_once(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         require_answer(address)

@@ -57,7 +57,7 @@ LONGER = tiny(
         ("ray://10.0.0.5:10001", {}, True, "not the address"),
     ],
 )
-def test_submit_talks_to_strangers_only_with_a_token(
+def test_submit_contacts_other_machines_only_with_a_token(
     tmp_path: Path, address: str, environment: dict[str, str], insecure: bool, refused: str | None
 ) -> None:
     surroundings = {"HOME": str(tmp_path), **environment}
@@ -129,7 +129,7 @@ def head() -> Iterator[str]:
 
 
 @pytest.mark.ray
-def test_a_sweep_is_submitted_once_stopped_and_goes_on(
+def test_a_sweep_is_submitted_once_stopped_and_resumed(
     head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*arguments: object) -> tuple[int, str]:
@@ -189,7 +189,7 @@ def test_numbers_go_on_from_the_highest_and_an_ended_job_is_not_attached_to(head
 
 
 @pytest.mark.ray
-def test_a_connection_that_breaks_ends_following_with_a_word(head: str) -> None:
+def test_a_connection_that_breaks_ends_following_with_a_message(head: str) -> None:
     said = io.StringIO()
     with breakable_link(int(head.rsplit(":", 1)[1])) as link:
         client = connect(f"http://127.0.0.1:{link.port}")
@@ -251,7 +251,7 @@ def test_however_following_breaks_off_it_is_said(log: Exception | None, info: Ex
 
 @pytest.mark.ray
 @pytest.mark.parametrize("token", [None, "f" * 64])
-def test_without_the_token_nothing_is_told(head: str, tmp_path: Path, token: str | None) -> None:
+def test_without_the_token_nothing_is_answered(head: str, tmp_path: Path, token: str | None) -> None:
     environment = {**os.environ, "HOME": str(tmp_path)}
     del environment["RAY_AUTH_TOKEN"]
     if token is not None:

@@ -54,7 +54,7 @@ def test_edit_takes_own_facts_from_a_csv_file(
     assert (tmp_path / "out" / "000001" / "weights.safetensors").is_file()
 
 
-def test_edit_goes_on_from_the_last_checkpoint_to_the_same_bytes(
+def test_edit_resumes_from_the_last_checkpoint_to_the_same_bytes(
     edit_inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = edit_arguments(edit_inputs, tmp_path / "out", method="alphaedit+sphere")

@@ -137,7 +137,7 @@ def test_a_drained_replica_publishes_where_it_is_and_nothing_is_done_twice(
         assert lease.attempt == 2
 
 
-def test_an_interrupt_publishes_where_it_is_and_the_next_run_goes_on_from_there(
+def test_an_interrupt_publishes_where_it_is_and_the_next_run_resumes_from_there(
     sweep: Sweep, undisturbed: Path, tmp_path: Path
 ) -> None:
     executor = LocalExecutor(str(tmp_path), threads=1, device="cpu")

@@ -77,7 +77,7 @@ class LosesAndStops(Unheard):
         return None
 
 
-def test_losses_before_a_polite_end_do_not_count_together_with_those_after(tmp_path: Path) -> None:
+def test_losses_before_a_stop_do_not_count_together_with_those_after(tmp_path: Path) -> None:
     root, fates = tmp_path / "root", ["lost"] * (MAX_LOSSES - 1)
     executor = LosesAndStops(root, [*fates, "stopped", *fates])
     assert run(one_trajectory(tmp_path), root, executor=executor).complete

@@ -141,7 +141,7 @@ def test_workers_that_cannot_start_end_the_run_with_the_reason(sweep: Sweep, tmp
         run(sweep, tmp_path, executor=Stillborn(tmp_path, MAX_STILLBORN))
 
 
-def test_a_few_stillborn_workers_do_no_harm(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_few_workers_that_cannot_start_do_no_harm(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
     assert run(sweep, tmp_path, executor=Stillborn(tmp_path, MAX_STILLBORN - 1)).complete
     assert results_of(tmp_path) == results_of(undisturbed)
 

@@ -68,7 +68,7 @@ def watched(spec: Path, limit: float | None) -> Sweep:
     return load_sweep(write_sweep(spec / str(limit), settings))
 
 
-def test_a_stopped_trajectory_is_finished_and_goes_on_where_the_limit_is_raised(spec: Path, tmp_path: Path) -> None:
+def test_a_stopped_trajectory_is_finished_and_resumes_where_the_limit_is_raised(spec: Path, tmp_path: Path) -> None:
     free, strict = watched(spec, None), watched(spec, 1e-9)
     assert strict.plan.trajectories == free.plan.trajectories
     run(free, tmp_path / "free")

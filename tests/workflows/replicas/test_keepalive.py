@@ -17,7 +17,7 @@ from workflows.store.lease import Lease, take_lease
 from workflows.sweeps.expand import Sweep
 
 
-def test_a_pulse_beats_while_it_lasts_and_never_after() -> None:
+def test_a_keepalive_reports_while_it_lasts_and_never_after() -> None:
     beats: list[float] = []
     with KeepAlive(lambda: beats.append(time.monotonic()), seconds=0.01):
         wait_until(lambda: len(beats) >= 3)
@@ -26,7 +26,7 @@ def test_a_pulse_beats_while_it_lasts_and_never_after() -> None:
     assert len(beats) == counted
 
 
-def test_what_a_beat_raises_ends_the_pulse_and_nothing_else() -> None:
+def test_what_a_report_raises_ends_the_keepalive_and_nothing_else() -> None:
     beats: list[int] = []
 
     def fail() -> None:
@@ -40,7 +40,7 @@ def test_what_a_beat_raises_ends_the_pulse_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("overtaken", [False, True])
-def test_a_long_batch_is_told_of_until_another_attempt_takes_over(
+def test_a_long_batch_is_reported_until_another_attempt_takes_over(
     sweep: Sweep, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overtaken: bool
 ) -> None:
     monkeypatch.setattr(KeepAlive.__init__, "__kwdefaults__", {"seconds": 0.05})

@@ -96,7 +96,7 @@ def test_memory_that_runs_out_twice_in_a_task_fails_the_score_with_the_reason(
     assert "Tried to allocate 9 GiB" in failure.message
 
 
-def test_storage_that_gives_out_in_a_task_drains_the_run_and_marks_nothing(
+def test_storage_that_fails_in_a_task_stops_the_run_and_marks_nothing(
     sweep: Sweep, undisturbed: Path, faulty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full when the first answers are to be kept, and has room again for whatever would be written next."""
@@ -122,7 +122,7 @@ def test_storage_that_gives_out_in_a_task_drains_the_run_and_marks_nothing(
     assert {name: stored.read_bytes(name) for name in results_of(undisturbed)} == results_of(undisturbed)
 
 
-def test_any_other_error_in_a_task_of_a_sweep_is_told_and_the_rest_stands(
+def test_any_other_error_in_a_task_of_a_sweep_is_reported_and_the_rest_is_kept(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Failing(OF_THE_TASK["shape"]).install(monkeypatch)

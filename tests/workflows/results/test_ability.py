@@ -96,7 +96,7 @@ def failed_files(root: Path) -> list[Path]:
     return sorted((root / "errors").glob("*.json"))
 
 
-def test_what_failed_is_told_and_the_rest_stands(swept: tuple[Path, Path, int]) -> None:
+def test_what_failed_is_reported_and_the_rest_is_kept(swept: tuple[Path, Path, int]) -> None:
     path, root, code = swept
     assert code == 1
     records = [json.loads(file.read_text()) for file in failed_files(root)]

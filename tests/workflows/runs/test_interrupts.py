@@ -29,7 +29,7 @@ def test_the_first_signal_asks_and_the_second_ends() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_a_local_run_publishes_where_it_is_and_goes_on_from_there(tmp_path: Path) -> None:
+def test_a_local_run_publishes_where_it_is_and_resumes_from_there(tmp_path: Path) -> None:
     streams = [{"dataset": "factworld", "edits": 40, "order": "shuffled"}]
     path = write_sweep(
         tmp_path, tiny(seeds=[0], methods=["memit"], streams=streams, checkpoint_every=40, evaluators={"geometry": {}})

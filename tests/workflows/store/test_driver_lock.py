@@ -28,7 +28,7 @@ def lock(storage: Storage) -> DriverLock:
     return DriverLock(storage, beat_seconds=0.05, lapse_seconds=0.4)
 
 
-def test_a_second_driver_is_refused_and_told_who_holds_the_sweep(shared: Storage) -> None:
+def test_a_second_driver_is_refused_and_the_message_names_the_first(shared: Storage) -> None:
     with (
         lock(shared).acquire(),
         pytest.raises(InputError, match=rf"another driver.*{socket.gethostname()}, process {os.getpid()}, since 20"),

@@ -22,7 +22,7 @@ from workflows.store.layout import checkpoints_folder
 from workflows.store.lease import Lease, take_lease
 from workflows.sweeps.expand import Sweep
 
-ZOMBIE = """
+SUPERSEDED = """
 import os, signal, sys
 from pathlib import Path
 from workflows.sweeps.expand import load_sweep
@@ -41,33 +41,33 @@ sys.stdout.write(type(replica.run(TrajectoryTask(plan, sweep.specs[plan.id], att
 """
 
 
-def test_a_zombie_of_an_old_attempt_publishes_nothing(
+def test_a_superseded_process_publishes_nothing(
     sweep_file: Path, sweep: Sweep, undisturbed: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
     shutil.copytree(undisturbed / "moments", root / "moments")
     plan = sweep.plan.trajectories[0]
-    command = [sys.executable, "-c", ZOMBIE, str(sweep_file), str(root), "1"]
-    zombie = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", SUPERSEDED, str(sweep_file), str(root), "1"]
+    superseded = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     try:
-        _, status = os.waitpid(zombie.pid, os.WUNTRACED)
+        _, status = os.waitpid(superseded.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
         # Out of reach, not dead: another replica does the work, and its checkpoint is then taken away.
         replica = ModelReplica(str(root), threads=1, device="cpu")
         assert replica.run(TrajectoryTask(plan, sweep.specs[plan.id], 2, None)) == Done((4, 6), collapsed=False)
         shutil.rmtree(root / checkpoints_folder(plan.id) / "000004")
         before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
-        os.kill(zombie.pid, signal.SIGCONT)
-        outcome, _ = zombie.communicate()
+        os.kill(superseded.pid, signal.SIGCONT)
+        outcome, _ = superseded.communicate()
     finally:
-        zombie.kill()
-        zombie.wait()
+        superseded.kill()
+        superseded.wait()
     assert outcome == "Superseded"
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
     assert checkpoints_in(Storage(root).child(checkpoints_folder(plan.id))) == [6]
 
 
-def test_an_old_attempt_notices_at_its_next_word(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_superseded_attempt_notices_at_its_next_report(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
     shutil.copytree(undisturbed / "moments", tmp_path / "moments")
     plan = sweep.plan.trajectories[0]
     storage = Storage(tmp_path)
