@@ -1,4 +1,4 @@
-"""What evaluators take and give: a subject to score, and scores in long format."""
+"""Input and output of evaluators: a subject to score, and scores in long format."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,27 +33,27 @@ Status = Literal["ok", "collapsed", "failed"]
 
 @dataclass(frozen=True)
 class Previous:
-    """The checkpoint before the one that is scored: its edit count and its fp32 weights, by parameter name."""
+    """The wanted checkpoint before the scored one: its edit count and its fp32 weights, by parameter name."""
 
     edits: int
     weights: Mapping[str, torch.Tensor]
 
 
 class KeptResults(Protocol):
-    """Results that were found before, under keys that name everything they depend on."""
+    """Earlier results, under keys that name everything they depend on."""
 
     def read(self, key: str) -> bytes | None:
         """Return what is kept under a key, or None."""
         ...
 
     def write(self, key: str, data: bytes) -> None:
-        """Keep a result for whoever asks for the same key."""
+        """Keep a result under a key; a second call replaces it."""
         ...
 
 
 @dataclass(frozen=True)
 class MissingPrevious:
-    """The checkpoint before is no longer kept: scores against it fail, for this reason."""
+    """The previous checkpoint is no longer stored: scores against it fail, for this reason."""
 
     edits: int
     reason: str
@@ -65,10 +65,10 @@ class Subject:
 
     `model` already holds the checkpoint's weights. `requests` are the edits 1..t in stream order, and `edits`
     is t; for the unedited model `requests` is the whole stream and `edits` is 0. `previous` is the wanted
-    checkpoint before (None: the unedited model is what came before). `moments` are the second moments of the
-    sites' inputs, where the sweep has them; the same object is handed on from checkpoint to checkpoint. Both are
-    there for evaluators that say that they read them. `kept`, where given, holds results of equal weights under equal
-    settings.
+    checkpoint before (None: the unedited model). `moments` are the second moments of the
+    sites' inputs, if the sweep has them; the same object is passed for every checkpoint. Both are
+    set only for evaluators that declare that they read them. `kept`, if given, holds results of equal weights under
+    equal settings.
     """
 
     model: EditableModel
@@ -81,7 +81,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Health:
-    """How many of the `n` things behind a score were not finite, and how many were tied."""
+    """How many of the `n` items behind a score were not finite, and how many were tied."""
 
     n: int
     nonfinite: int
@@ -92,9 +92,9 @@ class Health:
 class Score:
     """One number in long format.
 
-    `value` is None if and only if `status` is not "ok": "collapsed" where the answers say nothing, "failed" where
-    the scorer raised; `reason` then says why. `stderr`, and the 95 % interval from `ci_low` to `ci_high`, are None
-    where no closed form holds or none was asked for. `n` counts what the value averages over (records, documents,
+    `value` is None if and only if `status` is not "ok": "collapsed" if the answers are unusable, "failed" if the
+    scorer raised; `reason` then says why. `stderr`, and the 95 % interval from `ci_low` to `ci_high`, are None
+    if no closed form exists or none was computed. `n` counts what the value averages over (records, documents,
     entries); `nonfinite` and `tied` count what was scored to get it (probes, documents, entries).
     """
 
@@ -120,7 +120,7 @@ class Score:
 
 @dataclass(frozen=True)
 class FailedPart:
-    """A part of an evaluation that raised; its rows have the status "failed" and the other parts' rows stand."""
+    """A part of an evaluation that raised; its rows have the status "failed"; the rows of other parts are kept."""
 
     part: str
     error: str
@@ -130,9 +130,9 @@ class FailedPart:
 
 @dataclass(frozen=True)
 class Scored:
-    """What an evaluator found: scores, the tables behind them by name (scored probes, documents, ...), what failed.
+    """The result of an evaluator: scores, the tables behind them by name (scored probes, documents, ...), failures.
 
-    A table's columns are the evaluator's own; who was scored, by what, is added where it is stored.
+    A table's columns are the evaluator's own; subject and evaluation are added when it is stored.
     """
 
     rows: list[Score]
@@ -146,7 +146,7 @@ class Evaluator(Protocol):
 
     @property
     def kind(self) -> str:
-        """The name under which a sweep asks for it."""
+        """The name of the evaluator in a sweep file."""
         ...
 
     @property
@@ -174,7 +174,7 @@ class Evaluator(Protocol):
 
 
 def collapses(health: Health) -> bool:
-    """Tell whether a score says nothing: anything not finite, or more than half of it tied.
+    """Return whether a score is unusable: anything not finite, or more than half of it tied.
 
     One non-finite answer is enough, since it shows weights or activations that no longer hold numbers.
     A tie can happen by chance in low precision; a model whose logits are all equal ties everywhere.
@@ -183,7 +183,7 @@ def collapses(health: Health) -> bool:
 
 
 def total_health(parts: Sequence[Health]) -> Health:
-    """Return the sums of several healths."""
+    """Return the sum of several counts."""
     return Health(
         sum(part.n for part in parts), sum(part.nonfinite for part in parts), sum(part.tied for part in parts)
     )
@@ -203,9 +203,9 @@ def make_score(
     task: str | None = None,
     interval: tuple[float, float] | None = None,
 ) -> Score:
-    """Build a score; a collapsing health, a collapsed part or a non-finite value takes the number away.
+    """Build a score; a collapsing health, a collapsed part or a non-finite value removes the number.
 
-    `interval` is the 95 % confidence interval, where there is one.
+    `interval` is the 95 % confidence interval, if there is one.
     """
     collapsed = part_collapsed or collapses(health) or not math.isfinite(value)
     kept_stderr = None if collapsed or stderr is None or not math.isfinite(stderr) else float(stderr)

@@ -1,6 +1,6 @@
-"""The files of a checkpoint: their names, which checkpoints stand, trimming, deletion, the manifest. Reads no tensor.
+"""The files of a checkpoint: their names, listing, trimming, deletion, the manifest. Reads no tensor.
 
-A checkpoint is a folder named by its edit count. `weights.safetensors`, `raw.safetensors` (where there are any) and
+A checkpoint is a folder named by its edit count. `weights.safetensors`, `raw.safetensors` (if there are any) and
 `state.safetensors` hold tensors; `manifest.json` is written last, and a folder without a valid one is not a checkpoint.
 A new file of a checkpoint is added to `TENSOR_FILES`; trimming, deletion and `sphere gc` then cover it.
 """
@@ -43,7 +43,7 @@ class CheckpointFile:
 
     @classmethod
     def of(cls, path: str) -> "CheckpointFile | None":
-        """Return which file a path below the folder of checkpoints is; None where it is no file of a checkpoint."""
+        """Parse a path below the folder of checkpoints; None if it is not a file of a checkpoint."""
         folder, _, name = path.partition("/")
         return cls(int(folder), name) if folder.isdecimal() and name and "/" not in name else None
 
@@ -65,7 +65,7 @@ class Manifest:
 
     @classmethod
     def decode(cls, data: bytes) -> "Manifest":
-        """Read the bytes of `manifest.json`; raises ValueError where they are not a manifest's."""
+        """Read the bytes of `manifest.json`; raises ValueError if they are not a manifest's."""
         record = json.loads(data)
         try:
             manifest = cls(
@@ -100,14 +100,17 @@ def checkpoints_in(storage: Storage) -> list[int]:
 
 
 def trim_checkpoint(storage: Storage, edits: int) -> None:
-    """Remove all of a checkpoint but its manifest: it was made, and can be neither read nor resumed from."""
+    """Remove the tensor files of a checkpoint and keep its manifest; a second call does nothing.
+
+    The manifest still shows that the checkpoint was made; it can be neither read nor resumed from.
+    """
     for name in TENSOR_FILES:
         storage.delete(checkpoint_file(edits, name))
 
 
 def delete_checkpoint(storage: Storage, edits: int) -> None:
-    """Remove a checkpoint; nothing happens where there is none."""
-    # The manifest first: without it the rest is no checkpoint.
+    """Remove a checkpoint, manifest first; a second call does nothing."""
+    # Without a manifest the other files do not count as a checkpoint, so a kill in between is harmless.
     storage.delete(checkpoint_file(edits, MANIFEST))
     storage.delete(checkpoint_folder(edits))
 

@@ -1,11 +1,11 @@
 """Checkpoints: edited sites, editor state, position and templates, published whole or not at all.
 
-A checkpoint is a folder named by its edit count: `weights.safetensors` (each edited weight under the model's
-own parameter name and in stored orientation, fp32), `state.safetensors` (what the editor and its regularizers
-carry), and `manifest.json`, written last, with the digest of both. A folder without a valid manifest
-is not a checkpoint. The bytes depend on the trajectory alone, never on the attempt or the machine. There is no state
-of a random generator among them: numbers are drawn before the first edit only (the order of the stream, the templates),
-from the trajectory's seed, and what came of that is kept.
+A checkpoint is a folder named by its edit count: `weights.safetensors` (each edited weight under the model's own
+parameter name and in stored orientation, fp32), `state.safetensors` (the state of the editor and its regularizers), and
+`manifest.json`, written last, with the digest of both. A folder without a valid manifest is not a checkpoint. The bytes
+depend on the trajectory alone, never on the attempt or the machine. They hold no state of a random generator: random
+numbers are drawn only before the first edit (order of the stream, templates), from the trajectory's seed, and the
+results are stored.
 """
 
 import hashlib
@@ -61,9 +61,9 @@ class EditorState:
 class Checkpoint:
     """A trajectory after `edits` edits.
 
-    `weights` are fp32, by parameter name, in stored orientation: what is scored. Where a read-out regularizer makes
-    them differ from what editing goes on with, `raw` holds the latter. `contexts` are the template groups in use.
-    `collapsed` tells that an edited weight is no longer finite: a result, not a failure.
+    `weights` are fp32, by parameter name, in stored orientation: these are scored. If a read-out regularizer makes
+    them differ from the weights that are edited further, `raw` holds the latter. `contexts` are the template groups in
+    use. `collapsed`: an edited weight is no longer finite; a result, not a failure.
     """
 
     trajectory_id: str
@@ -76,12 +76,15 @@ class Checkpoint:
 
     @property
     def live(self) -> Mapping[str, torch.Tensor]:
-        """The weights that editing goes on with."""
+        """The weights from which editing continues."""
         return self.raw or self.weights
 
 
 def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
-    """Publish a checkpoint below `storage`; the manifest is written last."""
+    """Publish a checkpoint below `storage`: tensor files first, then the manifest with their digests.
+
+    A second call with the same checkpoint writes the same bytes. Raises StorageError if storage fails.
+    """
     files = {WEIGHTS: _encode(checkpoint.weights), STATE: _encode(checkpoint.state.tensors)}
     if checkpoint.raw:
         files[RAW] = _encode({f"raw/{name}": weight for name, weight in checkpoint.raw.items()})
@@ -99,7 +102,7 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
 
 
 def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
-    """Read one checkpoint and check both digests; raises InputError where a file is not what the manifest says."""
+    """Read one checkpoint and check both digests; raises InputError if a file does not match its manifest."""
     manifest = read_manifest(storage, edits)
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for name, expected in manifest.files.items():
@@ -123,9 +126,9 @@ def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
 
 
 def latest_checkpoint(storage: Storage, *, at_most: int | None = None) -> Checkpoint | None:
-    """Return the furthest checkpoint (after at most so many edits) whose files match their digests, or None.
+    """Return the newest checkpoint whose files match their digests, or None; `at_most` limits its edit count.
 
-    A damaged checkpoint is passed over for the one before it; the trajectory redoes that interval and
+    A damaged checkpoint is skipped in favour of the previous one; the trajectory then repeats that interval and
     publishes it again.
     """
     for edits in reversed(checkpoints_in(storage)):

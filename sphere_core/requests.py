@@ -28,10 +28,9 @@ class Probe:
 
     `target` is the answer that counts as right: the new target for rewrite and paraphrase, the true
     one for a neighborhood prompt. `contrast` is the answer it is compared with in the probability
-    protocol, or None where the data set has none (zsRE). Probes of a request and role that share a `group` ask
-    for one thing in several ways, and one right answer among them is enough: the aliases of an answer (equal
-    prompts) and the wordings of a multi-hop question (MQuAKE, arXiv 2305.14795). Without a group a probe stands
-    for itself.
+    protocol, or None if the data set has none (zsRE). Probes of a request and role that share a `group` are
+    variants of one question, and one right answer among them is enough: the aliases of an answer (equal prompts) and
+    the wordings of a multi-hop question (MQuAKE, arXiv 2305.14795). A probe without a group counts alone.
     """
 
     role: Role
@@ -41,7 +40,7 @@ class Probe:
     group: str | None = None
 
     def identity(self) -> list[str | None]:
-        """What of the probe can change a number; the group is left out where there is none."""
+        """Everything of the probe that can change a number; without a group, that key is left out."""
         return [self.role, self.prompt, self.target, self.contrast, *([] if self.group is None else [self.group])]
 
 
@@ -72,12 +71,12 @@ class EditRequest:
     def __post_init__(self) -> None:
         where = f"case {self.case_id}"
         if self.prompt.count("{}") != 1:
-            stands = "stands in it: replace it by '{}'" if self.subject in self.prompt else "does not occur in it"
+            found = "occurs in it: replace it by '{}'" if self.subject in self.prompt else "does not occur in it"
             often = f"it holds it {self.prompt.count('{}')} times: keep the one that the prompt is about"
             raise InputError(
                 f"the prompt {self.prompt!r} must hold '{{}}' exactly once, where the subject goes",
                 where=f"{where}, field prompt",
-                remedy=often if "{}" in self.prompt else f"the subject {self.subject!r} {stands}",
+                remedy=often if "{}" in self.prompt else f"the subject {self.subject!r} {found}",
             )
         for name, text in (("subject", self.subject), ("target_new", self.target_new)):
             if not text.strip():
@@ -103,8 +102,8 @@ class EditRequest:
 
 @dataclass(frozen=True)
 class EncodedRequest:
-    """A request as the canonical JSON that digests of streams are made of: its identity, and what only free
-    generation is scored by; `generates` tells whether there is any."""
+    """A request as the canonical JSON that digests of streams are made of: its identity, and the part that only free
+    generation uses; `generates`: whether that part is not empty."""
 
     identity: str
     generation: str
@@ -136,7 +135,7 @@ def requests_digest(requests: Sequence[EditRequest]) -> str:
 
 
 def generation_digest(requests: Sequence[EditRequest]) -> str | None:
-    """Return the sha256 of what only free generation is scored by, or None where no request has any of it."""
+    """Return the sha256 of the parts that only free generation uses, or None if no request has any."""
     return EncodedRequest.generation_digest([encode_request(request) for request in requests])
 
 

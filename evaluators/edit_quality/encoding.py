@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One text the model reads, and the ids asked for at its positions `first`, `first` + 1, ..."""
+    """One text that the model reads, and the ids scored at its positions `first`, `first` + 1, ..."""
 
     inputs: tuple[int, ...]
     first: int

@@ -24,7 +24,7 @@ _PROCESSOR_TOKENS, _ACCELERATOR_TOKENS = 1024, 8192
 
 
 class EditQuality:
-    """Scores the edits 1..t of a subject from one batched pass over their probes, one pass a protocol.
+    """Scores the edits 1..t of a subject in one batched pass over their probes per protocol.
 
     Token ids are kept between checkpoints, since they depend on tokenizer and text alone; scores never are.
     """
@@ -46,8 +46,8 @@ class EditQuality:
     def score(self, subject: Subject) -> Scored:
         """Return the edit-quality rows and the scored probes; raises InputError for a probe that cannot be encoded.
 
-        Tables: `probes`, one row a probe and protocol; for the unedited model also `probe_texts`, what they ask; with
-        `generation` also `generations`, what was said freely.
+        Tables: `probes`, one row per probe and protocol; for the unedited model also `probe_texts`, their texts; with
+        `generation` also `generations`, the generated texts.
         """
         rows: list[Score] = []
         tables: list[pa.Table] = []

@@ -27,12 +27,12 @@ def normalised(text: str) -> str:
 
 
 def exact(text: str, answer: str) -> bool:
-    """Tell whether two texts are one after normalising; an answer that is nothing then is never matched."""
+    """Return whether two texts are equal after normalising; an answer that is empty then never matches."""
     return bool(normalised(answer)) and normalised(text) == normalised(answer)
 
 
 def contains(text: str, answer: str) -> bool:
-    """Tell whether the answer's words stand in the text, in order and together, after normalising."""
+    """Return whether the text contains the answer's words, in order and contiguous, after normalising."""
     wanted = normalised(answer)
     return bool(wanted) and f" {wanted} " in f" {normalised(text)} "
 
@@ -59,7 +59,7 @@ def likeness(generated: Sequence[str], references: Sequence[str], words: Words) 
     Vocabulary and inverse document frequencies are those of the distinct reference texts, smoothed, as scikit-learn
     does by default. The released code takes both from files of its own, so that its numbers are not comparable.
     """
-    # Imported where it is used: it takes a second, and few runs ask for it.
+    # Imported where it is used: it takes a second, and few runs use it.
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectoriser = TfidfVectorizer(tokenizer=WORDS[words], token_pattern=None, lowercase=True)

@@ -157,7 +157,7 @@ class _Vocabulary:
         self._known: dict[int, str | None] = {}
 
     def stop_at(self, token: int) -> str | None:
-        """Return why a text stops at a token, or None where it goes on."""
+        """Return why a text stops at a token, or None if it continues."""
         if token not in self._known:
             self._known[token] = self._stop_at(token)
         return self._known[token]
@@ -199,7 +199,7 @@ def _choose(logits: torch.Tensor, top_k: int | None, draw: np.ndarray | None) ->
 
 
 def _draws(texts: Sequence[str], decoding: Decoding, steps: int) -> np.ndarray | None:
-    """Return uniform draws `[m, steps]`, a row's own by its text, whatever the batch; None where nothing is drawn."""
+    """Return uniform draws `[m, steps]`, seeded per row by its text; None for greedy decoding."""
     if decoding.top_k is None:
         return None
     seeds = [hashlib.sha256(f"{decoding.seed}:{text}".encode()).digest() for text in texts]
@@ -223,9 +223,9 @@ def _require_room(model: EditableModel, text: str, ids: tuple[int, ...], decodin
         raise InputError(
             f"prompt and continuation take {whole} tokens; the model has {room} positions",
             where=where,
-            remedy="ask for fewer tokens, or use a model with more positions",
+            remedy="request fewer tokens, or use a model with more positions",
         )
     if whole <= len(ids):
         raise InputError(
-            f"the prompt alone has {len(ids)} tokens of {whole}", where=where, remedy="ask for more tokens in all"
+            f"the prompt alone has {len(ids)} tokens of {whole}", where=where, remedy="request more tokens in all"
         )

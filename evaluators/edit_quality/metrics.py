@@ -5,10 +5,10 @@ target o that counts as right (new for rewrite, paraphrase and portability, true
 a contrast o'. Every value is averaged inside a record first, then over records (Meng et al., arXiv
 2210.07229). Values are shares in [0, 1]; published tables print them times 100.
 
-Protocols: `probability` asks nll(o | x) < nll(o' | x), strictly, and needs a contrast; `argmax` asks that
+Protocols: `probability` requires nll(o | x) < nll(o' | x), strictly, and a contrast; `argmax` requires that
 every token of o is the argmax given the ones before it; `token` is the share of such tokens, as zsRE tables
-print (Mitchell et al., arXiv 2110.11309). Of probes that ask for one thing in several ways (an answer's aliases,
-the wordings of a multi-hop question) the best outcome counts (Zhong et al., arXiv 2305.14795).
+print (Mitchell et al., arXiv 2110.11309). Of probes that are variants of one question (an answer's aliases, the
+wordings of a multi-hop question) the best outcome counts (Zhong et al., arXiv 2305.14795).
 """
 
 from dataclasses import dataclass
@@ -102,7 +102,7 @@ def record_means(chosen: Outcomes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def probe_rows(table: ProbeTable, protocol: str) -> pa.Table:
-    """Return one row a probe, as lean as it can be stored: texts stand in `probe_texts`, once a stream.
+    """Return one row per probe in its leanest form; texts are stored in `probe_texts`, once per stream.
 
     `nll_mean` and `contrast_nll_mean` are float32; the summed likelihood is `nll_mean` x `tokens`, a target is exact
     where `correct` = `tokens`, token accuracy is their ratio. `won` is the outcome under `probability`, decided

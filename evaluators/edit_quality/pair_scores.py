@@ -92,7 +92,7 @@ class _Steps:
         self._predicted = np.zeros(count, dtype=np.int32)
 
     def note(self, step: np.ndarray, logits: torch.Tensor, place: np.ndarray, token: np.ndarray) -> None:
-        """Note steps `[s]`: each asks for a token at one of the places whose logits `[m, V]` are given."""
+        """Note steps `[s]`: each scores a token at one of the places whose logits `[m, V]` are given."""
         low, high = torch.aminmax(logits, dim=1)
         finite_at = torch.isfinite(low) & torch.isfinite(high)
         tied_at = ((logits == high[:, None]).sum(dim=1) > 1) & finite_at

@@ -71,7 +71,7 @@ class PaperEncoder:
         return [self._known[pair] for pair in pairs]
 
     def _whole(self, pair: Pair) -> tuple[Reading, ...]:
-        """CounterFact: the target's ids are asked for from the prompt's last position on.
+        """CounterFact: the target's ids are scored from the prompt's last position on.
 
         The branch that also drops the first logit takes one from every position: what is read where stays the same.
         """
@@ -142,7 +142,7 @@ class PaperEncoder:
         return InputError(
             f"the released evaluation has no number for this pair: {why}",
             where=f"protocol {self._protocol}, prompt {pair.prompt!r}, target {pair.target!r}",
-            remedy="ask for another protocol: `correct` holds for every tokenizer, and `paper-memit` is what the "
+            remedy="use another protocol: `correct` holds for every tokenizer, and `paper-memit` is what the "
             "released scripts run where the model's path is without 'llama'",
         )
 

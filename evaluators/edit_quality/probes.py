@@ -18,12 +18,12 @@ NO_CONTRAST = -1
 
 @dataclass(frozen=True)
 class ProbeTable:
-    """One entry a probe, in the order of the stream, and the scores of the distinct pairs they point to.
+    """One entry per probe, in the order of the stream, and the scores of the distinct pairs they point to.
 
     `edit` is the request's 1-based place in the stream, `probe` the probe's 0-based place in its request.
     `target` and `contrast` index `pairs` and `scores`; a probe without contrast has `NO_CONTRAST`. Probes of one
-    `unit` ask for one thing: one right answer among them is enough. `agreed` counts a pair's tokens that are
-    predicted as the unedited model predicts them, -1 where it was not asked.
+    `unit` are variants of one question: one right answer among them is enough. `agreed` counts a pair's tokens that
+    are predicted as the unedited model predicts them, -1 if it was not compared.
     """
 
     edit: np.ndarray
@@ -62,8 +62,8 @@ def score_probes(
     """Score every probe of the requests with the weights the model holds now.
 
     `chosen` are the 1-based places of the requests that are asked; None: all of them. Requests that a later one
-    contradicts are left out: their probes expect what has been edited away, and the later request asks for the
-    answer that holds now. Equal pairs are scored once. Raises InputError for a probe that cannot be encoded or
+    contradicts are left out: their probes expect an answer that has been replaced, and the later request has
+    the current one. Equal pairs are scored once. Raises InputError for a probe that cannot be encoded or
     does not fit the model's positions, before any forward pass.
     """
     asked = _Asked({}, {})
@@ -101,7 +101,7 @@ def ask(model: EditableModel, encoder: Encoder, pairs: Sequence[Pair], *, token_
 
 
 def probe_texts(requests: Sequence[EditRequest]) -> pa.Table:
-    """Return what the probes of a stream ask, one row a probe, by edit and place: the texts that scores leave out."""
+    """Return the texts of a stream's probes, one row per probe, by edit and place; scores leave them out."""
     asked = [
         (edit, place, request.case_id, probe)
         for edit, request in enumerate(requests, start=1)

@@ -16,7 +16,7 @@ __all__ = ["EditRows", "edit_scores", "harmonic_mean", "named_protocol"]
 
 
 def named_protocol(protocol: EditProtocol, measure: str) -> str:
-    """Return what stands in the rows: the measure alone where it is `correct`, else `paper-memit/argmax` and such."""
+    """Return the protocol in the rows: the measure alone for `correct`, else `paper-memit/argmax` and such."""
     return measure if protocol == "correct" else f"{protocol}/{measure}"
 
 
@@ -26,14 +26,14 @@ def edit_scores(
     """Return all edit-quality scores of a table.
 
     Under `correct`, for each of `probability`, `argmax` and `token`: efficacy, generalization and specificity
-    (portability and multi_hop where probed), and `score`, the harmonic mean of the three. A paper's protocol gives
-    what its tables give: `probability` and `argmax` where there is a contrast (CounterFact), `token` where there is
-    none (zsRE), and one `score`, from the first of the two; SPHERE's is the arithmetic mean and is called
+    (portability and multi_hop where probed), and `score`, the harmonic mean of the three. A paper's protocol gives what
+    its tables give: `probability` and `argmax` for probes with a contrast (CounterFact), `token` for probes without
+    (zsRE), and one `score`, from the first of the two; SPHERE's is the arithmetic mean and is called
     `score_arithmetic`. `*_magnitude` is the mean of exp(-nll(o)) - exp(-nll(o')). `agreement` is the share of
     neighborhood answers predicted as the unedited model predicts them: all tokens of an answer (`argmax`) or each
-    (`token`). With a `cohort` of k, also the efficacy of the first and of the latest k edits. Standard errors are
-    over records; that of `score` is the jackknife's. A protocol that applies to no probe gives no row. A score built
-    on any non-finite probe, or more than half on tied ones, is collapsed; so is a `score` with a collapsed part.
+    (`token`). With a `cohort` of k, also the efficacy of the first and of the latest k edits. Standard errors are over
+    records; that of `score` is the jackknife's. A protocol that applies to no probe gives no row. A score built on any
+    non-finite probe, or more than half on tied ones, is collapsed; so is a `score` with a collapsed part.
     """
     named = outcomes(table)
     if protocol != "correct":

@@ -39,9 +39,9 @@ DOCUMENTS_SCHEMA = pa.schema(
 
 
 def documents_table(task: str, samples: Sequence[Mapping[str, Any]], counts: RowCounts) -> pa.Table:
-    """Return one row a document and filter from the harness's samples, in their order.
+    """Return one row per document and filter from the harness's samples, in their order.
 
-    `counts` are those of the model while it answered; a generated text does not show that its logits were no numbers.
+    `counts` are those of the model while it answered; a generated text does not show that its logits were not finite.
     """
     return pa.Table.from_pylist([_row(task, sample, counts) for sample in samples], schema=DOCUMENTS_SCHEMA)
 

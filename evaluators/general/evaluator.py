@@ -59,7 +59,7 @@ class GeneralAbility:
     def identity(self) -> dict[str, object]:
         """Everything but the subject that can change a score, with the digests of all task files.
 
-        Raises InputError for data on the hub that can be had neither there nor from the cache.
+        Raises InputError for hub data that is available neither there nor in the cache.
         """
         return self._asked.identity()
 
@@ -71,10 +71,10 @@ class GeneralAbility:
         """Return the rows of each task's metrics and health, of groups, and a mean row for each entry of `tasks`.
 
         The mean is the plain one over an entry's members: of a task its first metric, of a group its own aggregate, of
-        a tag the mean of its tasks; those where less is better are left out. A task whose scorer raises has rows with
-        the status `failed`, as has every mean it is part of. The table `documents` holds the answers. Raises InputError
-        where the harness refuses a task. What is no task's fault passes as it was raised: an accelerator that has
-        failed, memory that ran out, StorageError.
+        a tag the mean of its tasks; those for which less is better are left out. A task whose scorer raises has rows
+        with the status `failed`, as has every mean it is part of. The table `documents` holds the answers. Raises
+        InputError if the harness refuses a task. Failures that are not a task's fault are raised unchanged: accelerator
+        failures, lack of memory, StorageError.
         """
         lm, digest = self._lm(subject), subject.model.weights_digest()
         rows: list[Score] = []
@@ -161,7 +161,7 @@ class GeneralAbility:
 
 
 def _generation_defaults(network: PreTrainedModel) -> dict[str, object] | None:
-    """Return what `generate` does unless told otherwise (penalties, tokens that end a text): no part of the weights."""
+    """Return the defaults of `generate` (penalties, tokens that end a text); they are not part of the weights."""
     config = network.generation_config
     return None if config is None else {k: v for k, v in config.to_diff_dict().items() if k not in _RECORDS}
 

@@ -40,7 +40,7 @@ class RowCounts:
 class Encodings:
     """Token ids of texts under one tokenizer, kept between checkpoints: they depend on nothing else.
 
-    Texts are no longer added once so many tokens are kept that they would crowd memory (about 150 MB).
+    No texts are added beyond a limit of tokens (about 150 MB).
     """
 
     ids: dict[tuple[str, bool | None], list[int]] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class GuardedHFLM(HFLM):  # type: ignore[misc]
         self._encodings = encodings
 
     def reset_counts(self) -> None:
-        """Start counting anew."""
+        """Reset all counts."""
         self.counts = RowCounts()
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
@@ -117,7 +117,7 @@ class GuardedHFLM(HFLM):  # type: ignore[misc]
 class _FiniteSteps(LogitsProcessor):
     """Remembers rows whose logits were ever non-finite or flat, and ends the former.
 
-    A row of NaN would break sampling, and would go on to the length limit under greedy search.
+    A row of NaN would break sampling, and would continue to the length limit under greedy search.
     """
 
     def __init__(self, rows: int, end_token: int | None) -> None:
@@ -161,7 +161,7 @@ def guarded_lm(
 def tokenizer_for_harness(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Return a copy with a pad token from its own vocabulary.
 
-    Where there is none the harness would add a token, whose id the model has no embedding for. Padding is
+    Without one the harness would add a token whose id the model has no embedding for. Padding is
     masked, so any known token will do.
     """
     own: PreTrainedTokenizerBase = copy.deepcopy(tokenizer)

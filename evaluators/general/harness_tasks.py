@@ -76,7 +76,7 @@ def load_suites(suites: Sequence[Suite]) -> list[LoadedSuite]:
                         raise InputError(
                             f"two tasks are called '{name}'",
                             where=f"{owner[name]} and {place}",
-                            remedy="ask for it once, or rename one of them",
+                            remedy="name it once, or rename one of them",
                         )
                     owner[name], tasks[name] = place, task
                 top = [group.name for group in member_groups if group.metrics and set(group.tasks) == set(found)]

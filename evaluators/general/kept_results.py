@@ -32,7 +32,7 @@ def result_key(parts: Mapping[str, object]) -> str:
 
 
 def kept_result(kept: KeptResults | None, key: str) -> TaskResult | None:
-    """Return the result kept under a key, or None; one that cannot be read is as good as none."""
+    """Return the result kept under a key, or None; None also if it cannot be read."""
     data = None if kept is None else kept.read(key)
     if data is None:
         return None
@@ -41,7 +41,7 @@ def kept_result(kept: KeptResults | None, key: str) -> TaskResult | None:
         records = json.loads((table.schema.metadata or {})[_SCORES])
         return TaskResult(tuple(Score(**record) for record in records), table.replace_schema_metadata(None))
     except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
-        _LOGGER.warning("kept result %s cannot be read and is made anew: %s", key, error)
+        _LOGGER.warning("kept result %s cannot be read and is computed again: %s", key, error)
         return None
 
 

@@ -19,10 +19,10 @@ SEED = 1234
 
 
 class PreparedTask:
-    """Stands in for a task in the harness's `evaluate`, with documents and requests that are there already.
+    """Replaces a task in the harness's `evaluate`, with documents and requests that exist already.
 
     Few-shot examples are drawn once, by the fixed seed, so that every checkpoint is shown the same ones. The kept
-    requests hold no answers: those of the last evaluation are dropped when the next one asks for requests.
+    requests hold no answers: those of the last evaluation are dropped when the next one builds requests.
     """
 
     def __init__(self, task: Task, *, limit: int | None) -> None:
@@ -43,18 +43,18 @@ class PreparedTask:
         return [document for _, document in self._documents]
 
     def doc_iterator(self, **_: Any) -> Iterator[tuple[int, Any]]:
-        """Yield (position, document), as the harness asks for them; what to leave out was said when they were read."""
+        """Yield (position, document), in the harness's form; the selection was made when they were read."""
         return iter(self._documents)
 
     def build_all_requests(self, **_: Any) -> None:
-        """Drop the answers to the requests, which stay what they are."""
+        """Drop the answers to the requests and keep the requests."""
         for request in self._task.instances:
             request.resps = []
             request.filtered_resps = {}
 
 
 def _digest(requests: list[Instance], documents: list[tuple[int, Any]]) -> str:
-    """Return the sha256 of all that is asked and of the documents the answers are held against."""
+    """Return the sha256 of all requests and of the documents that answers are compared with."""
     digest = hashlib.sha256()
     for request in requests:
         digest.update(_encoded([request.request_type, request.doc_id, request.args]))
@@ -64,5 +64,5 @@ def _digest(requests: list[Instance], documents: list[tuple[int, Any]]) -> str:
 
 
 def _encoded(value: object) -> bytes:
-    # What JSON has no form for enters as Python writes it: at worst equal things are told apart.
+    # Values without a JSON form enter by their repr: at worst equal values get different digests.
     return json.dumps(value, sort_keys=True, default=repr).encode() + b"\n"

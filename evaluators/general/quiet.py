@@ -1,4 +1,4 @@
-"""Silence for what the harness and its libraries would write while work goes on."""
+"""Suppress what the harness and its libraries would print during work."""
 
 import contextlib
 import logging

@@ -26,7 +26,7 @@ def kept_random_state(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from `seed` inside, whoever draws and from whichever of the three states; put them back on leaving."""
+    """Seed the three random states inside the block; restore them on leaving."""
     with kept_random_state(device):
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002

@@ -102,7 +102,7 @@ class Suite:
         return all(member.file is not None and _TASKS_FOLDER in member.file.parents for member in self.members)
 
     def needs_hub(self) -> bool:
-        """Tell whether any of its data is a data set on the hub."""
+        """Return whether any of its data is a data set on the hub."""
         return any(hub_data(config) is not None for member in self.members for config in member.configs().values())
 
 

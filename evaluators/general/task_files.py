@@ -89,7 +89,7 @@ def read_task_file(file: Path, *, resolve: bool = False) -> dict[str, object]:
             raise ValueError(f"a task is a mapping, this is a {type(said).__name__}")
         return said
     except yaml.YAMLError as error:
-        raise InputError(f"not valid YAML: {error}", where=str(file), remedy="mend the file") from error
+        raise InputError(f"not valid YAML: {error}", where=str(file), remedy="correct the file") from error
     except (ImportError, AttributeError, ValueError, OSError) as error:
         raise InputError(f"the task file cannot be read: {error}", where=str(file)) from error
 
@@ -124,7 +124,7 @@ def task_config(file: Path, *, resolve: bool = False, included_by: tuple[Path, .
 
 
 def is_local_data(config: Mapping[str, object]) -> bool:
-    """Tell whether a task reads files by a format (`json`, `csv`, ...) or a folder, and not a data set on the hub."""
+    """Return whether a task reads files by a format (`json`, `csv`, ...) or a folder, and not a data set on the hub."""
     path = config.get("dataset_path")
     return path in FILE_FORMATS or (isinstance(path, str) and Path(path).is_dir())
 
@@ -166,8 +166,8 @@ def named_paths(file: Path) -> set[Path]:
     """Return a task YAML and what it names by relative paths, at the places where it names them: links stay links.
 
     That is what it includes, its Python scorers, its data files or the folder of its data, and the YAMLs in a group's
-    list of tasks with all that these name in turn. What is not there is left out. Raises InputError for a file that is
-    no YAML.
+    list of tasks with all that these name in turn. Missing files are left out. Raises InputError for a file that is
+    not YAML.
     """
     found: set[Path] = set()
     pending = [file]

@@ -1,6 +1,6 @@
 """Finding a task, group or tag by its name among thousands of YAMLs, without parsing more than a few of them.
 
-The harness parses all of its 14,000 files whenever a built-in name is asked for (15 s and more). Reading them is
+The harness parses all of its 14,000 files whenever a built-in name is requested (15 s and more). Reading them is
 cheap; parsing is not. Here the files are searched for the name as a word, and only those that hold it are parsed.
 """
 
@@ -86,7 +86,7 @@ class TaskFolder:
         self._including = self._include_edges()
 
     def find(self, name: str) -> FoundTasks | None:
-        """Return a task, a group with its members, or a tag with its tasks, of this name; None where there is none."""
+        """Return a task, a group with its members, or a tag with its tasks, of this name, or None."""
         index: dict[str, Entry] = {}
         parsed: dict[Path, dict[str, object]] = {}
         wanted, asked = {name}, set[str]()
@@ -102,11 +102,11 @@ class TaskFolder:
         return FoundTasks(name, index[name].kind, {key: index[key] for key in sorted(asked & index.keys())})
 
     def nearest(self, name: str) -> str | None:
-        """Return the task, group or tag whose name is most like `name`."""
+        """Return the task, group or tag whose name is most similar to `name`."""
         return nearest_name(name, self.names())
 
     def names(self) -> list[str]:
-        """Return the names of tasks, groups and tags that stand on a line of their own, sorted."""
+        """Return the names of tasks, groups and tags that are alone on a line, sorted."""
         return sorted({found.decode() for text in self._texts.values() for found in _NAMED.findall(text)})
 
     def _holding(self, words: Iterable[str]) -> list[Path]:
@@ -139,7 +139,7 @@ class TaskFolder:
             return dict(load_yaml(path, resolve_func=False))
         except MemoryError:
             raise
-        except Exception:  # noqa: BLE001 - the harness leaves out what it cannot read; a broken file is not the one asked for
+        except Exception:  # noqa: BLE001 - the harness leaves out what it cannot read; a broken file is not the requested one
             return {}
 
 

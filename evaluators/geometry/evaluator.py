@@ -91,7 +91,7 @@ class Geometry:
     def _before(
         self, subject: Subject, site: Site, base: BaseSite
     ) -> tuple[torch.Tensor, Energy] | MissingPrevious | None:
-        """Return the weight before and its energy: that of the unedited model where nothing is between."""
+        """Return the previous weight and its energy: those of the unedited model before the first checkpoint."""
         if not self.settings.previous:
             return None
         if isinstance(subject.previous, MissingPrevious):

@@ -36,7 +36,7 @@ class ModelShape:
 
 
 def shape_of_network(network: PreTrainedModel, family: Family) -> ModelShape:
-    """Return the shape of a network, which may stand on torch's meta device."""
+    """Return the shape of a network, which may be on torch's meta device."""
     site = find_site(network, family, 0)
     config = network.config.get_text_config()
     layers = network.get_submodule(family.layers)

@@ -31,7 +31,7 @@ class Work:
         return Work(self.model + other.model, self.float64 + other.float64)
 
     def times(self, factor: float) -> "Work":
-        """Return so many times this work."""
+        """Return this work multiplied by a factor."""
         return Work(factor * self.model, factor * self.float64)
 
 
@@ -66,7 +66,7 @@ def edit_work(shape: ModelShape, work: Workload, hyperparameters: Hyperparameter
 
 
 def probe_work(shape: ModelShape, rows: int, tokens: int) -> Work:
-    """Return the work of scoring rows of so many tokens each, the head on a few of them."""
+    """Return the work of scoring `rows` rows of `tokens` tokens each, with the head on four positions per row."""
     return Work(rows * (tokens * 2.0 * shape.layers * shape.layer_parameters + 4 * 2.0 * shape.head_parameters))
 
 

@@ -1,4 +1,4 @@
-"""The one exception for faults a user can mend, and the nearest valid name for a mistyped one."""
+"""The one exception for faults that a user can fix, and the nearest valid name for a mistyped one."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ __all__ = ["InputError", "nearest_name", "unknown_name"]
 
 
 class InputError(Exception):
-    """Bad input, found before any work: what is wrong, where it stands and how to mend it."""
+    """Bad input, found before any work: what is wrong, where, and the remedy."""
 
     def __init__(self, what: str, *, where: str | None = None, remedy: str | None = None) -> None:
         super().__init__(what)
@@ -24,7 +24,7 @@ class InputError(Exception):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions cross process borders; keyword-only fields would be lost by the default protocol.
+        # Exceptions cross process boundaries; keyword-only fields would be lost by the default protocol.
         return (_rebuild, (self.what, self.where, self.remedy))
 
 
@@ -33,7 +33,7 @@ def _rebuild(what: str, where: str | None, remedy: str | None) -> InputError:
 
 
 def nearest_name(name: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate most like `name`, or None where nothing is near."""
+    """Return the candidate most similar to `name`, or None if none is close."""
     matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.5)
     return matches[0] if matches else None
 

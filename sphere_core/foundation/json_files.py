@@ -10,7 +10,7 @@ __all__ = ["read_json", "read_text"]
 
 
 def read_text(path: Path, *, what: str) -> str:
-    """Return a file's UTF-8 text; raises InputError where it is missing or is no such text."""
+    """Return a file's UTF-8 text; raises InputError if it is missing or not UTF-8."""
     if not path.is_file():
         fault = "must be a file, and this is a folder" if path.is_dir() else "not found"
         raise InputError(f"{what} {fault}", where=str(path), remedy="check the path")
@@ -25,7 +25,7 @@ def read_text(path: Path, *, what: str) -> str:
 
 
 def read_json(path: Path, *, what: str) -> Any:
-    """Return a file's JSON value; raises InputError where it is missing or malformed, with line and column."""
+    """Return a file's JSON value; raises InputError if it is missing or malformed, with line and column."""
     text = read_text(path, what=what)
     try:
         return json.loads(text)

@@ -1,4 +1,4 @@
-"""Errors after which a process, rather than a trajectory, is at fault: a broken accelerator, memory that ran out."""
+"""Errors that are the fault of a process rather than of its trajectory: a broken accelerator, lack of memory."""
 
 import gc
 
@@ -12,7 +12,7 @@ _EXHAUSTED = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate mem
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error, or what caused it, is memory that ran out, on the accelerator or on the host."""
+    """Return whether an error, or its cause, is a lack of memory on the accelerator or the host."""
     return any(
         isinstance(one, torch.OutOfMemoryError | MemoryError)
         or (isinstance(one, RuntimeError) and any(text in str(one) for text in _EXHAUSTED))
@@ -21,7 +21,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_broken_accelerator(error: BaseException) -> bool:
-    """Tell whether an error, or what caused it, is an accelerator's: what this process computes next is worthless."""
+    """Return whether an error, or its cause, is an accelerator failure: later results of this process are invalid."""
     failure = getattr(torch, "AcceleratorError", None)
     return not is_out_of_memory(error) and any(
         (failure is not None and isinstance(one, failure))
@@ -31,7 +31,7 @@ def is_broken_accelerator(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what is no longer referred to, on the host and on the accelerator."""
+    """Release unreferenced memory on the host and on the accelerator."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

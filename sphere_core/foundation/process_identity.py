@@ -1,6 +1,6 @@
-"""Where a process id means something: within one boot of one machine, and within one PID namespace.
+"""The scope in which a process id is valid: one boot of one machine, and one PID namespace.
 
-Equal host names prove neither: containers may carry their machine's name, and cloned machines carry each other's.
+Equal host names prove neither: containers may have their machine's name, and cloned machines share names.
 """
 
 import os
@@ -13,7 +13,7 @@ _NAMESPACE = Path("/proc/self/ns/pid")
 
 
 def own_place() -> str:
-    """Return this process's place: boot and PID namespace. Empty where either is not known, as without /proc."""
+    """Return this process's place: boot and PID namespace. Empty if either is unknown, as without /proc."""
     try:
         return f"{_BOOT_ID.read_text().strip()} {_NAMESPACE.readlink()}"
     except OSError:
@@ -21,7 +21,7 @@ def own_place() -> str:
 
 
 def has_ended(pid: int, place: str) -> bool:
-    """Tell whether a process of a place is known to have ended: never of a place that is not this process's own."""
+    """Return whether a process of a place is known to have ended; False for any place but this process's own."""
     if not place or place != own_place():
         return False
     try:

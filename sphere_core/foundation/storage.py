@@ -32,7 +32,7 @@ class Storage:
     file. Names that begin with a dot are scratch and are never listed. Credentials come from the
     environment (or the machine's role), never from the URL, which is printed and written into files.
 
-    What fails is tried again for a few seconds (`patience`: the pauses between tries); then, or at once where the disk
+    Failing calls are retried for a few seconds (`patience`: the pauses between tries); then, or at once if the disk
     is full, every method raises StorageError.
 
     Raises InputError for a URL that no installed file system serves, or that holds credentials.
@@ -56,11 +56,11 @@ class Storage:
         return Storage(f"{self.uri}/{path}", patience=self._patience)
 
     def exists(self, path: str) -> bool:
-        """Tell whether a file or folder is there now."""
+        """Return whether a file or folder exists now."""
         return self._try(path, lambda full: bool(self._files.exists(full)))
 
     def read_bytes(self, path: str) -> bytes:
-        """Return a file's bytes; raises FileNotFoundError where there is none."""
+        """Return a file's bytes; raises FileNotFoundError if it does not exist."""
         return self._try(path, lambda full: bytes(self._files.cat_file(full)))
 
     def write_bytes(self, path: str, data: bytes) -> None:
@@ -71,10 +71,10 @@ class Storage:
             self._try(path, lambda full: self._files.pipe_file(full, data))
 
     def write_file(self, path: str, write: Callable[[Path], object]) -> None:
-        """Publish a file that `write` makes at a local path it is given, whole; for what is too large for one bytes."""
+        """Publish a file that `write` creates at a given local path; for content too large for one bytes object."""
         where = f"{self.uri}/{path}"
         if self.is_local:
-            # Tried once: what `write` does may take minutes, and its faults need not be the storage's.
+            # Not retried: `write` may take minutes, and its errors may not be the storage's.
             persistently(lambda: self._publish(Path(self._full(path)), write), where=where, faults=OSError, patience=())
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +100,7 @@ class Storage:
 
     @contextlib.contextmanager
     def as_file(self, path: str) -> Iterator[Path]:
-        """Give a file of this machine with these bytes: the file itself, or a copy that goes when the block ends."""
+        """Yield a local file with these bytes: the file itself, or a copy that is removed when the block ends."""
         if self.is_local:
             yield Path(self._full(path))
             return
@@ -110,7 +110,7 @@ class Storage:
             yield copy
 
     def create_exclusive(self, path: str, data: bytes) -> bool:
-        """Create a file only if nobody else has; return False where it already exists.
+        """Create a file only if it does not exist; return False if it does.
 
         Of several callers at a time exactly one wins: by a hard link on local file systems (and NFS from version 3
         on), by a conditional PUT (`If-None-Match: *`) on S3 and stores that speak its protocol. A file system
@@ -145,16 +145,16 @@ class Storage:
         return sorted(name for name in names if not name.startswith(".") and "/." not in name)
 
     def _find(self, full: str) -> Iterable[str]:
-        # Names alone: for a local folder the file system layer would ask for every file's size and times.
+        # Names only: the file system layer would read size and times of every file of a local folder.
         return list(_files_below(full)) if self.is_local else self._files.find(full)
 
     def delete(self, path: str) -> None:
-        """Remove a file or a folder with all in it; nothing happens where there is none."""
+        """Remove a file, or a folder with its content; a second call does nothing."""
         with contextlib.suppress(FileNotFoundError):
             self._try(path, lambda full: self._files.rm(full, recursive=True))
 
     def size(self, path: str) -> int:
-        """Return a file's bytes in number; raises FileNotFoundError where there is none."""
+        """Return a file's size in bytes; raises FileNotFoundError if it does not exist."""
         return self._try(path, lambda full: int(self._files.size(full)))
 
     def scratch_files(self) -> builtins.list[tuple[str, int, float]]:
@@ -174,12 +174,12 @@ class Storage:
         return Path(self._full(path) if path else self._root) if self.is_local else None
 
     def require_reachable(self) -> None:
-        """Raise InputError where the storage does not answer: no such host, no credentials, no right to read."""
+        """Raise InputError if the storage does not answer: no such host, no credentials, no right to read."""
         with self._explained("read"):
             self._files.exists(self._full(".probe"))
 
     def require_writable(self) -> None:
-        """Raise InputError where nothing can be written: no such bucket, no right to write, no space left."""
+        """Raise InputError if nothing can be written: no such bucket, no right to write, no space left."""
         probe = f".probe-{uuid.uuid4().hex[:8]}"
         at_once = Storage(self.uri, patience=())
         with self._explained("written"):
@@ -203,7 +203,7 @@ class Storage:
         return target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
 
     def _try(self, path: str, call: Callable[[str], Result]) -> Result:
-        """Call with the full path, again and again for a while where that fails."""
+        """Call with the full path, with retries."""
         # Remote file systems have exceptions of their own, without a common base.
         faults: type[Exception] = OSError if self.is_local else Exception
         full = self._full(path)
@@ -237,7 +237,7 @@ def _file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def _files_below(folder: str) -> Iterator[str]:
-    """Yield the paths of all files below a local folder; nothing where there is none, or once it is gone."""
+    """Yield the paths of all files below a local folder; none if the folder does not exist or is removed meanwhile."""
     try:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""When storage gives out: what is tried again, for how long, and what is not worth trying."""
+"""Storage failures: which are retried, for how long, and which are final at once."""
 
 import errno
 import time
@@ -9,24 +9,24 @@ __all__ = ["PATIENCE", "StorageError", "persistently"]
 
 Result = TypeVar("Result")
 
-# Seconds before each further try: a moment's trouble of a network file system or an object store passes.
+# Seconds before each retry: short disturbances of a network file system or an object store pass.
 PATIENCE = (0.2, 0.8, 2.5)
-# What a file system answers, rather than fails with.
+# Answers of a file system, not failures.
 _ANSWERS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class StorageError(OSError):
-    """Storage cannot be read or written: it is full, refuses, or has gone on failing for a while."""
+    """Storage cannot be read or written: it is full, refuses access, or failed repeatedly."""
 
 
 def persistently(
     call: Callable[[], Result], *, where: str, faults: type[Exception], patience: Sequence[float] = PATIENCE
 ) -> Result:
-    """Return what `call` returns, trying again after each pause of `patience` where it raises one of `faults`.
+    """Return what `call` returns, retrying after each pause of `patience` (seconds) if it raises one of `faults`.
 
-    Raises StorageError at once where no space or no right is left, and after the last try otherwise. What a file
-    system answers (no such file, exists already) passes, and so does MemoryError, which is this process's.
+    Raises StorageError at once if no space or no permission is left, otherwise after the last try. Answers of a file
+    system (no such file, exists already) and MemoryError are raised unchanged.
     """
     for pause in (*patience, None):
         try:

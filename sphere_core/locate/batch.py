@@ -21,7 +21,7 @@ _FORWARD_TOKENS = 16384
 
 @dataclass(frozen=True)
 class LocatedBatch:
-    """Requests with their encoded prompts: request-major, one prompt a context; the first is the bare prompt."""
+    """Requests with their encoded prompts: request-major, one prompt per context; the first is the bare prompt."""
 
     requests: tuple[EditRequest, ...]
     contexts: Contexts
@@ -34,7 +34,7 @@ class LocatedBatch:
 
     @property
     def bare(self) -> tuple[SubjectPrompt, ...]:
-        """The prompts without context, one a request."""
+        """The prompts without context, one per request."""
         return self.prompts[:: self.context_count]
 
     def some(self, indices: Sequence[int]) -> "LocatedBatch":
@@ -45,7 +45,7 @@ class LocatedBatch:
 
 
 def locate(model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts) -> LocatedBatch:
-    """Encode every request in every context; raises InputError where the first template is not '{}'."""
+    """Encode every request in every context; raises InputError if the first template is not '{}'."""
     if not contexts or not contexts[0] or contexts[0][0] != "{}":
         raise InputError(
             "the first context template must be '{}', the bare prompt",
@@ -105,16 +105,15 @@ class BatchWalk:
         return outputs.float().T.contiguous()
 
     def contributions(self, site: Site) -> torch.Tensor:
-        """Return what the site adds to the residual stream there, `[o, n]` fp32: its output, or where a norm stands in
-        between, the norm's."""
+        """Return what the site adds to the residual stream there, `[o, n]` fp32: its output, or the
+        output of the norm behind it."""
         outputs, norm = self.site_outputs(site), self._model.output_norm(site)
         return outputs if norm is None else norm.apply(outputs).float()
 
     def site_residuals(self, site: Site, change: torch.Tensor) -> torch.Tensor:
         """Return R `[o, n]`: what the site's own output must gain so that the layer's output gains `change` `[o, n]`.
 
-        They are the same where the site adds to the residual stream directly; see `OutputNorm` where a norm stands in
-        between.
+        They are the same if the site adds to the residual stream directly; see `OutputNorm` for a norm in between.
         """
         norm = self._model.output_norm(site)
         if norm is None:

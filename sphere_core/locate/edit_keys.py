@@ -1,4 +1,4 @@
-"""The key of every edit, as it is when the edit is about to be written: what later edits may press on."""
+"""The key of every edit just before it is written; later edits with similar keys may disturb it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class EditKeys:
 
 
 def read_edit_keys(data: bytes, *, where: str) -> EditKeys:
-    """Read keys from safetensors bytes; raises InputError where they are something else."""
+    """Read keys from safetensors bytes; raises InputError if they are not."""
     tensors = load(data)
     if _EDITS not in tensors:
         raise InputError("the file holds no keys of edits", where=where, remedy="delete it: it is not of this project")

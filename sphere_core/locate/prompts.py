@@ -39,7 +39,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, subject: str)
     """Encode a prompt with the subject in place of '{}' and find the subject's last token.
 
     The token is the one that covers the subject's last character, by the tokenizer's offsets. Special tokens that the
-    tokenizer puts before a text stay; those it puts after are dropped. Raises InputError where no token covers it.
+    tokenizer puts before a text stay; those it puts after are dropped. Raises InputError if no token covers it.
     """
     start = prompt.index("{}")
     last_character = start + len(subject) - 1
@@ -92,7 +92,7 @@ def shared_length(left: Iterable[int], right: Iterable[int]) -> int:
 
 
 def target_ids(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> tuple[int, ...]:
-    """Return the ids of the new target as it continues the prompt; raises InputError where it has none.
+    """Return the ids of the new target as it continues the prompt; raises InputError if it has none.
 
     They are what the encoding of prompt, space and target has after the prompt's own ids: the tokens that are scored
     later, also for tokenizers that mark the start of a text. Where a token spans the joint, the target is
@@ -110,7 +110,7 @@ def target_ids(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> tupl
 
 
 def pad_right(rows: Sequence[Sequence[int]], *, fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids and mask `[m, longest]`, padded on the right whatever the tokenizer's own side is."""
+    """Return ids and mask `[m, longest]`, padded on the right regardless of the tokenizer's own side."""
     longest = max(len(row) for row in rows)
     ids = torch.full((len(rows), longest), fill, dtype=torch.long)
     mask = torch.zeros((len(rows), longest), dtype=torch.long)

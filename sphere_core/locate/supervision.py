@@ -16,7 +16,8 @@ __all__ = ["Supervision", "answered_ids", "supervise"]
 
 @dataclass(frozen=True)
 class Supervision:
-    """Rows `[n, T]` of prompt and target ids, and one entry a target token: row, position that predicts it, id, weight.
+    """Rows `[n, T]` of prompt and target ids, and one entry per target token: row, position that predicts it, id,
+    weight.
 
     The weight is 1 / (target tokens of the request), so that the sum over a request is its mean NLL. Special tokens
     the tokenizer adds are part of the prompt; neither they nor padding are ever predicted.

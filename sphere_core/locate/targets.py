@@ -111,9 +111,9 @@ def optimise_targets(
 
 @dataclass(frozen=True)
 class _Objective:
-    """What the loss needs: recorded tail, and where each scored token stands among its rows.
+    """What the loss needs: recorded tail, and the position of each scored token among its rows.
 
-    `rows`, `positions`, `ids`, `owners`, `weights` have one entry a (context, target token); the KL row is the
+    `rows`, `positions`, `ids`, `owners`, `weights` have one entry per (context, target token); the KL row is the
     last of each request's `per_request` rows.
     """
 

@@ -101,7 +101,7 @@ EDITORS: Mapping[str, EditorRow] = {
         scope=Scope.IN_LOOP,
         gives=_QUADRATIC,
         state="sums of k k^T and v k^T, the queue and its budget",
-        # The queue of a budget below the first batch's loss used to stand still after the first batch.
+        # Revision 2: with a budget below the first batch's loss, the queue did not move after the first batch.
         revision=lambda hyperparameters: 2 if hyperparameters.number("lyaplock_alpha") < 1 else 1,
     ),
     "nse": EditorRow(

@@ -39,7 +39,7 @@ class Method:
         return [REGULARIZERS[name] for name in self.regularizer_names]
 
     def needs_moments(self, hyperparameters: Hyperparameters) -> bool:
-        """Tell whether second moments must be there before the first edit."""
+        """Return whether second moments are required before the first edit."""
         return self.editor_row.needs_moments(hyperparameters)
 
     @property

@@ -52,7 +52,7 @@ REGULARIZERS: Mapping[str, RegularizerRow] = {
         state="the anchor norm",
     ),
     "error_feedback": RegularizerRow(
-        title="OTE-SE: what the other regularizers took away is asked for again",
+        title="OTE-SE: what the other regularizers removed is requested again",
         paper="arXiv 2605.26670",
         scope=Scope.TARGETS,
         needs=SYSTEM,

@@ -11,7 +11,7 @@ __all__ = ["capture_inputs"]
 
 
 class _Enough(Exception):
-    """Raised inside a forward when everything asked for has been seen."""
+    """Raised inside a forward when all requested inputs have been seen."""
 
 
 def capture_inputs(modules: Mapping[str, nn.Module], run: Callable[[], object]) -> dict[str, torch.Tensor]:

@@ -133,7 +133,7 @@ class EditableModel:
     def load_weights(self, stored: Mapping[str, torch.Tensor]) -> None:
         """Install edited weights given by parameter name in stored orientation; other open sites return to base.
 
-        Raises KeyError for a name that is no site of this model.
+        Raises KeyError for a name that is not a site of this model.
         """
         layers = {f"{self.family.site_path(layer)}.weight": layer for layer in range(len(self.layers))}
         self.open_sites([layers[name] for name in stored])

@@ -55,21 +55,21 @@ def recorded_calls(
 ) -> tuple[torch.Tensor, dict[int, Call]]:
     """Return the hidden states that enter the first of `layers` (consecutive) and the calls of all of them.
 
-    One forward, which does no work in `layers` and stops after them: stand-ins take the calls and pass the hidden
-    states on. `ids` and `mask` are `[m, T]`.
+    One forward, which does no work in `layers` and stops after them: recorders replace them and pass the hidden
+    states through. `ids` and `mask` are `[m, T]`.
     """
     calls: dict[int, dict[str, Any]] = {}
     entering: list[torch.Tensor] = []
-    with _stand_ins(model, layers, calls, entering), torch.no_grad(), suppress(_Recorded):
+    with _recorders(model, layers, calls, entering), torch.no_grad(), suppress(_Recorded):
         model.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
     return entering[0], {layer: calls[layer] for layer in layers}
 
 
 class _Recorded(Exception):
-    """Raised by the last stand-in: nothing after it is needed."""
+    """Raised by the last recorder: the layers after it are not required."""
 
 
-class _StandIn(nn.Module):
+class _Recorder(nn.Module):
     """Takes a decoder layer's place, with its attributes, and records instead of computing."""
 
     def __init__(
@@ -96,14 +96,14 @@ class _StandIn(nn.Module):
 
 
 @contextmanager
-def _stand_ins(
+def _recorders(
     model: EditableModel, layers: Sequence[int], calls: dict[int, dict[str, Any]], entering: list[torch.Tensor]
 ) -> Iterator[None]:
     modules = model.layers
     originals = {index: modules[index] for index in layers}
     try:
         for index, layer in originals.items():
-            modules[index] = _StandIn(layer, index, max(layers), calls, entering)
+            modules[index] = _Recorder(layer, index, max(layers), calls, entering)
         yield
     finally:
         for index, layer in originals.items():

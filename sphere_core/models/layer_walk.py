@@ -1,4 +1,4 @@
-"""One incremental pass through the edited layers: read a site's keys, write the site, go on with the new weight.
+"""One incremental pass through the edited layers: read a site's keys, write the site, continue with the new weight.
 
 Below the first edited layer nothing changes during a batch, and keys depend on no position after the subject's last
 token: prompts are cut there, and one forward serves all layers. The published loop runs the whole model again for every
@@ -33,7 +33,7 @@ class Walk:
         self._last = last
 
     def inputs(self, site: Site) -> torch.Tensor:
-        """Return the site's input at each prompt's last token, `[m, d_in]`; goes on to the site's layer first."""
+        """Return the site's input at each prompt's last token, `[m, d_in]`; advances to the site's layer first."""
         self._go_to(site.layer)
         module = self._model.network.get_submodule(site.module_path)
         layer = self._model.layers[site.layer]
@@ -94,7 +94,7 @@ def _at(values: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
 
 
 def _select(call: Call, rows: torch.Tensor, total: int) -> Call:
-    """Keep some rows of every tensor that has one entry a row."""
+    """Keep some rows of every tensor that has one entry per row."""
 
     def pick(value: object) -> object:
         if isinstance(value, torch.Tensor):

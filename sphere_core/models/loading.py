@@ -119,7 +119,7 @@ def _load_tokenizer(folder: Path, config: Any, remote_code: bool) -> PreTrainedT
 
 
 def _pretrained(load: Callable[..., Any], source: object, *, remote_code: bool, **options: Any) -> Any:
-    """Call one of transformers' loaders: the one place where a model's own code may be let in, if it was asked for."""
+    """Call one of transformers' loaders: the one place that may run a model's own code, if allowed."""
     return load(source, trust_remote_code=remote_code, **options)
 
 

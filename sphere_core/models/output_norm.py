@@ -1,14 +1,14 @@
 """The norm between a site and the residual stream (Gemma 2 and 3, OLMo 2), and how to write through it.
 
-There the layer adds not v = W k but u = N(v) = g * v / sqrt(mean(v^2) + eps), which has the same length in units of g
-whatever v is: a target at the layer's output, h + c, asks for u + c, and that lies off the ellipsoid of what N can
-give. MEMIT's residual R = c would be added in front of N, in other units, and rotated and shrunk by it. Written is
-instead
+In these families the layer adds not v = W k but u = N(v) = g * v / sqrt(mean(v^2) + eps), which has the same length
+in units of g for every v: a target at the layer's output, h + c, requires u + c, which lies off the ellipsoid of N's
+range. MEMIT's residual R = c would be added in front of N, in other units, and rotated and shrunk by it. Instead,
+written is
 
     R = s x - v,   s = sqrt(mean(v^2) + eps),   x = argmin |g * x - (u + c)|  over  |x| = |v| / s
 
-the turn of v, at its own length, whose image under N is nearest to what was asked for; N(v + R) = g * x exactly, and
-R = c where g is 1 and s is 1 and u + c is on the sphere. What N cannot give stays in the residual of the later layers.
+the rotation of v, at its own length, whose image under N is nearest to u + c; N(v + R) = g * x exactly, and R = c if
+g and s are 1 and u + c is on the sphere. What lies outside the range of N remains in the residual of the later layers.
 
 Symbols: o width, n requests; x = g (u + c) / (g^2 + mu) with mu the root of |x(mu)| = |v| / s above -min g^2.
 """
@@ -33,7 +33,7 @@ class OutputNorm:
 
     @classmethod
     def of(cls, module: nn.Module, *, width: int, epsilon: float) -> "OutputNorm":
-        """Read the gain off a norm module, whichever way it stores it: from its answer to a row of ones."""
+        """Read the gain of a norm module from its output for a row of ones, independent of how it stores it."""
         weight = next(module.parameters())
         with torch.no_grad():
             answer: torch.Tensor = module(torch.ones(1, width, device=weight.device))
@@ -45,7 +45,7 @@ class OutputNorm:
         return self.gain.to(wide)[:, None] * wide / self._scale(wide)
 
     def residuals(self, values: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """Return R `[o, n]`, float64: what v `[o, n]` must gain so that N(v) gains `change`, as nearly as can be."""
+        """Return R `[o, n]`, float64: what v `[o, n]` must gain so that N(v) gains the nearest possible to `change`."""
         wide = values.double()
         scale = self._scale(wide)
         gain = self.gain.to(wide)[:, None]

@@ -77,7 +77,7 @@ class Cursor:
     part: int = 0
 
     def reaches(self, amount: Amount) -> bool:
-        """Tell whether the amount is met."""
+        """Return whether the amount is met."""
         if amount.tokens is not None:
             return self.tokens >= amount.tokens
         return self.texts >= (amount.texts or 0)

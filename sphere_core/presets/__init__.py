@@ -1,1 +1,1 @@
-"""Presets: cited hyperparameters, one YAML file a model family."""
+"""Presets: cited hyperparameters, one YAML file per model."""

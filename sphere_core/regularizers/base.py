@@ -24,7 +24,7 @@ class Regularizer(Protocol):
 
 
 class Stateless:
-    """A regularizer that carries nothing from batch to batch."""
+    """A regularizer without state."""
 
     def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
         """Return the state as it was."""
@@ -32,7 +32,7 @@ class Stateless:
 
 
 class ReadOut(Protocol):
-    """Reshapes the accumulated change for scoring; editing goes on with the weights as they were."""
+    """Reshapes the accumulated change for scoring; editing continues from the weights as they were."""
 
     def view(self, change: torch.Tensor, base: torch.Tensor, site_name: str) -> torch.Tensor:
         """Return the change `[o, d]` to add to the unedited weight instead of `change`, float64."""

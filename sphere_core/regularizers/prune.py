@@ -13,7 +13,7 @@ __all__ = ["Prune"]
 class Prune:
     """For s > s_0: s' = ln s - ln s_0 + s_0, s the singular values of W_t - W_0, s_0 the largest of W_0.
 
-    A read-out: what is scored is W_0 plus the damped change; editing goes on with the undamped weights. Natural log,
+    A read-out: scores use W_0 plus the damped change; editing continues from the undamped weights. Natural log,
     as in the code released with SPHERE; AlphaEdit's release adds the damped change to the already edited weight, which
     counts it twice. Only the singular values above s_0 are computed with their vectors, from the smaller Gram matrix;
     nothing is decomposed when the Frobenius norm, or a Cholesky factor, shows that none exceeds s_0. A change that is

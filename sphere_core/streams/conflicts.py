@@ -36,11 +36,11 @@ def with_conflicts(
     """Return `edits` requests, of which `conflicts.count(edits)` contradict one that came `distance` edits before.
 
     `requests` are the others, in order; which of them are contradicted is drawn by the seed, each at most once. A
-    contradiction asks the same question of the same subject and gives another answer, drawn from the new
-    targets that `pool` (the whole data set) has for the same relation, or for any where the relation has no
-    other. It supersedes the earlier request, which is not asked from then on; what it must win against is the
-    earlier new target; neighborhood prompts keep the true answer. Raises InputError where not so many pairs
-    of that distance fit, or where there is no other answer.
+    contradiction has the same prompt and subject and another answer, drawn from the new
+    targets that `pool` (the whole data set) has for the same relation, or for any relation if this one has no
+    other. It supersedes the earlier request, which is not scored from then on, and its contrast is the
+    earlier new target; neighborhood prompts keep the true answer. Raises InputError if the pairs do not fit at
+    that distance, or if there is no other answer.
     """
     rng = random.Random(f"conflicts {seed}")
     pairs = _pairs(edits, conflicts, rng)

@@ -19,11 +19,11 @@ _REQUESTS_AT_A_TIME = 256
 def record_keys(
     model: EditableModel, records: Sequence[Record], layer: int, *, on_progress: Callable[[int], None] | None = None
 ) -> torch.Tensor:
-    """Return one unit key a record, `[n, d_in]` fp32 on the CPU, of the model as it is now.
+    """Return one unit key per record, `[n, d_in]` fp32 on the CPU, of the model as it is now.
 
     The key is the input of the layer's site at the subject's last token of the bare prompt (Meng et al., arXiv
     2202.05262, without sampled contexts, so that it depends on model and record alone); a record of several
-    edits has the mean of their unit keys. `on_progress` is told how many records are done. Raises
+    edits has the mean of their unit keys. `on_progress` receives the number of records done. Raises
     InputError for a layer the model does not have and for a subject that cannot be located.
     """
     last = len(model.layers) - 1
@@ -52,9 +52,9 @@ def clusters_of(keys: torch.Tensor, count: int, seed: int) -> list[list[int]]:
     """
     if count > len(keys):
         raise InputError(
-            f"{count} clusters are asked for, there are {len(keys)} records",
+            f"{count} clusters are requested, there are {len(keys)} records",
             where="--clusters",
-            remedy="ask for fewer clusters, or for more edits",
+            remedy="request fewer clusters, or more edits",
         )
     labels = KMeans(n_clusters=count, n_init=1, random_state=seed).fit_predict(keys.numpy())
     groups: dict[int, list[int]] = {}
@@ -64,7 +64,7 @@ def clusters_of(keys: torch.Tensor, count: int, seed: int) -> list[list[int]]:
 
 
 def dispersed(keys: torch.Tensor) -> list[int]:
-    """Return the places of unit keys `[n, d_in]` in an order in which similar keys stand far apart.
+    """Return the places of unit keys `[n, d_in]` in an order in which similar keys are far apart.
 
     Kernel herding with the cosine as kernel (Chen, Welling, Smola, arXiv 1203.3472), without replacement: the t-th
     key is the one left that maximises t mean_j cos(k, k_j) - sum over chosen cos(k, k_c), so that every

@@ -40,9 +40,9 @@ def records_digest(records: Sequence[Record]) -> str:
 def in_given_order(records: Sequence[Record], path: Path, *, source: str) -> list[Record]:
     """Return the records that a file names, in its order.
 
-    The file holds case ids (a JSON list, or one a line), or the object {"cases": [...]} or {"indices": [...]}
+    The file holds case ids (a JSON list, or one per line), or the object {"cases": [...]} or {"indices": [...]}
     (places in the data set, from 0), or is one that `sphere order` wrote; that must have been written for this
-    very data set. Raises InputError for a name that is unknown, given twice or not unique in the data set.
+    data set. Raises InputError for a name that is unknown, given twice or not unique in the data set.
     """
     places = {}
     names, by_index = _read(path, records, source)
@@ -73,7 +73,7 @@ def _read(path: Path, records: Sequence[Record], source: str) -> tuple[list[str]
     """Return what the file names, and whether these are places rather than case ids."""
     text = read_text(path, what="order file")
     if not text.lstrip().startswith(("[", "{")):
-        return _names([line for line in text.splitlines() if line.strip()], path, "one a line"), False
+        return _names([line for line in text.splitlines() if line.strip()], path, "one per line"), False
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:

@@ -77,9 +77,9 @@ def arranged(records: Sequence[Record], order: Order, *, edits: int, seed: int, 
     `canonical` is file order. `shuffled` shuffles the whole set by the seed. `clustered` and `dispersed` take what
     `shuffled` takes at that seed, so that the three are orders of the same edits: clustered brings edits of the
     same relation together, relations in the order of their first edit; dispersed spreads every relation
-    evenly over the stream. The relation is the data set's own, else the prompt template: both of them stand in for
-    similar keys and need no model (`sphere order` clusters by the keys themselves). `given` reads the file.
-    Nothing here rounds, so every machine gives the same order. Raises InputError for a faulty order file and
+    evenly over the stream. The relation is the data set's own, else the prompt template: both are proxies for
+    similar keys and require no model (`sphere order` clusters by the keys themselves). `given` reads the file.
+    No step rounds, so every machine gives the same order. Raises InputError for a faulty order file and
     for too few records.
     """
     if order.kind == "given":
@@ -100,7 +100,7 @@ def arranged(records: Sequence[Record], order: Order, *, edits: int, seed: int, 
 
 
 def spread(groups: Sequence[Sequence[_T]]) -> list[_T]:
-    """Interleave groups so that each is spread evenly: the j-th of m members stands at (2 j + 1) / (2 m) of the way."""
+    """Interleave groups so that each is spread evenly: the j-th of m members is at (2 j + 1) / (2 m) of the way."""
     placed = [
         (Fraction(2 * place + 1, 2 * len(group)), number, member)
         for number, group in enumerate(groups)

@@ -54,7 +54,7 @@ class StreamSpec(DatasetSpec):
 def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[EditRequest, ...]:
     """Return the requests of a stream in edit order, from the records of its data set.
 
-    Raises InputError where there are too few, or where order or conflicts cannot be had.
+    Raises InputError if there are too few records, or if order or conflicts are impossible.
     """
     fresh = spec.edits - (spec.conflicts.count(spec.edits) if spec.conflicts is not None else 0)
     chosen = arranged(records, spec.order, edits=fresh, seed=seed, source=spec.source)
@@ -63,7 +63,7 @@ def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[E
         return tuple(requests)
     if any(len(record.requests) > 1 for record in records):
         raise InputError(
-            "conflicts need a data set with one edit a record",
+            "conflicts need a data set with one edit per record",
             where=f"{spec.source}, key conflicts",
             remedy="leave 'conflicts' out: a multi-hop question hangs on all edits of its record",
         )

@@ -63,7 +63,7 @@ def test_clusters_and_dispersal_of_keys_that_are_known_to_cluster() -> None:
         counts = torch.bincount(group[order[start : start + 10]], minlength=5)
         assert counts.min() >= 1
         assert counts.max() <= 3
-    with pytest.raises(InputError, match="61 clusters are asked for"):
+    with pytest.raises(InputError, match="61 clusters are requested"):
         clusters_of(keys, 61, seed=0)
 
 
@@ -124,7 +124,7 @@ def test_the_command_writes_orders_that_a_sweep_takes(
         ({"--layer": 9}, "layer 9 is out of range"),
         ({"--edits": 701}, "requires 701 edits, the data set has 700"),
         ({"--path": "x.json"}, "brings its own records"),
-        ({"--clusters": 13}, "13 clusters are asked for"),
+        ({"--clusters": 13}, "13 clusters are requested"),
         ({"--model": "./nowhere"}, "nowhere"),
     ],
 )

@@ -192,7 +192,7 @@ def test_conflicts_that_cannot_be_had(tmp_path: Path) -> None:
         world(edits=10, conflicts={"share": 0.5, "distance": 9})
     path = str(DATASETS / "mquake_cf.json")
     several = StreamSpec(dataset="mquake", path=path, edits=3, conflicts=Conflicts(share=0.3, distance=1))
-    with pytest.raises(InputError, match="one edit a record"):
+    with pytest.raises(InputError, match="one edit per record"):
         load_stream(several, 0)
 
 
