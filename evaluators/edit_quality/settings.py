@@ -16,8 +16,8 @@ Words = Literal["whitespace", "regex-words"]
 class FluencySettings(BaseModel):
     """How generation prompts are continued for fluency and consistency.
 
-    As released: 100 tokens with the prompt's, each drawn from the 5 most likely, never stopping early. The word
-    tokenizer stands in the protocol; the released one needs data files that have to be downloaded.
+    As released: 100 tokens with the prompt's, each drawn from the 5 most likely, never stopping early. The protocol
+    names the word tokenizer; the released one requires data files from the network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,7 +31,7 @@ class FluencySettings(BaseModel):
 
     @property
     def protocol(self) -> str:
-        """What stands in the rows."""
+        """The protocol in the rows."""
         return f"{'greedy' if self.decoding == 'greedy' else f'top-{self.top_k}'}-{self.length}/{self.words}"
 
 

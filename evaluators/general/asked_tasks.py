@@ -1,4 +1,4 @@
-"""The tasks that an entry of a sweep asks for, looked up and checked as far as goes without a model."""
+"""The tasks that an entry of a sweep names, looked up and checked as far as possible without a model."""
 
 from importlib import metadata
 

@@ -77,7 +77,7 @@ _TaskLoader.add_constructor("!function", _named_function)
 def read_task_file(file: Path, *, resolve: bool = False) -> dict[str, object]:
     """Return what one YAML says, includes not followed; `resolve` imports the Python scorers it names.
 
-    Raises InputError where it is no YAML or a scorer cannot be imported. Only `resolve` loads the harness.
+    Raises InputError if it is not YAML or a scorer cannot be imported. Only `resolve` loads the harness.
     """
     try:
         if resolve:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from evaluators.general.task_files import task_config
 from sphere_core.foundation.errors import InputError, nearest_name
 
-# The harness is imported where a name is looked up in its index, and not by those who ask for files alone.
+# The harness is imported where a name is looked up in its index, not by callers that only use files.
 if TYPE_CHECKING:
     from lm_eval.tasks._index import Entry, Kind
 

@@ -40,12 +40,12 @@ _LOGIT_COPIES = 4
 
 @dataclass(frozen=True)
 class Workload:
-    """What a method asks of a model.
+    """What a method requires of a model.
 
-    `rows` a request: its contexts and the KL prompt. `prompt_tokens` and `target_tokens` are means. `prior` tells what
-    a site keeps: `moment` C0 and its factor, `null_space` a thin side, `none`. `history` is N at the end. `dense` tells
-    that the system itself is asked for, not only its inverse on a batch's keys; `host_sites` how many sites' solvers
-    an accelerator has no room for.
+    `rows` per request: its contexts and the KL prompt. `prompt_tokens` and `target_tokens` are means. `prior` is what a
+    site stores: `moment` C0 and its factor, `null_space` a thin side, `none`. `history` is N at the end. `dense`: the
+    system itself is required, not only its inverse on a batch's keys. `host_sites`: how many sites' solvers do not fit
+    on an accelerator.
     """
 
     dtype_bytes: int
@@ -89,10 +89,10 @@ def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:
 
 
 def solver_bytes(width: int, work: Workload, basis: float | None = None) -> float:
-    """Return what the solver of one site with d = `width` keeps and works with on its device, in bytes.
+    """Return what the solver of one site with d = `width` stores and uses on its device, in bytes.
 
     The prior's factor with the copy it is made from, or `basis` bytes of a null space's thinner side (None: its bound,
-    half of all directions); the system where it is asked for; the history before and after a batch.
+    half of all directions); the system if it is required; the history before and after a batch.
     """
     square = 8.0 * width**2
     kept = 2.0 * _history_bytes(width, work.history)

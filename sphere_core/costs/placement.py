@@ -69,7 +69,7 @@ def place(
 
 
 def on_accelerator(shape: ModelShape, work: Workload, layers: Sequence[int], memory: float) -> Workload:
-    """Return the workload as it would be placed on one accelerator of so many bytes, before anything is loaded."""
+    """Return the workload as it would be placed on one accelerator with `memory` bytes, before anything is loaded."""
     room = memory - shape.parameters * work.dtype_bytes
     each = solver_bytes(shape.d_in, work)
     name = "accelerator"
@@ -79,7 +79,7 @@ def on_accelerator(shape: ModelShape, work: Workload, layers: Sequence[int], mem
 
 
 def _requests_per_pass(shape: ModelShape, work: Workload, room: float) -> int:
-    """Return how many requests' activations fit into so many bytes: at least one, at most a batch."""
+    """Return how many requests' activations fit into `room` bytes: at least one, at most a batch."""
     if not work.has_targets:
         return work.requests_per_pass
     each = target_bytes(shape, replace(work, batch=1, requests_per_pass=1))

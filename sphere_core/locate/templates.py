@@ -14,9 +14,9 @@ Contexts = tuple[tuple[str, ...], ...]
 
 
 class ContextSettings(BaseModel):
-    """How context templates are sampled; the values of MEMIT's released code stand in its docstring.
+    """How context templates are sampled; the defaults are those of MEMIT's released code.
 
-    Released: one sample from each of The, Therefore, Because, I, You; ten tokens in all; top 5.
+    One sample from each of The, Therefore, Because, I, You; ten tokens in all; top 5.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

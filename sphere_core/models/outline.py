@@ -26,7 +26,7 @@ __all__ = ["ModelOutline", "check_vocabulary", "describe_model", "plain_outline"
 _HIDDEN, _LAYERS = ("hidden_size", "n_embd"), ("num_hidden_layers", "n_layer")
 _HEADS, _INNER = ("num_attention_heads", "n_head"), ("intermediate_size", "n_inner")
 _ACTIVATIONS = frozenset(["silu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu"])
-# A config with one of these asks for more than its family's modules.
+# A config with one of these requires more than its family's modules.
 _UNUSUAL = ("quantization_config", "auto_map", "text_config", "_attn_implementation", "adapters")
 _TOKENIZERS = frozenset(["PreTrainedTokenizerFast", "TokenizersBackend", "LlamaTokenizerFast", "GPT2TokenizerFast"])
 
@@ -129,7 +129,7 @@ def _family(config: Mapping[str, Any]) -> Family | None:
 
 
 def _is_plain(config: Mapping[str, Any]) -> bool:
-    """Tell whether the sizes of a config are whole numbers that fit each other, and nothing unusual is asked for."""
+    """Return whether the sizes of a config are whole numbers that fit each other, and nothing unusual is set."""
     hidden, heads = _size(config, _HIDDEN), _size(config, _HEADS)
     groups = config.get("num_key_value_heads", heads)
     width = config.get("head_dim", hidden // heads if heads and hidden % heads == 0 else None)
@@ -145,7 +145,7 @@ def _is_plain(config: Mapping[str, Any]) -> bool:
 
 
 def _has_own_tokenizer(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Tell whether tokenizer.json can be read, is of a plain class, and passes `check_vocabulary`."""
+    """Return whether tokenizer.json can be read, is of a plain class, and passes `check_vocabulary`."""
     said = _mapping(folder / "tokenizer_config.json")
     if said is None or said.get("tokenizer_class") not in _TOKENIZERS or said.get("auto_map"):
         return False
@@ -183,7 +183,7 @@ def _mapping(path: Path) -> dict[str, Any] | None:
 
 
 def _size(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    """Return the first of these that is given, 0 where none is a positive whole number."""
+    """Return the first of these that is given, 0 if it is not a positive whole number."""
     given = next((config[name] for name in names if config.get(name) is not None), None)
     return given if isinstance(given, int) and _is_count(given) else 0
 

@@ -39,7 +39,7 @@ class LowRankUpdate:
         return LowRankUpdate(self.left, damp_directions(self.right.T, directions, strength).T)
 
     def is_finite(self) -> bool:
-        """Tell whether every entry of both factors is finite."""
+        """Return whether every entry of both factors is finite."""
         return all_finite(self.left, self.right)
 
     def to(self, device: torch.device) -> "LowRankUpdate":
@@ -62,7 +62,7 @@ class DenseUpdate:
         return DenseUpdate(damp_directions(self.matrix, directions, strength))
 
     def is_finite(self) -> bool:
-        """Tell whether every entry is finite."""
+        """Return whether every entry is finite."""
         return all_finite(self.matrix)
 
     def to(self, device: torch.device) -> "DenseUpdate":

@@ -38,7 +38,7 @@ class Resident(Generic[T]):
 
 
 def all_finite(*tensors: torch.Tensor) -> bool:
-    """Tell whether every entry of every tensor, all on one device, is finite; waits once for the device."""
+    """Return whether every entry of every tensor, all on one device, is finite; waits once for the device."""
     checks = [torch.isfinite(tensor).all() for tensor in tensors]
     whole = checks[0]
     for check in checks[1:]:
@@ -74,7 +74,7 @@ def decomposition_device(device: torch.device, width: int) -> torch.device:
 
 
 def has_room(device: torch.device, size: int) -> bool:
-    """Tell whether an accelerator takes so many bytes that are no activations: at most a quarter of its memory.
+    """Return whether an accelerator has room for `size` bytes besides activations: at most a quarter of its memory.
 
     Memory in use plays no part, so that the choice, and with it the bits, is the same in every run on one kind of
     device.

@@ -11,7 +11,7 @@ _TOKEN_MODE = "token"
 
 
 def has_token(environment: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether Ray will send a token once `prepare_client_environment` is done."""
+    """Return whether Ray will send a token once `prepare_client_environment` is done."""
     return missing_token(environment) is None
 
 

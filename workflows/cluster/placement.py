@@ -35,7 +35,7 @@ class Need:
 
 
 def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Tell whether a node's labels satisfy a selector: `value`, `!value`, `in(a,b)` or `!in(a,b)` for each key."""
+    """Return whether a node's labels satisfy a selector: `value`, `!value`, `in(a,b)` or `!in(a,b)` for each key."""
     for key, wanted in selector.items():
         found = _LIST.match(wanted)
         if found is not None:

@@ -99,7 +99,7 @@ class Backlog:
         return {"moments": len(self.recipes), "trajectory": len(self.ready), "score": len(self.scores)}
 
     def has_open_trajectories(self) -> bool:
-        """Tell whether any trajectory runs or waits."""
+        """Return whether any trajectory runs or waits."""
         return bool(self.running_now or len(self.ready) or self.held)
 
     def put_back(self, task: Task) -> None:

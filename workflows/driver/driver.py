@@ -263,7 +263,7 @@ class Driver:
                 self._limits.published(task.name)
 
     def _was_begun(self, task: Task) -> bool:
-        """Tell whether a worker began with a task, as far as files can tell.
+        """Return whether a worker began with a task, as far as files can tell.
 
         Several may be gone at a time, and a task that was handed from one to the next has cost none of them.
         """

@@ -55,7 +55,7 @@ class TrackedTrajectory:
         return ended or self.published.issuperset(self.plan.wanted)
 
     def is_scored(self, edits: int) -> bool:
-        """Tell whether all rows of a checkpoint stand."""
+        """Return whether all rows of a checkpoint stand."""
         return self.scored[edits] == len(self.plan.evaluations)
 
     def share(self) -> tuple[int, int, int]:
@@ -69,5 +69,5 @@ class TrackedTrajectory:
         return 0, max([self.running_edits, *self.published, 0]), scores
 
     def counts(self, edits: int) -> bool:
-        """Tell whether a checkpoint is one of the trajectory's: not beyond where a watchdog has stopped it."""
+        """Return whether a checkpoint is one of the trajectory's: not beyond where a watchdog has stopped it."""
         return self.stopped_at is None or edits <= self.stopped_at

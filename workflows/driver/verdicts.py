@@ -66,12 +66,12 @@ def forget_other_verdicts(storage: Storage, plan: SweepPlan, state: SweepState) 
 
 
 def has_other_verdicts(plan: SweepPlan, state: SweepState) -> bool:
-    """Tell whether a verdict stands by limits that are not those of the plan."""
+    """Return whether a verdict stands by limits that are not those of the plan."""
     return any(_is_by_others(plan, found) for found in state.trajectories)
 
 
 def lies_beyond(state: SweepState, files: SweepFiles) -> bool:
-    """Tell whether checkpoints or rows stand beyond a verdict, as a killed driver leaves them; reads no file."""
+    """Return whether checkpoints or rows stand beyond a verdict, as a killed driver leaves them; reads no file."""
     for found in state.trajectories:
         if found.stopped is not None:
             last = found.stopped.edits

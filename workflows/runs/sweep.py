@@ -86,7 +86,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
 
 
 def _owes_verdict(sweep: Sweep, storage: Storage) -> bool:
-    """Tell whether the watchdog would stop a trajectory that has been scored to its end.
+    """Return whether the watchdog would stop a trajectory that has been scored to its end.
 
     It may have been added later, or its driver killed between the last score and the verdict.
     """

@@ -28,7 +28,7 @@ class Keep(BaseModel):
         return {} if value == "all" else {found[1]: int(found[2])}
 
     def keeps(self, edits: int, published: Collection[int]) -> bool:
-        """Tell whether a checkpoint stays whole, out of all that are published."""
+        """Return whether a checkpoint stays whole, out of all that are published."""
         if edits == max(published):
             return True
         if self.last is not None:
