@@ -40,6 +40,7 @@ ROOT_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.m
 WRITTEN_AS_TEXT = (Keep, Order)
 # The modules of the Python API; what their `__all__` names is documented.
 API_MODULES = (
+    "workflows.api",
     "sphere_core.models",
     "sphere_core.methods",
     "sphere_core.streams.stream",

@@ -44,6 +44,7 @@ ROOMS = {
     "evaluators.general": "base statistics",
     "evaluators.geometry": "base",
     "evaluators.registry": "base edit_quality general geometry",
+    "workflows.api": "results runs",
     "workflows.cluster": "driver replicas sweeps",
     "workflows.commands": "cluster moments preflight results runs store sweeps",
     "workflows.driver": "replicas store sweeps",

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from workflows.commands.console import output_console
-from workflows.runs.sweep import RunOptions, run_sweep
-from workflows.sweeps.expand import load_sweep
+from workflows.runs.sweep_file import run_sweep_file
 
 __all__ = ["app"]
 
@@ -37,6 +36,14 @@ def run(
     steal: Annotated[bool, typer.Option("--steal", help="Take the sweep over from a driver that hangs")] = False,
 ) -> None:
     """Run a sweep: edit, score every checkpoint, gather rows, print the table."""
-    loaded = load_sweep(sweep)
-    options = RunOptions(root or loaded.default_root, address, local, num_cpus, retry_failed, steal)
-    raise typer.Exit(run_sweep(loaded, options, output_console()))
+    ended = run_sweep_file(
+        sweep=sweep,
+        root=root,
+        address=address,
+        local=local,
+        num_cpus=num_cpus,
+        retry_failed=retry_failed,
+        steal=steal,
+        console=output_console(),
+    )
+    raise typer.Exit(ended.exit_code)

@@ -34,7 +34,7 @@ __all__ = ["EditOptions", "run_edit"]
 
 @dataclass(frozen=True, kw_only=True)
 class EditOptions:
-    """What `sphere edit` was asked for."""
+    """What `sphere edit` takes."""
 
     model: str
     requests: DatasetSpec

@@ -13,6 +13,7 @@ from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel, model_digest
 from workflows.runs.checkpoint_address import FoundCheckpoint, find_checkpoint
 from workflows.runs.model_card import checkpoint_scores, model_card
+from workflows.runs.notebook import EditedModel
 
 __all__ = ["Export", "apply_delta", "export_checkpoint", "export_lines", "merge_table"]
 
@@ -29,7 +30,7 @@ class Export:
 
 def export_checkpoint(
     *,
-    checkpoint: str,
+    checkpoint: str | EditedModel,
     to: Path,
     trajectory: str | None = None,
     edits: int | None = None,
@@ -38,16 +39,19 @@ def export_checkpoint(
 ) -> Export:
     """Write an edited model as a Hugging Face folder with a model card, or its edited weights alone.
 
-    `checkpoint` is the folder or URL of a checkpoint, a trajectory or a sweep; `trajectory` names one of a sweep,
-    `edits` one of its checkpoints (default: the last). `model` is where the base model is now, if it has moved. Writes
-    `to`, which must not exist. Raises InputError, with nothing written, where there is no such checkpoint, where its
-    model has collapsed, where `to` exists, or where the base model is another one.
+    `checkpoint` is the folder or URL of a checkpoint, a trajectory or a sweep, or a model that `edit` returned;
+    `trajectory` names one of a sweep, `edits` one of its checkpoints (default: the last). `model` is where the base
+    model is now, if it has moved. Writes `to`, which must not exist. Raises InputError, with nothing written, where
+    there is no such checkpoint, where its model has collapsed, where `to` exists, or where the base model is another.
     """
-    found = find_checkpoint(checkpoint, trajectory=trajectory, edits=edits)
+    if isinstance(checkpoint, EditedModel):
+        found = _in_memory(checkpoint)
+    else:
+        found = find_checkpoint(checkpoint, trajectory=trajectory, edits=edits)
     if found.checkpoint.collapsed:
         raise InputError(
             f"the model has collapsed: after {found.checkpoint.edits} edits a weight is no longer finite",
-            where=checkpoint,
+            where=checkpoint if isinstance(checkpoint, str) else found.spec.model,
             remedy="choose an earlier checkpoint with --edits",
         )
     _require_absent(to)
@@ -84,6 +88,12 @@ def apply_delta(
     )
     save_model(edited, read, to)
     return read, model_digest(to)
+
+
+def _in_memory(edited: EditedModel) -> FoundCheckpoint:
+    if edited.checkpoint is None or edited.spec is None:
+        raise InputError("the model is unedited: there is nothing to export", where=edited.model.source)
+    return FoundCheckpoint(edited.checkpoint, edited.spec, None)
 
 
 def _require_absent(to: Path) -> None:

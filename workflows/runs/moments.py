@@ -38,9 +38,9 @@ MAX_TOKENS = 1024
 _LINE_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What `sphere moments build` was asked for."""
+    """What `sphere moments build` takes."""
 
     model: str
     corpus: tuple[str, ...]
@@ -66,8 +66,12 @@ class BuildOptions:
     device: str
 
 
-def run_build(options: BuildOptions, console: Console) -> None:
-    """Build what the store lacks of a set and say how to use it; raises InputError before anything is written."""
+def run_build(options: BuildOptions, console: Console, *, loaded: EditableModel | None = None) -> str:
+    """Build what the store lacks of a set, print how to use it, and return its key in the store.
+
+    `loaded` is the model where it is in memory already; it is restored to its unedited weights. Raises InputError
+    before anything is written.
+    """
     amount = Amount(tokens=options.tokens, texts=options.sentences)
     layers = _layers(options)
     corpus = find_corpus(
@@ -109,7 +113,7 @@ def run_build(options: BuildOptions, console: Console) -> None:
             if options.shards > 1:
                 _build_sharded(task, skeleton, store, options, console)
             else:
-                _build_here(task, store, options, console)
+                _build_here(task, store, options, console, loaded)
             store.storage.delete(_pass_path(key))
         else:
             _say(console, "it is there already")
@@ -119,19 +123,25 @@ def run_build(options: BuildOptions, console: Console) -> None:
         _say(console, f"all layers as one file: {options.out}")
     _say(console, f"files: {store.storage.uri}/{key}")
     _say(console, f"in a sweep: moments: {{stored: {key}}}")
+    return key
 
 
-def _build_here(task: MomentsWork, store: MomentsStore, options: BuildOptions, console: Console) -> None:
+def _build_here(
+    task: MomentsWork, store: MomentsStore, options: BuildOptions, console: Console, loaded: EditableModel | None
+) -> None:
     named = task.model
-    with console.status("loading the model"):
-        loaded = load_model(
-            named.model,
-            dtype=named.dtype,
-            device=pick_device(options.device),
-            revision=named.revision,
-            digest=named.model_digest,
-            remote_code=named.remote_code,
-        )
+    if loaded is not None:
+        loaded.restore_base()
+    else:
+        with console.status("loading the model"):
+            loaded = load_model(
+                named.model,
+                dtype=named.dtype,
+                device=pick_device(options.device),
+                revision=named.revision,
+                digest=named.model_digest,
+                remote_code=named.remote_code,
+            )
     with _Bar(console, task.work.amount) as bar:
         build_alone(
             task,

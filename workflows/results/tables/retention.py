@@ -14,7 +14,7 @@ from workflows.results.sql.connect import connect, query
 from workflows.results.tables.key_similarity import later_similarity
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 
-__all__ = ["RetentionAsk", "retention_sql", "retention_table"]
+__all__ = ["RETENTION_TABLES", "RetentionAsk", "retention_sql", "retention_table"]
 
 # What each table is made from, in order; each is a query below results/sql/retention.
 _ANSWERS = ("intervals", "answers", "lives")
@@ -29,6 +29,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "survival": (),
     "predictors": (),
 }
+RETENTION_TABLES = tuple(_TABLES)
 _COMPARES_KEYS = ("edits", "survival", "predictors")
 _NO_KEYS = pa.schema([("trajectory_id", pa.string()), ("edit", pa.int32()), ("edits", pa.int64())])
 

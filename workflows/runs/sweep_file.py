@@ -1,0 +1,60 @@
+"""A sweep by its file: planned, or run to its end."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from workflows.results.sweep_directory import SweepDirectory, open_sweep
+from workflows.runs.sweep import RunOptions, run_sweep
+from workflows.store.plan import SweepPlan
+from workflows.sweeps.expand import load_sweep
+
+__all__ = ["EndedRun", "plan_sweep", "run_sweep_file"]
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """How a run ended: its exit code (0 all done, 1 something failed, 130 stopped) and its root."""
+
+    exit_code: int
+    root: str
+
+    @property
+    def directory(self) -> SweepDirectory:
+        """The sweep's rows and tables."""
+        return open_sweep(root=self.root)
+
+
+def plan_sweep(*, sweep: str | Path) -> SweepPlan:
+    """Check a sweep file and all it names, and return its trajectories; writes nothing, raises InputError."""
+    return load_sweep(Path(sweep)).plan
+
+
+def run_sweep_file(
+    *,
+    sweep: str | Path,
+    root: str | None = None,
+    address: str | None = None,
+    local: bool = False,
+    num_cpus: int | None = None,
+    retry_failed: bool = False,
+    steal: bool = False,
+    console: Console | None = None,
+) -> EndedRun:
+    """Edit and score what is left of a sweep below `root` (default: runs/NAME) and print its table.
+
+    `local` runs in this process, `address` attaches to a Ray cluster, otherwise Ray is started here. `retry_failed`
+    runs again what failed before, `steal` takes the sweep over from a driver that hangs. A second call resumes, and
+    does nothing when all is done. Raises InputError before anything is written, StorageError where storage fails.
+    """
+    loaded = load_sweep(Path(sweep))
+    options = RunOptions(
+        root=root or loaded.default_root,
+        address=address,
+        local=local,
+        num_cpus=num_cpus,
+        retry_failed=retry_failed,
+        steal=steal,
+    )
+    return EndedRun(run_sweep(loaded, options, console or Console(quiet=True)), options.root)
