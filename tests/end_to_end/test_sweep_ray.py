@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from replicas import FailingOnce
+from replicas import FailingOnce, WaitingOnce
 from repository import REPOSITORY, TESTS
 from sweep_files import results_of, tiny, write_sweep
 from waiting import wait_until
@@ -72,6 +72,12 @@ def undisturbed(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> dict[
     executor = LocalExecutor(str(root), threads=1, device="cpu")
     assert Driver(Backlog.from_files(sweep, storage), executor, storage, Watching(), evaluators=0).run().complete
     return results_of(root)
+
+
+@pytest.fixture
+def workers_see_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's workers find the module of replicas with faults."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(TESTS / "support")]))
 
 
 def start_sphere(home: Path, *arguments: object) -> subprocess.Popen[str]:
@@ -137,11 +143,13 @@ def listening_addresses() -> set[str]:
     return {line[1].partition(":")[0] for line in lines if line[3] == listening and f"socket:[{line[9]}]" in inodes}
 
 
+@pytest.mark.usefixtures("workers_see_replicas")
 def test_whatever_is_killed_is_replaced_and_nothing_differs_from_one_replica(
     sweep: Sweep, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     storage = Storage(tmp_path)
-    killed: dict[str, signal.Signals] = {}
+    signals = {"replica": signal.SIGKILL, "evaluator": signal.SIGSEGV}
+    killed: set[str] = set()
     addresses: set[str] = set()
     roles: set[tuple[str, str]] = set()
 
@@ -149,17 +157,18 @@ def test_whatever_is_killed_is_replaced_and_nothing_differs_from_one_replica(
         for worker, progress in view.doing.items():
             task = progress.task or ""
             roles.update({(worker.role, task.partition("-")[0])} if task else ())
-            # A replica between two checkpoints, and the evaluator in the middle of a score.
-            if worker.role not in killed and (progress.published or (worker.role == "evaluator" and task)):
-                killed[worker.role] = signal.SIGKILL if worker.role == "replica" else signal.SIGSEGV
+        # A replica between two checkpoints, and the evaluator at a score.
+        for role in signals.keys() - killed:
+            if storage.exists(f"waits-{role}"):
+                killed.add(role)
                 addresses.update(listening_addresses())
-                os.kill(int(executor.owner_of(worker).rpartition(":")[2]), killed[worker.role])
+                os.kill(int(storage.read_bytes(f"waits-{role}").decode().rpartition(":")[2]), signals[role])
 
     # Room for two replicas and one dedicated evaluator.
-    with Counting(str(tmp_path), Resources(threads=1), address=None, num_cpus=3) as executor:
+    with Counting(str(tmp_path), Resources(threads=1), address=None, num_cpus=3, replica=WaitingOnce) as executor:
         backlog = Backlog.from_files(sweep, storage)
         result = Driver(backlog, executor, storage, Watching(watch), evaluators=1).run()
-    assert killed.keys() == {"replica", "evaluator"}
+    assert killed == signals.keys()
     assert (result.complete, result.failures) == (True, ())
     assert results_of(tmp_path) == undisturbed
     leases = [read_lease(storage, trajectory.id) for trajectory in sweep.plan.trajectories]
@@ -182,11 +191,8 @@ def test_a_replica_that_this_machine_cannot_hold_is_refused_and_nothing_is_left(
     assert list(Path(tempfile.gettempdir()).glob(f"sphere-ray-{os.getpid()}-*")) == []
 
 
-def test_a_failed_accelerator_ends_the_process_and_one_ended_by_sigterm_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Ray's workers find the faulty replica there.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(TESTS / "support")]))
+@pytest.mark.usefixtures("workers_see_replicas")
+def test_a_failed_accelerator_ends_the_process_and_one_ended_by_sigterm_loses_nothing(tmp_path: Path) -> None:
     settings = tiny(seeds=[0], methods=["memit"], streams=[{"dataset": "factworld", "edits": 12, "order": "shuffled"}])
     one = load_sweep(write_sweep(tmp_path / "spec", settings))
     plan = one.plan.trajectories[0]
