@@ -11,8 +11,8 @@ from evaluators.base import Subject
 from evaluators.registry import build_evaluator, read_evaluator_settings
 from sphere_core.checkpoints import Checkpoint
 from sphere_core.foundation.errors import InputError
-from sphere_core.locate.contexts import ContextSettings, sample_contexts
-from sphere_core.locate.prompts import Contexts
+from sphere_core.locate.contexts import sample_contexts
+from sphere_core.locate.templates import Contexts, ContextSettings
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest, requests_digest
 from sphere_core.trajectory import run_trajectory
