@@ -1,6 +1,7 @@
-"""One builder at a time of things that are built once and shared: second moments, null spaces.
+"""A lock so that a shared artefact (second moments, a null space) is built once.
 
-What is built is published whole and equal whoever builds it, so a lock taken over too early costs work, never a result.
+What is built is published whole and is the same for every builder, so a lock taken over too early costs work, never a
+result.
 """
 
 import time
@@ -24,16 +25,17 @@ def building(
     on_wait: Callable[[str], None] = lambda _: None,
     **timing: float,
 ) -> Iterator[bool]:
-    """Hold the lock `name` while something is built; gives False where it is built already, or was by another.
+    """Hold the lock `name` while something is built; yields False if it is built already.
 
-    `on_wait` receives the holder's name while another builds. `timing` is the lock's own.
+    Waits while another process builds; `on_wait` receives that holder's name. `timing` are the lock's own settings, in
+    seconds. A second call after the build yields False.
     """
     lock = _acquired(storage, name, is_built, on_wait, timing)
     if lock is None:
         yield False
         return
     with lock:
-        # Another may have finished between the last look and the lock.
+        # Another process may have finished between the last check and the lock.
         yield not is_built()
 
 
@@ -44,7 +46,7 @@ def _acquired(
     on_wait: Callable[[str], None],
     timing: dict[str, float],
 ) -> HeartbeatLock | None:
-    """Wait for the lock; return None where the thing is built, or was meanwhile."""
+    """Wait for the lock; return None once the artefact is built."""
     while not is_built():
         try:
             return HeartbeatLock(storage, name, **timing).acquire()

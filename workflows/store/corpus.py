@@ -1,4 +1,4 @@
-"""What a text corpus is known by: plain data, so that plans can be read without anything that reads texts."""
+"""The identity of a text corpus as plain data, so that plans can be read without anything that reads texts."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -7,12 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["WITH_FIELDS", "Corpus"]
 
-# Files whose rows have fields; any other holds one text a line.
+# Files whose rows have fields; any other holds one text per line.
 WITH_FIELDS = (".parquet", ".jsonl", ".ndjson")
 
 
 class Corpus(BaseModel):
-    """A corpus that has been found: its source, what it is known by, and how its texts are read."""
+    """A corpus that has been found: its source, its identity, and how its texts are read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,13 +28,13 @@ class Corpus(BaseModel):
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """The corpus's name in messages."""
         if self.kind == "hub":
             return f"{self.repository} {self.config or ''}".strip()
         return "factworld" if self.kind == "factworld" else ", ".join(Path(path).name for path in self.paths)
 
     def identity(self) -> dict[str, Any]:
-        """Return what the texts are known by, wherever they lie."""
+        """Return what identifies the texts, independent of their location."""
         if self.kind == "factworld":
             return {"world": self.world, "seed": self.seed}
         if self.kind == "files":

@@ -1,4 +1,4 @@
-"""One driver a root. Leases keep two replicas from writing one trajectory; this lock keeps two drivers apart."""
+"""One driver per root. Leases keep two replicas from writing one trajectory; this lock excludes a second driver."""
 
 from collections.abc import Callable
 from typing import Self
@@ -18,7 +18,7 @@ class DriverLock(HeartbeatLock):
         super().__init__(storage, DRIVER_LOCK, **timing)
 
     def acquire(self, *, steal: bool = False, tell: Callable[[str], None] = lambda _: None) -> Self:
-        """Take the lock, or take it over from a driver that is gone; raises InputError where another one lives."""
+        """Take the lock, or take it over from a driver that is gone; raises InputError if another driver is alive."""
         try:
             return super().acquire(steal=steal, tell=tell)
         except HeldError as held:
@@ -29,10 +29,10 @@ class DriverLock(HeartbeatLock):
             ) from held
 
     def require(self) -> None:
-        """Raise InputError where another driver has taken over."""
+        """Raise InputError if another driver has taken over."""
         if self.taken_by is not None:
             raise InputError(
                 f"another driver has taken this sweep over: {self.taken_by}",
                 where=self._storage.uri,
-                remedy="let it work; what it has not redone stands as it was",
+                remedy="leave the work to it; everything published is kept",
             )

@@ -1,4 +1,4 @@
-"""Finding what nobody needs any more below a sweep's root, and removing it."""
+"""Find files below a sweep's root that nothing requires any more, and remove them."""
 
 import re
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from workflows.store.trimming import trimmable
 
 __all__ = ["Garbage", "collect", "find_garbage"]
 
-# Younger scratch may belong to a writer that lives.
+# Younger scratch files may belong to a live writer.
 _SCRATCH_SECONDS = 600.0
-# Null spaces lie beside second moments under names of their own, and stay.
+# Null spaces are stored next to second moments under other names, and are kept.
 _MOMENTS_FILE = re.compile(rf"{MOMENTS}/[0-9a-f]{{16}}\.safetensors")
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """A file that can go: where it lies, its bytes, and why."""
+    """A file that can be removed: path, size in bytes, reason."""
 
     path: str
     size: int
@@ -28,11 +28,12 @@ class Garbage:
 
 
 def find_garbage(storage: Storage, plan: SweepPlan, state: SweepState, files: SweepFiles) -> list[Garbage]:
-    """Return the files that neither scores nor resuming need, in the order of their reasons.
+    """Return the files that neither scores nor resuming require, by reason; removes nothing.
 
-    Scratch that killed writers left; checkpoints without a manifest, which only they could have finished; checkpoints
-    that a stop asked for, with a later one there; weights and state that the sweep's `keep` gives up; second moments
-    the plan does not name. Rows stay, whoever made them, and so do trajectories that the plan does not name.
+    These are: scratch files of killed writers; checkpoints without a manifest, which only those writers could have
+    finished; checkpoints published because of a stop, if there is a later one; weights and state that the sweep's
+    `keep` gives up; second moments that the plan does not name. Rows are kept, and so are trajectories that the plan
+    does not name.
     """
     found = [
         Garbage(path, size, "scratch of killed writers")
@@ -47,7 +48,7 @@ def find_garbage(storage: Storage, plan: SweepPlan, state: SweepState, files: Sw
 
 
 def collect(storage: Storage, garbage: list[Garbage]) -> None:
-    """Remove what was found."""
+    """Remove the files in the given order; a second call does nothing."""
     for one in garbage:
         storage.delete(one.path)
 
@@ -55,7 +56,7 @@ def collect(storage: Storage, garbage: list[Garbage]) -> None:
 def _checkpoint_garbage(
     storage: Storage, plan: SweepPlan, state: SweepState, files: SweepFiles
 ) -> list[tuple[str, str]]:
-    """Return paths below checkpoint folders, each with its reason; a manifest comes before what it vouches for."""
+    """Return paths below checkpoint folders, each with its reason; a manifest comes before the files it lists."""
     found: list[tuple[str, str]] = []
     for one in state.trajectories:
         missing = {edits for edits, _ in one.missing}

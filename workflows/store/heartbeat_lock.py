@@ -1,9 +1,9 @@
-"""A lock with a heartbeat, on any storage: one driver a root, one builder of what is shared.
+"""A lock with a heartbeat, on any storage: one driver per root, one builder of each shared artefact.
 
-A lock is a file named by its generation, created exclusively; the highest one stands. Whoever takes over, because the
-heartbeat has stopped or by force, creates the next generation, and the one before finds out at its next heartbeat.
-Whether another holder lives is judged by watching its heartbeat, never by comparing two machines' clocks; only where
-its process id means something here is it asked for first.
+A lock is a file named by its generation, created exclusively; the highest generation is valid. A process that takes
+over, because the heartbeat has stopped or by force, creates the next generation; the previous holder notices at its
+next heartbeat. Whether another holder is alive is decided by watching its heartbeat, never by comparing the clocks of
+two machines; its process id is checked first if it is valid on this machine.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds, or held, a lock. `place` is where `pid` means something; empty where that is not known."""
+    """The current or previous holder of a lock. `place` is the scope in which `pid` is valid; empty if unknown."""
 
     generation: int
     id: str
@@ -45,13 +45,13 @@ class Holder:
     place: str = ""
 
     def describe(self) -> str:
-        """Say who it is, since when, and when it was last heard of."""
+        """Return host, process, start and age of the last heartbeat as one phrase."""
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
         return f"{self.host}, process {self.pid}, since {since}, last heartbeat {duration(time.time() - self.at)} ago"
 
 
 class HeldError(RuntimeError):
-    """Somebody else holds the lock, and lives."""
+    """Another live process holds the lock."""
 
     def __init__(self, holder: Holder) -> None:
         super().__init__(holder.describe())
@@ -80,24 +80,26 @@ class HeartbeatLock:
         self._thread = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
 
     def acquire(self, *, steal: bool = False, tell: Callable[[str], None] = lambda _: None) -> Self:
-        """Take the lock, or take it over from a holder that is gone; raises HeldError where another one lives.
+        """Take the lock and start its heartbeat; take over from a holder that is gone. Raises HeldError if another one
+        lives.
 
-        A holder on this machine, in this boot and PID namespace, whose process has ended is known to be gone. Any other
-        is watched: until its next heartbeat, or for `lapse_seconds` without one. `steal` asks nobody.
+        Writes the next generation, then deletes the previous one. A holder on this machine, in this boot and PID
+        namespace, whose process has ended is gone. Any other is watched until its next heartbeat, or for
+        `lapse_seconds` without one; `tell` receives a line before that wait. `steal` takes over without watching.
         """
         while True:
-            standing = self._standing()
-            if standing is not None and standing.id == self._own.id:
+            current = self._current()
+            if current is not None and current.id == self._own.id:
                 break
-            if standing is not None and not steal and self._lives(standing, tell):
-                raise HeldError(standing)
-            generation = 1 if standing is None else standing.generation + 1
+            if current is not None and not steal and self._lives(current, tell):
+                raise HeldError(current)
+            generation = 1 if current is None else current.generation + 1
             self._own = replace(self._own, generation=generation)
             if self._storage.create_exclusive(lock_path(self._name, generation), _encode(self._own)):
                 break
-            steal = False  # somebody else was faster, and lives
-        if standing is not None and standing.id != self._own.id:
-            self._storage.delete(lock_path(self._name, standing.generation))
+            steal = False  # another process was faster, and is alive
+        if current is not None and current.id != self._own.id:
+            self._storage.delete(lock_path(self._name, current.generation))
         self._thread.start()
         return self
 
@@ -111,27 +113,27 @@ class HeartbeatLock:
         self._thread.join()
         try:
             self._storage.delete(lock_path(self._name, self._own.generation))
-        except Exception as fault:  # noqa: BLE001 - the work has ended; a lock left behind lapses by itself
+        except Exception as fault:  # noqa: BLE001 - the work has ended; an abandoned lock lapses
             _LOGGER.warning("the lock '%s' could not be removed: %s", self._name, fault)
 
     @property
     def taken_by(self) -> str | None:
-        """Who has taken the lock over, as far as the last heartbeat found out."""
+        """The process that has taken the lock over, as of the last heartbeat; None if none has."""
         return self._taken_by
 
     def _keep(self) -> None:
         while not self._released.wait(self._beat_seconds):
             try:
-                standing = self._standing()
-                if standing is None or standing.id != self._own.id:
-                    self._taken_by = "its lock was removed" if standing is None else standing.describe()
+                current = self._current()
+                if current is None or current.id != self._own.id:
+                    self._taken_by = "its lock was removed" if current is None else current.describe()
                     return
                 self._own = replace(self._own, beats=self._own.beats + 1, at=time.time())
                 self._storage.write_bytes(lock_path(self._name, self._own.generation), _encode(self._own))
-            except Exception as fault:  # noqa: BLE001 - trouble with storage is for the holder's own work to find
+            except Exception as fault:  # noqa: BLE001 - the holder's own work reports storage failures
                 _LOGGER.warning("the heartbeat of '%s' could not be written: %s", self._name, fault)
 
-    def _standing(self) -> Holder | None:
+    def _current(self) -> Holder | None:
         own = [path for path in self._storage.list(LOCKS) if path.startswith(f"{LOCKS}/{self._name}.")]
         for path in reversed(own):
             try:
@@ -141,7 +143,7 @@ class HeartbeatLock:
             try:
                 return Holder(**json.loads(data))
             except (ValueError, TypeError):
-                # Torn, or of another release: whoever it is may live, and is known by the heartbeat alone.
+                # Torn, or of another release: the holder may be alive, and is identified by its heartbeat alone.
                 generation = int(path.removesuffix(".json").rpartition(".")[2])
                 return Holder(generation, hashlib.sha256(data).hexdigest(), "an unreadable lock", 0, 0.0, 0, 0.0)
         return None
@@ -152,11 +154,11 @@ class HeartbeatLock:
                 return False
             if 0 <= time.time() - holder.at < self._lapse_seconds:
                 return True
-        tell(f"somebody was here: {holder.describe()}; watching for its heartbeat")
+        tell(f"held by {holder.describe()}; watching for its heartbeat")
         deadline = time.monotonic() + self._lapse_seconds
         while time.monotonic() < deadline:
             time.sleep(self._beat_seconds / 5)
-            found = self._standing()
+            found = self._current()
             if found is None:
                 return False
             if (found.id, found.beats) != (holder.id, holder.beats):

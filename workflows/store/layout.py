@@ -1,4 +1,4 @@
-"""Where everything lies below a sweep's root. Paths are relative, with forward slashes, on any storage."""
+"""The paths below a sweep's root: relative, with forward slashes, on any storage."""
 
 from sphere_core.checkpoint_files import CheckpointFile, checkpoint_file, checkpoint_folder
 
@@ -75,7 +75,7 @@ def checkpoint_path(trajectory_id: str, edits: int, name: str) -> str:
 
 
 def checkpoint_in(path: str) -> tuple[str, CheckpointFile] | None:
-    """Return the trajectory and the checkpoint's file that a path names; None where it names no checkpoint's file."""
+    """Parse a path into trajectory and checkpoint file; None if it is not a checkpoint's file."""
     top, _, rest = path.partition("/")
     trajectory_id, _, rest = rest.partition("/")
     folder, _, rest = rest.partition("/")
@@ -84,57 +84,57 @@ def checkpoint_in(path: str) -> tuple[str, CheckpointFile] | None:
 
 
 def keys_folder(trajectory_id: str) -> str:
-    """Return the folder that holds the keys of a trajectory's edits, one file a checkpoint interval."""
+    """Return the folder that holds the keys of a trajectory's edits, one file per checkpoint interval."""
     return f"{trajectory_folder(trajectory_id)}/keys"
 
 
 def spec_path(trajectory_id: str) -> str:
-    """Return where a trajectory's whole specification stands."""
+    """Return the path of a trajectory's whole specification."""
     return f"{trajectory_folder(trajectory_id)}/{SPEC_FILE}"
 
 
 def lock_path(name: str, generation: int) -> str:
-    """Return where it stands who holds a lock."""
+    """Return the path of a lock's holder record."""
     return f"{LOCKS}/{name}.{generation:09d}.json"
 
 
 def lease_path(trajectory_id: str) -> str:
-    """Return where it stands who may publish checkpoints of a trajectory."""
+    """Return the path of a trajectory's lease: the attempt that may publish."""
     return f"{trajectory_folder(trajectory_id)}/lease.json"
 
 
 def progress_path(trajectory_id: str) -> str:
-    """Return where the replica that runs a trajectory says how far it is."""
+    """Return the path of the progress report of the replica that runs a trajectory."""
     return f"{trajectory_folder(trajectory_id)}/{PROGRESS_FILE}"
 
 
 def error_path(trajectory_id: str) -> str:
-    """Return where a failed trajectory's error and traceback stand."""
+    """Return the path of a failed trajectory's error record."""
     return f"{trajectory_folder(trajectory_id)}/{ERROR_FILE}"
 
 
 def stopped_path(trajectory_id: str) -> str:
-    """Return where it stands that a watchdog has stopped a trajectory, and why."""
+    """Return the path of a trajectory's stop record: the watchdog's edit count and reason."""
     return f"{trajectory_folder(trajectory_id)}/{STOPPED_FILE}"
 
 
 def task_error_path(task_name: str) -> str:
-    """Return where the error of a task that is no trajectory stands."""
+    """Return the path of the error record of any other task."""
     return f"{ERRORS}/{task_name.replace('/', '-')}.json"
 
 
 def moments_path(key: str) -> str:
-    """Return where built second moments stand."""
+    """Return the path of built second moments."""
     return f"{MOMENTS}/{key}.safetensors"
 
 
 def moments_lock(name: str) -> str:
-    """Return the lock of whoever builds second moments or a null space."""
+    """Return the name of the lock for building second moments or a null space."""
     return f"moments-{name}"
 
 
 def null_space_path(key: str) -> str:
-    """Return where the null space of one layer's second moments stands."""
+    """Return the path of the null space of one layer's second moments."""
     return f"{MOMENTS}/nullspace-{key}.safetensors"
 
 
@@ -144,7 +144,7 @@ def scored_name(trajectory_id: str, edits: int) -> str:
 
 
 def attempt_path(trajectory_id: str, attempt: int) -> str:
-    """Return where it stands from which edit an attempt at a trajectory began."""
+    """Return the path of an attempt's record: the edit at which it began."""
     return f"{trajectory_folder(trajectory_id)}/attempts/{attempt:04d}.json"
 
 
@@ -169,5 +169,5 @@ def kept_score_path(key: str) -> str:
 
 
 def timing_path(stage: str, name: str) -> str:
-    """Return where the seconds of one piece of work stand; seconds never go into row files."""
+    """Return the path of the seconds spent on one piece of work; row files hold no seconds."""
     return f"timings/{stage}/{name}.json"

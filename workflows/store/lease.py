@@ -1,10 +1,10 @@
 """Leases: of two replicas on one trajectory, only the later one may publish.
 
-A dead node's replica may go on writing for seconds, so liveness is not enough. Each attempt at a trajectory has a
-number, one more than the last; a replica re-reads the lease before it publishes and gives up when a
-later attempt is there. Checkpoints are equal whoever makes them, which makes the short race that remains harmless.
-A lease that cannot be read is nobody's: whoever held it stops, and the next attempt's number is one more than that of
-the last that began.
+A replica on a node that is presumed dead may keep writing for seconds, so liveness is not enough. Each attempt at a
+trajectory has a number, one more than the last; a replica reads the lease again before it publishes, and stops if a
+later attempt holds it. All attempts produce equal checkpoints, so the short race that remains is harmless. An
+unreadable lease belongs to no replica: its holder stops, and the next attempt's number is one more than that of the
+last attempt that began.
 """
 
 import json
@@ -20,21 +20,22 @@ _UNREADABLE = "a lease that cannot be read"
 
 
 class LeaseLostError(RuntimeError):
-    """A later attempt has taken the trajectory over."""
+    """A later attempt holds the lease of the trajectory."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Who may publish: the attempt's number and a name for the replica."""
+    """The holder of a trajectory: number of the attempt, and a name for the replica."""
 
     attempt: int
     owner: str
 
 
 def read_lease(storage: Storage, trajectory_id: str) -> Lease | None:
-    """Return the lease that stands, or None where nobody has run the trajectory yet.
+    """Return the current lease, or None if no replica has run the trajectory yet.
 
-    Of one that cannot be read (a machine that lost power) stands the last attempt that began, in no replica's name.
+    For an unreadable lease (after a power loss) it returns the last attempt that began, with a placeholder as its
+    owner.
     """
     try:
         data = storage.read_bytes(lease_path(trajectory_id))
@@ -48,18 +49,21 @@ def read_lease(storage: Storage, trajectory_id: str) -> Lease | None:
 
 
 def take_lease(storage: Storage, trajectory_id: str, lease: Lease) -> None:
-    """Take a trajectory; raises LeaseLostError where an attempt as late as this one is there already."""
-    standing = read_lease(storage, trajectory_id)
-    if standing is not None and standing != lease and standing.attempt >= lease.attempt:
-        raise LeaseLostError(f"attempt {standing.attempt} by {standing.owner}")
+    """Write the lease of a trajectory, replacing an older one; a second call with the same lease is allowed.
+
+    Raises LeaseLostError if another attempt with the same or a later number holds it.
+    """
+    current = read_lease(storage, trajectory_id)
+    if current is not None and current != lease and current.attempt >= lease.attempt:
+        raise LeaseLostError(f"attempt {current.attempt} by {current.owner}")
     storage.write_bytes(lease_path(trajectory_id), json.dumps(asdict(lease)).encode())
 
 
 def require_lease(storage: Storage, trajectory_id: str, lease: Lease) -> None:
-    """Raise LeaseLostError unless the lease that stands is this one."""
-    standing = read_lease(storage, trajectory_id)
-    if standing != lease:
-        by = "nobody" if standing is None else f"attempt {standing.attempt} by {standing.owner}"
+    """Raise LeaseLostError unless this lease is the current one; writes nothing."""
+    current = read_lease(storage, trajectory_id)
+    if current != lease:
+        by = "no attempt" if current is None else f"attempt {current.attempt} by {current.owner}"
         raise LeaseLostError(by)
 
 

@@ -1,8 +1,8 @@
 """The plan of a sweep: every trajectory, every checkpoint to score and every evaluator, as plain data.
 
-A plan is made from a sweep file by `workflows.sweeps.expand` and kept as `plan.json` below the sweep's root, so that
-status and tables need neither the sweep file nor the models. What is done is never written in it:
-that is derived from the files (`workflows.store.state`).
+A plan is made from a sweep file by `workflows.sweeps.expand` and stored as `plan.json` below the sweep's root, so that
+status and tables require neither the sweep file nor the models. It never records what is done: that is derived from the
+files (`workflows.store.state`).
 """
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -23,14 +23,14 @@ class _Record(BaseModel):
 
 
 class Evaluation(_Record):
-    """An evaluator with its settings, and the id under which its rows are kept."""
+    """An evaluator with its settings, and the id under which its rows are stored."""
 
     kind: str
     id: str
 
 
 class TrajectoryPlan(_Record):
-    """One trajectory: what tables call it, which checkpoints are wanted, who scores them."""
+    """One trajectory: its names in tables, the wanted checkpoints, its evaluations."""
 
     id: str
     model: str = Field(description="The model's name in tables")
@@ -47,8 +47,8 @@ class TrajectoryPlan(_Record):
     edits: int
     stream_digest: str
     wanted: tuple[int, ...] = Field(description="Edit counts whose checkpoints are kept and scored")
-    moments: str | None = Field(description="Key of the recipe that is built first; None where moments are imported")
-    keep_keys: bool = Field(default=False, description="Whether the key of every edit is kept beside the checkpoints")
+    moments: str | None = Field(description="Key of the recipe that is built first; None if moments are imported")
+    keep_keys: bool = Field(default=False, description="Whether the key of every edit is stored")
     evaluations: tuple[Evaluation, ...]
 
     def rows_path(self, edits: int, evaluation: Evaluation) -> str:
@@ -57,13 +57,13 @@ class TrajectoryPlan(_Record):
 
 
 class BasePlan(_Record):
-    """The unedited model under one evaluator: scored once, shared by all trajectories it is the start of."""
+    """The unedited model under one evaluator: scored once, shared by all trajectories that start from it."""
 
     model: str
     model_digest: str
     dtype: str
     layers: tuple[int, ...]
-    dataset: str | None = Field(description="For edit quality: the stream whose requests are asked")
+    dataset: str | None = Field(description="For edit quality: the stream whose requests are scored")
     order: str | None
     seed: int | None
     stream_digest: str | None
@@ -89,12 +89,12 @@ class MomentsRecipe(_Record):
 
 
 class PublishedEntry(_Record):
-    """Numbers of a paper for one model, data set and edit count, in shares; tables print them beside what is measured.
+    """Numbers of a paper for one model, data set and edit count, as shares, for comparison in tables.
 
-    They enter nothing that is computed.
+    They enter no computation.
     """
 
-    source: str = Field(description="Where the numbers stand")
+    source: str = Field(description="Source of the numbers: paper and table")
     model: str = Field(description="The model's name in tables")
     dataset: str = Field(description="Schema of the data set")
     edits: int = Field(ge=1, description="After how many edits")
@@ -129,7 +129,7 @@ class SweepPlan(_Record):
 
 
 def read_plan(storage: Storage) -> SweepPlan:
-    """Read the plan below a sweep's root; raises InputError where there is none."""
+    """Read the plan below a sweep's root; raises InputError if there is none."""
     try:
         data = storage.read_bytes(PLAN_FILE)
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What a sweep file may set that changes no number: which checkpoints stay whole, and when to stop a trajectory."""
+"""Settings of a sweep that change no number: which checkpoints keep their tensors, and when to stop a trajectory."""
 
 import re
 from collections.abc import Collection
@@ -10,11 +10,11 @@ __all__ = ["Keep", "Watchdog"]
 
 
 class Keep(BaseModel):
-    """What a sweep file's `keep` says: `all`, `last N` or `every K`; the final checkpoint always stays whole."""
+    """A sweep file's `keep`: `all`, `last N` or `every K`; the final checkpoint always keeps its tensors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    last: int | None = Field(default=None, description="The last so many checkpoints")
+    last: int | None = Field(default=None, description="The last N checkpoints")
     every: int | None = Field(default=None, description="Those whose edit count is a multiple of this")
 
     @model_validator(mode="before")
@@ -28,7 +28,7 @@ class Keep(BaseModel):
         return {} if value == "all" else {found[1]: int(found[2])}
 
     def keeps(self, edits: int, published: Collection[int]) -> bool:
-        """Return whether a checkpoint stays whole, out of all that are published."""
+        """Return whether a checkpoint keeps its tensors, given all published ones."""
         if edits == max(published):
             return True
         if self.last is not None:
@@ -44,13 +44,13 @@ class Keep(BaseModel):
 
 
 class Watchdog(BaseModel):
-    """When to stop a trajectory: limits on what its checkpoints' scores say. Changes no identity."""
+    """When to stop a trajectory: limits on the scores of its checkpoints. Changes no identity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     he_drift: float | None = Field(default=None, gt=0, description="Largest |HE drift|, mean over sites")
     collapsed_checkpoints: int | None = Field(
-        default=None, ge=1, description="How many checkpoints may have a collapsed score before it is enough"
+        default=None, ge=1, description="Number of checkpoints with a collapsed score that stops the trajectory"
     )
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """The small JSON records below a sweep's root. Each has one type, one reader and one writer; keys are field names.
 
-A record that is missing or cannot be read is None to its reader, which decides what that means. Keys that a later
-release adds are ignored.
+A missing or unreadable record is None to its reader, which decides what that means. Keys that a later release adds are
+ignored.
 """
 
 import json
@@ -25,14 +25,14 @@ class _Record(BaseModel):
 
     @classmethod
     def read(cls, storage: Storage, path: str) -> Self | None:
-        """Return the record in a file; None where there is none, or none that can be read."""
+        """Return the record in a file; None if it is missing or unreadable."""
         try:
             return cls.model_validate(json.loads(storage.read_bytes(path)))
         except (FileNotFoundError, ValidationError, ValueError):
             return None
 
     def write(self, storage: Storage, path: str) -> None:
-        """Publish the record as a file, replacing what was there."""
+        """Publish the record as a file, replacing an earlier one."""
         storage.write_bytes(path, json.dumps(self.as_json(), indent=self.indent).encode())
 
     def as_json(self) -> Mapping[str, Any]:
@@ -41,7 +41,8 @@ class _Record(BaseModel):
 
 
 class Progress(_Record):
-    """`progress.json`: how far the replica that runs a trajectory is, and when it said so (seconds since the epoch)."""
+    """`progress.json`: progress of the replica that runs a trajectory, with the time of the report (seconds since the
+    epoch)."""
 
     state: ProgressState
     edits: int
@@ -55,7 +56,7 @@ class Progress(_Record):
 class Failure(_Record):
     """`error.json` of a trajectory, or a file below `errors/`: what failed for good, and its traceback.
 
-    `edits` is how far the trajectory was. `redo` are the files that stand without the part that failed: with them
+    `edits` is the trajectory's progress then. `redo` are row files written without the part that failed: once they are
     removed, the whole is scored again.
     """
 
@@ -69,12 +70,12 @@ class Failure(_Record):
     redo: tuple[str, ...] | None = None
 
     def as_json(self) -> Mapping[str, Any]:
-        """Return the record as it is stored; `redo` only where something is to be done again."""
+        """Return the record as it is stored; `redo` only if something is to be repeated."""
         return self.model_dump(mode="json", exclude={"redo"} if self.redo is None else None)
 
     @classmethod
     def read_or_unreadable(cls, storage: Storage, path: str, *, task: str) -> "Failure":
-        """Return the failure in a file that is there; a damaged one is a failure of `task` all the same."""
+        """Return the failure in an existing file; a damaged file still is a failure of `task`."""
         found = cls.read(storage, path)
         if found is None:
             return cls(task=task, error="UnreadableRecord", message=f"{storage.uri}/{path} cannot be read")
@@ -82,7 +83,7 @@ class Failure(_Record):
 
 
 class Stop(_Record):
-    """`stopped.json`: after how many edits a watchdog has stopped a trajectory, why, and by which limits."""
+    """`stopped.json`: the edit count at which a watchdog stopped a trajectory, the reason, and the limits."""
 
     indent = 1
 
@@ -92,8 +93,8 @@ class Stop(_Record):
 
 
 class AttemptRecord(_Record):
-    """`attempts/NNNN.json`: the edit that an attempt began from, the checkpoints that stood then, and how far the
-    attempt before had said it was."""
+    """`attempts/NNNN.json`: the edit at which an attempt began, the newest checkpoint then, and the progress that the
+    previous attempt had reported."""
 
     first: int = Field(validation_alias=AliasChoices("from", "first"), serialization_alias="from")
     standing: int
@@ -103,7 +104,7 @@ class AttemptRecord(_Record):
 
 
 class EditTiming(_Record):
-    """Below `timings/edit/`: seconds and edits between the checkpoint before and this one."""
+    """Below `timings/edit/`: seconds and edits since the previous checkpoint."""
 
     edits: int
     attempt: int
@@ -112,7 +113,7 @@ class EditTiming(_Record):
 
 
 class ScoreTiming(_Record):
-    """Below `timings/EVALUATOR/`: seconds that one subject's rows took."""
+    """Below `timings/EVALUATOR/`: seconds spent on one subject's rows."""
 
     seconds: float
     rows: int

@@ -1,4 +1,4 @@
-"""Forgetting failures, so that the next run does their work again; what was said of them stays beside."""
+"""Set failure records aside, so that the next run repeats the work; the records are kept in `retried`."""
 
 from collections.abc import Collection
 
@@ -14,13 +14,15 @@ __all__ = ["forget_failures"]
 def forget_failures(
     storage: Storage, plan: SweepPlan, state: SweepState, *, only: Collection[str] | None = None
 ) -> list[str]:
-    """Set failure records aside, all or those of trajectories and tasks named in `only`; return what they were of.
+    """Set failure records aside, all or those of the trajectories and tasks in `only`; return their names.
 
-    Raises InputError for a name that has not failed.
+    For each, first deletes row files that record the failed scores, then copies the record to `retried/` and deletes
+    it, so a kill in between is repaired by a second call. Raises InputError for a name that has not failed, before
+    anything is changed.
     """
     records = {found.plan.id: error_path(found.plan.id) for found in state.trajectories if found.error is not None}
     records |= {failure.task: path for path, failure in state.task_failures.items()}
-    # Rows that say of some of their scores that the scorer failed: with them there, nothing would be done again.
+    # Row files with failed scores: as long as they exist, nothing would be scored again.
     stale = {failure.task: failure.redo or () for failure in state.task_failures.values()}
     for name in only or ():
         if name not in records:

@@ -1,4 +1,4 @@
-"""Reading a sweep's row files as one table. Needs neither models nor Ray."""
+"""Read a sweep's row files as one table. Requires neither models nor Ray."""
 
 import io
 
@@ -16,7 +16,7 @@ __all__ = ["read_rows"]
 def read_rows(storage: Storage, plan: SweepPlan, files: SweepFiles | None = None) -> pa.Table:
     """Return all rows of a plan: those of its trajectories' checkpoints and of the unedited models.
 
-    Row files of other sweeps, of other evaluator settings and of checkpoints nobody asked for stay out.
+    Row files of other sweeps, of other evaluator settings and of unplanned checkpoints are left out.
     """
     found = files if files is not None else scan(storage)
     tables = [_read(storage, path) for path in sorted(_planned_paths(plan, found) & found.rows)]

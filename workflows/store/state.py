@@ -1,4 +1,4 @@
-"""What is done, running, failed or still to do: derived from files below a sweep's root, and from nothing else."""
+"""What is done, running, failed or still to do, derived from the files below a sweep's root and nothing else."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -31,15 +31,15 @@ from workflows.store.records import Failure, Progress, Stop
 __all__ = ["StateName", "SweepFiles", "SweepState", "TrajectoryState", "derive_state", "scan"]
 
 StateName = Literal["planned", "running", "paused", "edited", "done", "collapsed", "stopped", "failed"]
-# A replica says how far it is after a batch, and again every ten seconds; older words are those of a dead one.
+# A replica reports its progress after a batch, and at least every ten seconds; older reports mean that it is gone.
 _SILENCE_SECONDS = 120.0
-# Trajectories looked at at a time on an object store.
+# Trajectories read in parallel on an object store.
 _READERS = 32
 
 
 @dataclass(frozen=True)
 class SweepFiles:
-    """The names that matter among all files of a sweep, from one listing.
+    """The relevant names among all files of a sweep, from one listing.
 
     `checkpoints` are those with a manifest, `whole` those with weights, by trajectory.
     """
@@ -55,7 +55,7 @@ class SweepFiles:
 
 @dataclass(frozen=True)
 class TrajectoryState:
-    """One trajectory as its files tell it."""
+    """The state of one trajectory, as derived from its files."""
 
     plan: TrajectoryPlan
     state: StateName
@@ -68,14 +68,14 @@ class TrajectoryState:
 
     @property
     def edits_done(self) -> int:
-        """Edits that are safe on storage, or further where the replica says so."""
+        """Edits that are safe on storage, or more if the replica has reported more."""
         if self.stopped is not None:
             return self.stopped.edits
         return max([0, *self.published, 0 if self.progress is None else self.progress.edits])
 
     @property
     def to_score(self) -> tuple[int, ...]:
-        """Checkpoints that stand and are to be scored: the wanted ones, and the one it collapsed at."""
+        """Published checkpoints that are to be scored: the wanted ones, and the one at which it collapsed."""
         return tuple(sorted(scorable(self.plan, self.published, self.collapsed_at)))
 
     @property
@@ -90,7 +90,7 @@ class TrajectoryState:
 
     @property
     def edits_per_second(self) -> float:
-        """The rate of the last attempt; 0 where it has not said any."""
+        """The rate of the last attempt; 0 if it has not reported one."""
         return 0.0 if self.progress is None else self.progress.edits_per_second
 
     @property
@@ -101,11 +101,11 @@ class TrajectoryState:
 
 @dataclass(frozen=True)
 class SweepState:
-    """A whole sweep as its files tell it."""
+    """The state of a whole sweep, as derived from its files."""
 
     trajectories: tuple[TrajectoryState, ...]
     bases_missing: tuple[str, ...]
-    # What failed beside trajectories, by the path of its record.
+    # Failures of other tasks, by the path of their records.
     task_failures: Mapping[str, Failure]
 
     @property
@@ -120,7 +120,7 @@ class SweepState:
 
 
 def scan(storage: Storage) -> SweepFiles:
-    """List a sweep's files once and sort their names; reads no file."""
+    """List a sweep's files once and sort their names; reads no file content."""
     checkpoints: dict[str, set[int]] = {}
     whole: dict[str, set[int]] = {}
     errors: set[str] = set()
@@ -151,7 +151,11 @@ def scorable(plan: TrajectoryPlan, published: Iterable[int], collapsed_at: int |
 
 
 def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = None) -> SweepState:
-    """Derive the state of every trajectory and every unedited model of a plan."""
+    """Derive the state of every trajectory and every unedited model of a plan; writes nothing.
+
+    Reads the plan's small records (progress, errors, stops, last manifests) after one listing; `files` passes a listing
+    that exists already. Damaged records count as missing, except failures. Raises StorageError if storage fails.
+    """
     found = files if files is not None else scan(storage)
     now = time.time()
 
@@ -161,7 +165,7 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
     if storage.is_local:
         trajectories = tuple(map(look, plan.trajectories))
     else:
-        # A few small files a trajectory, each a journey to an object store.
+        # A few small files per trajectory, each a round trip to an object store.
         with ThreadPoolExecutor(_READERS) as pool:
             trajectories = tuple(pool.map(look, plan.trajectories))
     bases = tuple(base.rows_path for base in plan.bases if base.rows_path not in found.rows)
@@ -174,7 +178,7 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
 
 
 def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: float) -> TrajectoryState:
-    # A verdict that cannot be read is none, and is found again.
+    # An unreadable verdict counts as missing and is computed again.
     stopped = Stop.read(storage, stopped_path(plan.id)) if stopped_path(plan.id) in files.stopped else None
     published = tuple(sorted(files.checkpoints.get(plan.id, ())))
     if stopped is not None:
@@ -226,12 +230,12 @@ def _state_name(
 
 
 def _collapsed_at(storage: Storage, plan: TrajectoryPlan, published: tuple[int, ...]) -> int | None:
-    """Return where a trajectory collapsed: a collapsed checkpoint is always its last one."""
+    """Return the edit count at which a trajectory collapsed; a collapsed checkpoint is always its last one."""
     if not published:
         return None
     try:
         collapsed = read_manifest(storage.child(checkpoints_folder(plan.id)), published[-1]).collapsed
     except (InputError, FileNotFoundError):
-        # A damaged checkpoint is found when it is read; its trajectory makes it again.
+        # A damaged checkpoint is noticed when it is read; its trajectory makes it again.
         return None
     return published[-1] if collapsed else None

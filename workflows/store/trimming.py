@@ -1,7 +1,7 @@
-"""Which checkpoints stay whole: all, the last few, or one every so many edits. Of the others the manifest stays.
+"""Which checkpoints keep their tensors: all, the last few, or one per interval. The manifests of the others are kept.
 
-A checkpoint that nothing needs any more loses its weights and its editor's state. It still counts as published, so that
-nothing is done again; rows and the tables behind them are never touched.
+A checkpoint that nothing requires any more loses its weights and its editor's state. It still counts as published, so
+nothing is repeated; rows and the tables behind them are never removed.
 """
 
 from collections.abc import Callable, Collection
@@ -15,17 +15,17 @@ from workflows.store.state import SweepFiles, SweepState
 
 __all__ = ["forget_trimmed", "trim", "trimmable"]
 
-# A damaged checkpoint is passed over for the one before: a trajectory that still runs keeps this many to resume from.
+# A damaged checkpoint is skipped in favour of the previous one: a running trajectory keeps this many to resume from.
 TO_RESUME_FROM = 2
 
 
 def trimmable(
     plan: TrajectoryPlan, keep: Keep, published: Collection[int], *, edited: bool, scored: Callable[[int], bool]
 ) -> list[int]:
-    """Return the checkpoints whose weights and state nothing needs any more.
+    """Return the edit counts of checkpoints whose weights and state nothing requires any more.
 
-    Needed are: what is kept, what is not scored yet, what the checkpoint after it is compared with while that
-    one is not scored, and the newest ones as long as the trajectory runs.
+    Required are: what `keep` says, what is not scored yet, what the next checkpoint is compared with until that one is
+    scored, and the newest ones while the trajectory runs.
     """
     order = sorted(published)
     newest = set() if edited else set(order[-TO_RESUME_FROM:])
@@ -39,13 +39,15 @@ def trimmable(
 
 
 def trim(storage: Storage, trajectory_id: str, edits: int) -> None:
-    """Take weights and state from a checkpoint."""
+    """Remove weights and state of a checkpoint; a second call does nothing."""
     trim_checkpoint(storage.child(checkpoints_folder(trajectory_id)), edits)
 
 
 def forget_trimmed(storage: Storage, state: SweepState, files: SweepFiles) -> int:
-    """Withdraw trimmed checkpoints that are to be scored after all, by an evaluator that has come new, so that their
-    trajectories make them again; return how many."""
+    """Delete trimmed checkpoints that a newly added evaluator is to score, so that their trajectories make them again.
+
+    Returns how many. A second call deletes nothing more.
+    """
     withdrawn = 0
     for found in state.trajectories:
         whole = files.whole.get(found.plan.id, frozenset())
