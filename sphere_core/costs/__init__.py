@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 from sphere_core.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from sphere_core.costs.accelerators import Accelerator, accelerator, accelerator_names
     from sphere_core.costs.memory import Stage, Workload, checkpoint_bytes, moments_bytes, solver_bytes, stages
     from sphere_core.costs.placement import on_accelerator, place
     from sphere_core.costs.shape import ModelShape, published_config, shape_of_config, shape_of_network
     from sphere_core.costs.time import Work, edit_work, geometry_work, hours, moments_work, probe_work
-    from sphere_core.costs.workload import Accelerator, TextLengths, accelerator, accelerator_names, workload_of
+    from sphere_core.costs.workload import TextLengths, workload_of
 
 __all__ = [
     "Accelerator",
@@ -44,6 +45,7 @@ __getattr__ = lazy_exports(
         "placement": "on_accelerator place",
         "shape": "ModelShape published_config shape_of_config shape_of_network",
         "time": "Work edit_work geometry_work hours moments_work probe_work",
-        "workload": "Accelerator TextLengths accelerator accelerator_names workload_of",
+        "accelerators": "Accelerator accelerator accelerator_names",
+        "workload": "TextLengths workload_of",
     },
 )

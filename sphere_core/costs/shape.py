@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
-
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.models.family import Family, recognise_family
 from sphere_core.models.sites import find_site
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = ["ModelShape", "published_config", "shape_of_config", "shape_of_network"]
 
@@ -35,7 +35,7 @@ class ModelShape:
     d_in: int
 
 
-def shape_of_network(network: PreTrainedModel, family: Family) -> ModelShape:
+def shape_of_network(network: "PreTrainedModel", family: Family) -> ModelShape:
     """Return the shape of a network, which may be on torch's meta device."""
     site = find_site(network, family, 0)
     config = network.config.get_text_config()
@@ -56,16 +56,21 @@ def shape_of_network(network: PreTrainedModel, family: Family) -> ModelShape:
     )
 
 
-def shape_of_config(config: PreTrainedConfig, *, where: str) -> ModelShape:
+def shape_of_config(config: "PreTrainedConfig", *, where: str) -> ModelShape:
     """Return the shape of a model built from its config without weights; raises InputError for an unknown family."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     family = recognise_family(config, where=where)
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return shape_of_network(network, family)
 
 
-def published_config(source: str) -> PreTrainedConfig | None:
+def published_config(source: str) -> "PreTrainedConfig | None":
     """Return the config of a published model that `published.yaml` knows by hub id, or None."""
+    from transformers import AutoConfig
+
     text = resources.files("sphere_core.costs").joinpath("published.yaml").read_text(encoding="utf-8")
     known: Mapping[str, Mapping[str, Any]] = parse_yaml(text)
     if source not in known:

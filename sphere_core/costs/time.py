@@ -6,9 +6,9 @@ token on. A forward pass costs 2 FLOP a parameter and token, a backward pass to 
 
 from dataclasses import dataclass
 
+from sphere_core.costs.accelerators import Accelerator
 from sphere_core.costs.memory import Workload
 from sphere_core.costs.shape import ModelShape
-from sphere_core.costs.workload import Accelerator
 from sphere_core.hyperparameters import Hyperparameters
 
 __all__ = ["Work", "edit_work", "geometry_work", "hours", "moments_work", "probe_work"]

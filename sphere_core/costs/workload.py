@@ -1,17 +1,13 @@
 """From a method and its hyperparameters to what it asks of memory and time."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 
 from sphere_core.costs.memory import Workload
-from sphere_core.foundation.errors import unknown_name
-from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
 from sphere_core.methods.rows import HISTORY
 
-__all__ = ["Accelerator", "TextLengths", "accelerator", "accelerator_names", "workload_of"]
+__all__ = ["TextLengths", "workload_of"]
 
 # Editors whose system is a sum over all earlier batches, or that factor another one each batch.
 _DENSE_EDITORS = frozenset({"lyaplock", "nse"})
@@ -24,30 +20,6 @@ class TextLengths:
     prompt: int
     target: int
     probe_rows: int
-
-
-@dataclass(frozen=True)
-class Accelerator:
-    """Dense peak rates in FLOP/s, memory in bytes, by data sheet."""
-
-    name: str
-    bf16: float
-    float64: float
-    memory: float
-
-
-def accelerator_names() -> list[str]:
-    """Return the accelerators whose data sheets are known."""
-    return sorted(_data_sheets())
-
-
-def accelerator(name: str) -> Accelerator:
-    """Return one accelerator; raises InputError with the nearest name."""
-    sheets = _data_sheets()
-    if name not in sheets:
-        raise unknown_name("accelerator", name, sheets)
-    sheet = sheets[name]
-    return Accelerator(name, sheet["bf16"] * 1e12, sheet["float64"] * 1e12, sheet["memory"] * 1e9)
 
 
 def workload_of(
@@ -85,9 +57,3 @@ def workload_of(
         on_accelerator=on_accelerator,
         dense="error_feedback" in method.regularizer_names or method.editor_name in _DENSE_EDITORS,
     )
-
-
-def _data_sheets() -> Mapping[str, Mapping[str, float]]:
-    text = resources.files("sphere_core.costs").joinpath("accelerators.yaml").read_text(encoding="utf-8")
-    sheets: Mapping[str, Mapping[str, float]] = parse_yaml(text)
-    return sheets

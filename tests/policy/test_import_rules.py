@@ -110,6 +110,12 @@ def test_a_hidden_import_is_found(tmp_path: Path, text: str) -> None:
     assert len(hidden_imports(imports)) == 1
 
 
+def test_a_command_may_import_what_it_runs_when_it_is_called(tmp_path: Path) -> None:
+    text = "def run():\n    from workflows.runs import sweep\n"
+    imports = write_tree(tmp_path, {"workflows/commands/run.py": text, "workflows/runs/sweep.py": text})
+    assert [line.split(":")[0] for line in hidden_imports(imports)] == ["workflows.runs.sweep"]
+
+
 def test_a_third_party_import_inside_a_function_passes(tmp_path: Path) -> None:
     assert hidden_imports(write_tree(tmp_path, {"workflows/late.py": "def f():\n    import ray\n"})) == []
 

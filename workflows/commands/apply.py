@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from transformers.utils import logging as transformers_logging
 
 from workflows.commands.console import output_console
-from workflows.runs.export import apply_delta
 
 __all__ = ["app"]
 
@@ -33,6 +31,10 @@ def apply(
     ] = False,
 ) -> None:
     """Make the edited model again from the base model and its edited weights, verified by digests."""
+    from transformers.utils import logging as transformers_logging
+
+    from workflows.runs.export import apply_delta
+
     transformers_logging.disable_progress_bar()
     applied, digest = apply_delta(delta=delta, model=model, to=to, revision=revision, remote_code=trust_remote_code)
     text = f"edited model   {to}, {applied.dtype}, digest {digest[:16]}"

@@ -4,13 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from transformers.utils import logging as transformers_logging
 
 from sphere_core.foundation.errors import InputError
 from workflows.commands.console import output_console
 from workflows.commands.dataset_options import DatasetArgument, PathOption, named_dataset
-from workflows.runs.calibrate import TRIALS_HEAD, Budget, calibrate_preset, layers_to_search, trial_line
-from workflows.runs.calibration_search import RIDGES
 
 __all__ = ["app"]
 
@@ -34,7 +31,7 @@ def calibrate(
     out: Annotated[Path | None, typer.Option(help="Preset to write (YAML)")] = None,
     path: PathOption = None,
     moments: Annotated[Path | None, typer.Option(help="Second moments of the candidate layers")] = None,
-    editor: Annotated[str, typer.Option(help=f"Editor: {' or '.join(RIDGES)}")] = "memit",
+    editor: Annotated[str, typer.Option(help="Editor: memit or alphaedit")] = "memit",
     nullspace_threshold: Annotated[float | None, typer.Option(help="AlphaEdit: eigenvalues of C0 below this")] = None,
     nullspace_share: Annotated[float | None, typer.Option(help="AlphaEdit: or this share of them")] = None,
     requests: Annotated[int, typer.Option(min=4, help="Held-out requests: half search, half decide")] = 64,
@@ -49,6 +46,10 @@ def calibrate(
 
     The last ones, so that streams in canonical order do not edit what the preset was chosen on.
     """
+    from transformers.utils import logging as transformers_logging
+
+    from workflows.runs.calibrate import TRIALS_HEAD, Budget, calibrate_preset, layers_to_search, trial_line
+
     transformers_logging.disable_progress_bar()
     console = output_console()
     if layers:

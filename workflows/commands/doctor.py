@@ -2,15 +2,16 @@
 
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from workflows.commands.console import output_console
-from workflows.preflight.machine import Finding, machine_findings
-from workflows.preflight.model import examine, stage_findings
+
+if TYPE_CHECKING:
+    from workflows.preflight.machine import Finding
 
 __all__ = ["app"]
 
@@ -39,6 +40,9 @@ def doctor(
 
     Loads no weights and fetches nothing.
     """
+    from workflows.preflight.machine import machine_findings
+    from workflows.preflight.model import examine, stage_findings
+
     findings = machine_findings(Path.cwd())
     if model is not None:
         examined = examine(model, revision=revision)
@@ -52,7 +56,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _table(findings: list[Finding]) -> Table:
+def _table(findings: "list[Finding]") -> Table:
     table = Table.grid(padding=(0, 2))
     for part, members in groupby(findings, key=lambda finding: finding.part):
         table.add_row(Text(part, style="bold"))

@@ -7,7 +7,6 @@ import typer
 
 from workflows.commands.console import output_console
 from workflows.commands.dataset_options import named_dataset
-from workflows.runs.edit import EditOptions, run_edit
 
 __all__ = ["app"]
 
@@ -51,6 +50,8 @@ def edit(
     ] = False,
 ) -> None:
     """Run one trajectory without Ray and keep a checkpoint after every batch. All inputs are checked first."""
+    from workflows.runs.edit import EditOptions, run_edit
+
     options = EditOptions(
         model=model,
         requests=named_dataset(dataset, path=str(requests)),

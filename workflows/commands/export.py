@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from transformers.utils import logging as transformers_logging
 
 from workflows.commands.console import output_console
-from workflows.runs.export import export_checkpoint, export_lines, merge_table
 
 __all__ = ["app"]
 
@@ -35,6 +33,10 @@ def export(
     model: Annotated[str | None, typer.Option(help="The base model, where it has moved since")] = None,
 ) -> None:
     """Write an edited model as a plain Hugging Face folder with a model card; say what its dtype loses of the edit."""
+    from transformers.utils import logging as transformers_logging
+
+    from workflows.runs.export import export_checkpoint, export_lines, merge_table
+
     transformers_logging.disable_progress_bar()
     console = output_console()
     exported = export_checkpoint(

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from workflows.commands.console import output_console
-from workflows.runs.factworld import train_embedded_model
 
 __all__ = ["app"]
 
@@ -33,6 +32,8 @@ def train(
     settings: Annotated[Path | None, typer.Option(help="Settings (YAML); default: those of the shipped model")] = None,
 ) -> None:
     """Train tokenizer and model from scratch on the CPU and measure their recall; about three minutes."""
+    from workflows.runs.factworld import train_embedded_model
+
     console = output_console()
     report = train_embedded_model(out=out, settings=settings, console=console)
     console.print(f"recall: {report}", highlight=False, soft_wrap=True)

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from workflows.commands.console import output_console
 from workflows.commands.moments_build import EPILOG, StoreOption, build
-from workflows.moments.check import compare_stored, import_files, verify_stored
 from workflows.moments.store import MomentsStore, StoredSet, store_folder
 
 __all__ = ["app"]
@@ -48,6 +47,8 @@ def verify(
 ) -> None:
     """Recompute every digest; check that moments are finite, symmetric and positive semidefinite. Exit code 1: some
     are not."""
+    from workflows.moments.check import verify_stored
+
     if not verify_stored(MomentsStore(store_folder(store)), names or [], output_console()):
         raise typer.Exit(1)
 
@@ -71,6 +72,8 @@ def import_(
     store: StoreOption = None,
 ) -> None:
     """Import MEMIT's statistics or AlphaEdit's projector into the store."""
+    from workflows.moments.check import import_files
+
     import_files(MomentsStore(store_folder(store)), files, model, layers, revision, output_console())
 
 
@@ -85,6 +88,8 @@ def compare(
     store: StoreOption = None,
 ) -> None:
     """Say how far two statistics of one model are apart: entries, spectra, and what lies outside their null spaces."""
+    from workflows.moments.check import compare_stored
+
     compare_stored(MomentsStore(store_folder(store)), first, second, layers, threshold, output_console())
 
 

@@ -3,13 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from transformers.utils import logging as transformers_logging
 
 from workflows.commands.console import output_console
-from workflows.moments.corpus_texts import WIKIPEDIA
-from workflows.runs.moments import BuildOptions, run_build
+from workflows.store.corpus import WIKIPEDIA
 
 __all__ = ["EPILOG", "StoreOption", "build"]
 
@@ -66,6 +63,12 @@ def build(
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
 ) -> None:
     """Build second moments of several layers in one pass over a corpus, and keep them by what they are of."""
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    from workflows.moments.corpus_texts import WIKIPEDIA
+    from workflows.runs.moments import BuildOptions, run_build
+
     torch.set_num_threads(threads)
     transformers_logging.disable_progress_bar()
     options = BuildOptions(

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.progress import Progress, TimeRemainingColumn
-from transformers.utils import logging as transformers_logging
 
 from workflows.commands.console import output_console
 from workflows.commands.dataset_options import (
@@ -19,7 +17,6 @@ from workflows.commands.dataset_options import (
     SplitOption,
     named_dataset,
 )
-from workflows.runs.order import order_by_keys, order_lines
 
 __all__ = ["app"]
 
@@ -66,6 +63,11 @@ def order(
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
 ) -> None:
     """Write orders in which edits with similar keys come together, or as far apart as can be."""
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    from workflows.runs.order import order_by_keys, order_lines
+
     torch.set_num_threads(threads)
     transformers_logging.disable_progress_bar()
     spec = named_dataset(dataset, path=path, hub=hub, revision=revision, config=config, split=split, file=file)

@@ -7,11 +7,9 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from sphere_core.costs import accelerator, accelerator_names
+from sphere_core.costs.accelerators import accelerator, accelerator_names
 from sphere_core.foundation.storage import Storage
 from workflows.commands.console import output_console
-from workflows.preflight.price import price_sweep
-from workflows.preflight.price_table import price_panel
 from workflows.results.status.status import MOST_LINES, groups_table, state_counts
 from workflows.store.state import SweepState, derive_state
 from workflows.sweeps.expand import Sweep, load_sweep
@@ -38,6 +36,9 @@ def plan(
     ] = None,
 ) -> None:
     """Check a sweep file and all it names; show what would run and what is done. Starts and writes nothing."""
+    from workflows.preflight.price import price_sweep
+    from workflows.preflight.price_table import price_panel
+
     if price is not None:
         output_console().print(
             price_panel(price_sweep(read_sweep(sweep)[0], sweep.resolve().parent, accelerator(price)))

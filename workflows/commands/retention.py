@@ -11,7 +11,6 @@ from sphere_core.foundation.storage import Storage
 from workflows.commands.console import output_console
 from workflows.commands.table import Format
 from workflows.results.formats.table_formats import arrow_csv, arrow_markdown, arrow_parquet
-from workflows.results.tables.retention import RetentionAsk, retention_sql, retention_table
 from workflows.store.plan import read_plan
 
 __all__ = ["app"]
@@ -91,6 +90,8 @@ def retention(
     out: Annotated[Path | None, typer.Option(help="File to write; default: the terminal")] = None,
 ) -> None:
     """Follow edits over the checkpoints: forgetting curves, cohorts, ages, survival of every edit."""
+    from workflows.results.tables.retention import RetentionAsk, retention_sql, retention_table
+
     console = output_console()
     asked = RetentionAsk(name.value, role.value, protocol, measure.value, cohort, width)
     if sql:

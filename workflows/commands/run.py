@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from workflows.commands.console import output_console
-from workflows.runs.sweep_file import run_sweep_file
 
 __all__ = ["app"]
 
@@ -36,6 +35,8 @@ def run(
     steal: Annotated[bool, typer.Option("--steal", help="Take the sweep over from a driver that hangs")] = False,
 ) -> None:
     """Run a sweep: edit, score every checkpoint, gather rows, print the table."""
+    from workflows.runs.sweep_file import run_sweep_file
+
     ended = run_sweep_file(
         sweep=sweep,
         root=root,

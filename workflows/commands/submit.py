@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.cluster.jobs import connect, follow_job
 from workflows.cluster.jobs_address import cluster_address
-from workflows.cluster.submit import plan_submission, submit_once
 from workflows.commands.console import output_console
 
 __all__ = ["app"]
@@ -38,6 +36,9 @@ def submit(
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http without a token")] = False,
 ) -> None:
     """Submit a sweep to a Ray cluster as a job, once; a second time attaches to it."""
+    from workflows.cluster.jobs import connect, follow_job
+    from workflows.cluster.submit import plan_submission, submit_once
+
     console = output_console()
     submission = plan_submission(sweep, root)
     with cluster_address(address, cluster, insecure=insecure) as place:

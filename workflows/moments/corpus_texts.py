@@ -19,13 +19,12 @@ from sphere_core.datasets.factworld.corpus import corpus_sentences
 from sphere_core.datasets.factworld.shipped import shipped_world
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
-from workflows.store.corpus import WITH_FIELDS, Corpus
+from workflows.store.corpus import WIKIPEDIA, WITH_FIELDS, Corpus
 
 __all__ = ["EMBEDDED_CORPUS", "WIKIPEDIA", "corpus_texts", "find_corpus", "require_texts"]
 
 EMBEDDED_CORPUS = "factworld"
 # The field's corpus, at the one commit its 2023 dump has had. Configuration, commit.
-WIKIPEDIA = "wikimedia/wikipedia"
 PINNED = {WIKIPEDIA: ("20231101.en", "b04c8d1ceb2f5cd4588862100d08de323dccfbaa")}
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _COLUMNAR, _LINES = WITH_FIELDS[:1], WITH_FIELDS[1:]

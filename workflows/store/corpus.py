@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["WITH_FIELDS", "Corpus"]
+__all__ = ["WIKIPEDIA", "WITH_FIELDS", "Corpus"]
 
+# The corpus of MEMIT's released statistics, and of those built here unless another is named.
+WIKIPEDIA = "wikimedia/wikipedia"
 # Files whose rows have fields; any other holds one text per line.
 WITH_FIELDS = (".parquet", ".jsonl", ".ndjson")
 

@@ -9,9 +9,9 @@ import duckdb
 import pyarrow as pa
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.lazy import load_object
 from sphere_core.foundation.storage import Storage
 from workflows.results.sql.connect import connect, query
-from workflows.results.tables.key_similarity import later_similarity
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 
 __all__ = ["RETENTION_TABLES", "RetentionAsk", "retention_sql", "retention_table"]
@@ -105,6 +105,8 @@ def _with_values(text: str, values: Mapping[str, object]) -> str:
 
 
 def _similarity(storage: Storage, plan: SweepPlan) -> pa.Table | None:
+    # Cosines of keys are torch's; every other table of retention does without.
+    later_similarity = load_object("workflows.results.tables.key_similarity:later_similarity")
     found = [table for trajectory in plan.trajectories if (table := later_similarity(storage, trajectory)) is not None]
     return pa.concat_tables(found, promote_options="default") if found else None
 

@@ -1,0 +1,95 @@
+"""What may be imported before a command does its work: help, tables and plans must not wait for torch.
+
+One process imports all commands of a group one after another; the first that loads too much is named.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from repository import EXAMPLES, REPOSITORY
+from sweep_files import tiny, write_sweep
+
+from workflows.cli import COMMANDS
+
+HEAVY = ("torch", "transformers", "lm_eval", "ray", "datasets", "scipy", "sklearn", "matplotlib", "pandas")
+
+
+def loaded_by(code: str, *arguments: object) -> dict[str, list[str]]:
+    """Run code in a fresh process; it calls `note(name)` to say which heavy modules are there by then."""
+    head = (
+        "import json, sys\nheavy, found = set(json.loads(sys.argv[1])), {}\n"
+        "def note(name):\n    found[name] = sorted(heavy & set(sys.modules))\n"
+    )
+    command = [sys.executable, "-c", f"{head}{code}\nprint(json.dumps(found))", json.dumps(HEAVY)]
+    done = subprocess.run([*command, *map(str, arguments)], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_declaring_a_command_loads_nothing_heavy() -> None:
+    """What `--help` of every command imports."""
+    modules = sorted({module for module, *_ in COMMANDS.values()})
+    code = (
+        "import importlib\nfor name in sys.argv[2:]:\n"
+        "    importlib.import_module(f'workflows.commands.{name}')\n    note(name)"
+    )
+    assert {name: found for name, found in loaded_by(code, *modules).items() if found} == {}
+
+
+# What each of these commands runs, as the Python that it calls.
+LIGHT = {
+    "status": "workflows.results.status.status",
+    "table": "workflows.results.tables.table",
+    "ability": "workflows.results.tables.ability",
+    "retention": "workflows.results.tables.retention",
+    "gc": "workflows.store.garbage",
+    "retry": "workflows.store.retry",
+    "submit": "workflows.cluster.submit",
+    "methods": "sphere_core.methods.method",
+    "tasks": "evaluators.general.suites",
+    "moments list": "workflows.moments.store",
+    "plan": "workflows.sweeps.expand",
+}
+
+
+def test_commands_that_only_read_files_load_nothing_heavy() -> None:
+    code = "import importlib\nfor name in sys.argv[2:]:\n    importlib.import_module(name)\n    note(name)"
+    assert {name: found for name, found in loaded_by(code, *LIGHT.values()).items() if found} == {}
+
+
+@pytest.mark.parametrize("sweep", ["quickstart", "user tasks"])
+def test_a_plan_loads_the_harness_only_for_tasks_that_are_not_ours(sweep: str, tmp_path: Path) -> None:
+    path = EXAMPLES / "quickstart.yaml"
+    if sweep == "user tasks":
+        source = REPOSITORY / "evaluators" / "general" / "tasks" / "factworld"
+        (tmp_path / "own").mkdir()
+        for file in source.iterdir():
+            (tmp_path / "own" / file.name).write_bytes(file.read_bytes())
+        path = write_sweep(tmp_path, tiny(evaluators={"general": {"tasks": ["own"]}}))
+    code = (
+        "from pathlib import Path\nfrom workflows.sweeps.expand import load_sweep\n"
+        "load_sweep(Path(sys.argv[2]))\nnote('plan')"
+    )
+    assert ("lm_eval" in loaded_by(code, path)["plan"]) == (sweep == "user tasks")
+    if sweep == "quickstart":
+        assert loaded_by(code, path)["plan"] == []
+
+
+def test_a_replica_loads_the_harness_only_when_it_scores_with_it() -> None:
+    code = (
+        "import workflows.replicas.replica\nnote('replica')\n"
+        "from evaluators.registry import build_evaluator, read_evaluator_settings\n"
+        "build_evaluator(read_evaluator_settings({'kind': 'edit_quality'}, where='test'))\nnote('edit_quality')\n"
+        "build_evaluator(read_evaluator_settings({'kind': 'geometry'}, where='test'))\nnote('geometry')\n"
+        "build_evaluator(read_evaluator_settings({'kind': 'general', 'tasks': ['factworld']}, where='test'))\n"
+        "note('general')"
+    )
+    found = loaded_by(code)
+    assert all(
+        "lm_eval" not in found[name] and "ray" not in found[name] for name in ("replica", "edit_quality", "geometry")
+    )
+    assert "lm_eval" in found["general"]
