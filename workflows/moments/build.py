@@ -1,4 +1,4 @@
-"""Building second moments into a store: one pass, kept as it goes; or every n-th group of it."""
+"""Build second moments into a store: in one resumable pass, or every n-th group of it."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def name_model(source: str, *, dtype: str, revision: str | None, remote_code: bool) -> tuple[ModelName, EditableModel]:
-    """Find a model on this machine; return its name and its skeleton, no weight loaded."""
+    """Find a model on this machine; return its name and its skeleton, without loading weights."""
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
@@ -45,7 +45,7 @@ def build_alone(
     publish: Callable[[SecondMoments], None],
     on_progress: Callable[[Cursor], None],
 ) -> None:
-    """Build a set in this process, going on from where an earlier attempt was killed, and publish it."""
+    """Build a set in this process and publish it; resumes the sums of an attempt that was killed."""
     kept = KeptInFile(storage, f".{task.key}-partial.safetensors", task.identity(), every_seconds=task.every_seconds)
     moments = build_second_moments(
         model, task.work, corpus_texts(task.corpus), provenance=task.provenance, kept=kept, on_progress=on_progress
@@ -55,7 +55,7 @@ def build_alone(
 
 
 class _GroupFiles(KeptInFile):
-    """Keeps the running sums of one shard, and publishes each group that is complete as a file of its own."""
+    """Saves the running sums of one shard, and publishes each complete group as a file."""
 
     def __init__(self, task: MomentsWork, storage: Storage, shard: int, shards: int) -> None:
         identity = {**task.identity(), "shard": shard, "shards": shards}
@@ -63,7 +63,7 @@ class _GroupFiles(KeptInFile):
         self._task = task
 
     def close_group(self, running: Running) -> None:
-        """Publish the group at work, unless another shard owns it."""
+        """Publish the current group, unless another shard owns it."""
         if running.current.count:
             header = {"identity": self._task.identity()}
             write_sums(self._storage, _group_path(self._task, running.cursor.group), {"group": running.current}, header)
@@ -78,7 +78,7 @@ def build_shard(
     storage: Storage,
     on_progress: Callable[[Cursor], None],
 ) -> None:
-    """Sum every `shards`-th group of the corpus and publish each as a file; groups that are there are left out."""
+    """Sum every `shards`-th group of the corpus and publish each as a file; existing groups are skipped."""
     kept = _GroupFiles(task, storage, shard, shards)
     there = {group for group in range(MAX_GROUPS) if storage.exists(_group_path(task, group))}
     ended = run_pass(
@@ -106,7 +106,7 @@ def merge_shards(task: MomentsWork, skeleton: EditableModel, storage: Storage) -
 
 
 def remove_groups(task: MomentsWork, storage: Storage) -> None:
-    """Remove what shards have left, once the set stands."""
+    """Remove the files of shards once the set is published."""
     for group in range(MAX_GROUPS):
         storage.delete(_group_path(task, group))
     storage.delete(_end_path(task))

@@ -1,4 +1,4 @@
-"""What is done with second moments that are there: verified, compared, imported."""
+"""Verify, compare and import existing second moments."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def verify_stored(store: MomentsStore, names: Sequence[str], console: Console) -
 def compare_stored(
     store: MomentsStore, first: str, second: str, layers: str | None, threshold: float, console: Console
 ) -> None:
-    """Print one row a layer that two statistics share."""
+    """Print one row per layer that two statistics share."""
     pair = store.read(first), store.read(second)
     shared = sorted(set(pair[0].by_layer) & set(pair[1].by_layer))
     chosen = shared if layers is None else parse_layers(layers)

@@ -1,8 +1,8 @@
 """Text corpora for second moments: local files, a data set on the Hugging Face hub, the fact world's own sentences.
 
-What a corpus is known by is its content: digests of files, or the commit of a hub data set. A hub data set lies in many
-files, often sorted (Wikipedia's articles by page number): its files are read in turn, one text of each, so that
-the first texts are spread over all of it, and only the head of each file is fetched.
+A corpus is identified by its content: digests of files, or the commit of a hub data set. A hub data set consists of
+many files, often sorted (Wikipedia's articles by page number): they are read alternately, one text from each, so that
+the first texts are spread over the whole and only the head of each file is fetched.
 """
 
 import itertools
@@ -28,24 +28,24 @@ EMBEDDED_CORPUS = "factworld"
 PINNED = {WIKIPEDIA: ("20231101.en", "b04c8d1ceb2f5cd4588862100d08de323dccfbaa")}
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _COLUMNAR, _LINES = WITH_FIELDS[:1], WITH_FIELDS[1:]
-# What the libraries raise for "not found", "offline", "no such configuration" shares no nearer base.
+# The libraries' errors for "not found", "offline", "no such configuration" share no closer base.
 _HUB_ERRORS = (OSError, ValueError, RuntimeError)
 
 
 def corpus_texts(corpus: Corpus) -> Iterator[str]:
-    """Yield the texts of a corpus, empty ones left out; raises InputError where they cannot be read."""
+    """Yield the texts of a corpus, without empty ones; raises InputError if they cannot be read."""
     found = (text.strip() for text in _raw(corpus))
     return (text for text in found if text)
 
 
 def require_texts(corpus: Corpus, count: int) -> None:
-    """Raise InputError where a corpus on this machine is unreadable or has fewer texts; asks no network."""
+    """Raise InputError if a corpus on this machine is unreadable or has fewer texts; uses no network."""
     if corpus.kind != "files":
         return
     found = sum(1 for _ in itertools.islice(corpus_texts(corpus), count))
     if found < count:
         raise InputError(
-            f"the corpus has {found} texts, {count} are asked for", where=corpus.label, remedy="ask for fewer"
+            f"the corpus has {found} texts, {count} are requested", where=corpus.label, remedy="request fewer"
         )
 
 
@@ -69,9 +69,8 @@ def find_corpus(
 ) -> Corpus:
     """Return the corpus of a name: `factworld`, local files (relative to `folder`), or a hub id.
 
-    A hub id is pinned: by the commit given, by the one known here for `wikimedia/wikipedia`, or else by the one
-    it has now where `asks_hub`. Text files hold one text a line. Raises InputError where there is no such corpus, or no
-    pin.
+    A hub id is pinned: by the given commit, by the built-in one for `wikimedia/wikipedia`, or else by its current
+    commit if `asks_hub`. Text files hold one text per line. Raises InputError if there is no such corpus, or no pin.
     """
     if tuple(sources) == (EMBEDDED_CORPUS,):
         return Corpus(kind="factworld", world=shipped_world().digest(), seed=seed)
@@ -104,7 +103,7 @@ def _commit(repository: str) -> str:
 
 
 def _hub_texts(corpus: Corpus) -> Iterator[str]:
-    # Imported here: a second of import time that a local corpus need not pay.
+    # Imported here: it takes a second that a local corpus does not require.
     from datasets import load_dataset
 
     repository = str(corpus.repository)
@@ -128,7 +127,7 @@ def _field_of(part: Iterable[Mapping[str, object]], corpus: Corpus) -> Iterator[
 
 
 def _in_turn(parts: Sequence[Iterator[str]]) -> Iterator[str]:
-    """Yield one text of each part in turn until all are at their end."""
+    """Yield one text from each part alternately until all are exhausted."""
     waiting = list(parts)
     while waiting:
         left = []

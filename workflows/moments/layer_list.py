@@ -1,4 +1,4 @@
-"""Layers as people write them on a command line."""
+"""Lists of layers on a command line."""
 
 from sphere_core.foundation.errors import InputError
 
@@ -6,7 +6,7 @@ __all__ = ["parse_layers"]
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
-    """Return layers separated by commas, ascending and each once; raises InputError where it is no such list."""
+    """Return layers separated by commas, ascending and distinct; raises InputError for any other text."""
     try:
         return tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError as error:

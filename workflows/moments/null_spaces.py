@@ -1,7 +1,7 @@
 """Null spaces of second moments, computed once below a sweep's root and shared by all its trajectories.
 
-A symmetric eigendecomposition of a `[14336, 14336]` matrix takes minutes. Each null space is kept as one file with its
-thinner side, which is mapped: trajectories on one node share its pages.
+A symmetric eigendecomposition of a `[14336, 14336]` matrix takes minutes. Each null space is stored as one file with
+its thinner side, which is mapped: trajectories on one node share its pages.
 """
 
 from collections.abc import Callable
@@ -35,10 +35,11 @@ def with_null_spaces(
 ) -> SecondMoments:
     """Return moments with the null space of each edited layer, read from the store or else computed and stored.
 
-    The bits are those of `null_space`, whichever process computed it. `recipe` is the key of the moments where they
-    were built below this root, `where` is what errors name. An imported null space is not changed. Raises InputError
-    where a moment is no second moment, or no direction is below the threshold. On a `device` with room for it the
-    decomposition runs there, and is kept apart from those of other kinds of processor.
+    The bits are those of `null_space`, whichever process computes it; one process computes, the others wait. `recipe`
+    is the key of the moments if they were built below this root, `where` is the place in error messages. An imported
+    null space is not changed. Raises InputError for invalid moments, or if no direction is below the threshold. On a
+    `device` with room for it the decomposition runs there, and is stored separately from those of other kinds of
+    processor.
     """
     spaces = dict(moments.null_spaces)
     for layer in spec.hyperparameters.layers:

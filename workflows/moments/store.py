@@ -1,8 +1,8 @@
-"""Second moments kept for good, by what they are of: one folder a set, one file a site.
+"""A content-addressed store of second moments: one folder per set, one file per site.
 
 A set's key is the digest of the model (config, weights, tokenizer files), the tokenizer, the corpus with its commit or
-file digests, how much of it, the length at which texts are cut, and the network's dtype. Nothing of how it was computed
-(shards, packing, machine) is in the key; it stands inside the files, with all of the above.
+file digests, the amount, the length at which texts are cut, and the network's dtype. How it was computed (shards,
+packing, machine) is not part of the key; it is recorded inside the files, with all of the above.
 """
 
 import os
@@ -27,7 +27,7 @@ VARIABLE = "SPHERE_MOMENTS"
 
 
 def store_folder(given: str | None) -> str:
-    """Return where moments are kept: what is given, $SPHERE_MOMENTS, or a folder in the user's cache."""
+    """Return the folder of the store: the given one, $SPHERE_MOMENTS, or a folder in the user's cache."""
     chosen = given or os.environ.get(VARIABLE)
     if chosen and "://" in chosen:
         return chosen
@@ -36,7 +36,7 @@ def store_folder(given: str | None) -> str:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a set: its path below the store, what it says of itself, its bytes."""
+    """One file of a set: its path below the store, its recorded provenance, its size in bytes."""
 
     path: str
     header: Mapping[str, Any]
@@ -44,7 +44,7 @@ class StoredFile:
 
     @property
     def layers(self) -> list[int]:
-        """The layers it has anything for."""
+        """The layers that it holds."""
         return sorted(int(name.removeprefix("layer").removeprefix("nullspace")) for name in self.header["shapes"])
 
 
@@ -57,13 +57,13 @@ class StoredSet:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What the set is of; the same in all its files but for the sites."""
+        """The identity of the set; equal in all its files except for the sites."""
         provenance: Mapping[str, Any] = self.files[0].header["provenance"]
         return provenance
 
     @property
     def count(self) -> int:
-        """Tokens; 0 for a null space that was imported."""
+        """Tokens; 0 for an imported null space."""
         return int(self.files[0].header["count"])
 
     @property
@@ -80,7 +80,7 @@ class MomentsStore:
 
     @staticmethod
     def key_of(identity: Mapping[str, Any]) -> str:
-        """Return the key of a set: 16 hex digits of the digest of what it is of."""
+        """Return the key of a set: 16 hex digits of the digest of its identity."""
         return fingerprint(dict(identity))[:16]
 
     @staticmethod
@@ -89,11 +89,11 @@ class MomentsStore:
         return f"{key}/layer{layer}.safetensors"
 
     def missing(self, key: str, layers: Sequence[int]) -> list[int]:
-        """Return the layers of a set that are not there."""
+        """Return the layers of a set that are not stored."""
         return [layer for layer in layers if not self.storage.exists(self.path(key, layer))]
 
     def write(self, key: str, moments: "SecondMoments") -> None:
-        """Publish one file a site."""
+        """Publish one file per site; a second call replaces them."""
         write_moments = load_object("sphere_core.moments.files:write_moments")
         for layer in moments.layers:
             provenance = {**moments.provenance, "key": key}
@@ -119,7 +119,7 @@ class MomentsStore:
         return [StoredSet(key, tuple(files)) for key, files in sorted(by_key.items())]
 
     def find(self, key: str) -> StoredSet:
-        """Return the one set whose key begins so; raises InputError where there is none, or several."""
+        """Return the one set whose key begins with a text; raises InputError if there is none, or several."""
         sets = self.sets()
         found = [stored for stored in sets if stored.key.startswith(key)]
         if len(found) != 1:
@@ -134,7 +134,7 @@ class MomentsStore:
     def locate(self, name: str) -> Path:
         """Return the file or folder of moments that a path or a key names, on this machine.
 
-        Raises InputError where it is neither.
+        Raises InputError if it is neither.
         """
         path = Path(name).expanduser()
         if path.exists():
@@ -159,6 +159,6 @@ class MomentsStore:
 
 
 def _read_moments(path: Path) -> "SecondMoments":
-    """Read tensors; torch is imported here, so that listing what is stored loads none."""
+    """Read tensors; torch is imported here, so that listing loads none."""
     moments: SecondMoments = load_object("sphere_core.moments.files:read_moments")(path)
     return moments

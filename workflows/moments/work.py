@@ -1,4 +1,4 @@
-"""What is to be built: one set of second moments, as plain data that crosses process borders. Loads no torch."""
+"""One set of second moments to build, as plain data that crosses process boundaries. Loads no torch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +10,13 @@ from workflows.store.plan import MomentsRecipe
 
 __all__ = ["ModelName", "MomentsWork", "recipe_work"]
 
-# How often running sums are kept, at most.
+# Seconds between two saves of running sums, at least.
 SAVE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class ModelName:
-    """A model as a replica loads it: where it is, its content's digest, the network's dtype."""
+    """A model as a replica loads it: its source, its content's digest, the network's dtype."""
 
     model: str
     model_digest: str
@@ -27,7 +27,7 @@ class ModelName:
 
 @dataclass(frozen=True)
 class MomentsWork:
-    """One set to build: of which model, from which corpus, in which pass; `key` names it in the store."""
+    """One set to build: model, corpus and pass; `key` names it in the store."""
 
     key: str
     model: ModelName
@@ -36,12 +36,12 @@ class MomentsWork:
     every_seconds: float
 
     def identity(self) -> dict[str, Any]:
-        """Return all that fixes the sums."""
+        """Return everything that determines the sums."""
         return {"key": self.key, "dtype": self.model.dtype, **self.work.identity()}
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What the files say beside what the model itself says."""
+        """Return what the files record in addition to the model's own provenance."""
         return {
             "model": self.model.model,
             "model_digest": self.model.model_digest,
@@ -55,7 +55,7 @@ class MomentsWork:
 
 
 def recipe_work(recipe: MomentsRecipe, spec: TrajectorySpec) -> MomentsWork:
-    """Return the work that builds what a sweep waits for."""
+    """Return the work that builds the moments of a sweep's recipe."""
     return MomentsWork(
         key=recipe.key,
         model=ModelName(spec.model, spec.model_digest, spec.dtype, spec.revision, spec.remote_code),

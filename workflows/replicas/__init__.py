@@ -1,1 +1,1 @@
-"""What one process does to one task: edit, score, build moments. Knows neither Ray nor sweep files."""
+"""What one process does to one task: edit, score, build moments. Independent of Ray and of sweep files."""

@@ -1,4 +1,4 @@
-"""Running one trajectory: resume, edit, publish the wanted checkpoints, say how far it is."""
+"""Run one trajectory: resume, edit, publish the wanted checkpoints, report progress."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -49,10 +49,10 @@ def moments_for(
     device: torch.device,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> SecondMoments | None:
-    """Return the second moments a trajectory uses, imported or built; None where its method uses none.
+    """Return the second moments that a trajectory uses, imported or built; None if its method uses none.
 
-    Where the method edits inside their null space, that comes along: computed once, shared by all trajectories.
-    `on_wait` hears who computes it meanwhile. Raises InputError where a file is damaged.
+    For a method that edits inside their null space they include it: computed once, shared by all trajectories.
+    `on_wait` receives the name of another process that computes it meanwhile. Raises InputError for a damaged file.
     """
     method = resolve_method(task.spec.method)
     if not method.needs_moments(task.spec.hyperparameters):
@@ -72,9 +72,9 @@ def moments_for(
 
 
 def moments_of(plan: TrajectoryPlan, file: str | None, storage: Storage) -> SecondMoments | None:
-    """Read the second moments a sweep has for a trajectory, imported or built; None where it has none.
+    """Read the second moments that a sweep has for a trajectory, imported or built; None if it has none.
 
-    Raises InputError where they are damaged or gone.
+    Raises InputError if they are damaged or missing.
     """
     if file is not None:
         return read_moments(Path(file))
@@ -89,10 +89,10 @@ def moments_of(plan: TrajectoryPlan, file: str | None, storage: Storage) -> Seco
 
 
 def resume_point(checkpoints: Storage, wanted: Sequence[int]) -> Checkpoint | None:
-    """Return the furthest intact checkpoint before the first wanted one that is missing; None: start anew.
+    """Return the newest intact checkpoint before the first missing wanted one; None: start at edit 0.
 
-    Checkpoints beyond a missing one are no place to go on from: what is missing would stay missing.
-    A damaged checkpoint is passed over for the one before.
+    Checkpoints beyond a missing one are not resume points, because the missing one would then never be made. A damaged
+    checkpoint is skipped in favour of the previous one.
     """
     published = checkpoints_in(checkpoints)
     first_missing = min((edits for edits in wanted if edits not in published), default=None)
@@ -100,7 +100,7 @@ def resume_point(checkpoints: Storage, wanted: Sequence[int]) -> Checkpoint | No
 
 
 def _starting_contexts(spec: TrajectorySpec, model: EditableModel) -> Contexts:
-    """Return the template groups a trajectory begins with, sampled from the unedited model where none are given."""
+    """Return the template groups a trajectory begins with: those given, else sampled from the unedited model."""
     groups = spec.contexts.get("groups")
     if groups is not None:
         return tuple(tuple(group) for group in groups)
@@ -109,7 +109,7 @@ def _starting_contexts(spec: TrajectorySpec, model: EditableModel) -> Contexts:
 
 @dataclass
 class TrajectoryRun:
-    """One attempt at a trajectory on a model that is lent to it."""
+    """One attempt at a trajectory, on a model that is lent to it."""
 
     task: TrajectoryTask
     lease: Lease
@@ -121,7 +121,14 @@ class TrajectoryRun:
     def run(
         self, model: EditableModel, requests: Sequence[EditRequest], moments: SecondMoments | None
     ) -> Done | Stopped:
-        """Edit to the end and return; raises LeaseLostError where a later attempt has taken over."""
+        """Edit from the resume point to the end and return; a second call on a finished trajectory edits nothing.
+
+        Reads checkpoints and moments. Writes the attempt's record first; then after each batch `progress.json`, at most
+        once per second; at each wanted edit count, after a stop request or a collapse: the keys of the edits, the
+        checkpoint, its timing, and only then removes the checkpoints of earlier stops. Every publication is preceded by
+        a check of the lease. Raises LeaseLostError if a later attempt has taken over, InputError for moments that do
+        not fit, StorageError if storage fails.
+        """
         plan, spec = self.task.plan, self.task.spec
         checkpoints = self.storage.child(checkpoints_folder(plan.id))
         if moments is not None:
@@ -161,7 +168,7 @@ class TrajectoryRun:
             before_batch=None if keeper is None else keeper.note,
         )
         stopped_at = None
-        # A batch on a large model may take longer than those who watch are patient.
+        # A batch on a large model may take longer than the time after which a silent replica counts as dead.
         with KeepAlive(self._say_again):
             for checkpoint in chain:
                 collapsed, stopping = checkpoint.collapsed, self.should_stop()
@@ -191,7 +198,7 @@ class TrajectoryRun:
         timing.write(self.storage, timing_path("edit", scored_name(self.task.plan.id, checkpoint.edits)))
 
     def _drop_stops(self, edits: int, checkpoints: Storage) -> None:
-        """Remove the checkpoints that only a stop had asked for, once there is a later one."""
+        """Remove earlier checkpoints that were published only because of a stop."""
         for earlier in checkpoints_in(checkpoints):
             if earlier < edits and earlier not in self.task.plan.wanted:
                 delete_checkpoint(checkpoints, earlier)
@@ -203,7 +210,8 @@ class TrajectoryRun:
             self._write_progress(edits, clock, "running")
 
     def _note_attempt(self, first: int, standing: int) -> None:
-        """Write down where this attempt begins, what stood then, and how far the one before had said it was."""
+        """Record where this attempt begins, the newest checkpoint then, and the progress that the previous attempt
+        reported."""
         progress = Progress.read(self.storage, progress_path(self.task.plan.id))
         record = AttemptRecord(
             first=first,
@@ -218,7 +226,7 @@ class TrajectoryRun:
         require_lease(self.storage, self.task.plan.id, self.lease)
 
     def _write_progress(self, edits: int, clock: "_Clock", state: ProgressState) -> None:
-        # A replica that has been taken for dead finds out here, long before its next checkpoint.
+        # A superseded attempt notices here, long before its next checkpoint.
         self._require_lease()
         self._said = Progress(
             state=state,
@@ -241,7 +249,7 @@ class TrajectoryRun:
 
 
 class _Clock:
-    """Seconds of one attempt: in all, since the last checkpoint, since the last word."""
+    """Seconds of one attempt: in total, since the last checkpoint, since the last report."""
 
     def __init__(self, first_edit: int) -> None:
         self._first_edit = self._lap_edit = first_edit

@@ -1,4 +1,4 @@
-"""Saying the same again every so often, in a thread, while something takes its time."""
+"""Repeat a progress report from a thread during a long call."""
 
 import logging
 import threading
@@ -13,9 +13,9 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class KeepAlive:
-    """Calls `beat` every so many seconds while the context lasts, never once it has ended; what `beat` raises ends it.
+    """Calls `beat` every `seconds` while the context is active, never after it has ended; an error of `beat` ends it.
 
-    Whoever owns the work finds out by itself what is wrong: the lease that is gone, the storage that gives out.
+    The error is only logged: the work itself finds a lost lease or unavailable storage at its next publication.
     """
 
     def __init__(self, beat: Callable[[], None], *, seconds: float = PULSE_SECONDS) -> None:
@@ -38,6 +38,6 @@ class KeepAlive:
         while not self._ended.wait(self._seconds):
             try:
                 self._beat()
-            except Exception as fault:  # noqa: BLE001 - not this thread's to handle
-                _LOGGER.warning("nothing more is said of what goes on: %s: %s", type(fault).__name__, fault)
+            except Exception as fault:  # noqa: BLE001 - the work itself handles it
+                _LOGGER.warning("progress is no longer reported: %s: %s", type(fault).__name__, fault)
                 return

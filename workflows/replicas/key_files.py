@@ -1,4 +1,4 @@
-"""Keeping the key of every edit beside a trajectory's checkpoints, for `keep_keys: true`."""
+"""Store the key of every edit next to a trajectory's checkpoints, for `keep_keys: true`."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,12 @@ _SUFFIX = ".safetensors"
 
 
 class KeyKeeper:
-    """Notes the keys of each batch and publishes them with each checkpoint.
+    """Collects the keys of each batch and publishes them with each checkpoint.
 
-    The file at k holds the edits between the wanted checkpoint before k and k. It is written before the checkpoint, so
-    that whoever resumes at k finds it; at a checkpoint that only a stop asked for, it is taken up again and goes.
-    The files of an interrupted trajectory are therefore, byte for byte, those of one that was never touched.
+    The file at k holds the edits between the previous wanted checkpoint and k. It is written before the checkpoint, so
+    that an attempt that resumes at k finds it. An attempt that resumes at a checkpoint of a stop reads that file again,
+    continues it, and later removes it. The files of an interrupted trajectory therefore equal, byte for byte, those of
+    an uninterrupted one.
     """
 
     def __init__(
@@ -35,17 +36,18 @@ class KeyKeeper:
             self._pending = read_edit_keys(self._storage.read_bytes(name), where=f"{self._storage.uri}/{name}")
 
     def note(self, model: EditableModel, done: int, batch: Sequence[EditRequest], contexts: Contexts) -> None:
-        """Take the keys of a batch that is about to be edited, `done` edits being behind it."""
+        """Add the keys of a batch that is about to be edited, after `done` edits."""
         self._pending.note(model, self._layers, done + 1, batch, contexts)
 
     def publish(self, edits: int) -> None:
-        """Write the keys since the last wanted checkpoint."""
+        """Write the keys since the last wanted checkpoint; a second call at the same edit count replaces the file."""
         self._storage.write_bytes(_file(edits), self._pending.encode())
         if edits in self._wanted:
             self._pending = EditKeys.empty()
 
     def drop_stops(self, edits: int) -> None:
-        """Remove what stops before a checkpoint had written, once it stands: nobody resumes there any more."""
+        """Remove the files of earlier stops once the checkpoint at `edits` is published: nothing resumes there any
+        more."""
         for path in self._storage.list():
             earlier = int(path.removesuffix(_SUFFIX))
             if earlier < edits and earlier not in self._wanted:

@@ -1,4 +1,4 @@
-"""The one model a replica holds: loaded once, lent out unedited, checked when it comes back."""
+"""The one model of a replica: loaded once, lent unedited, checked on return."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ __all__ = ["ReplicaModel"]
 
 
 class Named(Protocol):
-    """Which model is meant: where it is, the digest of its content, the network's dtype."""
+    """The identity of a model: its source, the digest of its content, the network's dtype."""
 
     @property
     def model(self) -> str: ...
@@ -34,11 +34,10 @@ class Named(Protocol):
 
 
 class ReplicaModel:
-    """Loads a model when a task asks for another one than the last, and lends it for one task at a time.
+    """Loads a model if a task requires another one than the last, and lends it to one task at a time.
 
-    Each loan is a fresh editable model with exactly the layers the task names, so that nothing of an
-    earlier task, not even which sites it had opened, can reach the next. The weights of every site lent so far
-    are known by digest and checked before and after.
+    Each loan is a new editable model with exactly the layers of the task, so that nothing of an earlier task, not even
+    which sites it had opened, can affect the next. The digests of all sites lent so far are checked before and after.
     """
 
     def __init__(self, device: torch.device | str) -> None:
@@ -49,15 +48,15 @@ class ReplicaModel:
 
     @property
     def device(self) -> torch.device:
-        """Where models are put; the first accelerator for one that is spread over several."""
+        """The device of models; the first accelerator for one that is spread over several."""
         return torch.device(pick_device("auto") if self._device == SPLIT else self._device)
 
     @contextmanager
     def lent(self, spec: Named, layers: Sequence[int]) -> Iterator[EditableModel]:
         """Lend the unedited model of a trajectory with these layers open.
 
-        Raises InputError where the model's files are not those that were planned, and RuntimeError where the
-        model does not come back to its unedited weights. After any error the model is loaded anew.
+        Raises InputError if the model's files are not the planned ones, and RuntimeError if the model does not return
+        to its unedited weights. After any error the next loan loads the model again.
         """
         base = self._load(spec)
         model = EditableModel(base.network, base.tokenizer, base.family, base_digest=base.base_digest)
@@ -74,7 +73,7 @@ class ReplicaModel:
                 self.forget()
 
     def forget(self) -> None:
-        """Let go of the model; the next loan loads one anew."""
+        """Release the model; the next loan loads one again."""
         self._loaded, self._key = None, None
         self._pristine.clear()
 

@@ -1,4 +1,4 @@
-"""A model replica: one process, one model, one piece of work at a time. Knows nothing of Ray."""
+"""A model replica: one process, one model, one task at a time. Independent of Ray."""
 
 import os
 import socket
@@ -58,13 +58,13 @@ _STREAMS_KEPT = 4
 
 
 class BrokenReplicaError(RuntimeError):
-    """This process can do no more work: its accelerator has failed and stays failed until the process ends."""
+    """This process cannot continue: its accelerator has failed and stays failed until the process ends."""
 
 
 class ModelReplica:
-    """Builds second moments, runs trajectories and scores subjects, all of it from and to storage.
+    """Builds second moments, runs trajectories and scores subjects; reads from storage and writes to it.
 
-    `run` may be called by one thread at a time; `progress` and `stop` answer from another while it runs.
+    `run` may be called by one thread at a time; `progress` and `stop` may be called from another while it runs.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ModelReplica:
         self._threads = threads
         self._storage = Storage(root)
         self._model = ReplicaModel(pick_device(device))
-        # What it is called in leases.
+        # The replica's name in leases.
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self._listener = listener
         self._progress = ReplicaProgress()
@@ -89,13 +89,17 @@ class ModelReplica:
         return self._progress
 
     def stop(self) -> None:
-        """Ask the running trajectory to publish a checkpoint after the current batch and return."""
+        """Make the running trajectory publish a checkpoint after the current batch and return; does nothing for other
+        tasks."""
         self._stopping.set()
 
     def run(self, task: Task) -> Outcome:
-        """Do one piece of work. An error becomes a file and an outcome; the replica lives on.
+        """Do one task. An error of the task is written to its error file and returned as an outcome; the replica stays
+        usable.
 
-        Raises BrokenReplicaError, with nothing written, where it is the process that has failed.
+        A task that is done already is not repeated. A lost lease, damaged checkpoint, lack of memory or failing storage
+        is an outcome of its own and writes no error file. Raises BrokenReplicaError, with nothing written, if the
+        process itself has failed.
         """
         self._report(ReplicaProgress.at(task))
         try:
@@ -106,7 +110,7 @@ class ModelReplica:
             return self._remove_damaged(task, damage)
         except StorageError as fault:
             return StorageFailed(str(fault))
-        except Exception as error:  # a trajectory's crash becomes a failure, the sweep goes on
+        except Exception as error:  # a trajectory's crash becomes a failure, the sweep continues
             if is_broken_accelerator(error):
                 raise BrokenReplicaError(f"{task.name}: {type(error).__name__}: {error}") from error
             if is_out_of_memory(error):
@@ -115,7 +119,7 @@ class ModelReplica:
                 return self._fail(task, error)
         finally:
             self._report(ReplicaProgress())
-        # Only now that the error, and with it what its frames referred to, is gone.
+        # Only now are the error, and the tensors that its frames referred to, released.
         self._model.forget()
         free_memory()
         return exhausted
@@ -161,7 +165,7 @@ class ModelReplica:
         return Done()
 
     def _moments(self, task: ScoreTask) -> SecondMoments | None:
-        """Return the second moments to score a checkpoint with; the last ones are kept, they can be gigabytes."""
+        """Return the second moments for scoring a checkpoint; the last ones are kept, because they can be gigabytes."""
         if isinstance(task.subject, BasePlan):
             return None
         key = task.moments_file or task.subject.moments
@@ -183,7 +187,7 @@ class ModelReplica:
         return Damaged(str(damage))
 
     def _build_moments(self, task: MomentsTask) -> Done:
-        """Build what a sweep waits for, unless another replica has; wait for one that does."""
+        """Build the moments that a sweep waits for, unless another replica has; wait for one that is building them."""
         work = recipe_work(task.recipe, task.spec)
         path, lock = moments_path(task.recipe.key), moments_lock(task.recipe.key)
 
@@ -215,7 +219,7 @@ class ModelReplica:
         """Return a trajectory's stream, checked against its digest; a few streams are kept."""
         planned = (spec.stream_digest, spec.generation_digest)
         if planned not in self._streams:
-            # What the plan recorded of the file is for people; what must be the same is the requests.
+            # The plan's record of the file is for people; what must be equal is the requests.
             requests = load_stream(spec.stream.model_copy(update={"sha256": None}), spec.seed)
             if (requests_digest(requests), generation_digest(requests)) != planned:
                 raise InputError(

@@ -14,18 +14,18 @@ from workflows.store.row_schema import ROW_SCHEMA, SCHEMA_VERSION
 
 __all__ = ["RowsConflictError", "SubjectColumns", "encode_rows", "encode_table", "publish_rows"]
 
-# Names by which people call things; the same content may go by two of them.
+# Names for people; the same content may have two of them.
 _NAME_COLUMNS = ("model", "dataset")
 _LOGGER = logging.getLogger(__name__)
 
 
 class RowsConflictError(RuntimeError):
-    """The same checkpoint, scored by the same evaluator, has given different numbers."""
+    """The same checkpoint, scored by the same evaluator, gave different numbers."""
 
 
 @dataclass(frozen=True)
 class SubjectColumns:
-    """What all rows of one file share: which weights were scored, and by what. Fields are columns."""
+    """The columns that all rows of a file share: which weights were scored, and by what."""
 
     trajectory_id: str | None
     model: str
@@ -46,7 +46,7 @@ class SubjectColumns:
 
 
 def encode_rows(shared: SubjectColumns, scores: Sequence[Score]) -> bytes:
-    """Return the Parquet bytes of one file: scores in the order given, equal input giving equal bytes."""
+    """Return the Parquet bytes of one file: scores in the given order; equal input gives equal bytes."""
     constant = {field.name: getattr(shared, field.name) for field in fields(shared)}
     rows = [
         {
@@ -73,7 +73,7 @@ def encode_rows(shared: SubjectColumns, scores: Sequence[Score]) -> bytes:
 
 
 def encode_table(shared: SubjectColumns, table: pa.Table) -> bytes:
-    """Return the Parquet bytes of a table behind scores, with the columns that say what was scored in front."""
+    """Return the Parquet bytes of a table behind scores, preceded by the columns that identify the subject."""
     columns = {
         field.name: pa.repeat(pa.scalar(getattr(shared, field.name), ROW_SCHEMA.field(field.name).type), table.num_rows)
         for field in fields(shared)
@@ -83,7 +83,7 @@ def encode_table(shared: SubjectColumns, table: pa.Table) -> bytes:
 
 def _parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    # Numbers that hardly repeat make a dictionary longer than themselves; their bytes compress better apart.
+    # A dictionary of numbers that hardly repeat is longer than the numbers; their bytes compress better split.
     numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     pq.write_table(
         table,
@@ -99,10 +99,10 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def publish_rows(storage: Storage, path: str, data: bytes) -> None:
-    """Publish a row file once; publishing equal numbers again changes nothing.
+    """Publish a row file once; a second call with equal numbers changes nothing.
 
-    Raises RowsConflictError, and leaves the file as it is, where other numbers stand there already: two
-    runs of the same specification have then not given the same result.
+    Raises RowsConflictError, and keeps the existing file, if that file holds other numbers: two runs of the same
+    specification have then given different results.
     """
     try:
         present = storage.read_bytes(path)

@@ -1,4 +1,4 @@
-"""Scoring one subject with one evaluator: install weights, score, publish rows, give the model back."""
+"""Score one subject with one evaluator: load weights, score, publish rows, return the model."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ __all__ = ["DamagedCheckpointError", "KeptScores", "layers_to_open", "score_subj
 
 
 class DamagedCheckpointError(RuntimeError):
-    """A checkpoint is not what its manifest says, or is gone."""
+    """A checkpoint does not match its manifest, or is missing."""
 
 
 class KeptScores:
@@ -33,19 +33,20 @@ class KeptScores:
         self._storage = storage
 
     def read(self, key: str) -> bytes | None:
-        """Return what is kept under a key, or None."""
+        """Return the result under a key, or None."""
         try:
             return self._storage.read_bytes(kept_score_path(key))
         except FileNotFoundError:
             return None
 
     def write(self, key: str, data: bytes) -> None:
-        """Keep a result."""
+        """Store a result; a second call replaces it."""
         self._storage.write_bytes(kept_score_path(key), data)
 
 
 def layers_to_open(task: ScoreTask) -> tuple[int, ...]:
-    """Return the layers whose sites a scoring task needs: the edited ones, or those a base's geometry looks at."""
+    """Return the layers whose sites a scoring task requires: the edited ones, or those that the geometry of an unedited
+    model uses."""
     if isinstance(task.subject, TrajectoryPlan):
         return task.spec.hyperparameters.layers
     return task.subject.layers
@@ -61,9 +62,11 @@ def score_subject(
 ) -> None:
     """Score a checkpoint or the unedited model and publish its rows.
 
-    `requests` is the whole stream; a checkpoint is asked about the edits it has been through. A part that failed
-    leaves its error and traceback among the errors, and rows that say `failed`; the other parts' rows stand. Raises
-    DamagedCheckpointError, and RuntimeError for an evaluator that leaves other weights behind than it found.
+    `requests` is the whole stream; a checkpoint is scored on its edits so far. Reads the checkpoint, and the previous
+    one for evaluators that compare with it. Writes tables, then failures of parts, then rows, then the timing; a second
+    call with equal numbers changes no row. A part that failed has an error file and rows with status `failed`; the rows
+    of other parts are kept. Raises DamagedCheckpointError; RowsConflictError if other numbers are published already;
+    and RuntimeError for an evaluator that changes the weights.
     """
     started = time.monotonic()
     if isinstance(task.subject, TrajectoryPlan):
@@ -82,9 +85,9 @@ def score_subject(
 
 
 def _publish(task: ScoreTask, storage: Storage, shared: SubjectColumns, scored: Scored) -> None:
-    """Write tables, then failures, then rows: row files are what says that a checkpoint is scored.
+    """Write tables, then failures, then rows: a row file marks its checkpoint as scored.
 
-    Tables without rows are what a killed evaluator left: nobody counts on them, and they are written anew.
+    Tables without rows were left by a killed evaluator; nothing reads them, and they are replaced.
     """
     is_scored = storage.exists(task.rows_path)
     tables = {details_path(name, task.subject_name, task.evaluation.id): table for name, table in scored.tables.items()}
@@ -101,7 +104,7 @@ def _publish(task: ScoreTask, storage: Storage, shared: SubjectColumns, scored: 
             message=part.message,
             edits=task.edits,
             traceback=part.traceback,
-            # What stands without this part.
+            # Files written without this part.
             redo=(task.rows_path, *tables),
         )
         failure.write(storage, task_error_path(f"{task.name}-{part.part}"))
@@ -116,11 +119,11 @@ def _weights(trajectory_id: str, edits: int, storage: Storage) -> Mapping[str, t
 
 
 def _previous(task: ScoreTask, storage: Storage) -> Previous | MissingPrevious | None:
-    """Read the wanted checkpoint before.
+    """Read the previous wanted checkpoint.
 
-    One whose manifest stands without its weights has been given up on purpose: only what is scored against it is
-    lost. One that is gone or damaged is to be made again with the one that is scored, so that the rows are those of a
-    sweep that nothing has happened to: raises DamagedCheckpointError.
+    If its manifest exists without weights, it was trimmed on purpose: only the scores against it are lost. If it is
+    missing or damaged, it has to be made again together with the scored one, so that the rows equal those of an
+    undisturbed sweep: raises DamagedCheckpointError.
     """
     edits = task.previous_edits
     if edits is None:

@@ -1,4 +1,4 @@
-"""The pieces of work a replica takes, and how each one ends. All of it crosses process borders as plain data."""
+"""The tasks that a replica accepts, and their outcomes: plain data that crosses process boundaries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,18 +43,18 @@ class MomentsTask:
 
     @property
     def name(self) -> str:
-        """How errors and logs call it."""
+        """The task's name in errors and logs."""
         return f"moments-{self.recipe.key}"
 
     @property
     def error_path(self) -> str:
-        """The file of its failure."""
+        """The path of its error record."""
         return task_error_path(self.name)
 
 
 @dataclass(frozen=True)
 class MomentsShardTask:
-    """Sum every `shards`-th group of a corpus, from the group `shard` on."""
+    """Sum every `shards`-th group of a corpus, beginning with group `shard`."""
 
     kind: ClassVar[TaskKind] = "moments"
     trajectory_id: ClassVar[str | None] = None
@@ -69,18 +69,18 @@ class MomentsShardTask:
 
     @property
     def name(self) -> str:
-        """How errors and logs call it."""
+        """The task's name in errors and logs."""
         return f"moments-{self.work.key}-shard-{self.shard}"
 
     @property
     def error_path(self) -> str:
-        """The file of its failure."""
+        """The path of its error record."""
         return task_error_path(self.name)
 
 
 @dataclass(frozen=True)
 class TrajectoryTask:
-    """Run a trajectory from its furthest usable checkpoint to its end, publishing the wanted ones.
+    """Run a trajectory from its newest usable checkpoint to its end, publishing the wanted ones.
 
     `attempt` fences: of two replicas on one trajectory, only the one with the larger attempt may publish.
     """
@@ -98,12 +98,12 @@ class TrajectoryTask:
 
     @property
     def name(self) -> str:
-        """How errors and logs call it."""
+        """The task's name in errors and logs."""
         return f"trajectory-{self.plan.id}"
 
     @property
     def error_path(self) -> str:
-        """The file of its failure."""
+        """The path of its error record."""
         return error_path(self.plan.id)
 
 
@@ -136,7 +136,7 @@ class ScoreTask:
 
     @property
     def previous_edits(self) -> int | None:
-        """The wanted checkpoint before; None where the unedited model is what came before."""
+        """Edit count of the previous wanted checkpoint; None if it is the unedited model."""
         if isinstance(self.subject, BasePlan):
             return None
         return max((edits for edits in self.subject.wanted if edits < self.edits), default=None)
@@ -150,12 +150,12 @@ class ScoreTask:
 
     @property
     def name(self) -> str:
-        """How errors and logs call it."""
+        """The task's name in errors and logs."""
         return f"{self.evaluation.kind}-{self.subject_name}-{self.evaluation.id}"
 
     @property
     def error_path(self) -> str:
-        """The file of its failure."""
+        """The path of its error record."""
         return task_error_path(self.name)
 
 
@@ -164,7 +164,7 @@ Task = MomentsTask | MomentsShardTask | TrajectoryTask | ScoreTask
 
 @dataclass(frozen=True)
 class Done:
-    """The work is finished. For a trajectory: which checkpoints stand, and whether it collapsed."""
+    """The task is finished. For a trajectory: the published checkpoints, and whether it collapsed."""
 
     published: tuple[int, ...] = ()
     collapsed: bool = False
@@ -172,7 +172,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Stopped:
-    """A trajectory was asked to stop and has published where it was."""
+    """A trajectory was stopped on request and has published its last batch."""
 
     published: tuple[int, ...] = ()
 
@@ -186,7 +186,7 @@ class Superseded:
 
 @dataclass(frozen=True)
 class Failed:
-    """The work raised an error; repeating it would raise it again."""
+    """The task raised an error; repeating it would raise it again."""
 
     error: str
     message: str
@@ -194,7 +194,7 @@ class Failed:
     edits: int | None = None
 
     def record(self, task: Task) -> Failure:
-        """Return what is stored of it."""
+        """Return the record to store."""
         return Failure(
             task=task.name, error=self.error, message=self.message, edits=self.edits, traceback=self.traceback
         )
@@ -202,21 +202,21 @@ class Failed:
 
 @dataclass(frozen=True)
 class Damaged:
-    """The checkpoint to score is not what its manifest says, or is gone; what there was of it has been removed."""
+    """The checkpoint to score did not match its manifest, or was missing; what was left of it has been removed."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """The work needed more memory than there was; nothing of it has been published."""
+    """The task required more memory than there is; nothing of it has been published."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class StorageFailed:
-    """Storage is full or has gone on failing; nothing more can be published."""
+    """Storage is full or fails repeatedly; nothing more can be published."""
 
     reason: str
 
@@ -228,8 +228,8 @@ Outcome = Done | Stopped | Superseded | Failed | Damaged | OutOfMemory | Storage
 class ReplicaProgress:
     """What a replica is doing now: `task` is the task's name, None if the replica is idle.
 
-    `edits` of `of` are done; of second moments, tokens or texts. `published` are the checkpoints of a trajectory that
-    are on storage. `waits_for` says what a task is waiting for.
+    `edits` of `of` are done; for second moments, tokens or texts. `published` are the checkpoints of a trajectory that
+    are on storage. `waits_for` names what a task is waiting for.
     """
 
     task: str | None = None
@@ -249,5 +249,5 @@ class ReplicaProgress:
 
     @property
     def editing(self) -> str | None:
-        """The trajectory that is being edited; None for other work, which cannot be asked to stop."""
+        """The trajectory that is being edited; None for other work, which cannot be stopped."""
         return self.trajectory_id if self.kind == "trajectory" and self.waits_for is None else None
