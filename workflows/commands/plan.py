@@ -1,7 +1,7 @@
 """`sphere plan`: what a sweep would run, and what is done."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -12,8 +12,10 @@ from sphere_core.foundation.storage import Storage
 from workflows.commands.console import output_console
 from workflows.results.status.status import MOST_LINES, groups_table, state_counts
 from workflows.store.state import SweepState, derive_state
-from workflows.sweeps.expand import Sweep, load_sweep
 from workflows.sweeps.spec import read_sweep
+
+if TYPE_CHECKING:
+    from workflows.sweeps.expand import Sweep
 
 __all__ = ["app"]
 
@@ -36,14 +38,16 @@ def plan(
     ] = None,
 ) -> None:
     """Check a sweep file and all it names; show what would run and what is done. Starts and writes nothing."""
-    from workflows.preflight.price import price_sweep
-    from workflows.preflight.price_table import price_panel
-
     if price is not None:
+        from workflows.preflight.price import price_sweep
+        from workflows.preflight.price_table import price_panel
+
         output_console().print(
             price_panel(price_sweep(read_sweep(sweep)[0], sweep.resolve().parent, accelerator(price)))
         )
         return
+    from workflows.sweeps.expand import load_sweep
+
     loaded = load_sweep(sweep)
     place = root or loaded.default_root
     console = output_console()
@@ -58,7 +62,7 @@ def plan(
         console.print(line, highlight=False)
 
 
-def _trajectories(sweep: Sweep, state: SweepState) -> Table:
+def _trajectories(sweep: "Sweep", state: SweepState) -> Table:
     if len(state.trajectories) > MOST_LINES:
         return groups_table(state, title=_title(state))
     table = Table(title=_title(state), title_justify="left", box=SIMPLE_HEAD)
@@ -85,7 +89,7 @@ def _title(state: SweepState) -> str:
     return f"{len(state.trajectories)} trajectories: {state_counts(state.trajectories)}"
 
 
-def _summary(sweep: Sweep, state: SweepState, place: str) -> list[str]:
+def _summary(sweep: "Sweep", state: SweepState, place: str) -> list[str]:
     left = sum(t.plan.edits - t.edits_done for t in state.trajectories if not t.is_edited)
     grid = sweep.spec
     lines = [
