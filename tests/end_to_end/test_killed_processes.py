@@ -62,7 +62,7 @@ def test_a_head_that_is_killed_ends_the_run_with_a_word_and_nothing_is_lost(tmp_
         assert run.wait(timeout=PATIENCE_SECONDS + 45) == 1, log.read_text(encoding="utf-8")
     said = " ".join(log.read_text(encoding="utf-8").split())
     assert "does not answer any more" in said
-    assert "give the same command: it goes on from the last checkpoints" in said
+    assert "run the same command to resume from the last checkpoints" in said
     assert "Traceback" not in said
     state = derive_state(Storage(root), load_sweep(sweep).plan)
     assert (state.is_complete, state.failures) == (False, [])

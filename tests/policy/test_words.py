@@ -71,13 +71,10 @@ PENDING = (
     "sphere_core/solver",
     "sphere_core/editors",
     "sphere_core/moments",
-    "workflows/cluster",
     "workflows/commands",
     "workflows/driver",
-    "workflows/preflight",
     "workflows/results",
     "workflows/runs",
-    "workflows/sweeps",
     "workflows/cli",
 )
 

@@ -1,4 +1,4 @@
-"""A model replica as a Ray actor: `progress` and `stop` answer while a long `run` goes on, SIGTERM publishes first."""
+"""A model replica as a Ray actor: `progress` and `stop` answer during a long `run`, and SIGTERM publishes first."""
 
 import os
 import signal
@@ -12,28 +12,28 @@ from workflows.replicas.tasks import Outcome, ReplicaProgress, Task
 
 __all__ = ["Place", "replica_actor"]
 
-# Of a replica that ends itself: EX_SOFTWARE.
+# Exit code of a replica that ends itself: EX_SOFTWARE.
 _BROKEN_EXIT_CODE = 70
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a replica lives: the id of its node, and what it calls itself in leases (`host:process`)."""
+    """Where a replica runs: the id of its node, and its name in leases (`host:process`)."""
 
     node: str
     owner: str
 
 
 def replica_actor(ray: Any, kind: type[ModelReplica], name: str) -> Any:
-    """Return the actor class of a kind of replica. `ray` is the imported module: only the backend imports it.
+    """Return the actor class of a kind of replica. `ray` is the imported module: only the executor imports it.
 
-    Ray calls processes and actors by `name`, as whoever looks at a node sees them: `ray::Evaluator.run`.
+    Ray names processes and actors after `name`, as in a process list: `ray::Evaluator.run`.
     """
 
     class Replica(kind):  # type: ignore[valid-type, misc]
         def __init__(self, root: str, *, threads: int, device: str) -> None:
             super().__init__(root, threads=threads, device=device)
-            # Whoever ends this process politely gets a checkpoint at the next batch.
+            # SIGTERM publishes a checkpoint after the current batch.
             signal.signal(signal.SIGTERM, lambda number, frame: self._leave())
 
         def place(self) -> Place:
@@ -53,7 +53,7 @@ def replica_actor(ray: Any, kind: type[ModelReplica], name: str) -> Any:
             if kind.progress(self).editing is not None:
                 kind.stop(self)
             else:
-                # A score cannot be stopped half-way; it is done again elsewhere.
+                # A score cannot be stopped half-way; it is repeated elsewhere.
                 os._exit(128 + signal.SIGTERM)
 
         @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]

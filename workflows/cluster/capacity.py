@@ -12,7 +12,7 @@ __all__ = ["RayNodes", "look_at_cluster"]
 
 
 def look_at_cluster(ray: Any) -> Snapshot:
-    """Ask the head about the nodes. `ray` is the imported module, connected. Where the head is gone this hangs."""
+    """Ask the head about the nodes. `ray` is the imported, connected module. Hangs if the head is gone."""
     leaving = _draining(ray)
     alive = [node for node in ray.nodes() if node["Alive"]]
     return Snapshot(
@@ -28,7 +28,7 @@ def look_at_cluster(ray: Any) -> Snapshot:
 
 
 def _draining(ray: Any) -> frozenset[str]:
-    """Return the nodes with notice; Ray has no public way to ask, and none is a safe answer."""
+    """Return the nodes with notice; Ray has no public call for it, and an empty answer is safe."""
     try:
         return frozenset(ray._private.state.state.get_draining_nodes())
     except AttributeError:
@@ -36,30 +36,30 @@ def _draining(ray: Any) -> frozenset[str]:
 
 
 class RayNodes:
-    """The nodes that stay, as they were seen last, for workers with the resources of a sweep."""
+    """The remaining nodes as of the last look, for workers with the resources of a sweep."""
 
     def __init__(self, watch: ClusterWatch, resources: Resources) -> None:
         self._watch = watch
         self._resources = resources
-        # Once for all: no sweep is computed half on one kind of device and half on another.
+        # Decided once: no sweep is computed partly on one kind of device and partly on another.
         self._auto_gpus = 1.0 if watch.latest().gpus >= 1 else 0.0
 
     def wish(self, role: Role) -> WorkerResources:
-        """Return what the sweep asks for a worker of a role."""
+        """Return what the sweep requests for a worker of a role."""
         return self._resources.evaluator if role == "evaluator" else self._resources.replica
 
     def need(self, role: Role) -> Need:
-        """Return what a worker of a role reserves; `auto` is one GPU where the cluster had any to begin with."""
+        """Return what a worker of a role reserves; `auto` is one GPU if the cluster had any at the start."""
         wish = self.wish(role)
         gpus = self._auto_gpus if wish.num_gpus == "auto" else wish.num_gpus
         return Need({"CPU": float(wish.num_cpus), "GPU": float(gpus)}, dict(wish.labels))
 
     def require_decided(self) -> None:
-        """Raise InputError where `auto` would mean none only because the nodes that work are still to come."""
+        """Raise InputError if `auto` would mean no GPU only because no worker node has joined yet."""
         if self.wish("replica").num_gpus == "auto" and not self._auto_gpus and not self.fit("replica", replicas=0):
             raise InputError(
-                "the cluster has no GPU, and no node that can hold a replica, yet: whether replicas are to have one "
-                "cannot be told from it",
+                "the cluster has no GPU and no node that can hold a replica yet: cannot decide whether replicas need a "
+                "GPU",
                 where="resources.replica.num_gpus, which is 'auto'",
                 remedy="give a number, 1 or 0 (none), for replica and evaluator, or start a node first",
             )
@@ -67,8 +67,8 @@ class RayNodes:
     def fit(self, role: Role, *, replicas: int) -> int:
         """Return how many workers of a role the nodes can hold in all.
 
-        Replicas leave room for the dedicated evaluators, unless not even one replica would fit then. Evaluators take
-        what `replicas` replicas have left.
+        Replicas leave room for the dedicated evaluators, unless no replica would fit then. Evaluators take what
+        `replicas` replicas leave.
         """
         nodes, replica, evaluator = self._watch.latest().nodes, self.need("replica"), self.need("evaluator")
         if role == "evaluator":
@@ -77,5 +77,5 @@ class RayNodes:
         return beside or min(1, room(nodes, replica, beside=evaluator, count=0))
 
     def why_no_replica(self) -> str:
-        """Say what a replica needs and what each node has."""
+        """Return what a replica requires and what each node has, as text."""
         return why_none(self._watch.latest().nodes, self.need("replica"))

@@ -1,4 +1,4 @@
-"""Starting Ray on this machine or attaching to a cluster, and the errors of Ray in few words."""
+"""Start Ray on this machine or attach to a cluster, and shorten Ray's errors."""
 
 import logging
 import textwrap
@@ -16,7 +16,7 @@ _GIST = 240
 
 
 def attach(ray: Any, address: str) -> None:
-    """Connect this process to a running cluster; raises InputError where none answers at the address."""
+    """Connect this process to a running cluster; raises InputError if none answers at the address."""
     require_answer(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -25,7 +25,7 @@ def attach(ray: Any, address: str) -> None:
 
 
 def start_ray(ray: Any, num_cpus: int | None) -> RayScratch:
-    """Start Ray on this machine, reachable on loopback only; return the folder of its session, to be removed after."""
+    """Start Ray on this machine, reachable on loopback only; return its session folder, which the caller removes."""
     scratch = RayScratch()
     ray.init(
         address="local",
@@ -41,7 +41,7 @@ def start_ray(ray: Any, num_cpus: int | None) -> RayScratch:
 
 
 def gist(error: BaseException) -> str:
-    """Return the first line of an error, and the last where a traceback lies between them, each cut to a length."""
+    """Return the first line of an error, and the last if a traceback is between them, each cut to a length."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     ends = dict.fromkeys([*lines[:1], *lines[-1:]])
     return " ... ".join(textwrap.shorten(line, _GIST, placeholder=" ...") for line in ends)

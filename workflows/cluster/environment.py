@@ -1,4 +1,4 @@
-"""The environment that Ray reads once, when it is imported: set it before. Imports no Ray itself."""
+"""The environment variables that Ray reads once, at import: set them before. Imports no Ray itself."""
 
 import os
 import secrets
@@ -16,10 +16,10 @@ def has_token(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def missing_token(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return why Ray will send no token, as a clause; None where it finds one.
+    """Return why Ray will send no token, as a clause; None if it finds one.
 
-    Looked for in the environment, else in the file it names, else in the home folder. An empty one is none, and any
-    mode but `token` keeps it back.
+    Looks in the environment, else in the file named there, else in the home folder. An empty token does not count, and
+    any mode but `token` disables it.
     """
     mode = environment.get("RAY_AUTH_MODE", _TOKEN_MODE)
     if mode.lower() != _TOKEN_MODE:
@@ -37,10 +37,10 @@ def missing_token(environment: Mapping[str, str] = os.environ) -> str | None:
 
 
 def prepare_cluster_environment(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Ask for loopback, token authentication and no telemetry of a cluster started here, by this process.
+    """Set loopback, token authentication and no telemetry for a cluster that this process starts.
 
-    A token that the environment names is used. Otherwise there is a random one that is written nowhere; Ray
-    left alone would write one into the home folder.
+    Uses a token that the environment names. Otherwise it makes a random one that is written nowhere; Ray itself would
+    write one into the home folder.
     """
     environment.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Despite its name the switch works everywhere: off, all of Ray's ports bind to 127.0.0.1 instead of 0.0.0.0.
@@ -53,7 +53,7 @@ def prepare_cluster_environment(environment: MutableMapping[str, str] = os.envir
 
 
 def prepare_client_environment(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Ask for token authentication towards a cluster that runs already, where there is a token; no telemetry."""
+    """Set token authentication for a running cluster, if there is a token, and no telemetry."""
     environment.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if has_token(environment):
         environment.setdefault("RAY_AUTH_MODE", _TOKEN_MODE)

@@ -1,4 +1,4 @@
-"""What can be told of a cluster's address before Ray tries it, which it does for a quarter of an hour."""
+"""Check a cluster's address before Ray tries it, which takes a quarter of an hour."""
 
 import socket
 
@@ -10,7 +10,7 @@ _SECONDS = 10.0
 
 
 def require_answer(address: str) -> None:
-    """Raise InputError for an address that is none, or at which nobody answers; `auto` is left to Ray."""
+    """Raise InputError for an invalid address, or if nothing answers there; `auto` is left to Ray."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
@@ -20,11 +20,11 @@ def require_answer(address: str) -> None:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS):
             return
     except OSError as error:
-        raise no_cluster(address, f"nobody answers: {error}") from error
+        raise no_cluster(address, f"no answer: {error}") from error
 
 
 def no_cluster(address: str, why: str) -> InputError:
-    """Return the fault of an address that leads to no cluster."""
+    """Return the error for an address without a cluster."""
     return InputError(
         f"no Ray cluster at '{address}': {why}",
         where="--address",

@@ -1,10 +1,9 @@
-"""Whether the head of a cluster still answers, and what it last said of the nodes. Knows nothing of Ray.
+"""Watch whether the head of a cluster still answers, and keep its last view of the nodes. Independent of Ray.
 
-A question to a head that is gone does not come back: Ray ends the asking process after a minute, in the middle of
-whatever it does. So a thread of its own does all the asking, and who wants to know reads what it has brought; to end
-with a word about what to do, one has to be sooner than Ray. Another thread counts for how long there was no answer: in
-ticks of its own and not by a clock, so that the time in which this process itself stood still (Ctrl-Z, a machine that
-was paused) counts for nothing.
+A call to a head that is gone does not return: Ray ends the calling process after a minute, in the middle of its work.
+So a separate thread makes all calls, and others read its last result; to end with a clear message, the driver has to
+act before Ray does. Another thread counts how long there was no answer, in its own ticks and not by a clock, so that
+time in which this process itself was suspended (Ctrl-Z, a paused machine) does not count.
 """
 
 import logging
@@ -19,14 +18,14 @@ __all__ = ["PATIENCE_SECONDS", "ClusterWatch", "Snapshot"]
 
 PATIENCE_SECONDS = 30.0
 _ASK_SECONDS = 1.0
-# How many ticks the patience has.
+# Ticks without an answer after which the head is lost.
 _TICKS = 30
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a cluster looked like: the nodes alive that stay, ids of all alive and of those with notice, all GPUs."""
+    """One view of a cluster: the remaining live nodes, ids of all live nodes and of those with notice, all GPUs."""
 
     nodes: tuple[Node, ...]
     alive: frozenset[str]
@@ -35,7 +34,7 @@ class Snapshot:
 
 
 class ClusterWatch:
-    """Looks at a cluster again and again, in threads, from the first look in the constructor to `close`."""
+    """Looks at a cluster repeatedly, in threads, from the first look in the constructor to `close`."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class ClusterWatch:
         every_seconds: float = _ASK_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """`look` may hang or raise where the cluster is gone; `address` is what the cluster is called then."""
+        """`look` may hang or raise if the cluster is gone; `address` names the cluster in errors."""
         self._look = look
         self._address = address
         self._every_seconds = every_seconds
@@ -60,20 +59,20 @@ class ClusterWatch:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the head has not answered for too long, while this process was there to hear it."""
+        """Whether the head has not answered for too long, suspended time not counted."""
         return self._silent_ticks > _TICKS
 
     def latest(self) -> Snapshot:
-        """Return what was seen last; raises ExecutorError where that is too long ago."""
+        """Return the last view; raises ExecutorError if it is too old."""
         if self.is_lost:
             raise ExecutorError(
                 f"the head of the Ray cluster at {self._address} does not answer any more",
-                "start the cluster again and give the same command: it goes on from the last checkpoints",
+                "start the cluster again, then run the same command to resume from the last checkpoints",
             )
         return self._latest
 
     def close(self) -> None:
-        """Stop looking; a look that hangs is left to itself."""
+        """Stop looking; a hanging call is abandoned."""
         self._closed.set()
         while self._thread.is_alive() and not self.is_lost:
             self._thread.join(self._tick_seconds)
@@ -88,7 +87,7 @@ class ClusterWatch:
     def _ask(self) -> None:
         try:
             self._latest = self._look()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is no answer; in the end it is a lost head
+        except Exception as error:  # noqa: BLE001 - any error counts as no answer; repeated, as a lost head
             _LOGGER.warning("the head of the cluster cannot be asked: %s: %s", type(error).__name__, error)
         else:
             self._silent_ticks = 0

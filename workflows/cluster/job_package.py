@@ -1,4 +1,4 @@
-"""What a job takes along: the code as it runs here, the sweep file, and the files that it names beside it."""
+"""The package of a job: the code as it runs here, the sweep file, and the files that it names by relative paths."""
 
 import contextlib
 import os
@@ -26,13 +26,13 @@ _MAX_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Package:
-    """A sweep's files, lying below `base` as they lie to each other here."""
+    """A sweep's files, with the same relative locations below `base` as here."""
 
     sweep_name: str
     sweep: Path
     base: Path
     files: tuple[Path, ...]
-    # How long the run waits for the batches under way where it is stopped.
+    # How long a stopped run waits for the batches under way, in seconds.
     grace_seconds: float
 
     @property
@@ -41,11 +41,11 @@ class Package:
         return self._inside(self.sweep)
 
     def digest(self) -> str:
-        """Return the digest of the sweep's files, by their paths inside the package; code plays no part."""
+        """Return the digest of the sweep's files, by their paths inside the package; code does not enter it."""
         return fingerprint({self._inside(file): file_digest(file) for file in self.files})
 
     def write(self, folder: Path) -> None:
-        """Lay the package out below an empty folder, with the code that this process runs."""
+        """Write the package below an empty folder, with the code that this process runs."""
         source = Path(__file__).resolve().parents[2]
         for name in _CODE:
             shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
@@ -59,10 +59,10 @@ class Package:
 
 
 def pack(sweep: Path) -> Package:
-    """Read a sweep file and gather the relative paths that it names: folders whole, task files with what they name.
+    """Read a sweep file and collect the relative paths that it names: folders whole, task files with what they name.
 
-    Absolute paths and hub ids are left to the cluster. Raises InputError for a sweep or task file with a fault, and
-    for more files than a package should carry.
+    Absolute paths and hub ids are left to the cluster. Raises InputError for a faulty sweep or task file, and for a
+    package that is too large.
     """
     spec, text = read_sweep(sweep)
     file = Path(os.path.abspath(sweep))
@@ -83,9 +83,10 @@ def pack(sweep: Path) -> Package:
 
 
 def _named_files(value: Any, folder: Path, key: str = "") -> Iterator[Path]:
-    """Yield the files behind the relative paths in a sweep file: values that look like a path, or stand where one may.
+    """Yield the files behind the relative paths in a sweep file: values that look like a path, or keys that may hold
+    one.
 
-    What does not exist is a hub id, a name, or for the cluster to refuse.
+    Missing files are hub ids or names, or are left for the cluster to refuse.
     """
     if isinstance(value, dict):
         for name, item in value.items():
@@ -116,7 +117,7 @@ def _task_files(path: Path) -> Iterator[Path]:
 
 
 def _files_of(path: Path) -> Iterator[Path]:
-    """Yield a file, or the files of a folder without what is hidden or left behind by Python."""
+    """Yield a file, or the files of a folder without hidden files and Python's caches."""
     if path.is_dir():
         yield from (file for file in path.rglob("*") if file.is_file() and not _is_junk(file.relative_to(path)))
     else:

@@ -1,4 +1,4 @@
-"""Ray's Jobs API: connecting with a token or not at all, finding jobs, following their logs, stopping them."""
+"""Ray's Jobs API: connect only with a token, find jobs, follow their logs, stop them."""
 
 import asyncio
 import contextlib
@@ -22,10 +22,10 @@ _POLL_SECONDS = 0.5
 
 
 def check_address(address: str, environment: Mapping[str, str] = os.environ, *, insecure: bool) -> None:
-    """Raise InputError for an address that is no URL, and for plain http beyond this machine without a token.
+    """Raise InputError for an address that is not a URL, and for plain http beyond this machine without a token.
 
-    Whoever reaches an open Jobs API runs code on the cluster; without a token anybody on the way could as well
-    be answering instead of it.
+    Anyone who reaches an open Jobs API can run code on the cluster; without a token another host could also answer in
+    its place.
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -46,7 +46,7 @@ def check_address(address: str, environment: Mapping[str, str] = os.environ, *, 
 
 
 def connect(address: str) -> Any:
-    """Return a Jobs client; raises InputError where nobody answers, or the token is missing or wrong."""
+    """Return a Jobs client; raises InputError if nothing answers, or the token is missing or wrong."""
     prepare_client_environment()
     from ray.exceptions import AuthenticationError  # Ray reads the environment prepared above, once
     from ray.job_submission import JobSubmissionClient
@@ -72,7 +72,7 @@ def connect(address: str) -> Any:
 
 
 def jobs_of(client: Any, **metadata: str) -> dict[str, str]:
-    """Return the state of each job with such metadata, by submission id, in the order of submission."""
+    """Return the state of each job with the given metadata, by submission id, in the order of submission."""
     with kept_connection():
         listed = client.list_jobs()
     found = [
@@ -86,7 +86,7 @@ def jobs_of(client: Any, **metadata: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def kept_connection() -> Iterator[None]:
-    """Raise InputError where the connection to the cluster breaks inside the block."""
+    """Raise InputError if the connection to the cluster breaks inside the block."""
     from requests import RequestException  # comes with Ray, and is loaded by it
 
     try:
@@ -94,12 +94,12 @@ def kept_connection() -> Iterator[None]:
     except (ConnectionError, RequestException) as error:
         raise InputError(
             f"the connection to the cluster was lost: {_first_line(error)}",
-            remedy="give the same command again, once the cluster can be reached; a job that runs there goes on",
+            remedy="run the same command again when the cluster can be reached; a job that runs there continues",
         ) from error
 
 
 def follow_job(client: Any, job: str, console: Console) -> int:
-    """Print a job's log until it ends and return its exit code; 1 where the connection breaks before.
+    """Print a job's log until it ends and return its exit code; 1 if the connection breaks before.
 
     An interrupt stops following, not the job.
     """
@@ -115,11 +115,11 @@ def follow_job(client: Any, job: str, console: Console) -> int:
         if info.status.value not in FINISHED:
             raise ConnectionError("the log ended before the job")
     except KeyboardInterrupt:
-        console.print(f"\n{job} goes on; the same command follows it again", highlight=False)
+        console.print(f"\n{job} continues; the same command follows it again", highlight=False)
         return 0
     except (RuntimeError, OSError, ClientError) as error:
         console.print(f"the connection was lost: {_first_line(error)}", highlight=False, markup=False)
-        console.print(f"{job} may go on; the same command attaches to it again", highlight=False)
+        console.print(f"{job} may still be running; the same command attaches to it again", highlight=False)
         return 1
     console.print(f"{job}: {info.status.value}", highlight=False)
     if info.driver_exit_code is not None:
@@ -128,7 +128,8 @@ def follow_job(client: Any, job: str, console: Console) -> int:
 
 
 def stop_job(client: Any, job: str, *, seconds: float) -> str:
-    """Ask a job to stop and return the state it is in then, having waited for it for at most so long."""
+    """Request that a job stops, wait for at most the given seconds, and return its state then; a second call waits
+    again."""
     with kept_connection():
         client.stop_job(job)
     deadline = time.monotonic() + seconds

@@ -16,7 +16,7 @@ def cluster_address(address: str | None, cluster: Path | None, *, insecure: bool
     """Yield the address of a Jobs API: the one given, once it is safe to talk to, or the near end of a tunnel."""
     if (address is None) == (cluster is None):
         raise InputError(
-            "name the cluster in one way",
+            "give --address or --cluster, one of them",
             where="--address, --cluster",
             remedy="give --address http://HOST:8265, or --cluster cluster.yaml",
         )

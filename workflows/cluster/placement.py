@@ -1,6 +1,6 @@
-"""How many replicas the nodes of a cluster can hold, and why they hold none. Knows nothing of Ray but its label syntax.
+"""How many replicas the nodes of a cluster can hold, and why they hold none. Uses only Ray's label syntax.
 
-A replica lives on one node: what counts is not the sum of the cluster but what each node has.
+A replica runs on one node: what counts is what each node has, not the sum over the cluster.
 """
 
 import math
@@ -15,7 +15,7 @@ _LIST = re.compile(r"^(!?)in\((.*)\)$")
 
 @dataclass(frozen=True)
 class Node:
-    """A node alive: its name, what it has in all by Ray's names (CPU, GPU), and its labels."""
+    """A live node: its name, its total resources by Ray's names (CPU, GPU), and its labels."""
 
     name: str
     has: Mapping[str, float]
@@ -48,9 +48,9 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 
 def room(nodes: Sequence[Node], need: Need, *, beside: Need, count: int) -> int:
-    """Return how many replicas of one kind fit on the nodes beside `count` of another kind.
+    """Return how many replicas of one kind fit on the nodes together with `count` of another kind.
 
-    Those others are placed first, each where it costs the fewest of ours; those that fit nowhere are left out.
+    The others are placed first, each where it takes the fewest places of ours; those that fit nowhere are left out.
     """
     free = [dict(node.has) for node in nodes]
     ours = [matches(need.labels, node.labels) for node in nodes]
@@ -69,7 +69,7 @@ def room(nodes: Sequence[Node], need: Need, *, beside: Need, count: int) -> int:
 
 
 def why_none(nodes: Sequence[Node], need: Need) -> str:
-    """Say what was asked and what each node has, for a replica that no node can hold."""
+    """Return what is required and what each node has, for a replica that no node can hold."""
     has = [f"{node.name}: {_summary(node, need)}" for node in nodes]
     return f"no node can hold a replica: one needs {need}. Nodes: {'; '.join(has) or 'none'}"
 

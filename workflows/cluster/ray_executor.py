@@ -1,6 +1,6 @@
-"""Replicas as Ray actors. The only module that imports Ray.
+"""Replicas as Ray actors.
 
-Ray gives placement, processes and liveness; it stores nothing. It is imported when a connection is made, not before:
+Ray provides placement, processes and liveness; it stores nothing. It is imported when a connection is made, not before:
 it reads its authentication mode once, at import, and that must be prepared first.
 """
 
@@ -26,17 +26,17 @@ from workflows.sweeps.spec import Resources
 
 __all__ = ["RayExecutor"]
 
-# How often the nodes are looked at for notices, and how often it is said again that none can hold a replica.
+# Seconds between looks for notices, and between reports that no node can hold a replica.
 _LOOK_SECONDS = 2.0
 _REPEAT_SECONDS = 300.0
 _LOGGER = logging.getLogger(__name__)
 
 
 class RayExecutor:
-    """Starts Ray on this machine, or attaches to a cluster, and runs one actor a replica.
+    """Starts Ray on this machine, or attaches to a cluster, and runs one actor per replica.
 
-    Actors are never restarted and calls never retried by Ray: a restarted actor is empty, and what is to be done
-    again is decided by the driver, from files. Use as a context manager.
+    Ray never restarts actors and never retries calls: a restarted actor would be empty, and the driver decides from
+    files what is repeated. Use as a context manager.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RayExecutor:
         num_cpus: int | None = None,
         replica: type[ModelReplica] = ModelReplica,
     ) -> None:
-        """`replica` is what an actor is made of."""
+        """`replica` is the class that an actor wraps."""
         if address is None:
             prepare_cluster_environment()
         else:
@@ -92,7 +92,7 @@ class RayExecutor:
             raise InputError(
                 self._nodes.why_no_replica(),
                 where="sweep file, key resources.replica",
-                remedy="ask for less, or give the --address of a cluster that has more",
+                remedy="request less, or give the --address of a cluster that has more",
             )
 
     def __enter__(self) -> Self:
@@ -104,10 +104,11 @@ class RayExecutor:
         self.close()
 
     def most(self, role: Role) -> int:
-        """Return how many workers of a role to have at most, beside those of the other role.
+        """Return the largest number of workers of a role, given those of the other role.
 
-        As many as all nodes alive can hold. On a cluster there is at least one replica, and with `max_replicas` so
-        many and all evaluators, whether they fit or not: an actor that waits for a place makes an autoscaler add one.
+        Without `max_replicas`, as many as all live nodes can hold, on a cluster at least one replica. With it, that
+        many replicas and all evaluators, whether they fit or not: an actor that waits for a place makes an autoscaler
+        add a node.
         """
         fit, limit = self._fit(role), self._resources.max_replicas
         if role == "evaluator":
@@ -118,7 +119,7 @@ class RayExecutor:
         return fit if limit is None else min(fit, limit)
 
     def start(self, role: Role) -> Worker:
-        """Start an actor; it is ready when it has imported what it needs."""
+        """Start an actor; it is ready when its imports are done."""
         wish, need = self._nodes.wish(role), self._nodes.need(role).amounts
         self._started += 1
         worker = Worker(self._started, role)
@@ -143,13 +144,13 @@ class RayExecutor:
         return worker
 
     def assign(self, worker: Worker, task: Task) -> None:
-        """Call the actor; at most one such call is under way for each."""
+        """Call the actor; at most one such call per actor is under way."""
         self._pending[self._actors[worker].run.remote(task)] = (worker, task)
 
     def wait(self, seconds: float) -> list[Event]:
-        """Return the calls that came back, the actors that died with theirs, and those whose node is about to go.
+        """Return the calls that ended, the actors that died with theirs, and those whose node has notice to leave.
 
-        Raises ExecutorError where the head of the cluster has not answered for a while.
+        Raises ExecutorError if the head of the cluster has not answered for a while.
         """
         events = self._look()
         if not self._pending:
@@ -160,7 +161,7 @@ class RayExecutor:
         return [*events, *(event for reference in done for event in self._outcome(reference))]
 
     def progress(self) -> dict[Worker, ReplicaProgress]:
-        """Ask the busy actors what they do, and return what those asked before have answered; waits for nobody."""
+        """Request progress of the busy actors, and return the answers to earlier requests; never blocks."""
         busy = [worker for worker, task in self._pending.values() if task is not None]
         asked = set(self._asked.values())
         for worker in busy:
@@ -175,11 +176,11 @@ class RayExecutor:
             try:
                 said[worker] = self._ray.get(reference)
             except self._ray.exceptions.RayError:
-                continue  # its death is told by the call it was busy with
+                continue  # its death is reported by the call it was busy with
         return said
 
     def owner_of(self, worker: Worker) -> str:
-        """Return what a worker that has started calls itself in leases: `host:process`."""
+        """Return the name of a started worker in leases: `host:process`."""
         return self._place_of[worker].owner
 
     def stop_work(self, worker: Worker | None = None) -> None:
@@ -193,7 +194,7 @@ class RayExecutor:
         self._forget(worker)
 
     def close(self) -> None:
-        """End all actors and, where Ray was started here, Ray; nothing where the head is gone and they with it."""
+        """End all actors and, if Ray was started here, Ray; does nothing if the head is gone, and them with it."""
         self._watch.close()
         if not self._ray.is_initialized() or self._watch.is_lost:
             return
@@ -216,7 +217,7 @@ class RayExecutor:
         return [Finished(worker, task, outcome)]
 
     def _loss(self, worker: Worker, task: Task | None, error: Any) -> list[Event]:
-        """Let go of a worker whose call failed, and of those that idle on a node out of reach: they would fail next."""
+        """Forget a worker whose call failed, and idle ones on an unreachable node, which would fail next."""
         errors = self._ray.exceptions
         lost = Lost(
             worker,
@@ -229,12 +230,12 @@ class RayExecutor:
         nodes = set()
         if isinstance(error, errors.ActorUnavailableError) and worker in self._place_of:
             nodes = {self._place_of[worker].node}
-        # What is merely unreachable may still be writing; it is ended, and fenced by its lease.
+        # An unreachable actor may still be writing; it is ended, and fenced by its lease.
         self._forget(worker)
         return [lost, *self._lose_idle(nodes)]
 
     def _lose_idle(self, nodes: Set[str]) -> list[Event]:
-        """Let go of the workers that idle on nodes out of reach: their next task would be lost with them."""
+        """Forget the idle workers on unreachable nodes: their next task would be lost with them."""
         busy = {worker for worker, _ in self._pending.values()}
         lost = [one for one, place in self._place_of.items() if place.node in nodes and one not in busy]
         for worker in lost:
@@ -242,7 +243,7 @@ class RayExecutor:
         return [Lost(worker, None, "its node is out of reach") for worker in lost]
 
     def _forget(self, worker: Worker) -> None:
-        # One that was found gone may be ended once more, by who has not heard of it yet.
+        # May be called a second time for an actor that is gone already.
         actor = self._actors.pop(worker, None)
         if actor is not None:
             self._ray.kill(actor)
@@ -250,9 +251,9 @@ class RayExecutor:
         self._told_to_leave.discard(worker)
 
     def _look(self) -> list[Event]:
-        """Return the workers on nodes with notice to leave, each once; say so where no node can hold a replica."""
+        """Return the workers on nodes with notice to leave, each once; report it if no node can hold a replica."""
         snapshot = self._watch.latest()
-        # A node that has just joined may be younger than what was seen last.
+        # A node that has just joined may be newer than the last view.
         gone = self._seen - snapshot.alive
         self._seen |= snapshot.alive
         now = time.monotonic()

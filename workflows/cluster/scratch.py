@@ -1,4 +1,4 @@
-"""Ray's folder for sockets and logs: short, private, and not left behind."""
+"""Ray's folder for sockets and logs: short, private, and removed."""
 
 import os
 import shutil
@@ -10,16 +10,16 @@ from sphere_core.foundation.process_identity import has_ended, own_place
 __all__ = ["RayScratch"]
 
 _PREFIX = "sphere-ray-"
-# A file in the folder: where the process id in the folder's name means something. Names of sockets leave no room.
+# A file in the folder with the scope of the process id in its name; socket paths leave no room for it in the name.
 _PLACE = "place"
 
 
 class RayScratch:
     """A folder for one Ray session, named by the process that owns it.
 
-    Ray never removes its session folders, and a killed process cannot: those of this user's dead processes go when
-    the next session starts, as far as their ids mean something here; containers may share the temporary folder. Paths
-    of sockets below must be under 107 bytes, so the folder lies in the system's temporary one.
+    Ray never removes its session folders, and a killed process cannot: those of this user's dead processes are removed
+    when the next session starts, if their process ids are valid on this machine; containers may share the temporary
+    folder. Socket paths below must be under 107 bytes, so the folder is in the system's temporary one.
     """
 
     def __init__(self) -> None:

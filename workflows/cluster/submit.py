@@ -1,4 +1,4 @@
-"""Submitting a sweep to a cluster through Ray Jobs: once, however often the command is given."""
+"""Submit a sweep to a cluster through Ray Jobs; repeating the command attaches to the running job."""
 
 import math
 import shlex
@@ -20,13 +20,13 @@ __all__ = ["Submission", "find_job", "plan_submission", "stop_seconds", "submit_
 
 # Beyond the grace of a stopped run: for its last table. Ray alone would kill a job after three seconds.
 _MARGIN_SECONDS = 30
-# What a job that does not say how long it may take to stop is given.
+# For a job that does not record how long it may take to stop.
 _STOP_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What is to be submitted: the same sweep and root give the same name, so that it runs once."""
+    """What to submit; the same sweep and root have the same name, so that it runs once."""
 
     name: str
     entrypoint: str
@@ -35,7 +35,7 @@ class Submission:
 
     @property
     def stop_seconds(self) -> int:
-        """How long the job is given to end once it is asked to."""
+        """Seconds that the job has to end after a stop request."""
         return math.ceil(self.package.grace_seconds) + _MARGIN_SECONDS
 
 
@@ -44,7 +44,7 @@ def plan_submission(sweep: Path, root: str) -> Submission:
 
     Raises InputError for a faulty sweep file, and for a root that holds credentials or that only one node would see.
     """
-    # The root is sent along and shown on the cluster's dashboard.
+    # The root is sent to the cluster and shown on its dashboard.
     refuse_credentials(root)
     if "://" not in root and not Path(root).is_absolute():
         raise InputError(
@@ -60,7 +60,8 @@ def plan_submission(sweep: Path, root: str) -> Submission:
 
 
 def submit_once(submission: Submission, client: Any, console: Console) -> str:
-    """Submit, or find the same sweep under way; return the job's id."""
+    """Submit the sweep, or find its running job; return the job's id. A second call returns the same id while that job
+    runs."""
     with tempfile.TemporaryDirectory(prefix="sphere-job-") as folder:
         number = 0
         while True:
@@ -71,7 +72,7 @@ def submit_once(submission: Submission, client: Any, console: Console) -> str:
                 return active[0]
             if number == 0:
                 submission.package.write(Path(folder))
-            # Counting the jobs would give a number out again where an earlier one has been deleted.
+            # A count of the jobs would repeat a number after an earlier job was deleted.
             number = max(number, *(_number(job, submission.name) for job in attempts), 0) + 1
             job = f"{submission.name}-{number}"
             if _send(client, submission, job, folder):
@@ -80,13 +81,13 @@ def submit_once(submission: Submission, client: Any, console: Console) -> str:
 
 
 def stop_seconds(client: Any, job: str) -> float:
-    """Return how long to wait for a job that was asked to stop: its own time to end, and a margin."""
+    """Return the seconds to wait for a job after a stop request: its own time to end, and a margin."""
     given = (client.get_job_info(job).metadata or {}).get("stop_seconds", _STOP_SECONDS + _MARGIN_SECONDS)
     return float(given) + _MARGIN_SECONDS
 
 
 def find_job(client: Any, job: str) -> tuple[str, str]:
-    """Return the id and state of a job given by id, or of the one job of a sweep that is under way."""
+    """Return the id and state of a job given by id, or of the one running job of a sweep."""
     path = Path(job)
     if not path.is_file():
         jobs = jobs_of(client)
@@ -110,7 +111,7 @@ def find_job(client: Any, job: str) -> tuple[str, str]:
 
 
 def _without_trailing_slash(root: str) -> str:
-    """Return one text for one place: the name of a submission is made from it."""
+    """Return one text for one location: the name of a submission is made from it."""
     scheme, separator, rest = root.partition("://")
     return f"{scheme}{separator}{rest.rstrip('/')}" if separator else str(PurePosixPath(root))
 
@@ -121,7 +122,7 @@ def _number(job: str, name: str) -> int:
 
 
 def _send(client: Any, submission: Submission, job: str, folder: str) -> bool:
-    """Send a job; return False where the cluster knows one of this id already."""
+    """Send a job; return False if the cluster has one of this id already."""
     try:
         with kept_connection():
             client.submit_job(
@@ -137,7 +138,7 @@ def _send(client: Any, submission: Submission, job: str, folder: str) -> bool:
                     "root": submission.root,
                     "stop_seconds": str(submission.stop_seconds),
                 },
-                # The driver only waits; it must not take a place that a replica could have.
+                # The driver only waits; it must not reserve a CPU that a replica could use.
                 entrypoint_num_cpus=0,
             )
     except RuntimeError as error:

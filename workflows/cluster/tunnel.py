@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.2
 def tunnel(cluster: Path) -> Iterator[str]:
     """Forward a loopback port to the dashboard of a cluster by `ray dashboard`, and yield its address.
 
-    Raises InputError where there is no such file, or where no tunnel stands within a minute.
+    Raises InputError if there is no such file, or if the tunnel is not up within a minute.
     """
     if not cluster.is_file():
         raise InputError("cluster file not found", where=str(cluster), remedy="give the file that `ray up` was given")

@@ -1,1 +1,1 @@
-"""What can be said before anything is loaded: the machine, the model, the price."""
+"""Checks before anything is loaded: the machine, the model, the price."""

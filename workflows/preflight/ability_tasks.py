@@ -1,4 +1,4 @@
-"""What general ability can be measured with, and whether its data can be reached: read from task files alone."""
+"""Tasks of general ability, and whether their data can be reached: read from task files alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["SuiteView", "suite_view", "suites_table"]
 
 @dataclass(frozen=True)
 class SuiteView:
-    """One entry of `tasks`: what a preset says of itself, its tasks as a table, and the data that cannot be reached."""
+    """One entry of `tasks`: its description, its tasks as a table, and the data that cannot be reached."""
 
     heading: Text | None
     table: Table
@@ -39,9 +39,9 @@ def suites_table() -> Table:
 
 
 def suite_view(*, name: str, include_path: Sequence[str] = (), check: bool = False) -> SuiteView:
-    """Return what one entry of `tasks` stands for; `check` asks the hub and the local cache for its data.
+    """Return what one entry of `tasks` expands to; `check` looks for its data on the hub and in the local cache.
 
-    Names in `include_path` come first. Raises InputError for a name that is nothing.
+    Names in `include_path` come first. Raises InputError for an unknown name.
     """
     suite = SuiteResolver(list(include_path)).suite(TaskEntry(task=name))
     table = Table(title_justify="left")

@@ -58,7 +58,7 @@ def _published(spec: DatasetSpec, count: int) -> str:
 def _advice(spec: DatasetSpec, against: int) -> str:
     if against == 0:
         return ""
-    better = {"counterfact": "; MultiCounterFact has none", "mquake": "; MQuAKE-Remastered mends them"}
+    better = {"counterfact": "; MultiCounterFact has none", "mquake": "; MQuAKE-Remastered corrects them"}
     return f": the earlier edits stay asked, for an answer that was edited away{better.get(spec.dataset, '')}"
 
 

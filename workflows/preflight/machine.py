@@ -26,7 +26,7 @@ _DISK = 20e9
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `missing` must be mended before a sweep runs; a `note` is good to know."""
+    """One checked item. `missing` must be fixed before a sweep runs; a `note` is information."""
 
     part: str
     what: str

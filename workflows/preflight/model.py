@@ -1,4 +1,4 @@
-"""What a model is recognised as, and what a method would need of memory and disk, before any weight is loaded."""
+"""The recognised family of a model, and the memory and disk that a method requires, before any weight is loaded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ _CONTEXTS = 6
 
 @dataclass(frozen=True)
 class Examined:
-    """A model as it was found: its skeleton and shape, or the published shape where it is not here yet."""
+    """A model as it was found: its skeleton and shape, or the published shape if it is not on this machine."""
 
     findings: list[Finding]
     shape: ModelShape | None
@@ -51,7 +51,7 @@ class Examined:
 def examine(source: str, *, revision: str | None) -> Examined:
     """Look at a model's files without reading weights or fetching anything.
 
-    What is wrong with them is a finding of state `missing`, with the remedy.
+    Faults are findings of state `missing`, with the remedy.
     """
     try:
         folder = _local_folder(source, revision)
@@ -66,7 +66,7 @@ def examine(source: str, *, revision: str | None) -> Examined:
 def stage_findings(
     examined: Examined, *, method: str, preset_name: str, dtype: str, batch: int, edits: int
 ) -> list[Finding]:
-    """Predict the peak of each stage and what is written, held against what this machine has free.
+    """Predict the peak memory of each stage and the bytes written, compared with what this machine has free.
 
     Raises InputError for an unknown method, preset or dtype, and for layers that the model does not have.
     """
@@ -100,7 +100,7 @@ def stage_findings(
 
 
 def _placed(shape: ModelShape, work: Workload) -> Iterator[Finding]:
-    """Say where solvers run and how many requests go in a pass; `run` and `edit` decide by the same rule."""
+    """Return where solvers run and how many requests one pass holds, by the rule of `run` and `edit`."""
     if work.has_targets:
         yield Finding("placement", "targets", f"{work.requests_per_pass} requests of a batch of {work.batch} in a pass")
     size = f"{solver_bytes(shape.d_in, work) / 1e9:.2f} GB a site"

@@ -1,7 +1,7 @@
-"""What a sweep will cost, from its file and the shapes of its models: accelerator hours, memory, disk.
+"""The cost of a sweep, from its file and the shapes of its models: accelerator hours, memory, disk.
 
-Needs neither weights nor data nor an accelerator. Hours follow from counted floating-point work at an assumed share of
-the accelerator's peak (`sphere_core.costs.time`): an estimate to plan with, not a measurement.
+Requires neither weights nor data nor an accelerator. Hours follow from counted floating-point operations at an assumed
+share of the accelerator's peak (`sphere_core.costs.time`): an estimate, not a measurement.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +51,7 @@ _LENGTHS = {
     "factworld": TextLengths(prompt=14, target=1, probe_rows=12),
 }
 _PROBE_TOKENS = 14
-# Tokens of a text of a corpus that is asked for by texts.
+# Tokens of a text of a corpus whose amount is given in texts.
 _TEXT_TOKENS = 300
 
 
@@ -92,9 +92,10 @@ class Price:
 
 
 def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Price:
-    """Price every cell of a sweep; `folder` is where its file lies.
+    """Price every cell of a sweep; `folder` is the folder of its file.
 
-    Raises InputError for a model that is neither here nor among the published shapes, and for a bad method.
+    Raises InputError for a model that is neither on this machine nor among the published shapes, and for an invalid
+    method.
     """
     cells: list[Cell] = []
     moments: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
@@ -171,7 +172,7 @@ def _corpus_tokens(entry: MomentsEntry | None) -> int:
 
 
 def _shape(model: ModelEntry, folder: Path) -> ModelShape:
-    """Return a model's shape: from its own config where it is here or can be fetched, else as published."""
+    """Return a model's shape: from its own config if it is here or can be fetched, else as published."""
     local = resolve_path(model.source, folder)
     if model.source == EMBEDDED_MODEL:
         return shape_of_config(AutoConfig.from_pretrained(shipped_model_dir()), where=model.source)
@@ -200,7 +201,7 @@ def _general(spec: SweepSpec) -> tuple[list[dict[str, float]], list[str]]:
     known = parse_yaml(text)
     tasks, unpriced = [], []
     for entry in _entries(settings):
-        # The subjects of MMLU are much of a size, and have no entries of their own.
+        # The subjects of MMLU have similar sizes, and no entries of their own.
         size = known.get(entry.task) or (known["mmlu_subject"] if entry.task.startswith("mmlu_") else None)
         if size is None:
             unpriced.append(f"general ability on '{entry.task}'")

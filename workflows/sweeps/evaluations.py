@@ -1,4 +1,4 @@
-"""What the evaluators of a sweep say of themselves, and the ids of what they score."""
+"""Identities of evaluators, and the ids of what they score."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -14,10 +14,10 @@ __all__ = ["EvaluationIds"]
 
 
 class EvaluationIds:
-    """The ids of a sweep's evaluations: an evaluation is known by everything that enters its scores.
+    """The ids of a sweep's evaluations: an id is the hash of everything that enters its scores.
 
-    Of a trajectory that is the evaluator, numerics, and what the evaluator says it reads beside a checkpoint and its
-    requests. Thousands of trajectories have that in common, and each such id is computed once.
+    For a trajectory that is the evaluator, numerics, and what the evaluator declares to read besides a checkpoint and
+    its requests. Thousands of trajectories share it, and each such id is computed once.
     """
 
     def __init__(self, scorers: Mapping[str, Description]) -> None:
@@ -52,7 +52,7 @@ class EvaluationIds:
     def of_base(
         self, kind: str, spec: TrajectorySpec, layers: tuple[int, ...], stream_digest: str | None
     ) -> Evaluation:
-        """Return the evaluation of the unedited model of a trajectory, at some layers, asked a stream's requests."""
+        """Return the evaluation of the unedited model of a trajectory, at some layers, on a stream's requests."""
         subject = {"base": spec.model_digest, "layers": list(layers), "stream_digest": stream_digest}
         return Evaluation(kind=kind, id=_evaluation_id(self._scorers[kind], spec, subject))
 

@@ -1,4 +1,4 @@
-"""From a sweep file to a plan: every input is looked up and checked here, before anything is written."""
+"""From a sweep file to a plan: every input is found and checked here, before anything is written."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ __all__ = ["Sweep", "load_sweep"]
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file that has been checked: its plan, and what replicas need to carry it out."""
+    """A checked sweep file: its plan, and what replicas require to carry it out."""
 
     spec: SweepSpec
     text: YamlText
@@ -34,7 +34,7 @@ class Sweep:
 
     @property
     def default_root(self) -> str:
-        """Where the sweep lives when no root is given."""
+        """The root of the sweep if none is given."""
         return f"runs/{self.spec.name}"
 
 
@@ -98,7 +98,7 @@ def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict
     settings = spec.evaluators.settings()
     if not settings:
         raise InputError(
-            "no evaluator is asked for",
+            "no evaluator is given",
             where=text.where(("evaluators",)),
             remedy="name at least one of edit_quality, general, geometry",
         )
@@ -115,7 +115,7 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_momen
         ]
         for entry, method, hyperparameters in methods:
             moments = _moments(spec, text, inputs, model, hyperparameters, method)
-            # A method that needs no moments is scored with the sweep's all the same: methods are to be compared.
+            # A method that requires no moments is still scored with the sweep's, so that methods can be compared.
             scoring = moments
             if scored_with_moments and spec.moments is not None and not moments.identity:
                 scoring = inputs.moments(
@@ -223,8 +223,8 @@ def _trajectory_plan(cell: _Cell, sweep: SweepSpec, ids: EvaluationIds, moments:
 def _bases(cells: list[_Cell], scorers: dict[str, Description], ids: EvaluationIds) -> Iterator[BasePlan]:
     """Yield the scores of unedited models, each once.
 
-    General ability belongs to the model alone, geometry to the model and the layers looked at, edit quality
-    to the model and the stream whose requests are asked.
+    General ability depends on the model alone, geometry on the model and the layers, edit quality on the model and the
+    stream whose requests are scored.
     """
     seen = set()
     for cell in cells:

@@ -1,6 +1,6 @@
-"""What a sweep file names, looked up and checked: models, streams, second moments, contexts, evaluators.
+"""What a sweep file names, found and checked: models, streams, second moments, contexts, evaluators.
 
-Each thing is read once per sweep, however many trajectories share it. Nothing is written and no weight is loaded.
+Each input is read once per sweep, however many trajectories share it. Nothing is written and no weight is loaded.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ __all__ = ["Inputs", "ResolvedModel", "ResolvedMoments", "ResolvedStream", "reso
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model found on this machine: its entry, the revision it stands at, its digest, and its outline."""
+    """A model found on this machine: its entry, its pinned revision, its digest, and its outline."""
 
     entry: ModelEntry
     source: str
@@ -44,7 +44,7 @@ class ResolvedModel:
 # Known by itself: its identity is a nested mapping, and ten thousand trajectories share a few.
 @dataclass(frozen=True, eq=False)
 class ResolvedMoments:
-    """Second moments of one model: the identity they bring into trajectories, and the file if imported."""
+    """Second moments of one model: their part of the identity of trajectories, and the file if imported."""
 
     identity: dict[str, Any]
     file: str | None
@@ -61,7 +61,7 @@ class ResolvedStream:
 
 
 def resolve_path(path: str, folder: Path) -> Path:
-    """Return a path of a sweep file, taken from the sweep file's own folder unless absolute."""
+    """Return a path of a sweep file, relative to that file's folder unless absolute."""
     return (folder / Path(path).expanduser()).resolve()
 
 
@@ -82,7 +82,7 @@ def method_of(entry: MethodEntry, preset_name: str, folder: Path, *, where: str)
 
 @dataclass
 class Inputs:
-    """Reads what a sweep names, each thing once. `folder` is where the sweep file lies."""
+    """Reads what a sweep names, each input once. `folder` is the folder of the sweep file."""
 
     folder: Path
     # Many orders of the same requests cost their encoding once. By object, as hashing a request reads all of it; it is
@@ -94,7 +94,7 @@ class Inputs:
     _corpora: dict[MomentsEntry, Corpus] = field(default_factory=dict)
 
     def model(self, entry: ModelEntry, *, where: str) -> ResolvedModel:
-        """Find a model and its outline; raises InputError where it is missing or of no known family."""
+        """Find a model and its outline; raises InputError if it is missing or of no known family."""
         local = resolve_path(entry.source, self.folder)
         source = str(local) if entry.source != EMBEDDED_MODEL and local.is_dir() else entry.source
         try:
@@ -106,9 +106,9 @@ class Inputs:
         return ResolvedModel(entry, source, commit_of(folder) or entry.revision, digest, outline)
 
     def stream(self, spec: StreamSpec, seed: int, *, where: str) -> ResolvedStream:
-        """Find a stream, read it and put it in order; raises InputError where it is missing, wrong or too short.
+        """Find a stream, read it and put it in order; raises InputError if it is missing, wrong or too short.
 
-        The stream that comes back records what its file hashes to, and of a hub id the commit that was found.
+        The returned stream records the hash of its file, or the commit of its hub id.
         """
         located = spec.located(lambda path: str(resolve_path(path, self.folder)))
         key = (located, seed if spec.is_seeded else None)
@@ -144,7 +144,7 @@ class Inputs:
         return method, values
 
     def contexts(self, entry: ContextsEntry) -> dict[str, Any]:
-        """Return what contexts bring into an identity: how they are sampled, or the groups of a file."""
+        """Return the contexts' part of an identity: how they are sampled, or the groups of a file."""
         if entry.file is not None:
             groups = read_contexts(resolve_path(entry.file, self.folder))
             return {"groups": [list(group) for group in groups]}
@@ -175,13 +175,13 @@ class Inputs:
         return ResolvedMoments(identity, None)
 
     def moments_path(self, entry: MomentsEntry) -> Path:
-        """Return the file or folder of moments that are not built: a path of the sweep file, or a set of the store."""
+        """Return the file or folder of imported moments: a path of the sweep file, or a set of the store."""
         if entry.stored is not None:
             return MomentsStore(store_folder(None)).locate(entry.stored)
         return resolve_path(str(entry.file), self.folder)
 
     def corpus(self, entry: MomentsEntry) -> Corpus:
-        """Return the corpus that moments are built from; raises InputError where there is none, or it has no pin."""
+        """Return the corpus that moments are built from; raises InputError if there is none, or it has no pin."""
         if entry not in self._corpora:
             self._corpora[entry] = find_corpus(
                 (entry.corpus,) if isinstance(entry.corpus, str) else tuple(entry.corpus or ()),
@@ -206,7 +206,7 @@ class Inputs:
         return located
 
     def _located_entry(self, entry: Any) -> Any:
-        """Return an entry of `tasks`, a name or a mapping with one; a path that leads somewhere is made absolute."""
+        """Return an entry of `tasks`, a name or a mapping with one; an existing path is made absolute."""
         if isinstance(entry, dict) and isinstance(entry.get("task"), str):
             return {**entry, "task": self._located_entry(entry["task"])}
         if not isinstance(entry, str):
@@ -224,7 +224,7 @@ class Inputs:
 
 
 def _corpus_identity(corpus: Corpus) -> dict[str, Any]:
-    """Return what a corpus brings into a trajectory's identity; the seed of the fact world's stands beside it."""
+    """Return a corpus's part of a trajectory's identity; the seed of the fact world's corpus is a separate key."""
     if corpus.kind == "factworld":
         return {"world": corpus.identity()["world"]}
     if corpus.identity() == {"files": list(corpus.digests)} and len(corpus.digests) == 1:

@@ -1,7 +1,7 @@
 """The sweep file: a grid of trajectories, the checkpoint schedule, the evaluators and the resources.
 
-What enters a trajectory's identity is *what* is computed (models, streams, methods, seeds, batch size, contexts,
-moments, threads). *How* it is computed (other resources, root, checkpoint cadence) does not.
+*What* is computed (models, streams, methods, seeds, batch size, contexts, moments, threads) is part of a trajectory's
+identity. *How* it is computed (other resources, root, checkpoint cadence) is not.
 """
 
 from pathlib import Path
@@ -83,7 +83,7 @@ class MethodEntry(_Part):
 
 
 class MomentsEntry(_Part):
-    """Where second moments come from: built from a corpus, imported from a file, or kept in the store."""
+    """Source of second moments: built from a corpus, imported from a file, or taken from the store."""
 
     corpus: str | tuple[str, ...] | None = Field(
         default=None, description="`factworld`, text, JSONL or Parquet files, or a hub id such as wikimedia/wikipedia"
@@ -114,7 +114,7 @@ class ContextsEntry(ContextSettings):
 
 
 class EvaluatorsEntry(_Part):
-    """Which evaluators score every checkpoint; leave one out to do without it. Settings are the evaluator's own."""
+    """The evaluators of every checkpoint; one that is left out does not run. Settings are the evaluator's own."""
 
     edit_quality: dict[str, Any] | None = Field(default=None, description="Efficacy, generalization, specificity")
     general: dict[str, Any] | None = Field(default=None, description="General ability through lm-eval")
@@ -123,17 +123,17 @@ class EvaluatorsEntry(_Part):
     @model_validator(mode="before")
     @classmethod
     def _empty_is_default(cls, value: Any) -> Any:
-        # `geometry:` with nothing after it reads as null in YAML; it asks for the evaluator's defaults.
+        # `geometry:` with nothing after it reads as null in YAML; it means the evaluator's defaults.
         return {key: {} if item is None else item for key, item in value.items()} if isinstance(value, dict) else value
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """Return the settings of the evaluators that are asked for, by kind."""
+        """Return the settings of the given evaluators, by kind."""
         given = {"edit_quality": self.edit_quality, "general": self.general, "geometry": self.geometry}
         return {kind: settings for kind, settings in given.items() if settings is not None}
 
 
 class WorkerResources(_Part):
-    """What one replica reserves from Ray, and where its model lives."""
+    """What one replica reserves from Ray, and the device of its model."""
 
     num_cpus: float = Field(default=1, ge=0, description="CPUs a replica reserves")
     num_gpus: float | Literal["auto"] = Field(
@@ -145,7 +145,7 @@ class WorkerResources(_Part):
     )
     labels: dict[str, str] = Field(
         default_factory=dict,
-        description="Ray node labels that a replica asks for: `value`, `!value` or `in(a,b)` by key",
+        description="Ray node labels that a replica requires: `value`, `!value` or `in(a,b)` by key",
     )
 
     @field_validator("num_gpus")
@@ -173,19 +173,19 @@ class Resources(_Part):
     max_replicas: int | None = Field(
         default=None,
         ge=1,
-        description="Trajectory replicas at most. On a cluster this many are asked for, which makes an "
-        "autoscaler add nodes; left out, there are as many as the nodes alive can hold",
+        description="Trajectory replicas at most. On a cluster this many are requested, which makes an "
+        "autoscaler add nodes; default: as many as the live nodes can hold",
     )
     grace_seconds: float = Field(
         default=120.0,
         ge=0,
-        description="How long a run that is stopped waits for the batches under way, to publish where they end; "
-        "more than a batch takes",
+        description="Seconds that a stopped run waits for the batches under way, which are then published; "
+        "give more than a batch takes",
     )
 
 
 class SweepSpec(_Part):
-    """A sweep: models x streams x methods x seeds, all edited in the same batches and scored alike."""
+    """A sweep: models x streams x methods x seeds, all with the same batches and evaluators."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the folder runs/NAME")
     models: tuple[ModelEntry, ...] = Field(min_length=1, description="Models")
@@ -224,7 +224,7 @@ class SweepSpec(_Part):
     @classmethod
     def _distinct_streams(cls, streams: tuple[StreamSpec, ...]) -> tuple[StreamSpec, ...]:
         names = [f"{stream.name}, {stream.order_name}, {stream.edits} edits" for stream in streams]
-        _refuse_repeats("stream", names, "give the second one a `label`, so that tables keep them apart")
+        _refuse_repeats("stream", names, "give the second one a `label`, so that tables can distinguish them")
         return streams
 
     @field_validator("models")
@@ -261,7 +261,7 @@ class SweepSpec(_Part):
 def read_sweep(path: Path) -> tuple[SweepSpec, YamlText]:
     """Read a sweep file; raises InputError with file, line, key and the nearest valid name.
 
-    The text comes along, so that later checks (methods, files) can say where a value stands.
+    Also returns the text with its locations, for the errors of later checks (methods, files).
     """
     text = read_yaml(path)
     if not isinstance(text.data, dict):

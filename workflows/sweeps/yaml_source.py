@@ -65,7 +65,7 @@ def read_yaml(path: Path) -> YamlText:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or str(error)
-        raise InputError(f"not valid YAML: {problem}", where=place, remedy="mend the syntax there") from error
+        raise InputError(f"not valid YAML: {problem}", where=place, remedy="correct the syntax there") from error
     lines: dict[Location, int] = {}
     if node is not None:
         _collect_lines(node, (), lines, str(path))

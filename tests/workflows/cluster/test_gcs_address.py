@@ -26,7 +26,7 @@ def test_an_address_without_an_answer_is_reported_at_once(tmp_path: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         require_answer(address)
-    with pytest.raises(InputError, match=r"nobody answers: .*refused"):
+    with pytest.raises(InputError, match=r"no answer: .*refused"):
         RayExecutor(str(tmp_path), Resources(), address=address)
 
 
@@ -52,7 +52,7 @@ def test_gpus_are_what_the_sweep_says_or_what_the_cluster_has(asked: object, ali
 
 def test_a_cluster_whose_workers_are_still_to_come_does_not_decide_about_gpus() -> None:
     # As an autoscaling cluster begins: `auto` would mean none, and GPU nodes would compute on their CPUs.
-    with pytest.raises(InputError, match="no GPU, and no node that can hold a replica, yet") as caught:
+    with pytest.raises(InputError, match="no GPU and no node that can hold a replica yet") as caught:
         nodes({"max_replicas": 2}, HEAD).require_decided()
     assert "give a number" in str(caught.value.remedy)
 

@@ -206,7 +206,7 @@ def test_a_connection_that_breaks_ends_following_with_a_message(head: str) -> No
         with pytest.raises(InputError, match="connection to the cluster was lost"):
             jobs_of(client)
     assert "the connection was lost: WebSocket connection closed unexpectedly" in said.getvalue()
-    assert f"{job} may go on; the same command attaches to it again" in said.getvalue()
+    assert f"{job} may still be running; the same command attaches to it again" in said.getvalue()
     assert connect(head).get_job_status(job) == "RUNNING"
     connect(head).stop_job(job)
 
@@ -245,7 +245,7 @@ def test_however_following_breaks_off_it_is_said(log: Exception | None, info: Ex
     assert follow_job(_Broken(log, info), "job-1", Console(file=said, width=200)) == 1
     assert said.getvalue().splitlines()[0] == "log of job-1"
     assert f"the connection was lost: {reason}" in said.getvalue()
-    assert "job-1 may go on; the same command attaches to it again" in said.getvalue()
+    assert "job-1 may still be running; the same command attaches to it again" in said.getvalue()
     assert "trace" not in said.getvalue()
 
 

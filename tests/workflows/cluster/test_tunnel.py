@@ -102,7 +102,7 @@ def test_a_tunnel_leads_to_the_dashboard_and_is_closed(cluster: Path, tmp_path: 
 
 def test_a_cluster_is_named_in_one_way(tmp_path: Path) -> None:
     for address, file in ((None, None), ("http://127.0.0.1:8265", tmp_path)):
-        with pytest.raises(InputError, match="in one way"), cluster_address(address, file, insecure=False):
+        with pytest.raises(InputError, match="one of them"), cluster_address(address, file, insecure=False):
             pass
     with pytest.raises(InputError, match="cluster file not found"), tunnel(tmp_path / "none.yaml"):
         pass
