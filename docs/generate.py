@@ -38,6 +38,7 @@ MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 ROOT_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 # Models that a sweep file writes as one phrase; the description of the field that holds one says how.
 WRITTEN_AS_TEXT = (Keep, Order)
+_PLURAL = {"mapping": "mappings", "integer": "integers", "number": "numbers", "text": "texts"}
 # The modules of the Python API; what their `__all__` names is documented.
 API_MODULES = (
     "workflows.api",
@@ -108,16 +109,27 @@ def nested_models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def model_section(path: str, model: type[BaseModel]) -> str:
     """Return a heading, the model's docstring, and its fields."""
-    title = f"`{path}`" if path else "Top level"
-    return f"## {title}\n\n{prose(inspect.getdoc(model))}\n\n{field_table(model)}"
+    title = f"`{path}` {{#{anchor(path)}}}" if path else "Top level"
+    return f"## {title}\n\n{prose(inspect.getdoc(model))}\n\n{field_table(model, path)}"
 
 
-def field_table(model: type[BaseModel]) -> str:
-    """Return the fields of a model as a Markdown table: name, type, default, description."""
+def anchor(path: str) -> str:
+    """Return the id of the section of a nested part."""
+    return path.replace(".", "-")
+
+
+def field_table(model: type[BaseModel], path: str = "") -> str:
+    """Return the fields of a model as a Markdown table: name, type, default, description.
+
+    A key that holds a nested part links to its section.
+    """
     lines = ["| key | type | default | |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         if name != "kind":
-            cells = (f"`{name}`", spelled(field.annotation), default_of(field), prose(field.description))
+            key = f"{path}.{name}".strip(".")
+            nested = any(part not in WRITTEN_AS_TEXT for part in nested_models(field.annotation))
+            title = f"[`{name}`](#{anchor(key)})" if nested else f"`{name}`"
+            cells = (title, spelled(field.annotation), default_of(field), prose(field.description))
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -147,12 +159,14 @@ def spelled(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(spelled(inner) for inner in arguments if inner is not type(None)))
     if origin in (tuple, list):
-        return f"list of {spelled(arguments[0])}"
+        return f"list of {_PLURAL.get(spelled(arguments[0]), spelled(arguments[0]))}"
     if origin is dict or annotation is dict:
         return "mapping"
     words = {str: "text", int: "integer", float: "number", bool: "`true`, `false`", Any: "any"}
     if annotation in words:
         return words[annotation]
+    if annotation in WRITTEN_AS_TEXT:
+        return "text"
     return "mapping" if isinstance(annotation, type) and issubclass(annotation, BaseModel) else str(annotation)
 
 
@@ -259,8 +273,9 @@ def signature(name: str, value: Any) -> str:
 
 
 def prose(text: str | None) -> str:
-    """Return a docstring or description as Markdown without raw HTML."""
-    return html.escape(text or "", quote=False)
+    """Return a docstring or description as Markdown, with HTML and attribute lists outside of code escaped."""
+    parts = html.escape(text or "", quote=False).split("`")
+    return "`".join(part if place % 2 else part.replace("{", "&#123;") for place, part in enumerate(parts))
 
 
 GENERATED = {
