@@ -1,4 +1,4 @@
-"""Building second moments: every forward serves all sites and stops at the last of them."""
+"""Build second moments: every forward serves all sites and stops at the last of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from sphere_core.numerics.placement import free_memory
 
 __all__ = ["build_second_moments", "finished_moments", "run_pass", "tokenizer_digest"]
 
-# Sums stay on an accelerator that could hold so many of them beside what it holds already.
+# Sums stay on an accelerator that could hold this many of them in addition to what it holds already.
 _SITES_ROOM = 12
 
 
@@ -33,10 +33,10 @@ def build_second_moments(
 ) -> SecondMoments:
     """Sum k k^T at all sites in one pass over a corpus and divide by the number of tokens.
 
-    All tokens count that are not padding, special tokens included, as in MEMIT's released statistics (arXiv
-    2210.07229). Products are fp32 inside one forward (fp64 for an fp64 network), sums over forwards float64.
-    With `kept`, a pass that was killed goes on from the sums kept last and gives equal bits. Raises
-    InputError for a corpus that is empty or too short.
+    All tokens except padding count, special tokens included, as in MEMIT's released statistics (arXiv 2210.07229).
+    Products are fp32 inside one forward (fp64 for an fp64 network), sums over forwards float64. With `kept`, a pass
+    that was killed resumes from the last saved sums and gives equal bits. Raises InputError for a corpus that is empty
+    or too short.
     """
     running = run_pass(model, work, texts, kept=kept or Kept(), owns=lambda _: True, on_progress=on_progress)
     return finished_moments(running.finished, model, work, provenance)
@@ -73,9 +73,9 @@ def run_pass(
 def finished_moments(
     sums: MomentSums, model: EditableModel, work: Pass, provenance: Mapping[str, Any]
 ) -> SecondMoments:
-    """Divide sums by their number of tokens and write down of what they are; the sums are used up.
+    """Divide sums by their number of tokens and record their provenance; the sums are consumed.
 
-    What `provenance` says comes before what the model says of itself: a skeleton knows no dtype.
+    `provenance` takes precedence over the model's own: a skeleton has no dtype.
     """
     if not sums.count:
         raise InputError("the corpus holds no text", where="second moments", remedy="give at least one text")
@@ -98,7 +98,7 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _accumulates_on(weight: torch.Tensor) -> torch.device:
-    """Return where a site's sums are made: beside its weight where memory is plenty, or else on the host."""
+    """Return the device of a site's sums: that of its weight if memory is ample, else the host."""
     host = torch.device("cpu")
     if weight.device == host:
         return host

@@ -1,4 +1,4 @@
-"""How far two second moments of one site are from each other, and whether a file still is what it says."""
+"""Compare two second moments of one site, and check a file against its own digests."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Comparison:
 
 
 def compare_moments(first: SecondMoments, second: SecondMoments, layer: int, *, threshold: float) -> Comparison:
-    """Compare C0 of one layer; both are decomposed. Raises InputError where one has no C0 of this layer, or widths
+    """Compare C0 of one layer; both are decomposed. Raises InputError if one has no C0 of this layer, or if widths
     differ."""
     pair = [moments.by_layer.get(layer) for moments in (first, second)]
     a, b = pair

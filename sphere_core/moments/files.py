@@ -39,7 +39,7 @@ def write_moments(moments: SecondMoments, path: Path) -> None:
 
 
 def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) -> SecondMoments:
-    """Read second moments: our safetensors, a folder of them, or an npz with one `layer{l}` array a layer.
+    """Read second moments: our safetensors, a folder of them, or an npz with one `layer{l}` array per layer.
 
     safetensors are mapped, not copied: processes of a node that read one file share its pages. `layers` says which
     layers are wanted. Raises InputError for a missing file, another format, or arrays that are not square.
@@ -63,7 +63,7 @@ def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) 
 
 
 def joined(parts: list[SecondMoments], *, where: str) -> SecondMoments:
-    """Return the moments of several files as one; raises InputError where they are not of one model and corpus."""
+    """Return the moments of several files as one; raises InputError if they are not of one model and corpus."""
     if not parts:
         raise InputError("no moments here", where=where, remedy="build some: sphere moments build MODEL --corpus ...")
     first = parts[0]

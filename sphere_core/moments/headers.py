@@ -1,4 +1,4 @@
-"""What a file of second moments says of itself. Loads no torch and reads no array."""
+"""The header of a file of second moments. Loads no torch and reads no array."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,9 @@ __all__ = ["read_header"]
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Return what one of our files says of itself (count, provenance), with the shape of every array; reads no array.
+    """Return the header of one of our files (count, provenance) and the shape of every array; reads no array.
 
-    Raises InputError where it is no such file.
+    Raises InputError if it is not such a file.
     """
     try:
         with safe_open(path, framework="numpy") as archive:

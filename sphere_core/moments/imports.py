@@ -1,6 +1,6 @@
-"""Statistics that other projects have made: MEMIT's `*_stats/*.npz` and AlphaEdit's projector.
+"""Statistics made by other projects: MEMIT's `*_stats/*.npz` and AlphaEdit's projector.
 
-Neither says of which model it is. Whoever imports them says so, and the file keeps that it was said, not measured.
+Neither records its model. The importer names it, and the file records that it was named, not measured.
 """
 
 import re
@@ -27,10 +27,10 @@ _NAME = re.compile(
 
 
 def import_statistics(paths: Sequence[Path], sites: Sequence[Site], *, model: str, model_digest: str) -> SecondMoments:
-    """Return the second moments of MEMIT's npz files, one a site, named by the module they are of.
+    """Return the second moments of MEMIT's npz files, one per site, identified by the module in the file's name.
 
     They hold the raw sum of k k^T (`mom2.mom2`, fp32 as released) and the number of tokens (`mom2.count`). Raises
-    InputError where a file is none of these, names no site of this model, or has another width.
+    InputError if a file is not one of these, names no site of this model, or has another width.
     """
     by_path = {site.module_path: site for site in sites}
     by_layer: dict[int, torch.Tensor] = {}
@@ -61,11 +61,10 @@ def import_statistics(paths: Sequence[Path], sites: Sequence[Site], *, model: st
 
 
 def import_projector(path: Path, sites: Sequence[Site], *, model: str, model_digest: str) -> SecondMoments:
-    """Return the null spaces of AlphaEdit's `null_space_project.pt`: `[layers, d, d]`, one projector a site in order.
+    """Return the null spaces of AlphaEdit's `null_space_project.pt`: `[layers, d, d]`, one projector per site in order.
 
-    The file is a torch pickle; nothing but tensors is read from it. What AlphaEdit edits with is then this very
-    subspace, whatever `nullspace_threshold` says. Raises InputError where it is no such file or holds no projectors of
-    these sites.
+    The file is a torch pickle; only tensors are read from it. AlphaEdit then edits in exactly this subspace, regardless
+    of `nullspace_threshold`. Raises InputError if it is not such a file or holds no projectors of these sites.
     """
     try:
         projectors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

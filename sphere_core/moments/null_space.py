@@ -18,7 +18,7 @@ def null_space(
 
     AlphaEdit (arXiv 2410.02355) takes an absolute threshold on the singular values, which depends on the
     model's scale. By symmetric eigendecomposition in float64, kept as the thinner side; it runs on `device`
-    (None: where the moment lies), and the basis is where the moment is. Raises InputError where nothing, or neither
+    (None: the moment's device), and the basis is on the moment's device. Raises InputError if nothing, or neither
     rule, is given.
     """
     values, vectors = symmetric_eigen(moment if device is None else moment.to(device))
@@ -42,7 +42,7 @@ def null_space(
 def projector_subspace(projector: torch.Tensor, *, where: str) -> Subspace:
     """Return the subspace of a dense projector P `[d, d]`, as its thinner side in float64.
 
-    AlphaEdit's released code keeps P = U U^T of the null space as such a matrix. Raises InputError where it is no
+    AlphaEdit's released code stores P = U U^T of the null space as such a matrix. Raises InputError if it is not an
     orthogonal projector.
     """
     if projector.ndim != 2 or projector.shape[0] != projector.shape[1]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_GROUPS", "Amount", "Cursor", "Packing", "Pass", "Window", "forwards", "windows"]
 
-# Groups of a corpus at most: a shard hands in one file of sums for each of its groups.
+# Groups of a corpus at most: a shard writes one file of sums for each of its groups.
 MAX_GROUPS = 16
 
 
@@ -46,7 +46,7 @@ class Packing:
 
 @dataclass(frozen=True)
 class Amount:
-    """How much of a corpus: so many tokens, the last text cut to meet them exactly, or so many texts."""
+    """How much of a corpus: a number of tokens, the last text cut to meet it exactly, or a number of texts."""
 
     tokens: int | None = None
     texts: int | None = None
@@ -56,19 +56,19 @@ class Amount:
             raise InputError("give either a number of tokens or a number of texts", where="second moments")
 
     def identity(self) -> dict[str, int]:
-        """Return the one that is given."""
+        """Return the number that is given."""
         return {"tokens": self.tokens} if self.tokens is not None else {"texts": self.texts or 0}
 
     @property
     def wish(self) -> str:
-        """How people say it."""
+        """The amount in words."""
         return f"{self.tokens} tokens" if self.tokens is not None else f"{self.texts} texts"
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a pass over the corpus stands: windows, texts and tokens before this point; the group of the last window,
-    and the part of the amount in which that began."""
+    """Position of a pass in the corpus: windows, texts and tokens before this point; the group of the last window, and
+    the part of the amount in which that began."""
 
     window: int = 0
     texts: int = 0
@@ -98,7 +98,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Window:
-    """Rows of token ids of consecutive texts, and where the pass stands after them."""
+    """Rows of token ids of consecutive texts, and the position of the pass after them."""
 
     rows: list[list[int]]
     after: Cursor
@@ -109,7 +109,7 @@ def windows(
 ) -> Iterator[Window]:
     """Yield the windows of a corpus from `start` on until the amount is reached.
 
-    Raises InputError where the corpus ends before that.
+    Raises InputError if the corpus ends before that.
     """
     remaining = islice(texts, start.texts, amount.texts)
     done = start
@@ -117,9 +117,9 @@ def windows(
         batch = list(islice(remaining, packing.window_texts))
         if not batch:
             raise InputError(
-                f"the corpus ends after {done.texts} texts with {done.tokens} tokens; {amount.wish} are asked for",
+                f"the corpus ends after {done.texts} texts with {done.tokens} tokens; {amount.wish} are requested",
                 where="second moments",
-                remedy="ask for fewer, or give more text",
+                remedy="request fewer, or give more text",
             )
         rows = tokenizer(batch, truncation=True, max_length=packing.max_tokens_per_text)["input_ids"]
         kept = _cut(rows, None if amount.tokens is None else amount.tokens - done.tokens)
@@ -133,7 +133,7 @@ def windows(
 
 
 def forwards(rows: Iterable[list[int]], packing: Packing) -> Iterator[list[list[int]]]:
-    """Yield rows of like length, each forward at most `forward_tokens` with its padding (one row at least)."""
+    """Yield rows of similar length, each forward at most `forward_tokens` with its padding (one row at least)."""
     batch: list[list[int]] = []
     for row in sorted((row for row in rows if row), key=len):
         if batch and (len(batch) + 1) * len(row) > packing.forward_tokens:

@@ -1,4 +1,4 @@
-"""What second moments are once they are there, and the checks before they are used."""
+"""Second moments in memory, and the checks before they are used."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ __all__ = ["SecondMoments", "check_moments", "require_second_moment"]
 
 @dataclass(frozen=True)
 class SecondMoments:
-    """C0 of each layer's site, float64 `[d_in, d_in]`, over `count` tokens; `provenance` says of what.
+    """C0 of each layer's site, float64 `[d_in, d_in]`, over `count` tokens, with its provenance.
 
-    `null_spaces` are null spaces of C0 that were computed before, or imported in place of C0.
+    `null_spaces` are null spaces of C0 that were computed earlier, or imported instead of C0.
     """
 
     by_layer: Mapping[int, torch.Tensor]
@@ -39,15 +39,15 @@ class SecondMoments:
 
     @property
     def layers(self) -> list[int]:
-        """The layers there is anything for."""
+        """The layers that have C0 or a null space."""
         return sorted({*self.by_layer, *self.null_spaces})
 
 
 def check_moments(moments: SecondMoments, sites: Sequence[Site], *, where: str, model_digest: str | None) -> None:
-    """Raise InputError unless these are finite second moments of these very sites.
+    """Raise InputError unless these are finite second moments of exactly these sites.
 
-    Every site needs a moment (or a null space in its place) of its own width, symmetric and finite. Where the file
-    says of which model it is, that must be the model of `model_digest` (its config, weights and tokenizer).
+    Every site requires a moment (or a null space instead) of its own width, symmetric and finite. If the file records
+    its model, that must be the model of `model_digest` (its config, weights and tokenizer).
     """
     made_of = moments.provenance.get("model_digest")
     if made_of is not None and model_digest is not None and made_of != model_digest:
@@ -72,13 +72,13 @@ def check_moments(moments: SecondMoments, sites: Sequence[Site], *, where: str, 
                     where=where,
                     remedy="use the statistics of this very model",
                 )
-        # Where the null space is there, it was taken from a moment that was checked.
+        # A null space was computed from a moment that was checked.
         if moment is not None and space is None:
             require_second_moment(moment, what=f"the second moment of layer {site.layer}", where=where)
 
 
 def require_second_moment(moment: torch.Tensor, *, what: str, where: str) -> None:
-    """Raise InputError where a matrix is not finite or not symmetric, up to the rounding of its sums."""
+    """Raise InputError if a matrix is not finite or not symmetric, up to the rounding of its sums."""
     if not bool(torch.isfinite(moment).all()):
         raise InputError(f"{what} is not finite", where=where)
     if not torch.allclose(moment, moment.T, rtol=1e-3, atol=1e-6 * float(moment.abs().max())):

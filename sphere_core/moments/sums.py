@@ -1,4 +1,4 @@
-"""Sums of k k^T while a pass is under way, and how they are kept between two attempts."""
+"""Sums of k k^T during a pass, and how they are saved between two attempts."""
 
 import json
 import time
@@ -16,7 +16,7 @@ from sphere_core.moments.packing import Cursor
 
 __all__ = ["Kept", "KeptInFile", "MomentSums", "Running", "read_sums", "write_sums"]
 
-# A pass spends at most one part in so many of its time on keeping its sums: on large models they are gigabytes.
+# A pass spends at most 1 / this of its time on saving its sums: on large models they are gigabytes.
 _SAVE_SHARE = 20
 
 
@@ -48,7 +48,7 @@ class MomentSums:
 
 @dataclass
 class Running:
-    """A pass under way: the groups that are complete, the group at work, and where the pass stands."""
+    """A running pass: the complete groups, the current group, and the position of the pass."""
 
     finished: MomentSums
     current: MomentSums
@@ -61,35 +61,35 @@ class Running:
         return cls(MomentSums({}), MomentSums(zeros))
 
     def place(self, devices: Mapping[int, torch.device]) -> None:
-        """Move the group at work to the devices its sums are made on."""
+        """Move the current group to the devices of its sums."""
         moved = {layer: total.to(devices[layer]) for layer, total in self.current.by_layer.items()}
         self.current = MomentSums(moved, self.current.count)
 
     def close_group(self) -> None:
-        """Add the group at work to those that are complete."""
+        """Add the current group to the complete ones."""
         self.finished.add(self.current)
         self.current.clear()
 
 
 class Kept:
-    """Where a pass keeps its running sums. This one keeps nothing."""
+    """Storage for the running sums of a pass. This one stores nothing."""
 
     def load(self) -> Running | None:
-        """Return the running sums an earlier attempt has left, if any."""
+        """Return the running sums of an earlier attempt, if any."""
         return None
 
     def keep(self, running: Running) -> None:
-        """Keep the running sums after a window, where it is time to."""
+        """Save the running sums after a window, if it is time to."""
 
     def close_group(self, running: Running) -> None:
-        """Take in that the group at work is complete."""
+        """Note that the current group is complete."""
         running.close_group()
 
 
 class KeptInFile(Kept):
-    """Keeps running sums in one file, replaced whole, at most every `every_seconds`.
+    """Saves running sums in one file, replaced whole, at most every `every_seconds`.
 
-    `identity` is all that fixes the sums (model, corpus, pass): a file of anything else is passed over.
+    `identity` is everything that determines the sums (model, corpus, pass): a file with another identity is ignored.
     """
 
     def __init__(self, storage: Storage, path: str, identity: Mapping[str, Any], *, every_seconds: float) -> None:
@@ -100,7 +100,7 @@ class KeptInFile(Kept):
         self._due = time.monotonic() + every_seconds
 
     def load(self) -> Running | None:
-        """Return the running sums of the file, or None where there is none of this identity."""
+        """Return the running sums of the file, or None if it has another identity or does not exist."""
         found = read_sums(self._storage, self._path)
         if found is None or found[1].get("identity") != self._identity:
             return None
@@ -108,7 +108,7 @@ class KeptInFile(Kept):
         return Running(parts["finished"], parts["current"], Cursor(**header["cursor"]))
 
     def keep(self, running: Running) -> None:
-        """Replace the file where the last writing is long enough ago."""
+        """Replace the file if the last write is long enough ago."""
         start = time.monotonic()
         if start < self._due:
             return
@@ -135,9 +135,9 @@ def write_sums(storage: Storage, path: str, parts: Mapping[str, MomentSums], hea
 
 
 def read_sums(storage: Storage, path: str) -> tuple[dict[str, MomentSums], dict[str, Any]] | None:
-    """Return the named sums of a file and its header; None where there is no such file, or none that can be read.
+    """Return the named sums of a file and its header; None if the file is missing or unreadable.
 
-    Raises StorageError: a file that storage cannot give now is not one to do without.
+    Raises StorageError: a file that storage cannot deliver now must not be treated as missing.
     """
     if not storage.exists(path):
         return None

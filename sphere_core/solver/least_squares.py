@@ -32,7 +32,7 @@ class KeyHistory:
 
     Columns are the smaller state until N reaches d. With a `window` only the latest columns are kept, as columns.
     `factor` `[N, N]` float64 goes with the columns: the lower Cholesky factor of I + h H^T Pi^{-1} H, extended by each
-    batch. It is part of the state, so that a resumed trajectory goes on with the same bits.
+    batch. It is part of the state, so that a resumed trajectory continues with the same bits.
     """
 
     columns: torch.Tensor | None = None

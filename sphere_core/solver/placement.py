@@ -37,7 +37,7 @@ BESIDE_LAYERS = Placement()
 def solvers_on_host(
     needed: Mapping[int, float], devices: Mapping[int, str], rooms: Mapping[str, float]
 ) -> frozenset[int]:
-    """Return the layers whose solver runs on the host, of solvers that need so many bytes, by layer.
+    """Return the layers whose solver runs on the host, given the bytes of each layer's solver.
 
     `devices` names each layer's device and `rooms` the bytes of each accelerator beside the model's weights; a device
     without a room is the host. Half of a room is given away in order of layers; memory in use plays no part, so that

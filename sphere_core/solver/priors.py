@@ -1,4 +1,4 @@
-"""Priors of the least-squares step: what a change of the weight costs before any edit is asked for.
+"""Priors of the least-squares step: what a change of the weight costs before any edit.
 
 Symbols: Pi the precision `[d, d]`, C0 the second moment, X columns `[d, m]`. All in float64.
 """
@@ -53,7 +53,7 @@ class MomentPrior:
 
     MEMIT (arXiv 2210.07229) has lambda_n = 0, ENCORE (arXiv 2502.01636) both. The Cholesky factor is made on first
     use, on the device of the columns, and kept there: Pi is a constant of the trajectory. Pi itself is kept only where
-    the dense form asks for it. With `moment` None, Pi = lambda_n I.
+    the dense form requires it. With `moment` None, Pi = lambda_n I.
     """
 
     def __init__(self, moment: torch.Tensor | None, *, weight: float, ridge: float, width: int) -> None:

@@ -12,7 +12,7 @@ _UNIT = (
     r"(?:attempt|batch|checkpoint|cohort|document|edit|entry|evaluator|file|group|layer|line|method|model|node|probe|"
     r"process|record|replica|request|row|score|seed|set|site|step|stream|sweep|task|token|trajectory|window)"
 )
-_COUNTED = r"(?:once|one|bytes|edits?|files?|forwards?|lines?|nats|norm|pages?|pairs?|pass|rows?|seconds|sums?|times?)"
+_COUNTED = r"(?:once|one|bytes|edits|files?|forwards?|lines?|nats|norm|pages?|pairs?|pass|rows?|seconds|sums?|times?)"
 # A phrase, and what to write instead.
 PHRASES = {
     r"\b(?:stands?(?! for\b)|stood|standing)\b": "is stored in, is, remains",
@@ -68,13 +68,9 @@ LEFT_AS_THEY_ARE = {"evaluators/general/presets/corpus_documents.py"}
 # Rooms still in the old words.
 PENDING = (
     "sphere_core/datasets",
-    "sphere_core/solver",
-    "sphere_core/editors",
-    "sphere_core/moments",
     "workflows/commands",
     "workflows/driver",
     "workflows/results",
-    "workflows/runs",
     "workflows/cli",
 )
 

@@ -27,7 +27,7 @@ class FoundCheckpoint:
 def find_checkpoint(address: str, *, trajectory: str | None, edits: int | None) -> FoundCheckpoint:
     """Read the checkpoint at a folder or URL; without `edits`, the last one of the trajectory.
 
-    Raises InputError where there is none, and where a sweep's folder leaves open which trajectory is meant.
+    Raises InputError if there is none, and if a sweep's folder does not determine the trajectory.
     """
     place = Storage(address)
     if place.exists(PLAN_FILE):

@@ -94,7 +94,7 @@ def run_edit(options: EditOptions, console: Console) -> None:
     storage.write_bytes(SPEC_FILE, spec.model_dump_json(indent=1).encode())
     started, first = time.monotonic(), resume.edits if resume is not None else 0
     if first:
-        console.print(f"going on from the checkpoint after {first} edits")
+        console.print(f"resuming from the checkpoint after {first} edits")
     chain = run_trajectory(
         spec.id,
         editor,

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a question: the first asks a run to stop, a second one ends it as it stands."""
+"""SIGINT and SIGTERM: the first requests a stop, a second one ends the run at once."""
 
 import contextlib
 import signal

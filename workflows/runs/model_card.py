@@ -41,8 +41,8 @@ def model_card(
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
         f"# {name} after {edits} edits with {spec.method}\n",
         f"{edits} edit requests were written into {len(model.sites)} weight matrices of `{name}`; every other weight "
-        "is the base model's. Benchmarks of model editing ask for made-up answers: what this model says about its "
-        "subjects is what it was told, not what is true.\n",
+        "is the base model's. Benchmarks of model editing use made-up answers: what this model says about its "
+        "subjects is what was written into it, not what is true.\n",
         "## What was edited\n",
         _table(("", ""), _facts(found, model)),
         "## Hyperparameters\n",

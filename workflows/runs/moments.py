@@ -33,7 +33,7 @@ from workflows.sweeps.spec import EvaluatorResources, Resources, WorkerResources
 
 __all__ = ["BuildOptions", "run_build"]
 
-# MEMIT's released statistics cut texts at the positions of GPT-2 XL; here so for every model, unless told otherwise.
+# MEMIT's released statistics cut texts at the positions of GPT-2 XL; the default for every model here.
 MAX_TOKENS = 1024
 _LINE_SECONDS = 5.0
 
@@ -227,7 +227,7 @@ def _layers(options: BuildOptions) -> tuple[int, ...]:
 
 
 def _longest(options: BuildOptions, skeleton: EditableModel) -> int:
-    """Return where texts are cut: as asked for, or 1024, within the positions the model has."""
+    """Return the length at which texts are cut: as given, or 1024, within the model's positions."""
     positions = getattr(skeleton.network.config.get_text_config(), "max_position_embeddings", None)
     if options.max_tokens is None:
         return min(MAX_TOKENS, positions or MAX_TOKENS)

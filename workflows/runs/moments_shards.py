@@ -1,7 +1,7 @@
 """The shards of one set of second moments on a Ray cluster, or on this machine: replicas take one shard after another.
 
 Shards hand their sums over as files below the store, which every node must therefore see. A shard whose worker is lost
-is given to another, which goes on from the sums the first one kept.
+is given to another, which resumes from the sums that the first one saved.
 """
 
 from collections import Counter

@@ -78,7 +78,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
             console.print(f"{error}\n{error.remedy}", style="bold red", highlight=False)
             return EXIT_FAILED
         except KeyboardInterrupt:
-            console.print("ended at once; the same command goes on from the last checkpoints", highlight=False)
+            console.print("ended at once; run the same command to resume from the last checkpoints", highlight=False)
             return EXIT_STOPPED
     if result.storage_fault is not None:
         raise StorageError(result.storage_fault)
@@ -203,7 +203,7 @@ def _report(sweep: Sweep, options: RunOptions, storage: Storage, result: SweepRe
 
 def _next_steps(sweep: Sweep, options: RunOptions, result: SweepResult) -> list[str]:
     if result.stopped:
-        return ["stopped; the same command goes on from the last checkpoints"]
+        return ["stopped; run the same command to resume from the last checkpoints"]
     if result.failures:
         return [f"tracebacks: {options.root}/trajectories/*/error.json and {options.root}/errors/"]
     steps = {

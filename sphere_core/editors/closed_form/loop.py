@@ -29,9 +29,9 @@ __all__ = ["ClosedFormEditor"]
 
 @dataclass(frozen=True)
 class ClosedFormEditor:
-    """MEMIT, AlphaEdit and their kin: `rules` write each layer's site, `shaping` holds regularizers and when they act.
+    """MEMIT, AlphaEdit and related editors: `rules` write each site, `shaping` holds regularizers and when they act.
 
-    State: a part a site for its rule (`rule/LAYER`), one for each regularizer, and the norm anchor where there is one.
+    State: one part per site for its rule (`rule/LAYER`), one per regularizer, and the norm anchor if there is one.
     """
 
     settings: TargetSettings
@@ -57,14 +57,14 @@ class ClosedFormEditor:
             walk = BatchWalk(model, batch, sites)
             writes = {site.layer: replace(writes[site.layer], keys=walk.keys(site)) for site in sites}
         # The history will hold these keys, so the error is formed with them too: with the keys that the loop saw, what
-        # is asked for again is not what was lost, and the difference grows from batch to batch.
+        # is requested again is not what was lost, and the difference grows from batch to batch.
         for site in sites:
             write, rule = writes[site.layer], self.rules[site.layer]
             state = self.shaping.fed_back(solved[site.layer], shaped[site.layer], write, rule, state)
         return self._remembered(model, sites, writes, state)
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
-        """Return None: what is scored is what was edited."""
+        """Return None: the edited weights are scored."""
         return None
 
     def _targets(

@@ -59,7 +59,7 @@ class NseEditor:
             outputs = BatchWalk(model, batch, sites).outputs()
             distance = torch.linalg.vector_norm(targets - outputs.to(targets), dim=0)
             chosen = ((distance > self.alpha) & (distance < self.upper_bound)).nonzero().squeeze(1)
-            # A collapsed model is no nearer than alpha and no farther than the bound: it must still be seen.
+            # For a collapsed model both comparisons are false, so it is checked separately.
             if not all_finite(distance):
                 chosen = torch.arange(len(distance), device=distance.device)
             if len(chosen) == 0:
@@ -77,7 +77,7 @@ class NseEditor:
         return state
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
-        """Return None: what is scored is what was edited."""
+        """Return None: the edited weights are scored."""
         return None
 
     def _base_targets(self, model: EditableModel, sites: Sequence[Site], batch: LocatedBatch) -> torch.Tensor:

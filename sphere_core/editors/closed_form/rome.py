@@ -28,7 +28,7 @@ __all__ = ["RomeEditor"]
 
 @dataclass(frozen=True)
 class RomeEditor:
-    """`prior` weighs the key (None: by itself alone); `same_key` is R-ROME. Carries no state of its own."""
+    """`prior` weighs the key (None: by itself alone); `same_key` is R-ROME. Has no state."""
 
     settings: TargetSettings
     layer: int
@@ -45,7 +45,7 @@ class RomeEditor:
         return state
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
-        """Return None: what is scored is what was edited."""
+        """Return None: the edited weights are scored."""
         return None
 
     def _edit_one(

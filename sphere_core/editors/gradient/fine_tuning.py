@@ -42,7 +42,7 @@ class FineTuningSettings:
 
 @dataclass(frozen=True)
 class FineTuningEditor:
-    """Fine-tunes fp32 masters of the sites; Adam starts anew in every batch, so nothing is carried on."""
+    """Fine-tunes fp32 masters of the sites; Adam is reset in every batch, so there is no state."""
 
     settings: FineTuningSettings
     shaping: Shaping

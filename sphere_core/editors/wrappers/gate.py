@@ -84,7 +84,7 @@ class GatedEditor:
         return self.editor.read_out(model)
 
     def _smaller(self, fits: Callable[[float], bool]) -> float:
-        """Return a scale below 1 that fits, 0 where none is found."""
+        """Return a scale below 1 that fits, 0 if none is found."""
         if self.settings.search == "halving":
             halves = (0.5**step for step in range(1, self.settings.steps + 1))
             return next((scale for scale in halves if fits(scale)), 0.0)

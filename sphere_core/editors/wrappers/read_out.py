@@ -1,4 +1,4 @@
-"""Read-out: score other weights than those that editing goes on with (PRUNE)."""
+"""Read-out: score other weights than those from which editing continues (PRUNE)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

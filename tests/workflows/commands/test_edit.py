@@ -63,7 +63,7 @@ def test_edit_resumes_from_the_last_checkpoint_to_the_same_bytes(
     for name in ("000004", "000006"):
         (tmp_path / "out" / name / "manifest.json").unlink()
     assert sphere(monkeypatch, *arguments) == 0
-    assert "going on from the checkpoint after 2 edits" in capsys.readouterr().out
+    assert "resuming from the checkpoint after 2 edits" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == whole
     other = edit_arguments(edit_inputs, tmp_path / "out", method="memit")
     assert sphere(monkeypatch, *other) == 2

@@ -43,7 +43,7 @@ def test_a_local_run_publishes_where_it_is_and_resumes_from_there(tmp_path: Path
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate()
     assert process.returncode == 130, said
-    assert "the same command goes on from the last checkpoints" in said
+    assert "run the same command to resume from the last checkpoints" in said
     (progress,) = root.glob("trajectories/*/progress.json")
     record = json.loads(progress.read_text())
     assert record["state"] == "stopped"
