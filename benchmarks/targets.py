@@ -10,8 +10,9 @@ from benchmarks.rows import Row, comparison
 from benchmarks.timing import interleaved, relative_difference
 from sphere_core.hyperparameters import build_hyperparameters
 from sphere_core.locate.batch import LocatedBatch, locate
+from sphere_core.locate.objective import ESSENCE_PROMPT
 from sphere_core.locate.prompts import encode_prompt, pad_right, target_ids
-from sphere_core.locate.targets import ESSENCE_PROMPT, TargetSettings, optimise_targets
+from sphere_core.locate.targets import TargetSettings, optimise_targets
 from sphere_core.locate.templates import Contexts
 from sphere_core.models import EditableModel
 from sphere_core.models.layer_calls import hidden_states

@@ -8,25 +8,27 @@ token, h0 that output in the bare prompt. For each request (MEMIT, arXiv 2210.07
     |h0|^2
 
 with the KL term at the subject's last token of "{subject} is a". Adam is element-wise, so the rows of delta evolve as
-if each were alone; a request that meets the stop rule leaves with its delta, its moments and its step count.
+if each were alone; a request that meets the stop rule keeps its delta, its moments and its step count.
+
+On a processor requests that are done leave the pass at once, which makes it smaller. On an accelerator every look at
+who is done would be waited for: there they stay, unchanged, until a look in every few steps finds most of them done.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.batch import LocatedBatch
-from sphere_core.locate.prompts import SubjectPrompt, encode_prompt, pad_right, target_ids
+from sphere_core.locate.objective import Objective, Reading, build_objective
 from sphere_core.models.editable import EditableModel
-from sphere_core.models.suffix import Tail, record_tail
 
 __all__ = ["TargetSettings", "Targets", "optimise_targets"]
 
-ESSENCE_PROMPT = "{} is a"
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+# On an accelerator: steps between two looks at who is done, and the share still at work below which the others leave.
+_LOOK_EVERY, _LEAVE_SHARE = 4, 0.5
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def optimise_targets(
     parts = []
     for start in range(0, len(batch.requests), settings.requests_per_pass):
         chosen = range(start, min(start + settings.requests_per_pass, len(batch.requests)))
-        objective = _objective(model, batch, chosen, settings.layer)
+        objective = build_objective(model, batch, chosen, settings.layer)
         if anchors is not None:
             objective = replace(objective, h0=anchors[:, chosen.start : chosen.stop].T.to(objective.h0))
         parts.append(_optimise(model, objective, settings))
@@ -109,110 +111,101 @@ def optimise_targets(
     )
 
 
-@dataclass(frozen=True)
-class _Objective:
-    """What the loss needs: recorded tail, and the position of each scored token among its rows.
+@dataclass
+class _Rows:
+    """The requests of a pass that are still in it, at `places` `[r]` of the pass: Adam's state, and what was reached.
 
-    `rows`, `positions`, `ids`, `owners`, `weights` have one entry per (context, target token); the KL row is the
-    last of each request's `per_request` rows.
+    `active` says which still move; of the others `delta`, `loss` and `steps` are final.
     """
 
-    tail: Tail
-    h0: torch.Tensor
-    per_request: int
-    rows: torch.Tensor
-    positions: torch.Tensor
-    ids: torch.Tensor
-    owners: torch.Tensor
-    weights: torch.Tensor
+    places: torch.Tensor
+    delta: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
+    hits: torch.Tensor
+    loss: torch.Tensor
+    steps: torch.Tensor
+    active: torch.Tensor
 
-    def keep(self, requests: torch.Tensor) -> "_Objective":
-        """Keep only some requests, given as indices into this objective's requests."""
-        offsets = torch.arange(self.per_request, device=requests.device)
-        rows = (requests[:, None] * self.per_request + offsets).reshape(-1)
-        kept = torch.isin(self.owners, requests)
-        renamed = torch.full((int(self.owners.max()) + 1,), -1, device=requests.device)
-        renamed[requests] = torch.arange(len(requests), device=requests.device)
-        owners = renamed[self.owners[kept]]
-        return _Objective(
-            tail=self.tail.select(rows),
-            h0=self.h0[requests],
-            per_request=self.per_request,
-            rows=self.rows[kept] % self.per_request + owners * self.per_request,
-            positions=self.positions[kept],
-            ids=self.ids[kept],
-            owners=owners,
-            weights=self.weights[kept],
+    @classmethod
+    def start(cls, h0: torch.Tensor) -> "_Rows":
+        """Return all requests at delta = 0."""
+        zeros, count, device = torch.zeros_like(h0), len(h0), h0.device
+        return cls(
+            places=torch.arange(count, device=device),
+            delta=zeros,
+            first=zeros,
+            second=zeros,
+            hits=torch.zeros(count, device=device),
+            loss=torch.full((count,), math.nan, device=device),
+            steps=torch.zeros(count, dtype=torch.long, device=device),
+            active=torch.ones(count, dtype=torch.bool, device=device),
         )
 
-    def read(self, model: EditableModel, delta: torch.Tensor) -> "_Reading":
-        """Run the tail with delta added and read what the loss and the stop rules need."""
-        hidden = self.tail.hidden
-        shift = torch.zeros_like(hidden)
-        shift[:, 0] = delta.repeat_interleave(self.per_request, dim=0).to(hidden)
-        out = self.tail.run(hidden + shift)
-        essence = out[self.per_request - 1 :: self.per_request, 0]
-        scored = out[self.rows.to(out.device), self.positions.to(out.device)]
-        logs = model.logits(torch.cat([scored, essence])).log_softmax(dim=-1).to(delta.device)
-        tokens, essence_logs = logs[: len(self.rows)], logs[len(self.rows) :]
-        wrong = tokens.detach().argmax(dim=-1) != self.ids
-        return _Reading(
-            token_logs=tokens.gather(1, self.ids[:, None]).squeeze(1),
-            essence=essence_logs,
-            most_probable=torch.zeros(len(delta), device=delta.device).index_add(0, self.owners, wrong.float()) == 0,
-        )
+    def note(self, loss: torch.Tensor, reading: Reading, step: int, settings: TargetSettings) -> None:
+        """Note a forward of the active rows, and which of them are done with it."""
+        self.loss = torch.where(self.active, loss, self.loss)
+        self.steps = torch.where(self.active, step, self.steps)
+        finished = loss < settings.v_stop_loss
+        if reading.most_probable is not None:
+            self.hits = self.hits + reading.most_probable
+            finished |= self.hits >= settings.most_probable_steps
+        self.active = self.active & ~finished
+
+    def step(self, gradient: torch.Tensor, h0: torch.Tensor, step: int, settings: TargetSettings) -> None:
+        """Move the active rows by Adam, and clamp them."""
+        self.first = _BETA1 * self.first + (1 - _BETA1) * gradient
+        self.second = _BETA2 * self.second + (1 - _BETA2) * gradient.square()
+        rate = settings.v_lr / (1 - _BETA1 ** (step + 1))
+        moved = self.delta - rate * self.first / ((self.second / (1 - _BETA2 ** (step + 1))).sqrt() + _EPSILON)
+        moved = _clamped(moved, h0, settings.clamp_norm_factor)
+        self.delta = torch.where(self.active[:, None], moved, self.delta)
+
+    def keep(self, rows: torch.Tensor) -> "_Rows":
+        """Return some of the rows."""
+        return _Rows(**{name: value[rows] for name, value in vars(self).items()})
+
+    def put(self, whole: "_Rows") -> None:
+        """Write what was reached to the rows' places among all requests of the pass."""
+        whole.delta[self.places], whole.loss[self.places], whole.steps[self.places] = self.delta, self.loss, self.steps
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """log p of each scored token `[p]`, log distributions at the KL positions `[n, vocabulary]`, and for each
-    request whether every target token is the most probable one in every context."""
-
-    token_logs: torch.Tensor
-    essence: torch.Tensor
-    most_probable: torch.Tensor
-
-
-def _optimise(model: EditableModel, objective: _Objective, settings: TargetSettings) -> Targets:
-    start = objective.h0
-    count = len(start)
-    deltas, losses, steps = torch.zeros_like(start), [math.nan] * count, [0] * count
-    active = torch.arange(count, device=start.device)
-    delta, first, second = torch.zeros_like(start), torch.zeros_like(start), torch.zeros_like(start)
-    hits = torch.zeros(count, device=start.device)
+def _optimise(model: EditableModel, objective: Objective, settings: TargetSettings) -> Targets:
+    on_host = objective.h0.device.type == "cpu"
+    starts, rows = objective.h0, _Rows.start(objective.h0)
+    reached = replace(rows, delta=rows.delta.clone(), loss=rows.loss.clone(), steps=rows.steps.clone())
     initial: torch.Tensor | None = None
     for step in range(settings.v_num_grad_steps):
-        delta = delta.detach().requires_grad_(True)
-        reading = objective.read(model, delta)
+        delta = rows.delta.detach().requires_grad_(True)
+        reading = objective.read(model, delta, hits=settings.most_probable_steps > 0)
         initial = reading.essence.detach() if initial is None else initial
         loss = _loss(objective, reading, initial, delta, settings)
-        for place, value in zip(active.tolist(), loss.detach().tolist(), strict=True):
-            losses[place], steps[place] = value, step
-        hits = hits + reading.most_probable
-        finished = loss.detach() < settings.v_stop_loss
-        if settings.most_probable_steps:
-            finished |= hits >= settings.most_probable_steps
-        if step == settings.v_num_grad_steps - 1 or bool(finished.all()):
+        rows.note(loss.detach(), reading, step, settings)
+        if step == settings.v_num_grad_steps - 1:
+            break
+        looks = on_host or (step + 1) % _LOOK_EVERY == 0
+        left = int(rows.active.sum()) if looks else len(rows.places)
+        if left == 0:
             break
         (gradient,) = torch.autograd.grad(loss.sum(), delta)
-        delta = delta.detach()
-        if bool(finished.any()):
-            deltas[active[finished]] = delta[finished]
-            keep = (~finished).nonzero().squeeze(1)
-            objective, active, initial = objective.keep(keep), active[keep], initial[keep]
-            delta, gradient, first, second, hits = (x[keep] for x in (delta, gradient, first, second, hits))
-        first = _BETA1 * first + (1 - _BETA1) * gradient
-        second = _BETA2 * second + (1 - _BETA2) * gradient.square()
-        rate = settings.v_lr / (1 - _BETA1 ** (step + 1))
-        delta = delta - rate * first / ((second / (1 - _BETA2 ** (step + 1))).sqrt() + _EPSILON)
-        delta = _clamped(delta, objective.h0, settings.clamp_norm_factor)
-    deltas[active] = delta.detach()
-    return Targets(start.T.contiguous(), deltas.T.contiguous(), tuple(losses), tuple(steps))
+        if left < len(rows.places) and (on_host or left <= _LEAVE_SHARE * len(rows.places)):
+            rows.put(reached)
+            kept = rows.active.nonzero().squeeze(1)
+            objective, initial, gradient = objective.keep(kept), initial[kept], gradient[kept]
+            rows = rows.keep(kept)
+        rows.step(gradient, objective.h0, step, settings)
+    rows.put(reached)
+    return Targets(
+        starts.T.contiguous(),
+        reached.delta.T.contiguous(),
+        tuple(reached.loss.tolist()),
+        tuple(reached.steps.tolist()),
+    )
 
 
 def _loss(
-    objective: _Objective,
-    reading: _Reading,
+    objective: Objective,
+    reading: Reading,
     initial: torch.Tensor,
     delta: torch.Tensor,
     settings: TargetSettings,
@@ -231,38 +224,3 @@ def _clamped(delta: torch.Tensor, h0: torch.Tensor, factor: float) -> torch.Tens
     limit = factor * torch.linalg.vector_norm(h0, dim=1, keepdim=True)
     norm = torch.linalg.vector_norm(delta, dim=1, keepdim=True)
     return torch.where(norm > limit, delta * (limit / norm), delta)
-
-
-def _objective(model: EditableModel, batch: LocatedBatch, chosen: range, layer: int) -> _Objective:
-    """Encode the rows of the chosen requests, run the model once and note where each target token is scored."""
-    rows: list[Sequence[int]] = []
-    starts: list[int] = []
-    scored: list[tuple[int, int, int, int, float]] = []
-    per_request = batch.context_count + 1
-    for owner, index in enumerate(chosen):
-        request = batch.requests[index]
-        target = target_ids(model.tokenizer, request)
-        for prompt in batch.prompts[index * batch.context_count : (index + 1) * batch.context_count]:
-            first = len(prompt.ids) - 1 - prompt.subject_last
-            weight = 1 / (batch.context_count * len(target))
-            scored += [(len(rows), first + k, token, owner, weight) for k, token in enumerate(target)]
-            rows.append((*prompt.ids, *target[:-1]))
-            starts.append(prompt.subject_last)
-        essence: SubjectPrompt = encode_prompt(model.tokenizer, ESSENCE_PROMPT, request.subject)
-        rows.append(essence.ids)
-        starts.append(essence.subject_last)
-    ids, mask = pad_right(rows, fill=0, device=model.device)
-    tail = record_tail(model, layer, ids, mask, torch.tensor(starts, device=model.device))
-    columns = list(zip(*scored, strict=True))
-    device = tail.hidden.device
-    indices = [torch.tensor(column, device=device) for column in columns[:4]]
-    return _Objective(
-        tail=tail,
-        h0=tail.hidden[::per_request, 0].float(),
-        per_request=per_request,
-        rows=indices[0],
-        positions=indices[1],
-        ids=indices[2],
-        owners=indices[3],
-        weights=torch.tensor(columns[4], device=device),
-    )

@@ -1,6 +1,7 @@
 """Every row of the method table on a ghost accelerator: the numbers of the CPU, whole, split, resumed, or short of
 memory."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from sphere_core.checkpoints import Checkpoint, read_checkpoint, write_checkpoin
 from sphere_core.costs import place
 from sphere_core.foundation.storage import Storage
 from sphere_core.hyperparameters import build_hyperparameters
+from sphere_core.locate.batch import locate
+from sphere_core.locate.targets import TargetSettings, optimise_targets
 from sphere_core.methods import EDITORS, example_names, resolve_method
 from sphere_core.trajectory import run_trajectory
 
@@ -103,3 +106,23 @@ def test_without_room_on_the_device_the_solver_runs_on_the_host(method: str) -> 
             assert float(difference) < 1e-4
         kept = [name for name in found.state.tensors if name.startswith("rule/")]
         assert all(found.state.tensors[name].device.type == "cpu" for name in kept)
+
+
+@pytest.mark.parametrize("stays", [1, 2, 4])
+@pytest.mark.parametrize("most_probable", [0, 2])
+def test_requests_that_are_done_keep_what_they_reached(stays: int, most_probable: int) -> None:
+    """They stay among the others, unchanged, until most are done; the CPU takes each out at once."""
+    settings = TargetSettings(0, 0.3, 14, 0.1, 2.0, 0.0625, 0.0, 100, 0)
+    model = tiny_model("llama", layers=4)
+    batch = locate(model, requests(), CONTEXTS)
+    losses = sorted(optimise_targets(model, batch, replace(settings, v_num_grad_steps=4)).losses)
+    stopping = replace(settings, v_stop_loss=losses[4 - stays] + 1e-3, most_probable_steps=most_probable)
+    expected = optimise_targets(model, batch, stopping)
+    assert len(set(expected.steps)) > 1
+    with ghost():
+        model = on_ghost(tiny_model("llama", layers=4))
+        found = optimise_targets(model, locate(model, requests(), CONTEXTS), stopping)
+        assert found.steps == expected.steps
+        assert found.losses == pytest.approx(expected.losses, rel=1e-4)
+        error = (found.values.cpu() - expected.values).norm() / expected.values.norm()
+        assert float(error) < 1e-4

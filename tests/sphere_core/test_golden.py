@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from sphere_core.locate.batch import BatchWalk, locate
+from sphere_core.locate.objective import ESSENCE_PROMPT
 from sphere_core.locate.prompts import encode_prompt, in_context, target_ids
-from sphere_core.locate.targets import ESSENCE_PROMPT, TargetSettings, optimise_targets
+from sphere_core.locate.targets import TargetSettings, optimise_targets
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
 from sphere_core.moments.files import read_moments

@@ -6,8 +6,9 @@ from tiny_models import CONTEXTS, requests, tiny_model
 
 from sphere_core.hyperparameters import build_hyperparameters
 from sphere_core.locate.batch import locate
+from sphere_core.locate.objective import ESSENCE_PROMPT
 from sphere_core.locate.prompts import encode_prompt, in_context, target_ids
-from sphere_core.locate.targets import ESSENCE_PROMPT, TargetSettings, optimise_targets
+from sphere_core.locate.targets import TargetSettings, optimise_targets
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest
 

@@ -14,9 +14,10 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.prompts import pad_right
 from sphere_core.models import EditableModel, load_families, recognise_family
+from sphere_core.models.grouped_attention import folding_attention, query_groups
 from sphere_core.models.layer_calls import hidden_states
 from sphere_core.models.output_norm import OutputNorm
-from sphere_core.models.suffix import record_tail
+from sphere_core.models.suffix import TailLayout, record_tail
 from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate
 
 EVERY = pytest.mark.parametrize("family", list(FAMILIES))
@@ -77,12 +78,13 @@ def test_right_padded_rows_are_scored_as_if_alone(family: str) -> None:
 
 @EVERY
 @pytest.mark.parametrize("layer", [0, 1])
-def test_the_replayed_suffix_is_the_whole_forward(family: str, layer: int) -> None:
+@pytest.mark.parametrize("layout", [TailLayout(4, folds=False), TailLayout(1, folds=True)], ids=["cpu", "accelerator"])
+def test_the_replayed_suffix_is_the_whole_forward(family: str, layer: int, layout: TailLayout) -> None:
     model = tiny_model(family, layers=4)
     starts = [4, 7, 1]
     shift = torch.randn(len(ROWS), 32, generator=torch.Generator().manual_seed(5))
     ids, mask = pad_right(ROWS, fill=0, device=model.device)
-    tail = record_tail(model, layer, ids, mask, torch.tensor(starts))
+    tail = record_tail(model, layer, ids, mask, torch.tensor(starts), layout=layout)
     changed = tail.hidden.clone()
     changed[:, 0] += shift
     with torch.no_grad():
@@ -98,6 +100,24 @@ def test_the_replayed_suffix_is_the_whole_forward(family: str, layer: int) -> No
         whole = logits(model, row)[start:]
         handle.remove()
         assert torch.allclose(replayed[place, : len(whole)], whole, atol=2e-5)
+
+
+def test_families_whose_keys_are_shared_fold_their_queries() -> None:
+    folds = {family: query_groups(tiny_model(family)) for family in FAMILIES}
+    assert {family for family, groups in folds.items() if groups > 1} == {
+        "llama",
+        "mistral",
+        "qwen2",
+        "qwen3",
+        "gemma3_text",
+        "phi3",
+        "olmo2",
+    }
+    model = tiny_model("llama")
+    before = model.network.config._attn_implementation
+    with folding_attention(model.network.config):
+        assert model.network.config._attn_implementation != before
+    assert model.network.config._attn_implementation == before == "sdpa"
 
 
 WITH_A_NORM = pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "olmo2"])

@@ -1,0 +1,62 @@
+"""Attention of several query heads to one key head without a copy of the keys for each: queries are folded instead.
+
+With an explicit mask transformers' sdpa repeats keys and values once per query head, which for a short span after a
+long prefix is most of the attention's memory traffic. Here the g query heads of a key head become g times as many
+query positions. The products are the same, and so is the result up to the order of sums.
+
+Symbols: m rows, H query heads, K key heads, g = H / K, s positions of the span, t positions attended to, w head width.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import PreTrainedConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from sphere_core.models.editable import EditableModel
+
+__all__ = ["folding_attention", "query_groups"]
+
+_NAME = "folded-queries"
+
+
+def query_groups(model: EditableModel) -> int:
+    """Return g where every layer's attention can be folded, else 1: another implementation, or a model's own code."""
+    config = model.network.config.get_text_config()
+    known = all(type(layer).__module__.startswith("transformers.") for layer in model.layers)
+    heads, shared = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
+    if not known or model.family.attention != "sdpa" or config._attn_implementation != "sdpa" or not shared:
+        return 1
+    return int(heads // shared) if heads % shared == 0 else 1
+
+
+@contextmanager
+def folding_attention(config: PreTrainedConfig) -> Iterator[None]:
+    """Let layers that are called inside attend with folded queries; their masks must be `[m, 1, g s, t]`."""
+    ALL_ATTENTION_FUNCTIONS.register(_NAME, _attend)
+    before = config._attn_implementation
+    config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def _attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Return the attention's output `[m, s, H, w]` of a query `[m, H, s, w]`, keys and values `[m, K, t, w]`."""
+    rows, heads, span, width = query.shape
+    folded = query.reshape(rows, key.shape[1], -1, width)
+    out = scaled_dot_product_attention(folded, key, value, attn_mask=attention_mask, scale=scaling)
+    return out.reshape(rows, heads, span, width).transpose(1, 2).contiguous(), None

@@ -1,0 +1,84 @@
+"""What a batch, a pass of targets and a score may ask of a device: kernels, waits of the host, bytes across.
+
+The numbers are those of the code as it is, on a model of four layers. A copy or a wait that comes into a loop exceeds
+them; whoever brings one in on purpose raises the number here and says why.
+"""
+
+from typing import Any
+
+import pytest
+from ghost import ghost
+from ghost_parts import on_ghost
+from method_parts import editor
+from tiny_models import CONTEXTS, requests, tiny_model
+
+from sphere_core.locate.batch import locate
+from sphere_core.locate.targets import TargetSettings, optimise_targets
+from sphere_core.trajectory import run_trajectory
+
+# Kernels, waits, bytes to the host and bytes to the device of the second batch: two requests, nine forwards of targets.
+BATCH = {
+    "memit": (3_150, 15, 88, 8_000),
+    "memit_seq": (3_250, 19, 88, 8_000),
+    "emmet": (3_000, 13, 88, 8_000),
+    "encore": (3_300, 19, 88, 8_000),
+    "alphaedit": (3_250, 19, 88, 8_000),
+    "alphaedit+sphere": (3_350, 27, 88, 8_000),
+    "alphaedit+revive": (3_250, 19, 88, 8_000),
+    "memit+rect": (3_350, 19, 88, 9_900),
+    "memit+prune": (3_200, 20, 88, 8_000),
+    "evoedit": (3_200, 21, 88, 8_000),
+    "lyaplock": (3_200, 19, 88, 8_000),
+    "nse": (4_050, 45, 120, 15_700),
+    "rome": (6_000, 20, 88, 7_400),
+    "r_rome": (6_000, 20, 88, 7_400),
+    "ft": (1_450, 13, 0, 2_600),
+    "ft_l": (1_450, 13, 0, 2_600),
+    "ultraedit": (500, 8, 0, 700),
+    "alphaedit+simie": (6_800, 48, 88, 7_700),
+    "alphaedit+nas+gate": (3_800, 28, 88, 12_300),
+    "memit_seq+sphere+error_feedback": (3_500, 29, 88, 9_900),
+}
+
+
+@pytest.mark.parametrize("method", BATCH)
+def test_a_batch_stays_within_its_budget(method: str) -> None:
+    changes: dict[str, Any] = {"num_steps": 4} if method.startswith("ft") else {}
+    with ghost() as counts:
+        model = on_ghost(tiny_model("llama", layers=4))
+        built = editor(method, model, v_num_grad_steps=9, v_stop_loss=0.0, **changes)
+        chain = run_trajectory("t", built, model, requests()[:4], batch_size=2, contexts=CONTEXTS, resume=None)
+        next(chain)
+        counts.clear()
+        next(chain)
+        kernels, waits, to_host, to_device = BATCH[method]
+        assert counts.kernels <= kernels, counts.by_kernel.most_common(9)
+        assert counts.waits <= waits, counts.waits_at.most_common()
+        assert counts.to_host <= to_host, counts.bytes_at.most_common()
+        assert counts.to_device <= to_device, counts.bytes_at.most_common()
+
+
+def targets(layers: int, steps: int, count: int) -> tuple[int, int, int]:
+    """Return kernels, waits and bytes to the host of one pass of targets at layer 0."""
+    with ghost() as counts:
+        model = on_ghost(tiny_model("llama", layers=layers))
+        batch = locate(model, requests()[:count], CONTEXTS)
+        settings = TargetSettings(0, 0.3, steps, 0.1, 2.0, 0.0625, 0.0, 100, 0)
+        counts.clear()
+        optimise_targets(model, batch, settings)
+        return counts.kernels, counts.waits, counts.to_host
+
+
+def test_a_step_of_targets_waits_for_nothing_and_its_kernels_do_not_grow_with_the_batch() -> None:
+    few, more = targets(4, 9, 2), targets(4, 17, 2)
+    # Two looks in eight steps at who is done.
+    assert more[1] - few[1] == 2
+    assert more[2] == few[2]
+    assert targets(4, 9, 5)[0] == few[0]
+    # A step of one more layer, and what a step costs whatever the layers.
+    thin, thick = targets(4, 17, 2)[0] - few[0], targets(5, 17, 2)[0] - targets(5, 9, 2)[0]
+    assert (thick - thin) / 8 <= 99
+    assert thin / 8 - 3 * (thick - thin) / 8 <= 104
+    # Llama-3-8B, layer 8 of 32, 25 forwards of a batch of 100 in one pass.
+    layer = (thick - thin) / 8
+    assert 25 * (23 * layer + thin / 8 - 3 * layer) < 80_000
