@@ -3,13 +3,21 @@
 import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+import yaml
 from repository import REPOSITORY
 
+from sphere_core.checkpoints import EditorState
+from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.methods.rows import RegularizerRow
+from sphere_core.numerics.linalg import DenseUpdate
 from workflows.cli import COMMANDS
 from workflows.store.row_schema import COLUMN_DESCRIPTIONS, ROW_SCHEMA
+from workflows.sweeps.spec import SweepSpec
 
 DOCS = REPOSITORY / "docs"
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -81,6 +89,32 @@ def test_links_lead_to_files(page: str) -> None:
 
 def test_a_broken_link_is_found() -> None:
     assert broken_links("[a](index.md#top), [b](gone.md), [c](https://example.org/x)", DOCS) == ["gone.md"]
+
+
+def blocks(language: str) -> list[str]:
+    """Return the fenced blocks of the tutorial in one language."""
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_sweeps_of_the_tutorial_are_valid() -> None:
+    sweeps = [yaml.safe_load(block) for block in blocks("yaml") if block.startswith("name:")]
+    assert [SweepSpec.model_validate(sweep).name for sweep in sweeps] == ["first", "llama3"]
+
+
+def test_the_regularizer_of_the_tutorial_does_what_it_says() -> None:
+    module, field, build, row = blocks("python")
+    names: dict[str, Any] = {}
+    exec(module, names)
+    exec(build, names | {"Hyperparameters": Hyperparameters}, names)
+    settings = SimpleNamespace(number={"clip_factor": 0.5}.__getitem__)
+    matrix = torch.randn(6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    clipped = names["clip"](settings).apply(DenseUpdate(matrix), None, EditorState()).dense()
+    assert clipped.abs().max() == pytest.approx(0.5 * float(matrix.std()))
+    assert torch.equal(clipped[matrix.abs() < clipped.abs().max()], matrix[matrix.abs() < clipped.abs().max()])
+    rows = eval(f"{{{row}}}", {"RegularizerRow": RegularizerRow})
+    assert rows["clip"].requires == (("clip_factor",),)
+    assert field.strip().startswith("clip_factor: Positive | None = _optional(")
 
 
 def test_quoted_errors_exist() -> None:
