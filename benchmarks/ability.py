@@ -86,7 +86,7 @@ def measure_cli(count: int, threads: int) -> list[Row]:
 
 
 def measure_costs(edits: int) -> list[Row]:
-    """Return seconds a checkpoint, and the share of them spent in the model's forward pass, of each evaluator."""
+    """Return seconds per checkpoint, and the share of them spent in the model's forward pass, for each evaluator."""
     model, layers = _factworld()
     requests = tuple(counterfact_requests(edit_records(shipped_world())[:edits], source="fact world"))
     evaluators: dict[str, Evaluator] = {

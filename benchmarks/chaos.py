@@ -34,7 +34,7 @@ class Redone:
     """How many attempts at trajectories there were, and the edits that they did again.
 
     `edits` in all and `most` at a time: what an attempt had said it had done beyond where the next one began.
-    `passed_over` counts attempts that began before the furthest checkpoint that stood.
+    `passed_over` counts attempts that began before the newest valid checkpoint.
     """
 
     attempts: int
@@ -62,7 +62,7 @@ class Report:
 
 
 def redone_edits(root: Path) -> Redone:
-    """Read from the files of attempts where each began, what stood then, and how far the one before had said it was."""
+    """Read from the attempts' records where each began, the newest checkpoint then, and the last progress."""
     records = [json.loads(path.read_bytes()) for path in root.glob("trajectories/*/attempts/*.json")]
     again = [record["before"] - record["from"] for record in records]
     passed_over = sum(record["from"] < record["standing"] for record in records)
@@ -93,7 +93,7 @@ def main(
     trajectories: Annotated[int, typer.Option(min=3, help="How many trajectories")] = 24,
     period: Annotated[float, typer.Option(help="Seconds between two kills, on average")] = 4.0,
 ) -> None:
-    """Run the sweep under kills, once a seed; exits 1 where anything was lost or differs."""
+    """Run the sweep under kills, once per seed; exits 1 if anything was lost or differs."""
     # Workers of the cluster and the driver share it; Ray would write one into the home folder.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,7 +1,7 @@
 """`python -m benchmarks.disk`: bytes on disk a checkpoint and a thousand edits, by really writing them.
 
 Random weights in the shapes of Llama-3-8B's five edited sites, the key history of AlphaEdit after every batch of 100,
-written with the code that replicas use, each checkpoint removed after it is measured. Against it stands what the
+written with the code that replicas use, each checkpoint removed after it is measured. It is compared with what the
 released loops would keep: the whole model and a `[d, d]` sum of key products for every site.
 """
 

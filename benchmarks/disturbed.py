@@ -27,7 +27,7 @@ _NODES = 3
 
 
 def sweep_settings(name: str, trajectories: int, *, edits: int) -> dict[str, Any]:
-    """Return a sweep of so many trajectories, or a few more, on the fact world, a checkpoint every `INTERVAL` edits."""
+    """Return a sweep of at least that many trajectories on the fact world, with a checkpoint every `INTERVAL` edits."""
     methods = ["memit", "alphaedit+sphere", "memit+rect"]
     return {
         "name": name,
@@ -90,11 +90,11 @@ class DisturbedSweep:
         shutil.rmtree(self._temp, ignore_errors=True)
 
     def is_editing(self) -> bool:
-        """Tell whether any replica holds a trajectory."""
+        """Return whether any replica holds a trajectory."""
         return bool(self._workers()[0])
 
     def kill(self, kind: Kind) -> bool:
-        """Kill one of a kind; return False where there is none whose death would tell anything."""
+        """Kill one of a kind; return False if there is none whose death would be informative."""
         replicas, evaluators = self._workers()
         if kind == "driver":
             self.driver.kill()
@@ -141,7 +141,7 @@ class DisturbedSweep:
         return self._cluster.add_node(num_cpus=2, **_SMALL)
 
     def _place(self, trajectory: str) -> tuple[str, int]:
-        """Return a trajectory and how many checkpoints of it stand."""
+        """Return a trajectory and its number of published checkpoints."""
         return trajectory, len(list(self._root.glob(f"trajectories/{trajectory}/checkpoints/*/manifest.json")))
 
     def _workers(self) -> tuple[dict[int, str], set[int]]:
@@ -171,7 +171,7 @@ def _title(entry: Path) -> str:
 
 
 def _is_below_us(process: int) -> bool:
-    """Tell whether a process was started by this one, or by one that was."""
+    """Return whether a process was started by this one, or by one of its children."""
     try:
         while process > 1:
             if process == os.getpid():

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.hosts`: a sweep on several hosts whose cables are pulled, against one that nobody touched.
+"""`python -m benchmarks.hosts`: a sweep on several hosts whose links are cut, against an undisturbed one.
 
 Every host is a network namespace with an address, a host name and a scratch folder of its own. A head and two workers
 are started by `ray start`, with a token and without loopback; a fourth host submits through the Jobs API. In one run a
@@ -159,7 +159,7 @@ def main() -> None:
 
 
 def _strangers(there: Cluster, sweep: Path) -> dict[str, bool]:
-    """What somebody on the network without the token is told."""
+    """The answer to a client on the network without the token."""
     nobody = {**there.environment, "HOME": str(there.net.shared / "nobody")}
     del nobody["RAY_AUTH_TOKEN_PATH"]
     arguments = ("submit", sweep, "--address", there.jobs, "--root", there.net.shared / "refused")

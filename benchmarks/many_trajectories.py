@@ -1,6 +1,6 @@
 """`python -m benchmarks.many_trajectories`: what 10,000 trajectories cost the commands that only look at files.
 
-Writes a sweep file of so many trajectories and the files they would leave (half of them finished, a few failed, some
+Writes a sweep file of many trajectories and the files they would leave (half of them finished, a few failed, some
 under way), without editing anything, and times `sphere plan`, `sphere status` and the driver's backlog on them.
 """
 
@@ -153,7 +153,7 @@ def measure(count: int, folder: Path, *, commands: bool = True) -> list[Row]:
     while isinstance(task := backlog.take(["moments"], None), MomentsTask):
         backlog.moments_done(task)
     open_tasks = sum(backlog.waiting().values())
-    with _timed(rows, "giving out every open task, counting after each", f"{open_tasks} tasks", LIMIT_SECONDS):
+    with _timed(rows, "handing out every open task, counting after each", f"{open_tasks} tasks", LIMIT_SECONDS):
         while backlog.take(["score", "trajectory"], sweep.plan.trajectories[0].model_digest) is not None:
             backlog.counts()
             backlog.waiting()

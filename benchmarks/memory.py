@@ -48,7 +48,7 @@ class Peaks:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure one stage; Linux counts the peak anew after a 5 is written to clear_refs."""
+        """Measure one stage; Linux resets the peak when a 5 is written to clear_refs."""
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         started = time.perf_counter()
         yield

@@ -1,4 +1,4 @@
-"""Second moments of five sites: one pass that stops at the last of them, against one pass a site as published."""
+"""Second moments of five sites: one pass that stops at the last of them, against one pass per site as published."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +42,7 @@ def counted(model: EditableModel) -> Iterator[dict[str, int]]:
 def moment_rows(model: EditableModel, layers: tuple[int, ...], *, tokens: int, repeats: int) -> list[Row]:
     """Return the rows on one model: tokens forwarded, layers times tokens, and seconds.
 
-    Both forms stop at the last site asked for, as the released `layer_stats` does.
+    Both forms stop at the last requested site, as the released `layer_stats` does.
     """
     texts = [" ".join(f"w{(7 * row + 3 * word) % 90}" for word in range(20 + row % 40)) for row in range(tokens // 20)]
 

@@ -78,7 +78,7 @@ def _row(
     repeats: int,
 ) -> Row:
     weight, change = write.weight, update.dense().float()
-    # What is made once a trajectory is made before the clock starts.
+    # What is made once per trajectory is made before the clock starts.
     regularizer.apply(update, write, EditorState())
     found = interleaved(
         lambda: dense(weight, change),

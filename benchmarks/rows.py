@@ -29,7 +29,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the requirement is met; None where there is none."""
+        """Whether the requirement is met; None without one."""
         agrees = self.difference is None or self.tolerance is None or self.difference <= self.tolerance
         if self.required is None:
             return None if agrees else False

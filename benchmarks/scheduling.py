@@ -1,8 +1,8 @@
 """`python -m benchmarks.scheduling`: what the driver, the backlog and Ray cost beside the work itself.
 
 Two thousand trajectories of no work on eight real Ray actors, through the same driver, backlog and executor as a sweep:
-seconds a trajectory, and how the driver's memory grows. Then sleeping work on one and on eight: how near to eight times
-as fast.
+seconds per trajectory, and how the driver's memory grows. Then sleeping work on one and on eight: how near to eight
+times as fast.
 """
 
 import gc
@@ -52,7 +52,7 @@ class _Silent:
 
 
 def sleeping_sweep(folder: Path, count: int) -> Sweep:
-    """Return a sweep of so many trajectories without second moments or scores."""
+    """Return a sweep of `count` trajectories without second moments or scores."""
     path = folder / "sweep.yaml"
     path.write_text(yaml.safe_dump(many_settings(count)), encoding="utf-8")
     sweep = load_sweep(path)

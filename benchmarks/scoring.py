@@ -48,7 +48,7 @@ def factworld_scoring(*, count: int, repeats: int) -> Row:
 
 @torch.no_grad()
 def _record_by_record(model: EditableModel, requests: list[EditRequest]) -> list[tuple[float, float, bool]]:
-    """Return (NLL of the target, NLL of the contrast, target exact) of every probe, one forward a record."""
+    """Return (NLL of the target, NLL of the contrast, target exact) of every probe, one forward per record."""
     found = []
     for request in requests:
         texts, spans = [], []

@@ -132,7 +132,7 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.5, help="How long something is killed")] = 20.0,
     period: Annotated[float, typer.Option(min=1.0, help="Seconds between two kills")] = 20.0,
     trajectories: Annotated[int, typer.Option(min=3, help="How many trajectories")] = 120,
-    edits: Annotated[int, typer.Option(min=4, help="Edits a trajectory")] = 60,
+    edits: Annotated[int, typer.Option(min=4, help="Edits per trajectory")] = 60,
     seed: Annotated[int, typer.Option(help="Seed of the kills")] = 0,
 ) -> None:
     """Run a long sweep alone and under kills; exits 1 where anything was lost, differs or has grown.

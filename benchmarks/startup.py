@@ -22,7 +22,7 @@ from workflows.cli import COMMANDS
 
 __all__ = ["Cost", "cost_of", "main"]
 
-# At most so many processor seconds each (issue of start-up): help and what only reads files, and a plan.
+# Processor seconds at most: help and commands that only read files, and a plan.
 LIMIT_SECONDS, PLAN_SECONDS = 0.8, 2.5
 
 

@@ -82,7 +82,7 @@ def random_layer(width: int, rows: int, generator: torch.Generator, *, excluded:
 
 
 def step_rows(width: int, rows: int, histories: tuple[int, ...], *, repeats: int) -> list[Row]:
-    """Return the rows of one layer `[rows, width]`: a batch of 100 after so many earlier edits."""
+    """Return the rows of one layer `[rows, width]`: a batch of 100 after a number of earlier edits."""
     generator = torch.Generator().manual_seed(0)
     layer = random_layer(width, rows, generator, excluded=min(EXCLUDED, width // 2))
     without = layer.dense_memit(None)
@@ -122,7 +122,7 @@ def _row(
             history.append(layer.keys, prior=prior)
         return update.dense()
 
-    ours()  # factors that are made once a trajectory
+    ours()  # factors that are made once per trajectory
     found = interleaved(dense[0], ours, repeats=repeats)
     return comparison(
         f"step of {what}",

@@ -111,7 +111,7 @@ def compared(
     repeats: int,
     required: float | None,
 ) -> Row:
-    """Time all requests in one batch against the first `alone` of them one by one; both in seconds a request."""
+    """Time all requests in one batch against the first `alone` of them one by one; both in seconds per request."""
     batch = locate(model, requests, contexts)
     found = interleaved(
         lambda: [one_target(model, batch, index, settings) for index in range(alone)],
@@ -123,7 +123,7 @@ def compared(
     return comparison(
         what,
         f"{len(requests)} requests, {batch.context_count} contexts and the KL row, {steps:.1f} steps; fp32; "
-        f"published: {alone} of them; seconds a request",
+        f"published form: {alone} of them; seconds per request",
         (found.seconds[0] / alone, found.seconds[1] / len(requests)),
         required=required,
         difference=max(relative_difference(values[:, index], found.plain[index]) for index in range(alone)),

@@ -119,7 +119,7 @@ def state_in_modules(source: str) -> list[int]:
 
 
 def reads_tensors_only(call: ast.Call) -> bool:
-    """Tell whether a call is torch.load(..., weights_only=True), which builds tensors and nothing else."""
+    """Return whether a call is torch.load(..., weights_only=True), which builds tensors and nothing else."""
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     flag = given.get("weights_only")
     return called_name(call) == "load" and isinstance(flag, ast.Constant) and flag.value is True
