@@ -47,10 +47,11 @@ def found_phrases(text: str) -> list[str]:
 
 
 def prose_of(source: str) -> str:
-    """Return the comments, docstrings and other strings of a Python source, one after the other."""
+    """Return the comments, docstrings and other texts of a Python source; strings of one word are keys and names."""
     kinds = (tokenize.COMMENT, tokenize.STRING, tokenize.FSTRING_MIDDLE if hasattr(tokenize, "FSTRING_MIDDLE") else -1)
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return "\n".join(token.string.lstrip("#") for token in tokens if token.type in kinds)
+    texts = [token.string.lstrip("#") for token in tokens if token.type in kinds]
+    return "\n\n".join(text for text in texts if len(text.split()) > 1)
 
 
 def documents() -> list[Path]:
@@ -121,5 +122,5 @@ def test_plain_text_passes(text: str) -> None:
 
 
 def test_prose_of_code_is_comments_and_strings() -> None:
-    source = 'def stands():\n    """Goes on."""\n    # told\n    return f"so many {x}"\n'
+    source = 'def stands():\n    """It goes on."""\n    # it is told\n    return f"so many {x}"\n'
     assert len(found_phrases(prose_of(source))) == 3

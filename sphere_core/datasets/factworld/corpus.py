@@ -10,7 +10,7 @@ from sphere_core.datasets.factworld.world import Fact, World
 __all__ = ["Sentence", "SentenceSource", "corpus_sentences", "fact_sentences"]
 
 SKILL_SHARE = 0.4
-# Skills that are learned late are told more often.
+# Skills that are learned late appear more often.
 SKILL_WEIGHTS = {"last_item": 2.5, "larger_number": 1.5, "agreement": 0.5, "pattern": 1.25, "category": 0.75}
 
 
@@ -31,7 +31,7 @@ class Sentence:
 class SentenceSource:
     """Draws training sentences: six in ten tell facts, the others are of general skills.
 
-    A fact is never told under its held-out template, and a held-out skill item is never drawn.
+    A fact never appears under its held-out template, and a held-out skill item is never drawn.
     """
 
     def __init__(self, world: World, seed: int) -> None:

@@ -58,7 +58,7 @@ def _count_right(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, que
         ids[row, : len(tokens)] = torch.tensor(tokens)
         is_answer[row, length : len(tokens)] = True
     ids = ids.to(model.device)
-    # Padding stands on the right of a causal model, so it cannot change what comes before it.
+    # Padding on the right cannot change what comes before it in a causal model.
     logits = model(input_ids=ids).logits[:, :-1].float().cpu()
     targets = ids[:, 1:].cpu()
     target_logits = logits.gather(-1, targets.unsqueeze(-1))

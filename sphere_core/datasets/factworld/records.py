@@ -15,7 +15,7 @@ def edit_records(world: World) -> list[dict[str, object]]:
 
     Which of a subject's two facts is edited and what it becomes (another object of the same relation)
     is drawn from the world's seed. The paraphrases are the template under which the fact was never
-    trained, then a trained one, both with the subject first. The neighborhood prompts ask for the same
+    trained, then a trained one, both with the subject first. The neighborhood prompts concern the same
     relation of reserve subjects with the same true object: 2 to 5 of them.
     """
     rng = random.Random(f"edits {world.seed}")

@@ -109,7 +109,7 @@ def multiple_choice_rows(skills: Skills, skill: str) -> list[dict[str, object]]:
 
 
 def continuation_rows(skills: Skills) -> list[dict[str, object]]:
-    """Return the rows of the generation task: a pattern to go on with, and its next two words."""
+    """Return the rows of the generation task: a pattern to continue, and its next two words."""
     rows: list[dict[str, object]] = []
     for item in held_out_items(skills, "pattern"):
         prompt, first = item.prompt.rsplit(" ", 1)

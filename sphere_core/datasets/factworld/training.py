@@ -32,7 +32,7 @@ REPORT_EVERY = 10
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Everything that decides the trained weights; the shipped values stand in settings.yaml."""
+    """Everything that decides the trained weights; the shipped values are in settings.yaml."""
 
     world_seed: int
     model_seed: int
@@ -60,7 +60,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training run stands: `loss` is the weighted mean NLL (nats a token) of the last step."""
+    """Progress of a training run: `loss` is the weighted mean NLL (nats per token) of the last step."""
 
     step: int
     steps: int

@@ -42,7 +42,7 @@ class Fact:
 class World:
     """All that is true in one fact world.
 
-    `reserve` holds the subjects that are never edited and serve as neighbors only. Facts stand in
+    `reserve` holds the subjects that are never edited and serve as neighbors only. Facts are in
     the order of subjects, two a subject.
     """
 
@@ -53,14 +53,14 @@ class World:
     facts: tuple[Fact, ...]
 
     def relation(self, relation_id: str) -> Relation:
-        """Return a relation by its id; raises KeyError where there is none."""
+        """Return a relation by its id; raises KeyError if there is none."""
         for relation in self.relations:
             if relation.id == relation_id:
                 return relation
         raise KeyError(relation_id)
 
     def prompt(self, fact: Fact, template: int) -> str:
-        """Return the text that asks for the object of a fact."""
+        """Return the prompt whose continuation is the object of a fact."""
         return self.relation(fact.relation_id).templates[template].replace("{}", fact.subject)
 
     def digest(self) -> str:
