@@ -29,7 +29,7 @@ from sphere_core.checkpoint_files import (
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 
-__all__ = ["Checkpoint", "EditorState", "latest_checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Checkpoint", "EditorState", "latest_checkpoint", "read_checkpoint", "read_weights", "write_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -104,16 +104,7 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
 def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
     """Read one checkpoint and check both digests; raises InputError if a file does not match its manifest."""
     manifest = read_manifest(storage, edits)
-    parts: dict[str, dict[str, torch.Tensor]] = {}
-    for name, expected in manifest.files.items():
-        data = storage.read_bytes(checkpoint_file(edits, name))
-        if hashlib.sha256(data).hexdigest() != expected:
-            raise InputError(
-                f"{name} does not match the digest in its manifest",
-                where=f"{storage.uri}/{checkpoint_folder(edits)}",
-                remedy="delete this checkpoint's folder and run again: the trajectory resumes from the one before it",
-            )
-        parts[name] = load(data)
+    parts = {name: _tensors(storage, edits, manifest, name) for name in manifest.files}
     return Checkpoint(
         trajectory_id=manifest.trajectory_id,
         edits=edits,
@@ -123,6 +114,29 @@ def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
         collapsed=manifest.collapsed,
         raw={name.removeprefix("raw/"): weight for name, weight in parts.get(RAW, {}).items()},
     )
+
+
+def read_weights(storage: Storage, edits: int) -> Mapping[str, torch.Tensor]:
+    """Read the scored weights of one checkpoint, and nothing of the editor's state.
+
+    Raises InputError if they do not match their manifest, FileNotFoundError if any file of the checkpoint is missing.
+    """
+    manifest = read_manifest(storage, edits)
+    for name in manifest.files:
+        if not storage.exists(checkpoint_file(edits, name)):
+            raise FileNotFoundError(f"{storage.uri}/{checkpoint_file(edits, name)}")
+    return _tensors(storage, edits, manifest, WEIGHTS)
+
+
+def _tensors(storage: Storage, edits: int, manifest: Manifest, name: str) -> dict[str, torch.Tensor]:
+    data = storage.read_bytes(checkpoint_file(edits, name))
+    if hashlib.sha256(data).hexdigest() != manifest.files[name]:
+        raise InputError(
+            f"{name} does not match the digest in its manifest",
+            where=f"{storage.uri}/{checkpoint_folder(edits)}",
+            remedy="delete this checkpoint's folder and run again: the trajectory resumes from the one before it",
+        )
+    return load(data)
 
 
 def latest_checkpoint(storage: Storage, *, at_most: int | None = None) -> Checkpoint | None:

@@ -13,6 +13,7 @@ from sphere_core.models.outline import ModelOutline
 from sphere_core.models.output_norm import OutputNorm
 from sphere_core.models.sites import Site, find_site
 from sphere_core.numerics.linalg import Update
+from sphere_core.numerics.placement import same_bits
 from sphere_core.numerics.tensor_digest import tensors_digest
 
 __all__ = ["EditableModel"]
@@ -34,6 +35,7 @@ class EditableModel:
         family: Family,
         *,
         base_digest: str,
+        originals: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         network.train(False)
         network.requires_grad_(False)
@@ -44,7 +46,7 @@ class EditableModel:
         self._sites: dict[int, Site] = {}
         self._base: dict[str, torch.Tensor] = {}
         self._masters: dict[str, torch.Tensor] = {}
-        self._original: dict[str, torch.Tensor] = {}
+        self._original: dict[str, torch.Tensor] = dict(originals or {})
 
     @property
     def device(self) -> torch.device:
@@ -92,7 +94,8 @@ class EditableModel:
                 site = find_site(self.network, self.family, layer)
                 parameter = self._parameter(site)
                 self._sites[layer] = site
-                self._original[site.name] = parameter.detach().clone()
+                if site.name not in self._original:
+                    self._original[site.name] = parameter.detach().clone()
                 self._base[site.name] = site.canonical(parameter.detach()).float().clone()
                 self._masters[site.name] = self._base[site.name]
         return [self._sites[layer] for layer in layers]
@@ -148,6 +151,22 @@ class EditableModel:
         """Return every open site to its unedited weight, bit for bit."""
         for site in self.sites:
             self._restore(site)
+
+    def unedited_parameters(self) -> dict[str, torch.Tensor]:
+        """Return every open site's unedited parameter by name; do not write to them."""
+        return {site.name: self._original[site.name] for site in self.sites}
+
+    def masters(self) -> dict[str, torch.Tensor]:
+        """Return every open site's fp32 master `[d_out, d_in]` by parameter name; do not write to them."""
+        return {site.name: self._masters[site.name] for site in self.sites}
+
+    def holds(self, masters: Mapping[str, torch.Tensor]) -> bool:
+        """Return whether `masters` are still those of the open sites, and the network's parameters are their values."""
+        return all(
+            self._masters[site.name] is masters.get(site.name)
+            and same_bits(self._parameter(site), site.stored(self._masters[site.name]).to(self._parameter(site).dtype))
+            for site in self.sites
+        )
 
     def weights_digest(self) -> str:
         """Return the digest of what the network holds now: the base, and the live parameters that differ from it."""

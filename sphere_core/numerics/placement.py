@@ -5,7 +5,16 @@ from typing import Generic, Protocol, TypeVar
 import psutil
 import torch
 
-__all__ = ["Resident", "all_finite", "decomposition_device", "device_name", "free_memory", "has_room", "total_memory"]
+__all__ = [
+    "Resident",
+    "all_finite",
+    "decomposition_device",
+    "device_name",
+    "free_memory",
+    "has_room",
+    "same_bits",
+    "total_memory",
+]
 
 # Matrices of its input's size that a symmetric eigendecomposition holds, and the share of a device that
 # working memory and constants of a score may take.
@@ -44,6 +53,12 @@ def all_finite(*tensors: torch.Tensor) -> bool:
     for check in checks[1:]:
         whole = whole & check
     return bool(whole)
+
+
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two tensors of one shape, dtype and device hold the same bits, also if they are not numbers."""
+    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[one.element_size()]
+    return torch.equal(one.detach().view(whole), other.detach().view(whole))
 
 
 def free_memory(device: torch.device) -> int:

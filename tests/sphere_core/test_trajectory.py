@@ -7,7 +7,7 @@ import torch
 from tiny_models import CONTEXTS, LAYERS, requests, tiny_model
 
 from sphere_core.checkpoint_files import checkpoints_in
-from sphere_core.checkpoints import Checkpoint, latest_checkpoint, read_checkpoint, write_checkpoint
+from sphere_core.checkpoints import Checkpoint, latest_checkpoint, read_checkpoint, read_weights, write_checkpoint
 from sphere_core.editors.base import Editor
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
@@ -130,6 +130,28 @@ def test_collapse_ends_the_trajectory_as_a_result(method: str) -> None:
     assert collapsed.collapsed
     assert collapsed.edits == 4
     assert next(stream, None) is None
+
+
+def test_weights_are_read_without_the_state_but_not_from_half_a_checkpoint(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    for checkpoint in run("alphaedit+sphere", tiny_model("llama")):
+        write_checkpoint(checkpoint, storage)
+    whole = read_checkpoint(storage, 2)
+    state = tmp_path / "000002" / "state.safetensors"
+    # Its bytes are not read: damage there concerns a resume.
+    state.write_bytes(b"damaged")
+    found = read_weights(storage, 2)
+    assert found.keys() == whole.weights.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in whole.weights.items())
+    with pytest.raises(InputError, match="does not match the digest"):
+        read_checkpoint(storage, 2)
+    state.unlink()
+    with pytest.raises(FileNotFoundError, match="state"):
+        read_weights(storage, 2)
+    weights = tmp_path / "000004" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(InputError, match="does not match the digest"):
+        read_weights(storage, 4)
 
 
 def test_a_checkpoint_without_manifest_is_none_and_a_damaged_one_is_passed_over(tmp_path: Path) -> None:

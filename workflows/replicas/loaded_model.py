@@ -9,7 +9,7 @@ import torch
 from sphere_core.foundation.errors import InputError
 from sphere_core.models import EditableModel, load_model
 from sphere_core.models.loading import SPLIT, pick_device
-from sphere_core.numerics.tensor_digest import tensors_digest
+from sphere_core.numerics.placement import same_bits
 
 __all__ = ["ReplicaModel"]
 
@@ -37,14 +37,15 @@ class ReplicaModel:
     """Loads a model if a task requires another one than the last, and lends it to one task at a time.
 
     Each loan is a new editable model with exactly the layers of the task, so that nothing of an earlier task, not even
-    which sites it had opened, can affect the next. The digests of all sites lent so far are checked before and after.
+    which sites it had opened, can affect the next. The weights of the sites are compared before and after
+    with those of the first loan, bit for bit and on their own device.
     """
 
     def __init__(self, device: torch.device | str) -> None:
         self._device = device
         self._key: tuple[str, str] | None = None
         self._loaded: EditableModel | None = None
-        self._pristine: dict[str, str] = {}
+        self._pristine: dict[str, torch.Tensor] = {}
 
     @property
     def device(self) -> torch.device:
@@ -59,8 +60,11 @@ class ReplicaModel:
         to its unedited weights. After any error the next loan loads the model again.
         """
         base = self._load(spec)
-        model = EditableModel(base.network, base.tokenizer, base.family, base_digest=base.base_digest)
+        model = EditableModel(
+            base.network, base.tokenizer, base.family, base_digest=base.base_digest, originals=self._pristine
+        )
         model.open_sites(layers)
+        self._pristine |= model.unedited_parameters()
         whole = False
         try:
             self._require_pristine(model)
@@ -98,7 +102,6 @@ class ReplicaModel:
         return self._loaded
 
     def _require_pristine(self, model: EditableModel) -> None:
-        for name in model.edited_weights():
-            live = tensors_digest({name: model.network.get_parameter(name)})
-            if self._pristine.setdefault(name, live) != live:
+        for name in model.masters():
+            if not same_bits(model.network.get_parameter(name), self._pristine[name]):
                 raise RuntimeError(f"{name} is not the unedited weight it was when the model was loaded")

@@ -7,7 +7,7 @@ import torch
 
 from evaluators.base import Evaluator, MissingPrevious, Previous, Scored, Subject
 from sphere_core.checkpoint_files import checkpoints_in
-from sphere_core.checkpoints import read_checkpoint
+from sphere_core.checkpoints import read_weights
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel
@@ -74,10 +74,10 @@ def score_subject(
         asked = tuple(requests[: task.edits])
     else:
         asked = tuple(requests)
-    digest = model.weights_digest()
+    digest, masters = model.weights_digest(), model.masters()
     previous = _previous(task, storage) if evaluator.reads_previous else None
     scored = evaluator.score(Subject(model, asked, task.edits, previous, moments, KeptScores(storage)))
-    if model.weights_digest() != digest:
+    if not model.holds(masters):
         raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the weights it was to score")
     _publish(task, storage, shared_columns(task, digest), scored)
     timing = ScoreTiming(seconds=round(time.monotonic() - started, 6), rows=len(scored.rows))
@@ -113,7 +113,7 @@ def _publish(task: ScoreTask, storage: Storage, shared: SubjectColumns, scored: 
 
 def _weights(trajectory_id: str, edits: int, storage: Storage) -> Mapping[str, torch.Tensor]:
     try:
-        return read_checkpoint(storage.child(checkpoints_folder(trajectory_id)), edits).weights
+        return read_weights(storage.child(checkpoints_folder(trajectory_id)), edits)
     except (InputError, FileNotFoundError) as error:
         raise DamagedCheckpointError(str(error)) from error
 
@@ -130,7 +130,7 @@ def _previous(task: ScoreTask, storage: Storage) -> Previous | MissingPrevious |
         return None
     checkpoints = storage.child(checkpoints_folder(str(task.trajectory_id)))
     try:
-        return Previous(edits, read_checkpoint(checkpoints, edits).weights)
+        return Previous(edits, read_weights(checkpoints, edits))
     except (InputError, FileNotFoundError) as error:
         reason = f"the weights of the checkpoint before, after {edits} edits, "
         if isinstance(error, FileNotFoundError) and edits in checkpoints_in(checkpoints):
