@@ -103,7 +103,7 @@ def test_the_sweeps_of_the_tutorial_are_valid() -> None:
 
 
 def test_the_regularizer_of_the_tutorial_does_what_it_says() -> None:
-    module, field, build, row = blocks("python")
+    module, field, build, row, _ = blocks("python")
     names: dict[str, Any] = {}
     exec(module, names)
     exec(build, names | {"Hyperparameters": Hyperparameters}, names)
@@ -115,6 +115,12 @@ def test_the_regularizer_of_the_tutorial_does_what_it_says() -> None:
     rows = eval(f"{{{row}}}", {"RegularizerRow": RegularizerRow})
     assert rows["clip"].requires == (("clip_factor",),)
     assert field.strip().startswith("clip_factor: Positive | None = _optional(")
+
+
+def test_the_python_of_the_tutorial_is_that_of_the_example() -> None:
+    (script,) = (block for block in blocks("python") if "import workflows.api" in block)
+    example = (REPOSITORY / "examples" / "edit_25_facts.py").read_text(encoding="utf-8").splitlines()
+    assert [line for line in script.splitlines() if line and line not in example] == []
 
 
 def test_quoted_errors_exist() -> None:
