@@ -62,7 +62,7 @@ def ray_head(*, cpus: int) -> Iterator[RayHead]:
                 # Asked to end, `ray start --block` ends what it has started.
                 process.send_signal(signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=30)
+                    process.wait(timeout=10)
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
 

@@ -1,6 +1,7 @@
 """The driver and the replica in one process: the same work as on a cluster, without Ray."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_a_crash_at_any_write_changes_nothing(
 
 
 def test_a_damaged_checkpoint_is_made_again(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
-    run(sweep, tmp_path)
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
     plan = sweep.plan.trajectories[1]
     folder = tmp_path / checkpoints_folder(plan.id)
     (folder / "000004" / "manifest.json").unlink()
@@ -105,7 +106,7 @@ def test_a_damaged_checkpoint_is_made_again(sweep: Sweep, undisturbed: Path, tmp
 
 
 def test_scoring_needs_nothing_but_files(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
-    run(sweep, tmp_path)
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
     for rows in tmp_path.glob("rows/*/*.parquet"):
         rows.unlink()
     backlog = Backlog.from_files(sweep, Storage(tmp_path))
@@ -190,7 +191,7 @@ def test_a_collapsed_trajectory_ends_is_scored_and_says_so(tmp_path: Path) -> No
 
 
 def test_a_superseded_replica_publishes_nothing_more(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
-    run(sweep, tmp_path)
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
     plan = sweep.plan.trajectories[0]
     storage = Storage(tmp_path)
     storage.delete(checkpoints_folder(plan.id))
