@@ -79,7 +79,7 @@ def read_evaluator_settings(raw: Mapping[str, object], *, where: str) -> AnySett
 def describe_evaluator(settings: AnySettings) -> Description:
     """Return what is known of an evaluator before any model is loaded, with its tasks looked up and checked.
 
-    Raises InputError where a task, a file or data is missing, or where the harness refuses a task. The harness is
+    Raises InputError if a task, a file or data is missing, or where the harness refuses a task. The harness is
     loaded only for tasks that do not come with the project.
     """
     match settings:
@@ -96,6 +96,6 @@ def describe_evaluator(settings: AnySettings) -> Description:
 
 
 def build_evaluator(settings: AnySettings) -> "Evaluator":
-    """Return a fresh evaluator; raises InputError where its files are missing. Loads no model and no data."""
+    """Return a fresh evaluator; raises InputError if its files are missing. Loads no model and no data."""
     built: Evaluator = load_object(_CLASSES[settings.kind])(settings)
     return built

@@ -26,7 +26,7 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its standard error and 95 % interval; None where there is too little to say."""
+    """A number with its standard error and 95 % interval; None if there is too little to say."""
 
     value: float
     stderr: float | None

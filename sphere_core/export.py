@@ -70,7 +70,7 @@ def edited_model(
 ) -> EditableModel:
     """Load a base model on the CPU and install edited weights (fp32, by parameter name, stored orientation).
 
-    Raises InputError where the model is not the one that was edited (another digest), or has no such weight.
+    Raises InputError if the model is not the one that was edited (another digest), or has no such weight.
     """
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
     found = model_digest(folder, remote_code=remote_code)
@@ -143,7 +143,7 @@ def read_delta(path: Path) -> Delta:
 def save_model(model: EditableModel, delta: Delta, folder: Path) -> None:
     """Write config, weights in the network's dtype, tokenizer and model card as a folder that appears whole.
 
-    Raises InputError where the network does not hold the delta's weights, and where the folder is there already.
+    Raises InputError if the network does not hold the delta's weights, and if the folder exists already.
     """
     if model.weights_digest() != delta.weights_digest:
         raise InputError(

@@ -151,7 +151,7 @@ class Hyperparameters(BaseModel):
         return self.model_dump(mode="json", exclude=set(CHECKED_ONLY), exclude_none=True)
 
     def number(self, name: str) -> float:
-        """Return a numeric field that the method needs; raises InputError where it is not set."""
+        """Return a numeric field that the method needs; raises InputError if it is not set."""
         value = getattr(self, name)
         if value is None or isinstance(value, str):
             raise InputError(f"the hyperparameter '{name}' is not set", remedy=f"set '{name}'")

@@ -14,7 +14,7 @@ __all__ = ["check_against_model", "run_trajectory"]
 
 
 def check_against_model(hyperparameters: Hyperparameters, model: EditableModel, *, where: str) -> None:
-    """Raise InputError where hyperparameters name a layer, a module or a loss layer that the model does not have."""
+    """Raise InputError if hyperparameters name a layer, a module or a loss layer that the model does not have."""
     model.outline().check(hyperparameters, where=where)
 
 

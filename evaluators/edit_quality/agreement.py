@@ -15,7 +15,7 @@ __all__ = ["UneditedAnswers", "unedited"]
 
 @contextmanager
 def unedited(model: EditableModel) -> Iterator[None]:
-    """Lend the model unedited; raises RuntimeError where the edited weights do not come back as they were."""
+    """Lend the model unedited; raises RuntimeError if the edited weights do not come back as they were."""
     weights, digest = model.edited_weights(), model.weights_digest()
     model.restore_base()
     try:

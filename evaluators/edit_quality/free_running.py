@@ -45,7 +45,7 @@ def generated_scores(subject: Subject, settings: GenerationSettings, *, seed: in
 
     For each role `greedy/exact` and `greedy/contains`, and `score` of the first three roles; with `fluency` also the
     n-gram entropy of continued generation prompts, and their likeness to the reference texts where the data set has
-    any. Raises InputError where fluency is asked of a data set without generation prompts.
+    any. Raises InputError if fluency is asked of a data set without generation prompts.
     """
     edits = len(subject.requests)
     sample = None if settings.sample is None else sample_edits(edits, settings.sample, seed)

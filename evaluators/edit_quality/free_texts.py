@@ -54,7 +54,7 @@ def _entropy(tokens: Sequence[str], n: int) -> float:
 
 
 def likeness(generated: Sequence[str], references: Sequence[str], words: Words) -> np.ndarray:
-    """Return the cosine of the TF-IDF vectors of each generated text and its reference; 0 where one is empty.
+    """Return the cosine of the TF-IDF vectors of each generated text and its reference; 0 if one is empty.
 
     Vocabulary and inverse document frequencies are those of the distinct reference texts, smoothed, as scikit-learn
     does by default. The released code takes both from files of its own, so that its numbers are not comparable.

@@ -59,7 +59,7 @@ class PaperEncoder:
     def encode(self, pairs: Sequence[Pair]) -> list[PaperPair]:
         """Return the pairs as token ids.
 
-        Raises InputError where the released code would read padding, divide by zero or index past the end: its
+        Raises InputError if the released code would read padding, divide by zero or index past the end: its
         number would then depend on what else is in the batch, or not exist.
         """
         missing = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]

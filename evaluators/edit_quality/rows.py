@@ -123,7 +123,7 @@ class EditRows:
 
 
 def harmonic_mean(rates: np.ndarray) -> np.ndarray:
-    """Return the harmonic mean of rates `[k, ...]` over the first axis, 0 where any of them is 0."""
+    """Return the harmonic mean of rates `[k, ...]` over the first axis, 0 if any of them is 0."""
     with np.errstate(divide="ignore"):
         mean: np.ndarray = np.asarray(len(rates) / (1 / rates).sum(axis=0))
     return mean

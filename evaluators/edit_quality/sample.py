@@ -49,7 +49,7 @@ class EditSample:
 
 
 def sample_edits(edits: int, size: int, seed: int) -> EditSample | None:
-    """Choose `size` of the edits 1..`edits`, in proportion from strata of equal age; None where that is all of them.
+    """Choose `size` of the edits 1..`edits`, in proportion from strata of equal age; None if that is all of them.
 
     Every edit has one seeded rank for good, and a stratum gives its lowest ranks: what was asked at one checkpoint is
     likely to be asked at the next.

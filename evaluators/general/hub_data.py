@@ -18,7 +18,7 @@ class HubData:
     def revision(self, task: str, config: Mapping[str, object]) -> list[str | None] | None:
         """Return data set id, configuration and revision of a task's data; None for local files.
 
-        The revision is the commit of the data set, on the hub or in the cache. Raises InputError where neither has it.
+        The revision is the commit of the data set, on the hub or in the cache. Raises InputError if neither has it.
         """
         source = hub_data(config)
         if source is None:
@@ -42,7 +42,7 @@ class HubData:
 
 
 def hub_data(config: Mapping[str, object]) -> tuple[str, str | None] | None:
-    """Return the data set id and configuration a task reads from the hub; None where it reads local files."""
+    """Return the data set id and configuration a task reads from the hub; None if it reads local files."""
     path, name = config.get("dataset_path"), config.get("dataset_name")
     if not isinstance(path, str) or is_local_data(config):
         return None

@@ -59,7 +59,7 @@ class Member:
     def identity(self, hub: HubData) -> dict[str, object]:
         """Return the digests of all it depends on: YAMLs, includes, scorers, data files, revisions of hub data.
 
-        Raises InputError where data on the hub can be had neither there nor from the cache.
+        Raises InputError if data on the hub can be had neither there nor from the cache.
         """
         revisions = [hub.revision(name, config) for name, config in self.configs().items()]
         return {
@@ -121,7 +121,7 @@ class SuiteResolver:
         """Return the suite that an entry names, checked as far as files go.
 
         Looked up in this order: presets, shipped suites, folders and YAML files, tasks of `include_path`, tasks, groups
-        and tags of lm-eval. Raises InputError where it is none of these, where a folder has no task, or where a data
+        and tags of lm-eval. Raises InputError if it is none of these, if a folder has no task, or if a data
         file is missing.
         """
         name, path = entry.task, Path(entry.task).expanduser()

@@ -138,7 +138,7 @@ def source_digests(file: Path) -> list[list[str]]:
 
 
 def require_sources(file: Path) -> None:
-    """Raise InputError where a file that a task names is not there."""
+    """Raise InputError if a file that a task names is not there."""
     for source in _sources(file):
         if not source.is_file():
             raise InputError("data file not found", where=str(source), remedy=f"it is named in {file}")

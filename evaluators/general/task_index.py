@@ -75,7 +75,7 @@ class TaskFolder:
     """The YAMLs below one folder, read once, as text."""
 
     def __init__(self, folder: Path) -> None:
-        """Read them; raises InputError where there is no such folder or no task in it."""
+        """Read them; raises InputError if there is no such folder or no task in it."""
         if not folder.is_dir():
             raise InputError("task folder not found", where=str(folder), remedy="check include_path")
         paths = (path for path in folder.rglob("*") if "yaml" in path.name and "__pycache__" not in path.parts)

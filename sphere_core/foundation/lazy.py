@@ -10,7 +10,7 @@ __all__ = ["lazy_exports", "load_object"]
 def load_object(path: str) -> Any:
     """Return what `package.module:name` names, importing the module.
 
-    Raises ImportError or AttributeError where it is not there.
+    Raises ImportError or AttributeError if it is not there.
     """
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -29,7 +29,7 @@ class ContextSettings(BaseModel):
 
 
 def read_contexts(path: Path) -> Contexts:
-    """Read a JSON list of template groups; raises InputError where a template lacks '{}'."""
+    """Read a JSON list of template groups; raises InputError if a template lacks '{}'."""
     groups = read_json(path, what="contexts file")
     shaped = isinstance(groups, list) and all(isinstance(group, list) and group for group in groups) and groups
     if not shaped or not all(isinstance(t, str) and t.count("{}") == 1 for group in groups for t in group):

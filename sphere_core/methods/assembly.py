@@ -28,7 +28,7 @@ def build_editor(
 ) -> Editor:
     """Return the editor, with its priors made from the second moments where it needs them.
 
-    `placement` says which layers' solvers run on the host. Raises InputError where moments are needed and not given.
+    `placement` says which layers' solvers run on the host. Raises InputError if moments are needed and not given.
     """
     if method.needs_moments(hyperparameters) and moments is None:
         raise InputError(f"method '{method.name}' needs second moments", remedy="build or import them")

@@ -1,6 +1,6 @@
 """From hyperparameters and second moments to an editor: the `build` of each row of the table of editors.
 
-A rule of the closed-form loop is built per layer. Raises InputError where a layer has no second moment.
+A rule of the closed-form loop is built per layer. Raises InputError if a layer has no second moment.
 """
 
 from collections.abc import Callable

@@ -87,7 +87,7 @@ class Method:
         """Return the editor, with its priors made from the second moments where it needs them.
 
         `placement` says which layers' solvers run on the host; left out, each runs beside its layer. Raises
-        InputError where moments are needed and not given.
+        InputError if moments are needed and not given.
         """
         build: Callable[..., Editor] = load_object("sphere_core.methods.assembly:build_editor")
         return build(self, hyperparameters, moments, placement)

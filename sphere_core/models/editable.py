@@ -122,7 +122,7 @@ class EditableModel:
         self.set_weight(site, master + update.dense().to(master))
 
     def output_norm(self, site: Site) -> OutputNorm | None:
-        """Return the norm between a site and the residual stream, or None where the site adds to it directly."""
+        """Return the norm between a site and the residual stream, or None if the site adds to it directly."""
         path = self.family.output_norm_path(site.layer)
         if path is None:
             return None

@@ -39,7 +39,7 @@ class ModelOutline:
     sites: tuple[Site, ...]
 
     def check(self, hyperparameters: Hyperparameters, *, where: str) -> None:
-        """Raise InputError where hyperparameters name a layer, module or loss layer that the model does not have."""
+        """Raise InputError if hyperparameters name a layer, module or loss layer that the model does not have."""
         last = len(self.sites) - 1
         outside = [layer for layer in hyperparameters.layers if not 0 <= layer <= last]
         if outside:
@@ -98,7 +98,7 @@ def plain_outline(folder: Path) -> ModelOutline | None:
 
 
 def check_vocabulary(known: int, base: int, config: Mapping[str, Any], folder: Path) -> None:
-    """Raise InputError where the tokenizer knows more tokens than the model, or lacks those it opens and ends with.
+    """Raise InputError if the tokenizer knows more tokens than the model, or lacks those it opens and ends with.
 
     `known` counts all tokens, `base` those without added ones: models are published whose tokenizer has a padding token
     that has no row. Vocabularies of models are often padded, so that a smaller tokenizer alone says nothing.

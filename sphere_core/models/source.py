@@ -24,7 +24,7 @@ def resolve_model(source: str, *, revision: str | None = None, remote_code: bool
     """Return the local folder of a model given by path, hub id or the name `factworld`.
 
     A hub id is fetched (or found in the local cache) at `revision`; safetensors only, and Python files only with
-    `remote_code`. Raises InputError where the folder, the repository, the revision or a shard is missing, and where a
+    `remote_code`. Raises InputError if the folder, the repository, the revision or a shard is missing, and where a
     weight file is damaged; no weight is read.
     """
     if source == EMBEDDED_MODEL:

@@ -132,7 +132,7 @@ def symmetric_eigen(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def cholesky_factor(matrix: torch.Tensor, *, what: str) -> torch.Tensor:
-    """Return the lower Cholesky factor in float64; raises InputError where the matrix is not positive definite."""
+    """Return the lower Cholesky factor in float64; raises InputError if the matrix is not positive definite."""
     factor: torch.Tensor
     factor, failed_at = torch.linalg.cholesky_ex(matrix.double())
     minor = int(failed_at)

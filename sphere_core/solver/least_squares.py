@@ -73,7 +73,7 @@ class KeyHistory:
         return KeyHistory(gram=wide @ wide.T)
 
     def columns_with(self, keys: torch.Tensor, weight: float) -> torch.Tensor | None:
-        """Return M = [sqrt(h) H, K] `[d, N + n]` in the dtype of K, or None where only the Gram matrix is kept."""
+        """Return M = [sqrt(h) H, K] `[d, N + n]` in the dtype of K, or None if only the Gram matrix is kept."""
         if self.gram is not None:
             return None
         return keys if self.columns is None else torch.cat([weight**0.5 * self.columns.to(keys), keys], dim=1)

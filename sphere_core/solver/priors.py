@@ -65,7 +65,7 @@ class MomentPrior:
         self._factor: Resident[torch.Tensor] | None = None
 
     def inverse(self, columns: torch.Tensor) -> torch.Tensor:
-        """Return Pi^{-1} X; raises InputError where C0 is not positive definite."""
+        """Return Pi^{-1} X; raises InputError if C0 is not positive definite."""
         if self._factor is None:
             self._factor = Resident(cholesky_factor(self._made(columns.device), what="the second moment C0"))
         factor = self._factor.at(columns.device)

@@ -110,7 +110,7 @@ def spread(groups: Sequence[Sequence[_T]]) -> list[_T]:
 
 
 def _enough(records: list[Record], edits: int, where: str) -> list[Record]:
-    """Return the first records that hold at least `edits` edits; raises InputError where all of them hold fewer."""
+    """Return the first records that hold at least `edits` edits; raises InputError if all of them hold fewer."""
     count = 0
     for place, record in enumerate(records, start=1):
         count += len(record.requests)

@@ -50,7 +50,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate's scores after one batch: shares under the argmax protocol, None where the model collapsed.
+    """A candidate's scores after one batch: shares under the argmax protocol, None if the model collapsed.
 
     `held_out` tells that the requests took no part in the search.
     """

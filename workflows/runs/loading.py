@@ -96,7 +96,7 @@ def load_model(
 
     `dtype` is float32, bfloat16 or float16; edited weights are float32 in any case. `preset` names hyperparameters or
     a YAML file of them. `device` is a torch device, `auto`, or `split` for all accelerators of the process. Raises
-    InputError where the model is missing, is of no known family, or has no dtype.
+    InputError if the model is missing, is of no known family, or has no dtype.
     """
     defaults = EMBEDDED if source == EMBEDDED["source"] else {}
     chosen = dtype or defaults.get("dtype")
@@ -144,7 +144,7 @@ def load_method(
     """Return a method (`memit`, `alphaedit+sphere`) with hyperparameters for a model.
 
     They come from the model's preset, from another `preset`, or from `file` (MEMIT-style JSON); `hyperparameters`
-    override single ones. Raises InputError where one is unknown, missing or does not fit the method or the model.
+    override single ones. Raises InputError if one is unknown, missing or does not fit the method or the model.
     """
     values = {"name": name, "file": file, "hyperparameters": dict(hyperparameters or {})}
     entry = validated(MethodEntry, values, where="load_method")
@@ -164,7 +164,7 @@ def load_method(
 def load_moments(*, source: str | Path, model: LoadedModel, method: ChosenMethod) -> SecondMoments:
     """Read second moments from a file, a folder or a key of the store, and check them against the edited sites.
 
-    Raises InputError where they are missing, damaged, of another model, or lack a layer that the method edits.
+    Raises InputError if they are missing, damaged, of another model, or lack a layer that the method edits.
     """
     found = MomentsStore(store_folder(None)).read(str(source))
     sites = model.editable.open_sites(method.hyperparameters.layers)

@@ -23,7 +23,7 @@ def run_shards(
 ) -> None:
     """Have all shards of a set built; `on_progress` receives how far they are, the mean over shards.
 
-    Raises RuntimeError where a shard fails, or has cost too many workers.
+    Raises RuntimeError if a shard fails, or has cost too many workers.
     """
     crew = _Crew([MomentsShardTask(task, shard, shards) for shard in range(shards)])
     done: dict[str, int] = {}

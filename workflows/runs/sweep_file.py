@@ -46,7 +46,7 @@ def run_sweep_file(
 
     `local` runs in this process, `address` attaches to a Ray cluster, otherwise Ray is started here. `retry_failed`
     runs again what failed before, `steal` takes the sweep over from a driver that hangs. A second call resumes, and
-    does nothing when all is done. Raises InputError before anything is written, StorageError where storage fails.
+    does nothing when all is done. Raises InputError before anything is written, StorageError if storage fails.
     """
     loaded = load_sweep(Path(sweep))
     options = RunOptions(

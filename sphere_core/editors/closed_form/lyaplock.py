@@ -32,7 +32,7 @@ class LyapLockRule:
     alpha: float
 
     def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
-        """Return the update; nan where an input is not finite."""
+        """Return the update; nan if an input is not finite."""
         keys, residuals = write.keys.double(), write.residuals.double()
         live = write.weight.to(keys)
         if not all_finite(keys, residuals, live):
