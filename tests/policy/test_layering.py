@@ -46,13 +46,13 @@ ROOMS = {
     "evaluators.registry": "base edit_quality general geometry",
     "workflows.api": "results runs",
     "workflows.cluster": "driver replicas sweeps",
-    "workflows.commands": "cluster moments preflight results runs store sweeps",
+    "workflows.commands": "cluster moments preflight results runs store sweeps terminal",
     "workflows.driver": "replicas store sweeps",
-    "workflows.moments": "store",
-    "workflows.preflight": "sweeps",
+    "workflows.moments": "store terminal",
+    "workflows.preflight": "sweeps terminal",
     "workflows.replicas": "moments store",
-    "workflows.results": "store",
-    "workflows.runs": "cluster driver moments replicas results store sweeps",
+    "workflows.results": "store terminal",
+    "workflows.runs": "cluster driver moments replicas results store sweeps terminal",
     "workflows.sweeps": "moments store",
 }
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.console import output_console
+from workflows.terminal.console import output_console
 
 __all__ = ["app"]
 

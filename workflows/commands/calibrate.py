@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from sphere_core.foundation.errors import InputError
-from workflows.commands.console import output_console
 from workflows.commands.dataset_options import DatasetArgument, PathOption, named_dataset
+from workflows.terminal.console import output_console
 
 __all__ = ["app"]
 

@@ -7,18 +7,16 @@ from typing import Annotated
 import typer
 
 from sphere_core.foundation.storage import Storage
-from workflows.commands.console import output_console
+from workflows.commands.output_options import FormatOption, JsonOption, OutOption, WideOption
 from workflows.results.figures.correlation import correlation_figure
 from workflows.results.figures.style import check_figure_path
-from workflows.results.formats.correlation_formats import (
-    bound_csv,
-    correlations_csv,
-    correlations_json,
-    correlations_markdown,
-)
+from workflows.results.formats.correlation_view import correlations_answer
+from workflows.results.formats.output import write_answer
+from workflows.results.formats.output_format import chosen_format
 from workflows.results.sql.connect import connect
 from workflows.results.tables.correlation import bound_rows, correlations, observations, scores_in
 from workflows.store.plan import read_plan
+from workflows.terminal.console import output_console
 
 __all__ = ["app"]
 
@@ -34,16 +32,8 @@ Examples:
 """
 
 
-class Format(Enum):
-    """How tables are written."""
-
-    MARKDOWN = "md"
-    CSV = "csv"
-    JSON = "json"
-
-
 class Table(Enum):
-    """Which table a CSV holds."""
+    """Which table CSV and Parquet hold."""
 
     CORRELATIONS = "correlations"
     BOUND = "bound"
@@ -60,10 +50,12 @@ def correlate(
         list[str] | None,
         typer.Option(help="A score, by metric or by the table's column; repeatable [edit quality, general means]"),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="md and json hold both tables, csv one")] = Format.MARKDOWN,
-    table: Annotated[Table, typer.Option(help="Which table a csv holds")] = Table.CORRELATIONS,
+    form: FormatOption = None,
+    table: Annotated[Table, typer.Option(help="Which table csv and parquet hold")] = Table.CORRELATIONS,
     figure: Annotated[Path | None, typer.Option(help="Also draw it: FILE.svg, .png or .pdf")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write; default: the terminal")] = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+    wide: WideOption = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap samples behind an interval")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap")] = 0,
 ) -> None:
@@ -72,6 +64,7 @@ def correlate(
     Spearman within each method across checkpoints, pooled over methods, and partial: given edit count and |dW|.
     Checkpoints of one trajectory are no independent evidence, so intervals resample whole trajectories (5 at least).
     """
+    chosen = chosen_format(form, out, as_json=as_json)
     if figure is not None:
         check_figure_path(figure)
     storage = Storage(root)
@@ -81,15 +74,7 @@ def correlate(
         bounds = bound_rows(connection)
     scores = scores_in(found, score or [])
     correlated = correlations(found, against or ["he_drift"], scores, resamples=resamples, seed=seed)
-    if form is Format.JSON:
-        text = correlations_json(correlated, bounds)
-    elif form is Format.CSV:
-        text = correlations_csv(correlated) if table is Table.CORRELATIONS else bound_csv(bounds)
-    else:
-        text = correlations_markdown(correlated, bounds)
     if figure is not None:
         figure.write_bytes(correlation_figure(found, correlated, bounds, form=figure.suffix.removeprefix(".")))
-    if out is None:
-        output_console().out(text, end="", highlight=False)
-    else:
-        out.write_text(text, encoding="utf-8")
+    answer = correlations_answer(correlated, bounds, flat=table.value)
+    write_answer(answer, output_console(), form=chosen, out=out, wide=wide)

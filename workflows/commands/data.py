@@ -1,10 +1,8 @@
 """`sphere data`: reads a data set as a sweep would, and says what is in it."""
 
 import typer
-from rich.table import Table
 
 from sphere_core.datasets.sources import read_dataset
-from workflows.commands.console import output_console
 from workflows.commands.dataset_options import (
     ConfigOption,
     DatasetArgument,
@@ -15,7 +13,9 @@ from workflows.commands.dataset_options import (
     SplitOption,
     named_dataset,
 )
-from workflows.preflight.dataset import dataset_facts
+from workflows.commands.output_options import JsonOption
+from workflows.preflight.dataset import dataset_record, dataset_table
+from workflows.terminal.console import output_console, print_json
 
 __all__ = ["app"]
 
@@ -42,17 +42,14 @@ def data(
     config: ConfigOption = None,
     split: SplitOption = None,
     file: FileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check every record of a data set and show what is in it: counts, hash, probes by role, edits that repeat or
     contradict each other."""
     spec = named_dataset(dataset, path=path, hub=hub, revision=revision, config=config, split=split, file=file)
-    found = read_dataset(spec)
-    table = Table(title=spec.name, title_justify="left", show_header=False, box=None)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in dataset_facts(spec, found):
-        table.add_row(name, value)
+    record = dataset_record(spec, read_dataset(spec))
     console = output_console()
-    console.print(table)
-    first = found.records[0].requests[0]
-    console.print(f"first: {first.question!r} -> {first.target_new!r}", highlight=False, markup=False)
+    if as_json:
+        print_json(console, record)
+    else:
+        console.print(dataset_table(spec, record))

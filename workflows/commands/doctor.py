@@ -1,14 +1,15 @@
 """`sphere doctor`: whether this machine, a model and a method go together, before anything is loaded."""
 
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from workflows.commands.console import output_console
+from workflows.commands.output_options import JsonOption
+from workflows.terminal.console import output_console, print_json
+from workflows.terminal.table import Cell, Column, Styled, TextTable
 
 if TYPE_CHECKING:
     from workflows.preflight.machine import Finding
@@ -35,6 +36,7 @@ def doctor(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "bfloat16",
     batch: Annotated[int, typer.Option(min=1, help="Edits in a batch")] = 100,
     edits: Annotated[int, typer.Option(min=1, help="Edits of the whole stream")] = 1000,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at versions, memory, tokens and a model's files; exit code 1 with the remedy where something is missing.
 
@@ -51,18 +53,25 @@ def doctor(
             findings += stage_findings(
                 examined, method=method, preset_name=preset, dtype=dtype, batch=batch, edits=edits
             )
-    output_console().print(_table(findings))
+    console = output_console()
+    if as_json:
+        print_json(console, {"findings": [asdict(finding) for finding in findings]})
+    else:
+        for place, (part, members) in enumerate(groupby(findings, key=lambda finding: finding.part)):
+            if place:
+                console.print()
+            console.print(_table(part, list(members)))
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(1)
 
 
-def _table(findings: "list[Finding]") -> Table:
-    table = Table.grid(padding=(0, 2))
-    for part, members in groupby(findings, key=lambda finding: finding.part):
-        table.add_row(Text(part, style="bold"))
-        for finding in members:
-            found = Text(finding.found)
-            if finding.remedy is not None:
-                found.append(f"\n{finding.remedy}", style="italic")
-            table.add_row("  " + finding.what, Text(finding.state, style=_STYLES[finding.state]), found)
-    return table
+def _table(part: str, findings: "list[Finding]") -> TextTable:
+    rows: list[list[Cell]] = [
+        [
+            finding.what,
+            Styled(finding.state, _STYLES[finding.state]),
+            finding.found if finding.remedy is None else f"{finding.found}; {finding.remedy}",
+        ]
+        for finding in findings
+    ]
+    return TextTable([Column("what"), Column("state"), Column("found", prose=True)], rows, part)

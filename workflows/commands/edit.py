@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.console import output_console
 from workflows.commands.dataset_options import named_dataset
+from workflows.terminal.console import output_console
 
 __all__ = ["app"]
 

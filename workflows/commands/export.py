@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.console import output_console
+from workflows.terminal.console import output_console
 
 __all__ = ["app"]
 
@@ -27,7 +27,7 @@ holds the edited weights alone, and 'sphere apply' makes the same folder from th
 def export(
     checkpoint: Annotated[str, typer.Argument(help="Folder or URL of a checkpoint, a trajectory or a sweep")],
     to: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet")],
-    trajectory: Annotated[str | None, typer.Option(help="Trajectory of the sweep, by its id")] = None,
+    trajectory: Annotated[str | None, typer.Option(help="Trajectory of the sweep, by its id or its beginning")] = None,
     edits: Annotated[int | None, typer.Option(min=1, help="Checkpoint after so many edits; default: the last")] = None,
     delta_only: Annotated[bool, typer.Option("--delta-only", help="Write the edited weights alone")] = False,
     model: Annotated[str | None, typer.Option(help="The base model, where it has moved since")] = None,

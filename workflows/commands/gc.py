@@ -1,17 +1,18 @@
 """`sphere gc`: remove what nobody needs any more."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from sphere_core.foundation.storage import Storage
-from workflows.commands.console import output_console
+from workflows.commands.output_options import JsonOption
 from workflows.store.driver_lock import DriverLock
 from workflows.store.garbage import Garbage, collect, find_garbage
 from workflows.store.plan import read_plan
 from workflows.store.state import derive_state, scan
+from workflows.terminal.console import notice_console, output_console, print_json, say
+from workflows.terminal.table import Cell, Column, TextTable
 
 __all__ = ["app"]
 
@@ -31,6 +32,7 @@ whole is the sweep file's `keep`.
 def gc(
     root: Annotated[str, typer.Argument(help="The sweep's folder or URL")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove leftovers of killed writers, unfinished checkpoints, and weights the sweep does not keep."""
     storage = Storage(root)
@@ -38,23 +40,26 @@ def gc(
     plan = read_plan(storage)
     console = output_console()
     # Nobody may be writing what looks unfinished.
-    with DriverLock(storage).acquire(tell=console.print):
+    with DriverLock(storage).acquire(tell=partial(say, notice_console())):
         files = scan(storage)
         garbage = find_garbage(storage, plan, derive_state(storage, plan, files), files)
         if not dry_run:
             collect(storage, garbage)
+    if as_json:
+        found = [{"path": one.path, "why": one.why, "bytes": one.size} for one in garbage]
+        print_json(console, {"removed": not dry_run, "files": found})
+        return
     console.print(_table(garbage, "would be removed" if dry_run else "removed"))
 
 
-def _table(garbage: list[Garbage], title: str) -> Table:
+def _table(garbage: list[Garbage], title: str) -> TextTable:
     total = sum(one.size for one in garbage)
-    table = Table(title=f"{title}: {len(garbage)} files, {_bytes(total)}", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("what", "files", "size"):
-        table.add_column(name, justify="left" if name == "what" else "right")
+    rows: list[list[Cell]] = []
     for why in dict.fromkeys(one.why for one in garbage):
         sizes = [one.size for one in garbage if one.why == why]
-        table.add_row(why, str(len(sizes)), _bytes(sum(sizes)))
-    return table
+        rows.append([why, len(sizes), _bytes(sum(sizes))])
+    columns = [Column("what", prose=True), Column("files", right=True), Column("size", right=True)]
+    return TextTable(columns, rows, f"{title}: {len(garbage)} files, {_bytes(total)}")
 
 
 def _bytes(count: int) -> str:

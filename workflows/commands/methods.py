@@ -1,13 +1,15 @@
 """`sphere methods`: the table of methods, and one method's hyperparameters with their sources."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from sphere_core.hyperparameters import preset_names, preset_sources
 from sphere_core.methods import EDITORS, REGULARIZERS, Method, resolve_method
-from workflows.commands.console import output_console
+from workflows.commands.output_options import JsonOption, WideOption
+from workflows.terminal.console import output_console, print_json, say
+from workflows.terminal.table import Column, TextTable
 
 __all__ = ["app"]
 
@@ -22,56 +24,74 @@ Examples:
 A method is an editor, with regularizers after plus signs, applied in that order.
 """
 
+_DEFERS = "as the editor"
+
 
 @app.command(epilog=_EPILOG)
 def methods(
     name: Annotated[str | None, typer.Argument(help="A method, such as alphaedit+sphere")] = None,
     preset: Annotated[str, typer.Option(help="Preset whose hyperparameters are shown")] = "factworld",
+    as_json: JsonOption = False,
+    wide: WideOption = False,
 ) -> None:
     """List the table of methods, or show one method with its hyperparameters."""
     console = output_console()
     if name is None:
-        console.print(_editors())
-        console.print(_regularizers())
-        console.print(f"presets: {', '.join(preset_names())}", highlight=False)
+        tables = {"editors": _editors(), "regularizers": _regularizers()}
+        extra: dict[str, object] = {"presets": preset_names()}
+    else:
+        method = resolve_method(name)
+        tables = {"method": _description(method), "hyperparameters": _hyperparameters(method, preset)}
+        extra = {"name": name, "preset": preset}
+    if as_json:
+        print_json(console, {key: table.records() for key, table in tables.items()} | extra)
         return
-    method = resolve_method(name)
-    sources = preset_sources(preset, method.editor_name, method.regularizer_names)
-    console.print(_description(method))
-    table = Table(title=f"{name} on {preset}", title_justify="left")
-    for column in ("hyperparameter", "value", "source"):
-        table.add_column(column, overflow="fold")
-    for key, (value, source) in sources.items():
-        table.add_row(key, str(value), source)
-    console.print(table)
+    for place, table in enumerate(tables.values()):
+        if place:
+            console.print()
+        console.print(replace(table, wide=wide), soft_wrap=wide)
+    if name is None:
+        say(console, f"presets: {', '.join(preset_names())}")
 
 
-def _editors() -> Table:
-    table = Table(title="Editors", title_justify="left")
-    for column in ("name", "what it is", "regularizers act", "checkpoint keeps", "paper"):
-        table.add_column(column, overflow="fold")
-    for name, row in EDITORS.items():
-        table.add_row(name, row.title, row.scope.value, row.state, row.paper)
-    return table
+def _editors() -> TextTable:
+    columns = [
+        Column("name"),
+        Column("what it is", prose=True),
+        Column("regularizers act", 1),
+        Column("checkpoint keeps", 3, prose=True),
+        Column("paper", 2, prose=True),
+    ]
+    rows = [[name, row.title, row.scope.value, row.state, row.paper] for name, row in EDITORS.items()]
+    return TextTable(columns, rows, "editors")
 
 
-def _regularizers() -> Table:
-    table = Table(title="Regularizers", title_justify="left")
-    for column in ("name", "what it is", "acts", "needs", "checkpoint keeps", "paper"):
-        table.add_column(column, overflow="fold")
-    for name, row in REGULARIZERS.items():
-        acts = "as the editor says" if row.scope is None else row.scope.value
-        table.add_row(name, row.title, acts, row.needs or "", row.state, row.paper)
-    return table
+def _regularizers() -> TextTable:
+    columns = [
+        Column("name"),
+        Column("what it is", prose=True),
+        Column("acts", 1),
+        Column("needs", 4, prose=True),
+        Column("checkpoint keeps", 3, prose=True),
+        Column("paper", 2, prose=True),
+    ]
+    rows = [
+        [name, row.title, _DEFERS if row.scope is None else row.scope.value, row.needs, row.state, row.paper]
+        for name, row in REGULARIZERS.items()
+    ]
+    return TextTable(columns, rows, "regularizers")
 
 
-def _description(method: Method) -> Table:
-    table = Table(show_header=False, box=None)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("editor", method.editor_row.title)
+def _description(method: Method) -> TextTable:
+    pairs = [("editor", method.editor_row.title)]
     for name, row in zip(method.regularizer_names, method.regularizer_rows, strict=True):
-        table.add_row("regularizer", f"{name}: {row.title}")
-    table.add_row("papers", method.paper)
-    table.add_row("checkpoint keeps", method.state)
-    return table
+        pairs.append(("regularizer", f"{name}: {row.title}"))
+    pairs += [("papers", method.paper), ("checkpoint keeps", method.state)]
+    return TextTable([Column("part"), Column("what it is", prose=True)], pairs, method.name)
+
+
+def _hyperparameters(method: Method, preset: str) -> TextTable:
+    columns = [Column("hyperparameter"), Column("value", prose=True), Column("source", 1, prose=True)]
+    sources = preset_sources(preset, method.editor_name, method.regularizer_names)
+    rows = [[key, str(value), source] for key, (value, source) in sources.items()]
+    return TextTable(columns, rows, f"hyperparameters on {preset}")

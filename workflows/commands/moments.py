@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from workflows.commands.console import output_console
 from workflows.commands.moments_build import EPILOG, StoreOption, build
+from workflows.commands.output_options import JsonOption, WideOption
 from workflows.moments.store import MomentsStore, StoredSet, store_folder
+from workflows.store.identifiers import prefix_length
+from workflows.terminal.console import output_console, print_json, say
+from workflows.terminal.table import Cell, Column, Id, TextTable
 
 __all__ = ["app"]
 
@@ -23,19 +24,19 @@ def _moments() -> None:
 
 
 @app.command(name="list", epilog="\b\nExample:\n  sphere moments list --store /shared/moments")
-def list_sets(store: StoreOption = None) -> None:
+def list_sets(store: StoreOption = None, as_json: JsonOption = False, wide: WideOption = False) -> None:
     """List what is in the store: of which model, which sites, from which corpus, over how many tokens."""
     keeper = MomentsStore(store_folder(store))
     console = output_console()
     sets = keeper.sets()
-    table = Table(box=SIMPLE_HEAD)
-    for name in ("key", "model", "sites", "corpus", "tokens", "size"):
-        table.add_column(name, justify="right" if name in ("tokens", "size") else "left", overflow="fold")
-    for stored in sets:
-        table.add_row(*_cells(stored))
+    digits = prefix_length([stored.key for stored in sets])
+    table = TextTable(_SETS, [_cells(stored, digits) for stored in sets], wide=wide)
+    if as_json:
+        print_json(console, {"store": keeper.storage.uri, "sets": table.records()})
+        return
     if sets:
-        console.print(table)
-    console.print(f"{len(sets)} sets in {keeper.storage.uri}", highlight=False, soft_wrap=True)
+        console.print(table, soft_wrap=wide)
+    say(console, f"{len(sets)} sets in {keeper.storage.uri}")
 
 
 @app.command(
@@ -93,14 +94,24 @@ def compare(
     compare_stored(MomentsStore(store_folder(store)), first, second, layers, threshold, output_console())
 
 
-def _cells(stored: StoredSet) -> list[str]:
+_SETS = (
+    Column("key"),
+    Column("model", prose=True),
+    Column("sites", 1, prose=True),
+    Column("corpus"),
+    Column("tokens", right=True),
+    Column("size", 2, right=True),
+)
+
+
+def _cells(stored: StoredSet, digits: int) -> list[Cell]:
     of = stored.provenance
     imported = str(of.get("source", "")).startswith("imported")
     return [
-        stored.key,
+        Id(stored.key, stored.key[:digits]),
         f"{of.get('model', 'unknown')} {of.get('dtype', '')}".strip(),
         f"layers {', '.join(map(str, stored.layers))}",
         "imported" if imported else str(of.get("corpus_name", "unknown")),
-        f"{stored.count:,}" if stored.count else "",
+        f"{stored.count:,}" if stored.count else None,
         f"{sum(file.size for file in stored.files) / 1e6:,.1f} MB",
     ]

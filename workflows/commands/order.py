@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TimeRemainingColumn
 
-from workflows.commands.console import output_console
 from workflows.commands.dataset_options import (
     ConfigOption,
     DatasetArgument,
@@ -17,6 +16,7 @@ from workflows.commands.dataset_options import (
     SplitOption,
     named_dataset,
 )
+from workflows.terminal.console import output_console
 
 __all__ = ["app"]
 

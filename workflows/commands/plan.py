@@ -1,18 +1,20 @@
 """`sphere plan`: what a sweep would run, and what is done."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from sphere_core.costs.accelerators import accelerator, accelerator_names
 from sphere_core.foundation.storage import Storage
-from workflows.commands.console import output_console
+from workflows.commands.output_options import JsonOption, WideOption
 from workflows.results.status.status import MOST_LINES, groups_table, state_counts
+from workflows.store.identifiers import prefix_length
 from workflows.store.state import SweepState, derive_state
 from workflows.sweeps.spec import read_sweep
+from workflows.terminal.console import output_console, print_json, say
+from workflows.terminal.table import Cell, Column, Id, TextTable
 
 if TYPE_CHECKING:
     from workflows.sweeps.expand import Sweep
@@ -29,7 +31,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def plan(
     sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML)")],
     root: Annotated[str | None, typer.Option(help="Where the sweep lives; default runs/NAME")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON")] = False,
+    as_json: JsonOption = False,
+    wide: WideOption = False,
     price: Annotated[
         str | None,
         typer.Option(
@@ -42,9 +45,11 @@ def plan(
         from workflows.preflight.price import price_sweep
         from workflows.preflight.price_table import price_panel
 
-        output_console().print(
-            price_panel(price_sweep(read_sweep(sweep)[0], sweep.resolve().parent, accelerator(price)))
-        )
+        found = price_sweep(read_sweep(sweep)[0], sweep.resolve().parent, accelerator(price))
+        if as_json:
+            print_json(output_console(), asdict(found))
+        else:
+            output_console().print(price_panel(found, wide=wide), soft_wrap=wide)
         return
     from workflows.sweeps.expand import load_sweep
 
@@ -57,32 +62,45 @@ def plan(
     storage = Storage(place)
     storage.require_reachable()
     state = derive_state(storage, loaded.plan)
-    console.print(_trajectories(loaded, state))
+    console.print(_trajectories(state, wide=wide), soft_wrap=wide)
     for line in _summary(loaded, state, place):
-        console.print(line, highlight=False)
+        say(console, line)
 
 
-def _trajectories(sweep: "Sweep", state: SweepState) -> Table:
+_COLUMNS = (
+    Column("trajectory"),
+    Column("model", shared=True),
+    Column("method"),
+    Column("seed", right=True),
+    Column("edits", 1, right=True, shared=True),
+    Column("checkpoints", 3, right=True, shared=True),
+    Column("scored", 2, right=True, shared=True),
+    Column("state"),
+)
+
+
+def _trajectories(state: SweepState, *, wide: bool) -> TextTable:
     if len(state.trajectories) > MOST_LINES:
-        return groups_table(state, title=_title(state))
-    table = Table(title=_title(state), title_justify="left", box=SIMPLE_HEAD)
-    for name in ("trajectory", "model", "method", "seed", "edits", "checkpoints", "scored", "state"):
-        table.add_column(name, no_wrap=True, justify="right" if name in ("seed", "edits") else "left")
+        return replace(groups_table(state, title=_title(state)), wide=wide)
+    digits = prefix_length([found.plan.id for found in state.trajectories])
+    rows: list[list[Cell]] = []
     for found in state.trajectories:
         plan = found.plan
         scored = len(found.to_score) * len(plan.evaluations) - len(found.missing)
         wanted = len(found.to_score if found.is_edited else plan.wanted)
-        table.add_row(
-            plan.id,
-            plan.model,
-            plan.title,
-            str(plan.seed),
-            str(plan.edits),
-            f"{len(found.to_score)}/{wanted}",
-            f"{scored}/{wanted * len(plan.evaluations)}",
-            found.state,
+        rows.append(
+            [
+                Id(plan.id, plan.id[:digits]),
+                plan.model,
+                plan.title,
+                plan.seed,
+                plan.edits,
+                f"{len(found.to_score)}/{wanted}",
+                f"{scored}/{wanted * len(plan.evaluations)}",
+                found.state,
+            ]
         )
-    return table
+    return TextTable(_COLUMNS, rows, _title(state), wide)
 
 
 def _title(state: SweepState) -> str:

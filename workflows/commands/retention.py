@@ -1,17 +1,18 @@
 """`sphere retention`: what became of every edit."""
 
 from enum import Enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
-from workflows.commands.console import output_console
-from workflows.commands.table import Format
-from workflows.results.formats.table_formats import arrow_csv, arrow_markdown, arrow_parquet
+from workflows.commands.output_options import FormatOption, JsonOption, OutOption, WideOption
+from workflows.results.formats.arrow_answer import arrow_answer
+from workflows.results.formats.columns import RETENTION_COLUMNS
+from workflows.results.formats.output import write_answer
+from workflows.results.formats.output_format import chosen_format
 from workflows.store.plan import read_plan
+from workflows.terminal.console import output_console
 
 __all__ = ["app"]
 
@@ -41,7 +42,6 @@ Shares carry Wilson's 95 % interval (low, high). A success is every token of the
 target being the argmax, or under --measure probability the new answer being
 likelier than the old. Margin: NLL of the contrast less NLL of the target.
 """
-_ROWS_SHOWN = 60
 
 
 class Table(Enum):
@@ -86,8 +86,10 @@ def retention(
         int | None, typer.Option("--bin", min=1, help="Batches in an age bin; default: a checkpoint interval")
     ] = None,
     sql: Annotated[bool, typer.Option("--sql", help="Print the query instead of its answer")] = False,
-    form: Annotated[Format, typer.Option("--format", help="md, csv or parquet")] = Format.MARKDOWN,
-    out: Annotated[Path | None, typer.Option(help="File to write; default: the terminal")] = None,
+    form: FormatOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+    wide: WideOption = False,
 ) -> None:
     """Follow edits over the checkpoints: forgetting curves, cohorts, ages, survival of every edit."""
     from workflows.results.tables.retention import RetentionAsk, retention_sql, retention_table
@@ -97,18 +99,9 @@ def retention(
     if sql:
         console.out(retention_sql(asked), end="", highlight=False)
         return
-    if form is Format.PARQUET and out is None:
-        raise InputError("a Parquet table needs a file", where="--format parquet", remedy="add --out FILE.parquet")
+    chosen = chosen_format(form, out, as_json=as_json)
     storage = Storage(root)
     storage.require_reachable()
     found = retention_table(storage, read_plan(storage), asked)
-    if form is Format.PARQUET:
-        data = arrow_parquet(found)
-    elif form is Format.CSV:
-        data = arrow_csv(found).encode()
-    else:
-        data = arrow_markdown(found, shown=None if out is not None else _ROWS_SHOWN).encode()
-    if out is None:
-        console.out(data.decode(), end="", highlight=False)
-    else:
-        out.write_bytes(data)
+    answer = arrow_answer(found, RETENTION_COLUMNS, title=f"{name.value}: {role.value} probes, {measure.value}")
+    write_answer(answer, console, form=chosen, out=out, wide=wide)

@@ -1,11 +1,18 @@
 """`sphere run`: a sweep from its file to its table."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workflows.commands.console import output_console
+from sphere_core.foundation.storage import Storage
+from workflows.store.plan import read_plan
+from workflows.store.state import derive_state
+from workflows.terminal.console import notice_console, output_console, print_json
+
+if TYPE_CHECKING:
+    from workflows.runs.sweep_file import EndedRun
 
 __all__ = ["app"]
 
@@ -33,6 +40,9 @@ def run(
     num_cpus: Annotated[int | None, typer.Option(help="CPUs for a Ray started here; default: all")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before")] = False,
     steal: Annotated[bool, typer.Option("--steal", help="Take the sweep over from a driver that hangs")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End with one JSON object; all else goes to standard error")
+    ] = False,
 ) -> None:
     """Run a sweep: edit, score every checkpoint, gather rows, print the table."""
     from workflows.runs.sweep_file import run_sweep_file
@@ -45,6 +55,24 @@ def run(
         num_cpus=num_cpus,
         retry_failed=retry_failed,
         steal=steal,
-        console=output_console(),
+        console=notice_console() if as_json else output_console(),
     )
+    if as_json:
+        _print_end(ended)
     raise typer.Exit(ended.exit_code)
+
+
+def _print_end(ended: "EndedRun") -> None:
+    """Print how a run ended, from the sweep's files."""
+    storage = Storage(ended.root)
+    plan = read_plan(storage)
+    state = derive_state(storage, plan)
+    record = {
+        "name": plan.name,
+        "root": ended.root,
+        "exit_code": ended.exit_code,
+        "complete": state.is_complete,
+        "states": dict(Counter(found.state for found in state.trajectories)),
+        "failures": [failure.as_json() for failure in state.failures],
+    }
+    print_json(output_console(), record)

@@ -1,19 +1,19 @@
 """`sphere status`: where each trajectory stands."""
 
 import contextlib
-import json
 from typing import Annotated
 
 import typer
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
-from workflows.commands.console import output_console
+from workflows.commands.output_options import JsonOption, WideOption
 from workflows.results.status.latest_scores import LastScores
 from workflows.results.status.status import status_panel, status_records
 from workflows.results.status.watch import watch as watch_sweep
 from workflows.store.plan import read_plan
 from workflows.store.state import derive_state
+from workflows.terminal.console import output_console, print_json
 
 __all__ = ["app"]
 
@@ -33,7 +33,8 @@ def status(
     root: Annotated[str, typer.Argument(help="The sweep's folder or URL")],
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until the sweep is complete")] = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks")] = 5.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one record a trajectory as JSON")] = False,
+    as_json: JsonOption = False,
+    wide: WideOption = False,
 ) -> None:
     """Show each trajectory's state, edits, rate, time left and last scores, and what failed; from files alone."""
     if watch and as_json:
@@ -54,6 +55,6 @@ def status(
             "trajectories": status_records(state, scores),
             "failures": [failure.as_json() for failure in state.failures],
         }
-        console.out(json.dumps(record, indent=1), highlight=False)
+        print_json(console, record)
         return
-    console.print(status_panel(plan, state, scores))
+    console.print(status_panel(plan, state, scores, wide=wide), soft_wrap=wide)

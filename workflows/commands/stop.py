@@ -8,7 +8,7 @@ import typer
 from workflows.cluster.jobs import FINISHED, connect, stop_job
 from workflows.cluster.jobs_address import cluster_address
 from workflows.cluster.submit import find_job, stop_seconds
-from workflows.commands.console import output_console
+from workflows.terminal.console import output_console
 
 __all__ = ["app"]
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from workflows.cluster.jobs_address import cluster_address
-from workflows.commands.console import output_console
+from workflows.terminal.console import output_console
 
 __all__ = ["app"]
 

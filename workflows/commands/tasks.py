@@ -1,12 +1,14 @@
 """`sphere tasks`: what general ability can be measured with."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from workflows.commands.console import output_console
+from workflows.commands.output_options import JsonOption, WideOption
 from workflows.preflight.ability_tasks import suite_view, suites_table
+from workflows.terminal.console import output_console, print_json, say
 
 __all__ = ["app"]
 
@@ -32,18 +34,27 @@ def tasks(
     include_path: Annotated[
         list[Path] | None, typer.Option(help="Folder of task YAMLs whose names are looked up first")
     ] = None,
+    as_json: JsonOption = False,
+    wide: WideOption = False,
 ) -> None:
     """List what general ability can be measured with, or show one entry with its data."""
     console = output_console()
     if name is None:
-        console.print(suites_table())
-        console.print("sphere tasks NAME shows one; any task, group or tag of lm-eval may be named", highlight=False)
+        table = suites_table()
+        if as_json:
+            print_json(console, {"suites": table.records()})
+            return
+        console.print(replace(table, wide=wide), soft_wrap=wide)
+        say(console, "sphere tasks NAME shows one; any task, group or tag of lm-eval may be named")
         return
     view = suite_view(name=name, include_path=[str(path) for path in include_path or []], check=check)
-    if view.heading is not None:
-        console.print(view.heading)
-    console.print(view.table)
-    for fault in view.missing:
-        console.print(fault, highlight=False)
+    if as_json:
+        print_json(console, {"name": name, **view.heading, "tasks": view.table.records(), "missing": view.missing})
+    else:
+        for key, text in view.heading.items():
+            say(console, f"{key}: {text}")
+        console.print(replace(view.table, wide=wide), soft_wrap=wide)
+        for fault in view.missing:
+            say(console, fault)
     if view.missing:
         raise typer.Exit(1)

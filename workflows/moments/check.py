@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
@@ -16,6 +14,7 @@ from sphere_core.moments.imports import import_projector, import_statistics
 from workflows.moments.build import name_model
 from workflows.moments.layer_list import parse_layers
 from workflows.moments.store import MomentsStore
+from workflows.terminal.table import Cell, Column, TextTable
 
 __all__ = ["compare_stored", "import_files", "verify_stored"]
 
@@ -52,20 +51,13 @@ def compare_stored(
     digests = [moments.provenance.get("model_digest") for moments in pair]
     if None not in digests and digests[0] != digests[1]:
         console.print("these are of two different models or tokenizers", style="yellow")
-    table = Table(box=SIMPLE_HEAD)
-    for name in ("layer", "|A-B|/|A|", "spectra", f"dims >= {threshold:g} in A", "in B", "overlap"):
-        table.add_column(name, justify="right")
+    names = ("layer", "|A-B|/|A|", "spectra", f"dims >= {threshold:g} in A", "in B", "overlap")
+    rows: list[list[Cell]] = []
     for layer in chosen:
         found = compare_moments(*pair, layer, threshold=threshold)
-        table.add_row(
-            str(layer),
-            f"{found.relative:.2e}",
-            f"{found.spectra:.2e}",
-            str(found.outside[0]),
-            str(found.outside[1]),
-            f"{found.overlap:.4f}",
-        )
-    console.print(table)
+        apart = [f"{found.relative:.2e}", f"{found.spectra:.2e}"]
+        rows.append([layer, *apart, *found.outside[:2], f"{found.overlap:.4f}"])
+    console.print(TextTable([Column(name, right=True) for name in names], rows))
 
 
 def import_files(

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
-from rich.text import Text
-
 from evaluators.general.hub_data import HubData, hub_data
 from evaluators.general.suites import Member, SuiteResolver, TaskEntry, preset_names, read_preset, shipped_suites
 from sphere_core.foundation.errors import InputError
+from workflows.terminal.table import Cell, Column, TextTable
 
 __all__ = ["SuiteView", "suite_view", "suites_table"]
 
@@ -17,25 +15,23 @@ __all__ = ["SuiteView", "suite_view", "suites_table"]
 class SuiteView:
     """One entry of `tasks`: its description, its tasks as a table, and the data that cannot be reached."""
 
-    heading: Text | None
-    table: Table
+    heading: dict[str, str]
+    table: TextTable
     missing: tuple[str, ...]
 
 
-def suites_table() -> Table:
+def suites_table() -> TextTable:
     """Return the presets and the suites that ship with the project, with their tasks."""
-    table = Table(title="General ability", title_justify="left")
-    for column in ("name", "what it is", "tasks"):
-        table.add_column(column, overflow="fold")
+    rows: list[list[Cell]] = []
     for name in preset_names():
         preset = read_preset(name)
-        table.add_row(name, preset.title, ", ".join(entry.task for entry in preset.entries()))
+        rows.append([name, preset.title, ", ".join(entry.task for entry in preset.entries())])
     for name in shipped_suites():
         found = SuiteResolver().suite(TaskEntry(task=name)).members
-        table.add_row(
-            name, "ships with the project, needs no network", ", ".join(member.entry.task for member in found)
-        )
-    return table
+        names = ", ".join(member.entry.task for member in found)
+        rows.append([name, "ships with the project, needs no network", names])
+    columns = [Column("name"), Column("what it is", prose=True), Column("tasks", prose=True)]
+    return TextTable(columns, rows, "general ability")
 
 
 def suite_view(*, name: str, include_path: Sequence[str] = (), check: bool = False) -> SuiteView:
@@ -44,25 +40,22 @@ def suite_view(*, name: str, include_path: Sequence[str] = (), check: bool = Fal
     Names in `include_path` come first. Raises InputError for an unknown name.
     """
     suite = SuiteResolver(list(include_path)).suite(TaskEntry(task=name))
-    table = Table(title_justify="left")
-    for column in ("task", "documents", "examples", "data set", *(["can be had"] if check else [])):
-        table.add_column(column, overflow="fold")
+    columns = [Column("task"), Column("documents", right=True), Column("examples", 2, right=True)]
+    columns += [Column("data set", prose=True), *([Column("can be had")] if check else [])]
+    rows: list[list[Cell]] = []
     hub, missing = HubData(), list[str]()
     for member in suite.members:
-        cells = _cells(member)
-        if check:
-            lacks = _lacks(member, hub)
-            missing += lacks
-            cells.append("no" if lacks else "yes")
-        table.add_row(*cells)
-    return SuiteView(_heading(name), table, tuple(missing))
+        lacks = _lacks(member, hub) if check else []
+        missing += lacks
+        rows.append([*_cells(member), *([not lacks] if check else [])])
+    return SuiteView(_heading(name), TextTable(columns, rows, name), tuple(missing))
 
 
-def _heading(name: str) -> Text | None:
+def _heading(name: str) -> dict[str, str]:
     if name not in preset_names():
-        return None
+        return {}
     preset = read_preset(name)
-    return Text.assemble((name, "bold"), f": {preset.title}\nsource: {preset.source}\n{preset.note.strip()}")
+    return {"title": preset.title, "source": preset.source, "note": preset.note.strip()}
 
 
 def _cells(member: Member) -> list[str]:

@@ -1,37 +1,60 @@
 """What a data set holds, from its records alone: counts, digests, probes by role, edits that repeat or contradict."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from sphere_core.datasets.records import Record
 from sphere_core.datasets.schemas import SCHEMAS
 from sphere_core.datasets.sources import Dataset, DatasetSpec
 from sphere_core.requests import EditRequest, requests_digest
+from workflows.terminal.table import Cell, Column, TextTable
 
-__all__ = ["dataset_facts"]
+__all__ = ["dataset_record", "dataset_table"]
 
 
-def dataset_facts(spec: DatasetSpec, found: Dataset) -> list[tuple[str, str]]:
-    """Return what is in a data set as (name, text) pairs, in the order in which they are shown."""
+def dataset_record(spec: DatasetSpec, found: Dataset) -> dict[str, Any]:
+    """Return what is in a data set as plain numbers and texts, by name."""
     requests = [request for record in found.records for request in record.requests]
-    roles = Counter(probe.role for request in requests for probe in request.probes)
     repeated, against = _repeats(requests)
-    rows = [("records", f"{len(found.records):,}{_published(spec, len(found.records))}")]
-    if len(requests) > len(found.records):
-        rows.append(("edits", f"{len(requests):,}; those of a record stay together in every order"))
+    return {
+        "name": spec.name,
+        "records": len(found.records),
+        "edits": len(requests),
+        "probes": dict(Counter(probe.role for request in requests for probe in request.probes)),
+        "true_targets": sum(request.target_true is not None for request in requests),
+        "relations": len({request.relation or request.prompt for request in requests}),
+        "generation_prompts": sum(len(request.generation_prompts) for request in requests),
+        "repeated_edits": repeated,
+        "contradictions": against,
+        "case_ids": len({record.case_id for record in found.records}),
+        "sha256": found.sha256,
+        "digest": requests_digest(requests),
+        "first_edit": {"prompt": requests[0].question, "target": requests[0].target_new},
+    }
+
+
+def dataset_table(spec: DatasetSpec, record: Mapping[str, Any]) -> TextTable:
+    """Return a record of `dataset_record` as it is shown, with what is to be said of its numbers."""
+    records, edits, against, ids = (record[name] for name in ("records", "edits", "contradictions", "case_ids"))
+    first = record["first_edit"]
+    unique = "unique" if ids == records else f"{records - ids:,} not unique: order by 'indices'"
+    rows: list[list[Cell]] = [["records", f"{records:,}{_published(spec, records)}"]]
+    if edits > records:
+        rows.append(["edits", f"{edits:,}; those of a record stay together in every order"])
     rows += [
-        ("probes", ", ".join(f"{count:,} {role}" for role, count in roles.items())),
-        ("true targets", f"{sum(request.target_true is not None for request in requests):,}"),
-        ("relations", f"{len({request.relation or request.prompt for request in requests}):,}"),
-        ("generation prompts", f"{sum(len(request.generation_prompts) for request in requests):,}"),
-        ("repeated edits", f"{repeated:,}"),
-        ("contradictions", f"{against:,}{_advice(spec, against)}"),
-        ("case ids", _case_ids(found.records)),
+        ["probes", ", ".join(f"{count:,} {role}" for role, count in record["probes"].items())],
+        ["true targets", f"{record['true_targets']:,}"],
+        ["relations", f"{record['relations']:,}"],
+        ["generation", f"{record['generation_prompts']:,} prompts"],
+        ["repeated edits", f"{record['repeated_edits']:,}"],
+        ["contradictions", f"{against:,}{_advice(spec, against)}"],
+        ["case ids", unique],
     ]
-    if found.sha256 is not None:
-        rows.append(("sha256", found.sha256))
-    return [*rows, ("digest of requests", requests_digest(requests))]
+    if record["sha256"] is not None:
+        rows.append(["sha256", record["sha256"]])
+    rows += [["digest", record["digest"]], ["first edit", f"{first['prompt']!r} -> {first['target']!r}"]]
+    return TextTable([Column("what"), Column("found", prose=True)], rows, spec.name)
 
 
 def _repeats(requests: Sequence[EditRequest]) -> tuple[int, int]:
@@ -60,8 +83,3 @@ def _advice(spec: DatasetSpec, against: int) -> str:
         return ""
     better = {"counterfact": "; MultiCounterFact has none", "mquake": "; MQuAKE-Remastered corrects them"}
     return f": the earlier edits stay asked, for an answer that was edited away{better.get(spec.dataset, '')}"
-
-
-def _case_ids(records: Sequence[Record]) -> str:
-    distinct = len({record.case_id for record in records})
-    return "unique" if distinct == len(records) else f"{len(records) - distinct:,} not unique: order by 'indices'"

@@ -1,37 +1,49 @@
 """A sweep's price as a table for a terminal."""
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from sphere_core.costs.time import MODEL_UTILISATION
 from workflows.preflight.price import Price
+from workflows.terminal.table import Cell, Column, Styled, TextTable
 
 __all__ = ["price_panel"]
 
 
-def price_panel(price: Price) -> RenderableType:
+def price_panel(price: Price, *, wide: bool = False) -> RenderableType:
     """Return hours, peaks and disk of every cell, the totals, and what the estimate rests on."""
     device = price.accelerator
-    table = Table(title=f"price on {device.name}, estimated", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("model", "stream", "method"):
-        table.add_column(name, overflow="fold")
-    for name in ("trajectories", "edit h", "score h", f"{device.name} memory", "host memory", "disk each"):
-        table.add_column(name, justify="right")
-    for cell in price.cells:
-        fits = cell.accelerator_bytes < device.memory
-        table.add_row(
+    columns = [
+        Column("model", shared=True),
+        Column("stream", shared=True, prose=True),
+        Column("method"),
+        Column("trajectories", 3, right=True, shared=True),
+        Column("edit h", right=True),
+        Column("score h", right=True),
+        Column(f"{device.name} memory", right=True),
+        Column("host memory", 2, right=True),
+        Column("disk each", 1, right=True),
+    ]
+    rows: list[list[Cell]] = [
+        [
             cell.model,
             cell.stream,
             cell.method,
-            str(cell.trajectories),
+            cell.trajectories,
             _hours(cell.edit_hours),
             _hours(cell.score_hours),
-            Text(_bytes(cell.accelerator_bytes), style="" if fits else "bold red"),
+            Styled(_bytes(cell.accelerator_bytes), "" if cell.accelerator_bytes < device.memory else "bold red"),
             _bytes(cell.host_bytes),
             _bytes(cell.disk_bytes),
-        )
+        ]
+        for cell in price.cells
+    ]
+    title = f"estimate: {_hours(price.hours)} {device.name} hours, {_bytes(price.disk)} on disk"
+    return Group(TextTable(columns, rows, title, wide), *(Text(line) for line in _notes(price)))
+
+
+def _notes(price: Price) -> list[str]:
+    device = price.accelerator
     edit = sum(cell.edit_hours for cell in price.cells)
     parts = {"second moments": price.shared_hours, "editing": edit, "scoring": price.hours - edit - price.shared_hours}
     shares = ", ".join(f"{_hours(value)} {name}" for name, value in parts.items())
@@ -46,8 +58,7 @@ def price_panel(price: Price) -> RenderableType:
             f"red: more than the {_bytes(device.memory)} of one {device.name}: set a smaller 'requests_per_pass', "
             "since most of it is the target optimisation, or give a replica several accelerators"
         )
-    lines += [f"not priced: {what}" for what in price.unpriced]
-    return Group(table, *(Text(line) for line in lines))
+    return lines + [f"not priced: {what}" for what in price.unpriced]
 
 
 def _hours(value: float) -> str:

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from sphere_core.foundation.errors import unknown_name
 from sphere_core.foundation.storage import Storage
-from workflows.results.formats.table_formats import table_arrow
+from workflows.results.formats.results_view import results_arrow
 from workflows.results.status.latest_scores import LastScores
 from workflows.results.status.status import status_records
 from workflows.results.tables.ability import ability_table
@@ -61,7 +61,7 @@ class SweepDirectory:
 
     def table(self, *, by: Literal["method", "edits"] = "method") -> pa.Table:
         """Return the results table: one row per method at the end, or one per method and checkpoint."""
-        return table_arrow(results_table(self.storage, self.plan, by_edits=by == "edits"))
+        return results_arrow(results_table(self.storage, self.plan, by_edits=by == "edits"))
 
     def ability(self, *, by: Literal["method", "edits"] = "method", task: str | None = None) -> pa.Table:
         """Return general ability task by task with the change from the unedited model; `task` keeps one of them."""

@@ -6,9 +6,10 @@ from pydantic import ValidationError
 
 from sphere_core.checkpoint_files import MANIFEST, checkpoints_in
 from sphere_core.checkpoints import Checkpoint, read_checkpoint
-from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.trajectory_spec import TrajectorySpec
+from workflows.store.identifiers import by_prefix
 from workflows.store.layout import CHECKPOINTS, PLAN_FILE, SPEC_FILE, TRAJECTORIES
 from workflows.store.plan import read_plan
 
@@ -27,9 +28,10 @@ class FoundCheckpoint:
 def find_checkpoint(address: str, *, trajectory: str | None, edits: int | None) -> FoundCheckpoint:
     """Read the checkpoint at a folder or URL; without `edits`, the last one of the trajectory.
 
-    Raises InputError if there is none, and if a sweep's folder does not determine the trajectory.
+    A trajectory may be named by a unique beginning of its id, in the address too. Raises InputError if there is no
+    checkpoint, and if a sweep's folder does not determine the trajectory.
     """
-    place = Storage(address)
+    place = Storage(_whole(address))
     if place.exists(PLAN_FILE):
         return _of_trajectory(place.child(f"{TRAJECTORIES}/{_chosen(place, trajectory)}"), place, edits)
     parent, _, name = place.uri.rpartition("/")
@@ -53,9 +55,17 @@ def _chosen(sweep: Storage, trajectory: str | None) -> str:
     if trajectory is None:
         listed = "; ".join(f"{key} ({p.model}, {p.title}, seed {p.seed})" for key, p in known.items())
         raise InputError("which trajectory of the sweep?", where=sweep.uri, remedy=f"add --trajectory ID: {listed}")
-    if trajectory not in known:
-        raise unknown_name("trajectory", trajectory, known, where=sweep.uri)
-    return trajectory
+    return by_prefix(trajectory, known, kind="trajectory", where=sweep.uri)
+
+
+def _whole(address: str) -> str:
+    """Return an address below a sweep with the trajectory's id whole, of which it may hold the beginning only."""
+    root, below, rest = address.rpartition(f"/{TRAJECTORIES}/")
+    prefix, _, inside = rest.partition("/")
+    if not below or not prefix or not Storage(root).exists(PLAN_FILE):
+        return address
+    chosen = _chosen(Storage(root), prefix)
+    return f"{root}{below}{chosen}" + (f"/{inside}" if inside else "")
 
 
 def _of_trajectory(folder: Storage, sweep: Storage, edits: int | None) -> FoundCheckpoint:

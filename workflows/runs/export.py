@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
 from sphere_core.export import DELTA_FILE, Delta, Merge, edited_model, encode_delta, merges, read_delta, save_model
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
@@ -14,6 +11,7 @@ from sphere_core.models import EditableModel, model_digest
 from workflows.runs.checkpoint_address import FoundCheckpoint, find_checkpoint
 from workflows.runs.model_card import checkpoint_scores, model_card
 from workflows.runs.notebook import EditedModel
+from workflows.terminal.table import Cell, Column, TextTable
 
 __all__ = ["Export", "apply_delta", "export_checkpoint", "export_lines", "merge_table"]
 
@@ -127,22 +125,22 @@ def _delta(found: FoundCheckpoint, edited: EditableModel, merged: Sequence[Merge
     )
 
 
-def merge_table(exported: Export) -> Table:
+def merge_table(exported: Export) -> TextTable:
     """Return one line per site: the change, and what each dtype loses of it, the largest error and the share."""
     merged, stored = exported.merges, exported.delta.dtype
     names = list(dict.fromkeys(merge.dtype for merge in merged))
-    table = Table(title="What storing the edited weights loses", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("weight", no_wrap=True)
-    table.add_column("|dW|/|W|", justify="right")
+    columns = [Column("weight"), Column("|dW|/|W|", right=True)]
     for name in names:
-        table.add_column(f"{name}{' (stored)' if name == stored else ''}\nlargest, share of dW", justify="right")
+        head = f"{name}{' (stored)' if name == stored else ''}: largest, share of dW"
+        columns.append(Column(head, 0 if name == stored else 1, right=True))
     by_site: dict[str, list[Merge]] = {}
     for merge in merged:
         by_site.setdefault(merge.site, []).append(merge)
-    for site, entries in by_site.items():
-        cells = [f"{entry.largest:.1e}, {entry.share:.2%}" for entry in entries]
-        table.add_row(site, f"{entries[0].change:.3g}", *cells)
-    return table
+    rows: list[list[Cell]] = [
+        [site, f"{entries[0].change:.3g}", *(f"{entry.largest:.1e}, {entry.share:.2%}" for entry in entries)]
+        for site, entries in by_site.items()
+    ]
+    return TextTable(columns, rows, "what storing the edited weights loses")
 
 
 def export_lines(exported: Export) -> list[str]:

@@ -14,6 +14,7 @@ from sphere_core.models import EditableModel
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.runs.checkpoint_address import FoundCheckpoint
 from workflows.store.layout import ROWS, scored_name
+from workflows.terminal.markdown import markdown_table
 
 __all__ = ["checkpoint_scores", "model_card"]
 
@@ -44,7 +45,7 @@ def model_card(
         "is the base model's. Benchmarks of model editing use made-up answers: what this model says about its "
         "subjects is what was written into it, not what is true.\n",
         "## What was edited\n",
-        _table(("", ""), _facts(found, model)),
+        _table(("", ""), _facts(found, model), markup=True),
         "## Hyperparameters\n",
         _table(("name", "value"), ((key, _plain(value)) for key, value in spec.hyperparameters.identity().items())),
         "## Edited weights\n",
@@ -52,6 +53,7 @@ def model_card(
         _table(
             ("weight", "change, of the weight's norm", "lost, of the change"),
             ((f"`{m.site}`", f"{m.change:.3g}", f"{m.share:.2g}") for m in merged if m.dtype == spec.dtype),
+            markup=True,
         ),
         "## Scores of this checkpoint\n",
         _scores(scores) if scores else "None were recorded beside the checkpoint.\n",
@@ -95,6 +97,5 @@ def _plain(value: object) -> str:
     return ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, markup: bool = False) -> str:
+    return markdown_table(columns, rows, markup=markup) + "\n"

@@ -22,7 +22,8 @@ from workflows.driver.driver import Driver, SweepResult
 from workflows.driver.executor import Executor, ExecutorError
 from workflows.driver.local_executor import LocalExecutor
 from workflows.driver.verdicts import forget_other_verdicts, has_other_verdicts, judge, lies_beyond
-from workflows.results.formats.table_formats import table_markdown
+from workflows.results.formats.output import write_answer
+from workflows.results.formats.results_view import results_answer
 from workflows.results.status.status import failures_table
 from workflows.results.tables.table import results_table
 from workflows.runs.interrupts import interrupts
@@ -190,7 +191,7 @@ def _report(sweep: Sweep, options: RunOptions, storage: Storage, result: SweepRe
     table = results_table(storage, sweep.plan, by_edits=False)
     if table.rows:
         console.print()
-        console.out(table_markdown(table, width=console.width), highlight=False)
+        write_answer(results_answer(table), console)
     if result.failures:
         console.print(failures_table(list(result.failures)))
     console.print(f"rows: {options.root}/{ROWS}/*/*.parquet", highlight=False, soft_wrap=True)

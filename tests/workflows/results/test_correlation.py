@@ -18,7 +18,7 @@ from sphere_core.foundation.storage import Storage
 from workflows.commands.correlate import app
 from workflows.replicas.row_writer import SubjectColumns, encode_rows
 from workflows.results.figures.correlation import correlation_figure
-from workflows.results.formats.correlation_formats import bound_csv
+from workflows.results.formats.correlation_view import bound_arrow
 from workflows.results.sql.connect import connect
 from workflows.results.tables.correlation import ALL_METHODS, bound_rows, correlations, observations, scores_in
 from workflows.store.plan import Evaluation, SweepPlan, TrajectoryPlan
@@ -196,7 +196,7 @@ def test_the_command(root: Path, views: tuple, tmp_path: Path) -> None:
     assert len(record["bound"]) == 16
     lines = list(csv.DictReader(io.StringIO(call("--format", "csv"))))
     assert float(lines[0]["spearman"]) == record["correlations"][0]["spearman"]["value"]
-    assert len(list(csv.DictReader(io.StringIO(bound_csv(bound_rows(views[0])))))) == 16
+    assert bound_arrow(bound_rows(views[0])).num_rows == 16
 
 
 def test_equal_figures_are_equal_bytes(views: tuple) -> None:

@@ -208,7 +208,8 @@ def test_the_command_prints_and_writes(sweep: tuple[Storage, SweepPlan, Answers]
     root, runner = str(sweep[0].local_path()), CliRunner()
     shown = runner.invoke(app, [root, "survival"]).stdout
     assert shown.startswith("m; facts") or "| stream" in shown
-    assert "more rows: ask for --format csv" in shown
+    # In a pipe nothing is cut.
+    assert len(shown.splitlines()) > 80
     out = tmp_path / "edits.csv"
     assert runner.invoke(app, [root, "edits", "--format", "csv", "--out", str(out)]).exit_code == 0
     assert len(list(csv.DictReader(io.StringIO(out.read_text())))) == 4 * 14

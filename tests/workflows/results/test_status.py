@@ -52,7 +52,7 @@ def test_rate_time_left_and_the_newest_scores(storage: Storage) -> None:
     }
     assert (second["state"], second["error"]["message"]) == ("failed", "why")
     text = text_of(sweep, storage)
-    for shown in ("0.750", " 0.04", "6/8", "4 s", "failures (1)", "E: why", "0.5 edits/s, edited in 4 s"):
+    for shown in ("0.750", " 0.04", "6/8", "4 s", "failures (1)", "E: why", "0.5 edits/s, all edited in 4 s"):
         assert shown in text
 
 
@@ -70,9 +70,9 @@ def test_row_files_are_read_once(storage: Storage, monkeypatch: pytest.MonkeyPat
     put_scores(storage, plan, 4, None, None)
     scores = LastScores(storage)
     found = derive_state(storage, SweepPlan(name="s", trajectories=(plan,), bases=(), recipes=())).trajectories[0]
-    assert scores.of(found)["score"].text() == "collapsed"
+    assert scores.of(found)["score"].measured().word == "collapsed"
     monkeypatch.setattr(Storage, "read_bytes", lambda *_: pytest.fail("read again"))
-    assert scores.of(found)["score"].text() == "collapsed"
+    assert scores.of(found)["score"].measured().word == "collapsed"
 
 
 def test_a_row_file_that_has_just_gone_is_no_score_yet(storage: Storage) -> None:
@@ -85,7 +85,7 @@ def test_a_row_file_that_has_just_gone_is_no_score_yet(storage: Storage) -> None
     scores = LastScores(storage)
     assert set(scores.of(found)) == {"HE drift"}
     put_scores(storage, plan, 4, 0.25, 0.5)
-    assert scores.of(found)["score"].text() == "0.250"
+    assert scores.of(found)["score"].value == 0.25
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -15,7 +15,8 @@ from evaluators.base import Score
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.replicas.row_writer import RowsConflictError, SubjectColumns, encode_rows, publish_rows
-from workflows.results.formats.table_formats import table_csv, table_markdown, table_parquet
+from workflows.results.formats.arrow_formats import arrow_csv, arrow_parquet
+from workflows.results.formats.results_view import results_arrow, results_markdown
 from workflows.results.sql.connect import UNEDITED
 from workflows.results.tables.table import column_group, results_table
 from workflows.store.layout import (
@@ -211,7 +212,7 @@ def test_every_protocol_has_a_column_and_a_group_of_its_own(storage: Storage) ->
 
 def test_what_is_missing_is_listed(scored: tuple[Storage, SweepPlan]) -> None:
     storage, plan = scored
-    text = table_markdown(results_table(storage, plan, by_edits=False))
+    text = results_markdown(results_table(storage, plan, by_edits=False))
     assert "| memit      | 1 of 2 | 0.200" in text
     assert "collapsed 1/2" in text
     assert f"- {plan.trajectories[1].id} m memit seed 1: paused, 4/8 edits" in text
@@ -231,12 +232,12 @@ def test_the_table_by_edits_has_every_checkpoint(scored: tuple[Storage, SweepPla
 
 def test_csv_and_parquet_hold_the_same_and_no_mean_of_survivors(scored: tuple[Storage, SweepPlan]) -> None:
     table = results_table(*scored, by_edits=False)
-    records = list(csv.DictReader(io.StringIO(table_csv(table))))
+    records = list(csv.DictReader(io.StringIO(arrow_csv(results_arrow(table)))))
     assert [record["method"] for record in records] == [UNEDITED, "memit", "alphaedit"]
     assert records[2]["score (argmax) mean"] == ""
     assert records[2]["score (argmax) collapsed"] == "1"
     assert float(records[1]["score (argmax) mean"]) == 0.2
-    flat = pq.read_table(io.BytesIO(table_parquet(table)))
+    flat = pq.read_table(io.BytesIO(arrow_parquet(results_arrow(table))))
     assert flat.column_names == list(records[0])
     assert flat.column("score (argmax) mean").to_pylist() == [pytest.approx(0.2), 0.2, None]
 
@@ -253,7 +254,7 @@ def test_a_failed_score_takes_the_mean_of_its_seeds_away(storage: Storage, raise
     table = results_table(storage, SweepPlan(name="s", trajectories=plans, bases=(), recipes=()), by_edits=False)
     cell = table.rows[0].cells["score (argmax)"]
     assert (cell.text(), cell.mean, cell.sd, cell.n) == (told, None, None, 2)
-    (record,) = csv.DictReader(io.StringIO(table_csv(table)))
+    (record,) = csv.DictReader(io.StringIO(arrow_csv(results_arrow(table))))
     assert (record["score (argmax) mean"], record["score (argmax) failed"]) == ("", str(raised))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workflows.results.figures.style import STYLE, figure_bytes, grid, log_ticks, series_look
-from workflows.results.formats.correlation_formats import estimate_text
+from workflows.results.formats.correlation_view import estimate_text
 from workflows.results.tables.correlation import ALL_METHODS, BoundRow, Correlation, Observation
 
 __all__ = ["correlation_figure"]

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from sphere_core.foundation.storage import Storage
 from workflows.store.state import TrajectoryState
+from workflows.terminal.numbers import Measured
 
 __all__ = ["SHOWN_METRICS", "LastScore", "LastScores"]
 
@@ -23,14 +24,9 @@ class LastScore:
     value: float | None
     collapsed: bool
 
-    def text(self) -> str:
-        """Return the value as a table shows it."""
-        if self.value is None:
-            return "collapsed" if self.collapsed else "–"
-        if abs(self.value) >= 1000:
-            return f"{self.value:.1e}"
-        # A drift is small: its first digits matter.
-        return f"{self.value:.3f}" if self.value == 0 or abs(self.value) >= 0.1 else f"{self.value:.3g}"
+    def measured(self) -> Measured:
+        """Return the value as a column of a table shows it."""
+        return Measured(self.value, word="collapsed" if self.value is None and self.collapsed else None)
 
 
 class LastScores:

@@ -3,18 +3,19 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from sphere_core.foundation.durations import duration
 from workflows.results.status.latest_scores import SHOWN_METRICS, LastScores
+from workflows.store.identifiers import prefix_length
 from workflows.store.plan import SweepPlan
 from workflows.store.records import Failure
 from workflows.store.state import StateName, SweepState, TrajectoryState
+from workflows.terminal.table import Cell, Column, Id, Styled, TextTable
 
 __all__ = [
     "MOST_LINES",
@@ -38,37 +39,50 @@ def status_records(state: SweepState, scores: LastScores) -> list[dict[str, Any]
     return [_record(found, scores) for found in state.trajectories]
 
 
-def status_panel(plan: SweepPlan, state: SweepState, scores: LastScores) -> RenderableType:
+def status_panel(plan: SweepPlan, state: SweepState, scores: LastScores, *, wide: bool = False) -> RenderableType:
     """Return the trajectories (by group where there are many), what failed, and a line of totals."""
     shown: Sequence[TrajectoryState] = state.trajectories
+    digits = prefix_length([found.plan.id for found in state.trajectories])
     parts: list[RenderableType] = []
     if len(shown) > MOST_LINES:
-        parts.append(groups_table(state, title=plan.name))
+        parts.append(replace(groups_table(state, title=plan.name), wide=wide))
         shown = [found for found in shown if found.state == "running"][:MOST_LINES]
     if shown:
-        parts.append(_trajectories(shown, scores, title="running" if parts else plan.name))
+        title = "running" if parts else plan.name
+        parts.append(replace(_trajectories(shown, scores, title=title, digits=digits), wide=wide))
     parts.append(Text(status_line(state)))
     stopped = [found for found in state.trajectories if found.stopped is not None]
-    parts += [Text(f"{found.plan.id} {found.stopped.reason}") for found in stopped[:_MOST_FAILURES] if found.stopped]
+    if stopped:
+        columns = [Column("trajectory"), Column("why", prose=True)]
+        reasons: list[list[Cell]] = [
+            [Id(found.plan.id, found.plan.id[:digits]), found.stopped.reason] for found in stopped if found.stopped
+        ]
+        parts.append(TextTable(columns, reasons[:_MOST_FAILURES], f"stopped by the watchdog ({len(stopped)})", wide))
     if state.failures:
-        parts.append(failures_table(state.failures))
+        parts.append(replace(failures_table(state.failures), wide=wide))
     return Group(*parts)
 
 
-def groups_table(state: SweepState, *, title: str) -> Table:
+def groups_table(state: SweepState, *, title: str) -> TextTable:
     """Return one line for each model, stream and method: how many of its trajectories are in which state."""
     groups: dict[tuple[str, str, str], list[TrajectoryState]] = {}
     for found in state.trajectories:
         plan = found.plan
         stream = f"{plan.dataset}, {plan.order}, {plan.edits}"
         groups.setdefault((plan.model, stream, plan.title), []).append(found)
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for name in ("model", "stream", "method", "trajectories", "edits", "states"):
-        table.add_column(name, justify="right" if name in ("trajectories", "edits") else "left", overflow="fold")
+    columns = [
+        Column("model", shared=True),
+        Column("stream", shared=True, prose=True),
+        Column("method"),
+        Column("trajectories", 1, right=True, shared=True),
+        Column("edits", right=True),
+        Column("states", prose=True),
+    ]
+    rows: list[list[Cell]] = []
     for (model, stream, method), members in groups.items():
         done, of = sum(found.edits_done for found in members), sum(found.plan.edits for found in members)
-        table.add_row(model, stream, method, str(len(members)), f"{done}/{of}", state_counts(members))
-    return table
+        rows.append([model, stream, method, len(members), f"{done}/{of}", state_counts(members)])
+    return TextTable(columns, rows, title)
 
 
 def state_counts(found: Iterable[TrajectoryState]) -> str:
@@ -77,21 +91,16 @@ def state_counts(found: Iterable[TrajectoryState]) -> str:
     return ", ".join(f"{counts[name]} {name}" for name in get_args(StateName) if counts[name])
 
 
-def failures_table(failures: Sequence[Failure]) -> Table:
-    """Return what failed, each with its error; tracebacks stand in the files."""
-    table = Table(title=f"failures ({len(failures)})", title_justify="left", title_style="bold red")
-    for name in ("task", "after edits", "error"):
-        table.add_column(name, overflow="fold")
-    for failure in failures[:_MOST_FAILURES]:
-        edits = "–" if failure.edits is None else str(failure.edits)
-        table.add_row(failure.task, edits, Text(f"{failure.error}: {failure.message}"))
-    if len(failures) > _MOST_FAILURES:
-        table.add_row(f"and {len(failures) - _MOST_FAILURES} more", "", "")
-    return table
+def failures_table(failures: Sequence[Failure]) -> TextTable:
+    """Return what failed, each with its error; tracebacks are in the files."""
+    columns = [Column("task", prose=True), Column("after edits", 1, right=True), Column("error", prose=True)]
+    rows = [[one.task, one.edits, f"{one.error}: {one.message}"] for one in failures[:_MOST_FAILURES]]
+    more = f", {_MOST_FAILURES} of them shown" if len(failures) > _MOST_FAILURES else ""
+    return TextTable(columns, rows, f"failures ({len(failures)}{more})")
 
 
 def status_line(state: SweepState) -> str:
-    """Return the totals of a sweep in one line: states, edits, rate, time left, last word."""
+    """Return the totals of a sweep in one line: states, edits, rate, time left, last progress."""
     edits = sum(found.edits_done for found in state.trajectories)
     of = sum(found.plan.edits for found in state.trajectories)
     missing = sum(len(found.missing) for found in state.trajectories) + len(state.bases_missing)
@@ -100,34 +109,48 @@ def status_line(state: SweepState) -> str:
     todo = sum(found.plan.edits - found.edits_done for found in state.trajectories if found.is_open)
     parts = [state_counts(state.trajectories), f"{edits}/{of} edits"]
     if rate:
-        parts.append(f"{rate:.1f} edits/s, edited in {duration(todo / rate)}")
-    parts.append(f"{missing} scores of standing checkpoints missing")
+        parts.append(f"{rate:.1f} edits/s, all edited in {duration(todo / rate)}")
+    parts.append(f"{missing} scores missing")
     if newest:
-        parts.append(f"last word {duration(time.time() - newest)} ago")
+        parts.append(f"last progress {duration(time.time() - newest)} ago")
     return "; ".join(parts)
 
 
-def _trajectories(shown: Sequence[TrajectoryState], scores: LastScores, *, title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for name in ("trajectory", "model", "method", "seed", "state", "edits", "edits/s", "left", "scored", *_NAMES):
-        left = name in ("trajectory", "model", "method", "state")
-        table.add_column(name, justify="left" if left else "right", overflow="fold")
-    for found in shown:
-        record = _record(found, scores)
-        left = record["seconds_left"]
-        table.add_row(
-            record["id"],
-            record["model"],
-            record["method"],
-            str(record["seed"]),
-            Text(found.state, style=_STYLES.get(found.state, "")),
-            f"{record['edits']}/{record['of']}",
-            f"{record['edits_per_second']:.1f}" if record["edits_per_second"] else "–",
-            duration(left) if left is not None else "–",
-            f"{record['scored']}/{record['to_score']}",
-            *(scores.of(found)[name].text() if name in record["scores"] else "–" for name in _NAMES),
-        )
-    return table
+_COLUMNS = (
+    Column("trajectory"),
+    Column("model", shared=True),
+    Column("method"),
+    Column("seed", 1, right=True),
+    Column("state"),
+    Column("edits", right=True),
+    Column("edits/s", 7, right=True),
+    Column("left", 2, right=True),
+    Column("scored", 4, right=True),
+    Column("score", 3, right=True),
+    Column("general", 5, right=True),
+    Column("HE drift", 6, right=True),
+)
+
+
+def _trajectories(shown: Sequence[TrajectoryState], scores: LastScores, *, title: str, digits: int) -> TextTable:
+    return TextTable(_COLUMNS, [_row(found, scores, digits) for found in shown], title)
+
+
+def _row(found: TrajectoryState, scores: LastScores, digits: int) -> list[Cell]:
+    record, newest = _record(found, scores), scores.of(found)
+    left, rate = record["seconds_left"], record["edits_per_second"]
+    return [
+        Id(record["id"], record["id"][:digits]),
+        record["model"],
+        record["method"],
+        record["seed"],
+        Styled(found.state, _STYLES.get(found.state, "")),
+        f"{record['edits']}/{record['of']}",
+        f"{rate:.1f}" if rate else None,
+        duration(left) if left is not None else None,
+        f"{record['scored']}/{record['to_score']}",
+        *(newest[name].measured() if name in newest else None for name in _NAMES),
+    ]
 
 
 def _record(found: TrajectoryState, scores: LastScores) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 from sphere_core.foundation.storage import Storage
-from workflows.results.formats.table_formats import markdown_pipes
 from workflows.results.sql.connect import connect, query
 from workflows.results.tables.table import Cell
 from workflows.store.plan import SweepPlan, read_plan
 
-__all__ = ["Comparison", "published_markdown", "published_table"]
+__all__ = ["Comparison", "published_table"]
 
 
 @dataclass(frozen=True)
@@ -51,27 +50,6 @@ def published_table(storage: Storage) -> list[Comparison]:
                     )
                 )
     return compared
-
-
-def published_markdown(compared: list[Comparison]) -> str:
-    """Return the comparison as Markdown, one part a source."""
-    if not compared:
-        return "The sweep file names no published numbers.\n"
-    parts = []
-    for source in dict.fromkeys(row.source for row in compared):
-        head = ["model", "data set", "method", "edits", "metric", "published", "measured", "difference"]
-        lines = [_line(row) for row in compared if row.source == source]
-        parts.append(f"{source}\n\n{markdown_pipes(head, lines)}")
-    return "\n\n".join(parts) + "\n"
-
-
-def _line(row: Comparison) -> list[str]:
-    measured = "not yet" if row.measured is None else row.measured.text()
-    known = row.measured is not None and row.measured.mean is not None
-    difference = f"{row.measured.mean - row.published:+.3f}" if known else "–"  # type: ignore[union-attr,operator]
-    metric = f"{row.metric} ({row.protocol})"
-    edits = str(row.edits)
-    return [row.model, row.dataset, row.method, edits, metric, f"{row.published:.3f}", measured, difference]
 
 
 def _measured(storage: Storage, plan: SweepPlan) -> dict[tuple[str, str, str, int, str, str], Cell]:

@@ -11,8 +11,10 @@ from typing import Any
 
 from sphere_core.foundation.storage import Storage
 from workflows.results.sql.connect import UNEDITED, connect, query, stream_name
+from workflows.store.identifiers import prefix_length
 from workflows.store.plan import SweepPlan
 from workflows.store.state import TrajectoryState, derive_state, scan
+from workflows.terminal.numbers import Measured, number_texts
 
 __all__ = [
     "Cell",
@@ -21,7 +23,6 @@ __all__ = [
     "column_group",
     "column_name",
     "column_order",
-    "number_text",
     "results_table",
 ]
 
@@ -57,12 +58,14 @@ class Cell:
 
     def text(self) -> str:
         """Return the cell as text: `0.912 ± 0.014`, `collapsed`, or `failed 1/2` where one of two scorers raised."""
+        return number_texts([self.measured()])[0]
+
+    def measured(self) -> Measured:
+        """Return the cell as a column of a table shows it."""
         for word, count in (("collapsed", self.collapsed), ("failed", self.failed)):
             if count:
-                return word if count == self.n else f"{word} {count}/{self.n}"
-        if self.mean is None:
-            return "–"
-        return number_text(self.mean) + (f" ± {number_text(self.sd)}" if self.sd is not None else "")
+                return Measured(None, word=word if count == self.n else f"{word} {count}/{self.n}")
+        return Measured(self.mean, self.sd)
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,13 @@ class TableRow:
 
 @dataclass(frozen=True)
 class ResultsTable:
-    """Rows in the order of the plan, the columns in use, and what is not in the table."""
+    """Rows in the order of the plan, the columns in use, what is not in the table, and how long a unique id is."""
 
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
     missing: tuple[TrajectoryState, ...]
     by_edits: bool
+    id_digits: int
 
 
 def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> ResultsTable:
@@ -103,7 +107,9 @@ def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> Resul
     used = {column for cells in grouped.values() for column in cells}
     columns = tuple(sorted(used, key=column_order))
     rows = tuple(_rows(plan, grouped))
-    return ResultsTable(columns, rows, tuple(t for t in state.trajectories if not t.is_finished or t.stopped), by_edits)
+    missing = tuple(found for found in state.trajectories if not found.is_finished or found.stopped)
+    digits = prefix_length([trajectory.id for trajectory in plan.trajectories])
+    return ResultsTable(columns, rows, missing, by_edits, digits)
 
 
 def _rows(plan: SweepPlan, grouped: dict[tuple[str, str, str, int | None], dict[str, Cell]]) -> list[TableRow]:
@@ -130,6 +136,8 @@ def column_name(metric: str, protocol: str, task: str | None) -> str | None:
         return f"{metric} ({protocol})"
     if metric == "general_mean":
         return f"general mean ({task}, {protocol})"
+    if metric.endswith("perplexity"):
+        return f"{metric.replace('_', ' ')} ({task}, {protocol})"
     return _GEOMETRY.get(metric)
 
 
@@ -147,9 +155,3 @@ def column_group(column: str) -> str:
     """Return what a column belongs to: an edit-quality protocol, or `model` for general ability and geometry."""
     metric, _, protocol = column.rstrip(")").partition(" (")
     return protocol if metric in _EDIT_METRICS else _MODEL_GROUP
-
-
-def number_text(value: float) -> str:
-    """Return a number as tables show it: three decimals, or an exponent where those say nothing."""
-    plain = value == 0 or 0.0005 <= abs(value) < 100_000
-    return f"{value:.3f}" if plain else f"{value:.1e}"

@@ -1,0 +1,18 @@
+"""Options of every command that gives a table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workflows.results.formats.output_format import Format
+
+__all__ = ["FormatOption", "JsonOption", "OutOption", "WideOption"]
+
+FormatOption = Annotated[
+    Format | None,
+    typer.Option("--format", help="md, csv, parquet or json; default: by the name of --out, else to be read"),
+]
+OutOption = Annotated[Path | None, typer.Option(help="File to write; default: print")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs")]
+WideOption = Annotated[bool, typer.Option("--wide", help="All columns, however wide the terminal is")]

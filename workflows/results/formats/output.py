@@ -1,0 +1,78 @@
+"""The one way in which a command gives a table: to a terminal, a pipe or a file, in the format that is wanted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+from rich.console import Console
+
+from sphere_core.foundation.errors import InputError
+from workflows.results.formats.arrow_formats import arrow_csv, arrow_parquet
+from workflows.results.formats.output_format import Format
+from workflows.terminal.console import json_text, say
+from workflows.terminal.table import TextTable
+
+__all__ = ["Answer", "write_answer"]
+
+_ROWS_SHOWN = 80
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command answers, in every form it can be given in.
+
+    `table` is what CSV and Parquet hold, `shown` what a terminal shows, `notes` lines below it, `record` the JSON.
+    """
+
+    table: pa.Table
+    shown: Sequence[TextTable]
+    markdown: Callable[[], str]
+    record: Mapping[str, object]
+    notes: Sequence[str] = ()
+
+
+def write_answer(
+    answer: Answer, console: Console, *, form: Format | None = None, out: Path | None = None, wide: bool = False
+) -> None:
+    """Write an answer to a file, or print it: without a format, a table on a terminal and Markdown elsewhere.
+
+    Raises InputError where the file cannot be written.
+    """
+    if out is None and form is None and console.is_terminal:
+        _show(answer, console, wide=wide)
+        return
+    data = _data(answer, form or Format.MARKDOWN)
+    if out is None:
+        console.out(data.decode(), end="", highlight=False)
+        return
+    try:
+        out.write_bytes(data)
+    except OSError as error:
+        raise InputError(
+            f"the file cannot be written: {error.strerror}", where=str(out), remedy="give --out a file in a folder"
+        ) from error
+
+
+def _data(answer: Answer, form: Format) -> bytes:
+    match form:
+        case Format.PARQUET:
+            return arrow_parquet(answer.table)
+        case Format.CSV:
+            return arrow_csv(answer.table).encode()
+        case Format.JSON:
+            return json_text(answer.record).encode()
+        case Format.MARKDOWN:
+            return answer.markdown().encode()
+
+
+def _show(answer: Answer, console: Console, *, wide: bool) -> None:
+    for place, table in enumerate(answer.shown):
+        if place:
+            console.print()
+        console.print(replace(table, rows=table.rows[:_ROWS_SHOWN], wide=wide), soft_wrap=wide)
+        more = len(table.rows) - _ROWS_SHOWN
+        if more > 0:
+            say(console, f"{more} more rows: --format csv, --out FILE or a pipe gives all", style="dim")
+    for note in answer.notes:
+        say(console, note)

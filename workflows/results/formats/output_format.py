@@ -1,0 +1,31 @@
+"""The formats of a table, and which one a command is to write. Loads no table library."""
+
+from enum import Enum
+from pathlib import Path
+
+from sphere_core.foundation.errors import InputError
+
+__all__ = ["Format", "chosen_format"]
+
+
+class Format(Enum):
+    """How a table is written."""
+
+    MARKDOWN = "md"
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON = "json"
+
+
+def chosen_format(form: Format | None, out: Path | None, *, as_json: bool) -> Format | None:
+    """Return the format: as given, else by the name of the file to write; None: whatever suits the terminal.
+
+    Raises InputError where two are given, and where Parquet has no file.
+    """
+    if as_json and form not in (None, Format.JSON):
+        raise InputError("--json and --format exclude each other", remedy="leave one out")
+    by_name = {f".{one.value}": one for one in Format}.get(out.suffix.lower()) if out is not None else None
+    chosen = Format.JSON if as_json else form or by_name
+    if chosen is Format.PARQUET and out is None:
+        raise InputError("a Parquet table needs a file", where="--format parquet", remedy="add --out FILE.parquet")
+    return chosen

@@ -1,0 +1,28 @@
+"""The one writer of Markdown tables."""
+
+from collections.abc import Iterable, Sequence
+
+from workflows.terminal.escape import markdown_text, one_line
+
+__all__ = ["markdown_table"]
+
+
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]], *, markup: bool = False) -> str:
+    """Return an aligned Markdown table: a head, a rule and a line for each row, without a line break at the end.
+
+    Cells are texts, and show as they are; with `markup` they are Markdown already, of which only a pipe and a line
+    break would end the cell.
+    """
+    escape = _cell_end if markup else markdown_text
+    escaped = [[escape(cell) for cell in line] for line in [head, *lines]]
+    widths = [max(len(line[index]) for line in escaped) for index in range(len(head))]
+    rows = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in escaped
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([rows[0], rule, *rows[1:]])
+
+
+def _cell_end(text: str) -> str:
+    return one_line(text).replace("|", "\\|")
