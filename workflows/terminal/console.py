@@ -20,7 +20,7 @@ def output_console() -> Console:
 
 
 def notice_console() -> Console:
-    """Return the console for what is told beside an answer: standard error, so that an answer can be piped."""
+    """Return the console for notices beside an answer: standard error, so that an answer can be piped."""
     return Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=_UNLIMITED, soft_wrap=True)
 
 

@@ -1,6 +1,6 @@
 """One table for every command: columns with priorities, which leave a narrow terminal one by one; nothing is cut.
 
-On a terminal a table is as wide as its content allows: columns that hold the same everywhere stand in the title, those
+On a terminal a table is as wide as its content allows: columns with one value throughout go into the title, those
 that hold nothing are left out, and while the rest is too wide the column of the highest priority number goes. A line
 below says which. In a pipe every column stays, cells are separated by tabs, and ids are whole.
 """
@@ -49,7 +49,7 @@ class Column:
     """A column: its name, and what may be done with it where a table is too wide.
 
     `priority` 0 stays, the highest number goes first. `shared`: goes into the title where all rows agree. `prose` may
-    be broken between words. `group` is told below the name, or in the title where all columns have the same.
+    be broken between words. `group` is shown below the name, or in the title where all columns have the same.
     """
 
     name: str
