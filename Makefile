@@ -4,7 +4,7 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-SOURCES := sphere_core evaluators workflows tests benchmarks examples docs examples
+SOURCES := sphere_core evaluators workflows tests benchmarks examples docs
 
 # The first of these that really runs, is 3.11 to 3.13 and can make an environment. `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \

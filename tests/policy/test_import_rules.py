@@ -36,6 +36,8 @@ def write_tree(root: Path, files: dict[str, str]) -> list[Import]:
         ("sphere_core/energy.py", "from evaluators import quality\n"),
         ("sphere_core/editors/rows.py", "from ...workflows import plan\n"),
         ("sphere_core/energy.py", "import importlib\nimportlib.import_module('ray')\n"),
+        ("sphere_core/energy.py", "load_object('workflows.cli:main')\n"),
+        ("sphere_core/entry.py", "load_object('workflows.store.plan:read_plan')\n"),
         ("evaluators/quality.py", "import workflows.plan\n"),
         ("evaluators/quality.py", "try:\n    import ray\nexcept ImportError:\n    ray = None\n"),
         ("workflows/plan.py", "from lm_eval import simple_evaluate\n"),

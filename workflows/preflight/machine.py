@@ -16,9 +16,10 @@ import torch
 from huggingface_hub import constants, get_token
 from packaging.requirements import Requirement
 
+from sphere_core.entry import DISTRIBUTION, PACKAGES, other_owners
+
 __all__ = ["Finding", "accelerator_memory", "available_memory", "machine_findings"]
 
-_DISTRIBUTION = "sphere-editing"
 _OPEN_FILES = 4096
 _SHARED_MEMORY = 1e9
 _DISK = 20e9
@@ -37,7 +38,7 @@ class Finding:
 
 def machine_findings(folder: Path) -> list[Finding]:
     """Look at this machine; `folder` is where results would be written. Loads no model and opens no connection."""
-    return [*_versions(), *_hardware(folder), *_access()]
+    return [*_versions(), *_package_names(), *_hardware(folder), *_access()]
 
 
 def available_memory() -> tuple[float, float]:
@@ -53,7 +54,7 @@ def accelerator_memory() -> float:
 
 def _versions() -> Iterator[Finding]:
     yield Finding("software", "python", sys.version.split()[0])
-    for text in metadata.requires(_DISTRIBUTION) or []:
+    for text in metadata.requires(DISTRIBUTION) or []:
         wanted = Requirement(text)
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
@@ -69,6 +70,19 @@ def _versions() -> Iterator[Finding]:
         else:
             remedy = f"needs {wanted.specifier}: pip install -c constraints.txt {wanted.name}"
             yield Finding("software", wanted.name, version, "missing", remedy)
+
+
+def _package_names() -> Iterator[Finding]:
+    """Find other projects that install packages of the same names: pip lets each overwrite the other's files."""
+    for package in PACKAGES:
+        for owner in other_owners(package):
+            yield Finding(
+                "software",
+                f"package {package}",
+                f"'{owner}' installs it too: one of the two projects is broken here",
+                "missing",
+                f"install {DISTRIBUTION} into an environment of its own; then pip install --force-reinstall {owner}",
+            )
 
 
 def _accelerators() -> int:
