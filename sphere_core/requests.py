@@ -11,6 +11,7 @@ from sphere_core.foundation.fingerprint import canonical_json
 __all__ = [
     "EditRequest",
     "EncodedRequest",
+    "KnownFact",
     "Probe",
     "Role",
     "encode_request",
@@ -23,6 +24,14 @@ Role = Literal["rewrite", "paraphrase", "neighborhood", "portability", "multi_ho
 
 
 @dataclass(frozen=True)
+class KnownFact:
+    """What a model must know before it is edited: a prompt, and the answers of which any counts."""
+
+    prompt: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Probe:
     """One prompt to score.
 
@@ -30,7 +39,8 @@ class Probe:
     one for a neighborhood prompt. `contrast` is the answer it is compared with in the probability
     protocol, or None if the data set has none (zsRE). Probes of a request and role that share a `group` are
     variants of one question, and one right answer among them is enough: the aliases of an answer (equal prompts) and
-    the wordings of a multi-hop question (MQuAKE, arXiv 2305.14795). A probe without a group counts alone.
+    the wordings of a multi-hop question (MQuAKE, arXiv 2305.14795). A probe without a group counts alone. A probe is
+    scored only if the unedited model knows every fact of `known_before` (RippleEdits, arXiv 2307.12976).
     """
 
     role: Role
@@ -38,10 +48,15 @@ class Probe:
     target: str
     contrast: str | None = None
     group: str | None = None
+    known_before: tuple[KnownFact, ...] = ()
 
-    def identity(self) -> list[str | None]:
-        """Everything of the probe that can change a number; without a group, that key is left out."""
-        return [self.role, self.prompt, self.target, self.contrast, *([] if self.group is None else [self.group])]
+    def identity(self) -> list[object]:
+        """Everything of the probe that can change a number; an absent group or condition is left out."""
+        named = [self.role, self.prompt, self.target, self.contrast]
+        known = [[fact.prompt, *fact.answers] for fact in self.known_before]
+        if known:
+            return [*named, self.group, known]
+        return [*named, *([] if self.group is None else [self.group])]
 
 
 @dataclass(frozen=True)

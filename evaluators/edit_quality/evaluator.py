@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from evaluators.base import Score, Scored, Subject
 from evaluators.edit_quality.agreement import UneditedAnswers
+from evaluators.edit_quality.conditions import KnownBefore
 from evaluators.edit_quality.encoding import Encoder, PairEncoder
 from evaluators.edit_quality.free_running import generated_scores
 from evaluators.edit_quality.metrics import probe_rows
@@ -38,6 +39,7 @@ class EditQuality:
         self.reads_generation = settings.reads_generation
         self._encoders: dict[EditProtocol, Encoder] = {}
         self._unedited = UneditedAnswers()
+        self._known_before = KnownBefore()
 
     def identity(self) -> dict[str, object]:
         """Everything but the subject that can change a score."""
@@ -70,13 +72,11 @@ class EditQuality:
         """Return the scored probes that the rows are computed from, one entry a probe and edit."""
         model, sample = subject.model, self._sample(subject)
         encoder, budget = self._encoder_for(model, protocol), self._token_budget(model)
-        table = score_probes(
-            model,
-            encoder,
-            subject.requests,
-            token_budget=budget,
-            chosen=None if sample is None else sample.places,
-        )
+        chosen = None if sample is None else sample.places
+        # Conditions are asked alike under every protocol, so that all of them score the same probes.
+        asks = self._encoder_for(model, "correct")
+        unknown = self._known_before.unknown(model, asks, subject.requests, chosen, token_budget=budget)
+        table = score_probes(model, encoder, subject.requests, token_budget=budget, chosen=chosen, unknown=unknown)
         if protocol != "correct" or not self.settings.agreement:
             return table
         asked = np.unique(table.target[table.role == "neighborhood"])

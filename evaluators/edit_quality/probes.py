@@ -1,6 +1,6 @@
 """The table of scored probes: every (prompt, target) pair of all edits, scored once in one batched pass."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow as pa
 from evaluators.edit_quality.encoding import Encoder, Pair
 from evaluators.edit_quality.pair_scores import PairScores, require_room, score_pairs
 from sphere_core.models import EditableModel
-from sphere_core.requests import EditRequest, overwritten_cases
+from sphere_core.requests import EditRequest, KnownFact, overwritten_cases
 
 __all__ = ["NO_CONTRAST", "ProbeTable", "ask", "probe_texts", "score_probes"]
 
@@ -58,12 +58,14 @@ def score_probes(
     *,
     token_budget: int,
     chosen: Sequence[int] | None = None,
+    unknown: Set[KnownFact] = frozenset(),
 ) -> ProbeTable:
     """Score every probe of the requests with the weights the model holds now.
 
     `chosen` are the 1-based places of the requests that are asked; None: all of them. Requests that a later one
     contradicts are left out: their probes expect an answer that has been replaced, and the later request has
-    the current one. Equal pairs are scored once. Raises InputError for a probe that cannot be encoded or
+    the current one. Probes with a condition that is `unknown` to the unedited model are left out too. Equal pairs
+    are scored once. Raises InputError for a probe that cannot be encoded or
     does not fit the model's positions, before any forward pass.
     """
     asked = _Asked({}, {})
@@ -72,6 +74,8 @@ def score_probes(
     for edit in chosen if chosen is not None else range(1, len(requests) + 1):
         request = requests[edit - 1]
         for place, probe in enumerate(() if request.case_id in gone else request.probes):
+            if unknown and not unknown.isdisjoint(probe.known_before):
+                continue
             form = encoder.form(probe)
             unit = asked.unit(edit, probe.role, place if probe.group is None else probe.group)
             target = asked.pair(Pair(probe.prompt, probe.target, form))

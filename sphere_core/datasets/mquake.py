@@ -2,15 +2,34 @@
 
 from collections.abc import Iterable, Mapping
 
-from sphere_core.datasets.records import Record, optional_text, placed, required_text, text_list, where_is
+from sphere_core.datasets.records import (
+    Record,
+    optional_text,
+    placed,
+    refuse_unknown,
+    required_text,
+    target_text,
+    text_list,
+    where_is,
+)
 from sphere_core.foundation.errors import InputError
 from sphere_core.requests import EditRequest, Probe
 
-__all__ = ["mquake_records"]
+__all__ = ["mquake_record"]
+
+_FIELDS = ("case_id", "requested_rewrite", "questions", "answer", "new_answer", "new_answer_alias")
+_TARGETS = ("target_new", "target_true", "target_new_str", "target_true_str")
+_REWRITE = ("prompt", "subject", *_TARGETS, "relation_id", "question")
+# What published files hold beside: MQuAKE itself, MQuAKE-Remastered, and AKEW.
+_OTHERS = ("answer_alias", "answer_extended", "single_hops", "new_single_hops", "orig", "split", "loc", "loc_ans")
+_REWRITE_OTHERS = (
+    *("target_new_id", "target_true_id", "prompt_full", "fact_new", "fact_true", "fact_new_uns", "answer_GPT"),
+    *("answer_new", "answer_true", "answer_new_alias", "answer_true_alias", "unsfact_triplets_GPT"),
+)
 
 
-def mquake_records(records: Iterable[Mapping[str, object]], *, source: str) -> list[Record]:
-    """Turn MQuAKE records into records of edit requests, one request an entry of `requested_rewrite`.
+def mquake_record(record: Mapping[str, object], index: int, source: str) -> Record:
+    """Turn one MQuAKE record into edit requests, one per entry of `requested_rewrite`.
 
     Needed fields: `requested_rewrite` (a list, each with `prompt`, `subject` and `target_new.str`), `questions`
     and `new_answer`. Used where present: `target_true.str`, `relation_id` and `question` of an entry (the same
@@ -22,10 +41,7 @@ def mquake_records(records: Iterable[Mapping[str, object]], *, source: str) -> l
     right if any of its questions is). A request is called CASE.1, CASE.2 ... The single hops that no edit touches
     are not asked: they are what the model must know beforehand, neither an edit nor a consequence of one.
     """
-    return [_record(record, *where_is(record, index, source)) for index, record in enumerate(records)]
-
-
-def _record(record: Mapping[str, object], case_id: str, where: str) -> Record:
+    case_id, where = where_is(record, index, source)
     rewrites = record.get("requested_rewrite")
     if not isinstance(rewrites, list) or not rewrites or not all(isinstance(entry, Mapping) for entry in rewrites):
         raise InputError(
@@ -33,6 +49,7 @@ def _record(record: Mapping[str, object], case_id: str, where: str) -> Record:
             where=where,
             remedy="this is the schema of MQuAKE; a record with a single edit as an object is CounterFact's",
         )
+    refuse_unknown(record, _FIELDS, where=where, others=_OTHERS)
     hops = tuple(_multi_hop(record, case_id, where))
     last = len(rewrites)
     requests = tuple(
@@ -46,9 +63,8 @@ def _multi_hop(record: Mapping[str, object], case_id: str, where: str) -> Iterab
     questions = text_list(record, "questions", where=where)
     if not questions:
         raise InputError("field 'questions' holds no question", where=where, remedy="give the multi-hop questions")
-    answer = required_text(record, "new_answer", where=where).strip()
-    given = text_list(record, "new_answer_alias", where=where, blanks=True)
-    aliases = [alias.strip() for alias in given if alias.strip()]
+    answer = required_text(record, "new_answer", where=where)
+    aliases = text_list(record, "new_answer_alias", where=where, blanks=True)
     before = optional_text(record, "answer", where=where)
     contrast = None if before in (answer, *aliases) else before
     for question in questions:
@@ -57,10 +73,13 @@ def _multi_hop(record: Mapping[str, object], case_id: str, where: str) -> Iterab
 
 
 def _request(entry: Mapping[str, object], case_id: str, where: str, hops: tuple[Probe, ...]) -> EditRequest:
+    refuse_unknown(entry, _REWRITE, where=where, others=_REWRITE_OTHERS, kind="field of 'requested_rewrite'")
     prompt = required_text(entry, "prompt", where=where)
     subject = required_text(entry, "subject", where=where)
-    target_new = required_text(entry, _either(entry, "target_new"), where=where).strip()
-    target_true = optional_text(entry, _either(entry, "target_true"), where=where)
+    target_new = target_text(entry, _either(entry, "target_new"), where=where)
+    if target_new is None:
+        target_new = required_text(entry, "target_new.str", where=where)
+    target_true = target_text(entry, _either(entry, "target_true"), where=where)
     probes = [Probe("rewrite", prompt.replace("{}", subject), target_new, target_true)]
     question = optional_text(entry, "question", where=where)
     if question is not None:
@@ -73,5 +92,5 @@ def _request(entry: Mapping[str, object], case_id: str, where: str, hops: tuple[
 
 
 def _either(entry: Mapping[str, object], name: str) -> str:
-    """Return the path of a target's text: `NAME_str` in the Remastered files, `NAME.str` in the original ones."""
-    return f"{name}_str" if entry.get(f"{name}_str") is not None else f"{name}.str"
+    """Return the field of a target: `NAME_str` in the Remastered files, `NAME` in the original ones."""
+    return f"{name}_str" if entry.get(f"{name}_str") is not None else name

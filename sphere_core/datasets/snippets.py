@@ -30,6 +30,9 @@ def with_snippets(records: Sequence[Record], raw: Sequence[Mapping[str, object]]
         )
     found = []
     for record, target in zip(records, wanted, strict=True):
+        if not record.requests:
+            found.append(record)
+            continue
         (request,) = record.requests
         references = (*request.reference_texts, *(texts.get(target, ()) if target is not None else ()))
         found.append(Record(record.case_id, (replace(request, reference_texts=references),)))

@@ -26,6 +26,7 @@ class Order(BaseModel):
     kind: Kind = Field(description="canonical, shuffled, clustered, dispersed or given")
     by: Literal["relation"] | None = Field(default=None, description="Clustered or dispersed: what makes edits alike")
     file: str | None = Field(default=None, description="Given: the file with the order")
+    sample: str | None = Field(default=None, description="Given: which of several orders; `seed`: that of the seed")
 
     @model_validator(mode="after")
     def _complete(self) -> "Order":
@@ -33,24 +34,30 @@ class Order(BaseModel):
             raise ValueError("write {clustered: relation} or {dispersed: relation}; other orders take no 'by'")
         if (self.file is not None) != (self.kind == "given"):
             raise ValueError("write {given: FILE}; other orders take no file")
+        if self.sample is not None and self.kind != "given":
+            raise ValueError("write {given: FILE, sample: NAME}; other orders take no sample")
         return self
 
     @property
     def name(self) -> str:
         """How rows and tables call the order."""
         if self.kind == "given":
-            return f"given:{Path(str(self.file)).stem}"
+            return f"given:{Path(str(self.file)).stem}{'' if self.sample is None else f':{self.sample}'}"
         return self.kind if self.by is None else f"{self.kind}:{self.by}"
 
     @property
     def is_seeded(self) -> bool:
         """Whether the seed moves it."""
-        return self.kind in ("shuffled", "clustered", "dispersed")
+        return self.kind in ("shuffled", "clustered", "dispersed") or self.sample == "seed"
 
 
 def _from_yaml(value: Any) -> Any:
     """Turn `shuffled` and `{given: FILE}` into fields; raises ValueError with the nearest valid order."""
     named = {"clustered": "by", "dispersed": "by", "given": "file"}
+    if isinstance(value, dict) and set(value) == {"given", "sample"}:
+        sample = value["sample"]
+        is_whole = isinstance(sample, int) and not isinstance(sample, bool)
+        return {"kind": "given", "file": value["given"], "sample": str(sample) if is_whole else sample}
     if isinstance(value, dict) and len(value) == 1:
         kind, argument = next(iter(value.items()))
         if kind in named:
@@ -79,12 +86,15 @@ def arranged(records: Sequence[Record], order: Order, *, edits: int, seed: int, 
     same relation together, relations in the order of their first edit; dispersed spreads every relation
     evenly over the stream. The relation is the data set's own, else the prompt template: both are proxies for
     similar keys and require no model (`sphere order` clusters by the keys themselves). `given` reads the file.
+    Records without requests, which a data set leaves out, are skipped.
     No step rounds, so every machine gives the same order. Raises InputError for a faulty order file and
     for too few records.
     """
     if order.kind == "given":
-        return _enough(in_given_order(records, Path(str(order.file)), source=source), edits, str(order.file))
-    chosen = list(records)
+        sample = str(seed) if order.sample == "seed" else order.sample
+        given = in_given_order(records, Path(str(order.file)), source=source, sample=sample)
+        return _enough([record for record in given if record.requests], edits, str(order.file))
+    chosen = [record for record in records if record.requests]
     if order.is_seeded:
         random.Random(seed).shuffle(chosen)
     chosen = _enough(chosen, edits, source)

@@ -21,7 +21,7 @@ class StreamSpec(DatasetSpec):
     order: OrderEntry = Field(
         default=Order(kind="canonical"),
         description="canonical (file order), shuffled (the whole set, by the trajectory's seed), "
-        "{clustered: relation}, {dispersed: relation} or {given: FILE}",
+        "{clustered: relation}, {dispersed: relation} or {given: FILE}, with `sample` where it holds several",
     )
     conflicts: Conflicts | None = Field(
         default=None, description="{share, distance}: later edits that contradict earlier ones"
@@ -46,7 +46,9 @@ class StreamSpec(DatasetSpec):
 
     def located(self, absolute: Callable[[str], str]) -> "StreamSpec":
         """Return the stream with every path in it made absolute."""
-        order = self.order if self.order.file is None else Order(kind="given", file=absolute(self.order.file))
+        order = (
+            self.order if self.order.file is None else self.order.model_copy(update={"file": absolute(self.order.file)})
+        )
         paths = {key: absolute(given) for key in ("path", "snippets") if (given := getattr(self, key)) is not None}
         return self.model_copy(update={**paths, "order": order})
 

@@ -8,9 +8,11 @@ from workflows.commands.dataset_options import (
     DatasetArgument,
     FileOption,
     HubOption,
+    IncompleteOption,
     PathOption,
     RevisionOption,
     SplitOption,
+    TargetOption,
     named_dataset,
 )
 from workflows.commands.output_options import JsonOption
@@ -42,11 +44,14 @@ def data(
     config: ConfigOption = None,
     split: SplitOption = None,
     file: FileOption = None,
+    target: TargetOption = None,
+    incomplete: IncompleteOption = "refuse",
     as_json: JsonOption = False,
 ) -> None:
     """Check every record of a data set and show what is in it: counts, hash, probes by role, edits that repeat or
     contradict each other."""
-    spec = named_dataset(dataset, path=path, hub=hub, revision=revision, config=config, split=split, file=file)
+    source = {"path": path, "hub": hub, "revision": revision, "config": config, "split": split, "file": file}
+    spec = named_dataset(dataset, **source, target=target, incomplete=incomplete)
     record = dataset_record(spec, read_dataset(spec))
     console = output_console()
     if as_json:

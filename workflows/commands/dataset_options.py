@@ -12,14 +12,20 @@ __all__ = [
     "DatasetArgument",
     "FileOption",
     "HubOption",
+    "IncompleteOption",
     "PathOption",
     "RevisionOption",
     "SplitOption",
+    "TargetOption",
     "named_dataset",
 ]
 
 DatasetArgument = Annotated[
-    str, typer.Argument(help="Schema: counterfact, multi_counterfact, zsre, mquake, facts, or factworld")
+    str,
+    typer.Argument(
+        help="Schema: counterfact, multi_counterfact, counterfact_plus, zsre, mquake, knowedit, wikibigedit, "
+        "ripple_edits, unke, akew, easyedit, facts, or factworld"
+    ),
 ]
 PathOption = Annotated[str | None, typer.Option(help="JSON, JSON lines, Parquet or CSV file")]
 HubOption = Annotated[str | None, typer.Option(help="Hub id (owner/name), in place of --path")]
@@ -27,6 +33,13 @@ RevisionOption = Annotated[str | None, typer.Option(help="Commit or tag of the h
 ConfigOption = Annotated[str | None, typer.Option(help="Configuration of the hub id")]
 SplitOption = Annotated[str | None, typer.Option(help="Split of the hub id")]
 FileOption = Annotated[str | None, typer.Option(help="One file of the hub's repository, read as it is")]
+
+TargetOption = Annotated[
+    str | None, typer.Option(help="zsRE: edit to 'answers' (as in MEMIT; the default) or to 'alt' (EasyEdit)")
+]
+IncompleteOption = Annotated[
+    str, typer.Option(help="Records without a target or with an unclear subject: 'refuse' or 'skip' them")
+]
 
 
 def named_dataset(dataset: str, **options: str | None) -> DatasetSpec:

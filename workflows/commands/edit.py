@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.dataset_options import named_dataset
+from workflows.commands.dataset_options import IncompleteOption, TargetOption, named_dataset
 from workflows.terminal.console import output_console
 
 __all__ = ["app"]
@@ -32,8 +32,10 @@ def edit(
     batch_size: Annotated[int, typer.Option(min=1, help="Requests edited together")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoints")],
     dataset: Annotated[
-        str, typer.Option(help="Schema of the requests: counterfact, multi_counterfact, zsre, mquake or facts")
+        str, typer.Option(help="Schema of the requests; 'sphere data --help' lists them")
     ] = "counterfact",
+    target: TargetOption = None,
+    incomplete: IncompleteOption = "refuse",
     moments: Annotated[
         Path | None, typer.Option(help="Second moments: npz with layer{l} arrays, or our safetensors")
     ] = None,
@@ -54,7 +56,7 @@ def edit(
 
     options = EditOptions(
         model=model,
-        requests=named_dataset(dataset, path=str(requests)),
+        requests=named_dataset(dataset, path=str(requests), target=target, incomplete=incomplete),
         method=method,
         moments=moments,
         batch_size=batch_size,

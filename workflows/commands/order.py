@@ -11,9 +11,11 @@ from workflows.commands.dataset_options import (
     DatasetArgument,
     FileOption,
     HubOption,
+    IncompleteOption,
     PathOption,
     RevisionOption,
     SplitOption,
+    TargetOption,
     named_dataset,
 )
 from workflows.terminal.console import output_console
@@ -55,6 +57,8 @@ def order(
     config: ConfigOption = None,
     split: SplitOption = None,
     file: FileOption = None,
+    target: TargetOption = None,
+    incomplete: IncompleteOption = "refuse",
     seed: Annotated[int, typer.Option(help="Seed of the choice of edits and of the clusters")] = 0,
     clusters: Annotated[int | None, typer.Option(min=1, help="Clusters; default: the square root of the edits")] = None,
     model_revision: Annotated[str | None, typer.Option(help="Commit or tag of the model's hub id")] = None,
@@ -70,7 +74,8 @@ def order(
 
     torch.set_num_threads(threads)
     transformers_logging.disable_progress_bar()
-    spec = named_dataset(dataset, path=path, hub=hub, revision=revision, config=config, split=split, file=file)
+    source = {"path": path, "hub": hub, "revision": revision, "config": config, "split": split, "file": file}
+    spec = named_dataset(dataset, **source, target=target, incomplete=incomplete)
     console = output_console()
     with Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("keys", total=edits)

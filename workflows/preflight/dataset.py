@@ -20,6 +20,9 @@ def dataset_record(spec: DatasetSpec, found: Dataset) -> dict[str, Any]:
     return {
         "name": spec.name,
         "records": len(found.records),
+        "left_out": {str(place): reason for place, reason in found.left_out.items()},
+        "target": _target(spec),
+        "stripped": found.stripped,
         "edits": len(requests),
         "probes": dict(Counter(probe.role for request in requests for probe in request.probes)),
         "true_targets": sum(request.target_true is not None for request in requests),
@@ -40,6 +43,12 @@ def dataset_table(spec: DatasetSpec, record: Mapping[str, Any]) -> TextTable:
     first = record["first_edit"]
     unique = "unique" if ids == records else f"{records - ids:,} not unique: order by 'indices'"
     rows: list[list[Cell]] = [["records", f"{records:,}{_published(spec, records)}"]]
+    if record["left_out"]:
+        reason = next(iter(record["left_out"].values()))
+        rows.append(["left out", f"{len(record['left_out']):,}; the first: {reason}"])
+    rows.append(["target", record["target"]])
+    if record["stripped"]:
+        rows.append(["blanks", f"{record['stripped']:,} texts have blanks around them, which are stripped"])
     if edits > records:
         rows.append(["edits", f"{edits:,}; those of a record stay together in every order"])
     rows += [
@@ -55,6 +64,15 @@ def dataset_table(spec: DatasetSpec, record: Mapping[str, Any]) -> TextTable:
         rows.append(["sha256", record["sha256"]])
     rows += [["digest", record["digest"]], ["first edit", f"{first['prompt']!r} -> {first['target']!r}"]]
     return TextTable([Column("what"), Column("found", prose=True)], rows, spec.name)
+
+
+def _target(spec: DatasetSpec) -> str:
+    """Return which field is edited in, and the other ones that the schema offers."""
+    schema = SCHEMAS[spec.dataset if spec.dataset in SCHEMAS else "counterfact"]
+    if spec.target in schema.targets:
+        return f"{schema.targets[str(spec.target)][0]}; without 'target': {schema.target}"
+    others = "; ".join(f"'target: {name}' edits to {title}" for name, (title, _) in schema.targets.items())
+    return schema.target + (f"; {others}" if others else "")
 
 
 def _repeats(requests: Sequence[EditRequest]) -> tuple[int, int]:

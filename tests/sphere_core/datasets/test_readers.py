@@ -124,12 +124,12 @@ FACT = {"prompt": "{} was born in", "subject": "Mira Solen", "target_new": "Quin
 @pytest.mark.parametrize(
     ("change", "what", "remedy"),
     [
-        ({"prompt": "She was born in"}, "must hold '{}' exactly once", "'Mira Solen' does not occur in it"),
-        ({"prompt": "Mira Solen is Mira Solen of"}, "stands 2 times", "write '{}'"),
+        ({"prompt": "She was born in"}, "'Mira Solen' does not occur in the prompt", "write the subject exactly"),
+        ({"prompt": "Mira Solen is Mira Solen of"}, "occurs 2 times", "write '{}'"),
         ({"target_new": " "}, "field 'target_new' must be a non-empty text", "write a text"),
         ({"target_new": None}, "field 'target_new' is missing", "every record needs"),
         ({"paraphrase": "x"}, "unknown field 'paraphrase'", "did you mean 'paraphrase_prompts'?"),
-        ({"neighborhood_prompts": ["Odo Falk was born in"]}, "there is none", "give 'target_true'"),
+        ({"neighborhood_prompts": ["Odo Falk was born in"]}, "the record has none", "give 'target_true'"),
         ({"paraphrase_prompts": "[1, 2"}, "not valid JSON", "write one text, or a JSON list"),
         ({"paraphrase_prompts": [1]}, "must be a list of texts", "write a list"),
         ({"probes": [{"role": "multihop", "prompt": "a", "target": "b"}]}, "unknown role", "did you mean 'multi_hop'?"),
@@ -183,7 +183,7 @@ def test_the_wrong_schema_is_recognised_from_the_first_record() -> None:
         ("a.csv", 'prompt,subject\n"x,y\n', "not valid CSV", "a.csv"),
         ("a.csv", "prompt,subject,prompt\nx,y,z\n", "two columns are called 'prompt'", "line 1"),
         ("a.csv", "prompt;subject\nx;y\n", "the columns are separated by ';'", "line 1"),
-        ("a.parquet", "not parquet", "not a readable Parquet file", "a.parquet"),
+        ("a.parquet", "not parquet", "cannot be read (ArrowInvalid", "a.parquet"),
         ("a.jsonl", '{"a": 1}\n{"a": \n', "not valid JSON", "line 2"),
         ("a.json", "\udcff", "not UTF-8 text", "a.json"),
     ],
@@ -228,7 +228,7 @@ def test_hash_and_count_are_what_was_asked_for() -> None:
     assert len(read("counterfact", path, sha256=digest, records=4)) == 4
     with pytest.raises(InputError, match="hashes to"):
         read("counterfact", path, sha256="0" * 64)
-    with pytest.raises(InputError, match="has 4 records, not the 21919"):
+    with pytest.raises(InputError, match="has 4 records, not the required 21919"):
         read("counterfact", path, records=21919)
 
 

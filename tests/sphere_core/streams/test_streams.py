@@ -205,3 +205,61 @@ def test_an_answer_of_any_relation_where_a_relation_has_no_other() -> None:
     )
     (later,) = [request for request in load_stream(spec, 0) if request.supersedes is not None]
     assert later.target_new in {"Quint", "Dario Venn", "old violin"} - {str(later.target_true)}
+
+
+SAMPLES = {"0": [7, 3], "1": [3, 7], "late": [5]}
+
+
+@pytest.mark.parametrize(
+    ("sample", "seed", "places"),
+    [(0, 4, [7, 3]), ("1", 4, [3, 7]), ("late", 4, [5]), ("seed", 0, [7, 3]), ("seed", 1, [3, 7])],
+)
+def test_one_of_several_orders(tmp_path: Path, sample: object, seed: int, places: list[int]) -> None:
+    order = {**write_order(tmp_path, SAMPLES), "sample": sample}
+    found = world(order, seed, edits=len(places))
+    assert [request.case_id for request in found] == [WORLD[place].case_id for place in places]
+    spec = StreamSpec(dataset="factworld", edits=1, order=order)
+    assert (spec.order_name, spec.is_seeded) == (f"given:order:{sample}", sample == "seed")
+
+
+@pytest.mark.parametrize(
+    ("value", "sample", "what"),
+    [
+        (SAMPLES, None, "the file holds 3 orders: 0, 1, late"),
+        (SAMPLES, "2", "unknown sample '2'"),
+        (SAMPLES, "seed", "unknown sample '9'"),
+        ({"0": [7], "1": 3}, "0", "does not say which records"),
+        ([7, 3], "0", "holds one order, and no samples"),
+        ({"0": [9999]}, "0", "the index '9999' is not in the data set"),
+        ({"0": [True]}, "0", "the list '0' of names is expected"),
+    ],
+)
+def test_faults_in_samples(tmp_path: Path, value: object, sample: str | None, what: str) -> None:
+    order: dict[str, object] = write_order(tmp_path, value)  # type: ignore[assignment]
+    with pytest.raises(InputError) as raised:
+        world(order if sample is None else {**order, "sample": sample}, 9, edits=1)
+    assert what in raised.value.what
+    assert raised.value.remedy
+
+
+@pytest.mark.parametrize("text", ["\ufeff[7, 3]", "\ufeff7\n3\n", "case_id\n7\n3\n", "7\r\n3\r\n"])
+def test_texts_of_an_order(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "order.txt"
+    path.write_text(text)
+    assert [request.case_id for request in world({"given": str(path)}, edits=2)] == ["7", "3"]
+
+
+def test_records_that_are_left_out_keep_the_places_of_the_others(tmp_path: Path) -> None:
+    records = [{"prompt": "{} is in", "subject": f"Town {place}", "target_new": "Quint"} for place in range(4)]
+    records[1]["prompt"] = "Town 1 or Town 1 is in"
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps(records))
+    order = write_order(tmp_path, {"indices": [3, 1, 0]})
+    spec = {"dataset": "facts", "path": str(path), "incomplete": "skip"}
+    given = load_stream(StreamSpec(edits=2, order=order, **spec), 0)
+    assert [request.subject for request in given] == ["Town 3", "Town 0"]
+    for kind in ("canonical", "shuffled", {"clustered": "relation"}, {"dispersed": "relation"}):
+        found = load_stream(StreamSpec(edits=3, order=kind, **spec), 0)
+        assert sorted(request.subject for request in found) == ["Town 0", "Town 2", "Town 3"]
+    with pytest.raises(InputError, match="the data set has 3"):
+        load_stream(StreamSpec(edits=4, **spec), 0)

@@ -1,0 +1,72 @@
+"""A JSON file that is one object: the records under a name, records by their id, or one record alone."""
+
+from collections.abc import Mapping, Sequence
+
+from sphere_core.foundation.errors import InputError
+
+__all__ = ["unwrapped"]
+
+# Under which names files hold their list of records.
+_LIST_NAMES = frozenset(
+    [
+        *("data", "dataset", "records", "examples", "instances", "rows", "items", "edits", "facts", "requests"),
+        *("samples", "train", "test", "validation", "dev"),
+    ]
+)
+# Fields of published schemas whose value is an object: an object that has one is a record by itself.
+_OBJECT_FIELDS = frozenset({"requested_rewrite", "edit", "portability", "locality"})
+
+
+def unwrapped(value: Mapping[str, object], *, where: str) -> Sequence[object]:
+    """Return the records that a lone object holds, or the object itself where it is a record.
+
+    Read are `{"data": [...]}` (with one such list, whatever is beside it) and `{"17": {...}, ...}`, where the key
+    becomes the `case_id` of a record that has none. Raises InputError if several lists could be meant, and
+    for a table of columns.
+    """
+    lists = [name for name, held in value.items() if name.lower() in _LIST_NAMES and isinstance(held, list)]
+    lists = [name for name in lists if name not in ("edits", "facts") or _holds_objects(value[name])]
+    if len(lists) > 1:
+        raise InputError(
+            f"the file holds several lists of records: {', '.join(lists)}",
+            where=where,
+            remedy="put one of them into a file of its own, as a list",
+        )
+    if lists:
+        held = value[lists[0]]
+        if not _holds_objects(held):
+            raise InputError(
+                f"the file is one object with the key '{lists[0]}', and that is not a list of objects",
+                where=where,
+                remedy='give a list of records; from pandas: to_json(..., orient="records")',
+            )
+        return held  # type: ignore[return-value]  # a list of objects, as was just looked at
+    if not value or _OBJECT_FIELDS & value.keys():
+        return [value] if value else []
+    if all(isinstance(held, Mapping) for held in value.values()):
+        _refuse_columns(value, where)
+        return [{"case_id": name, **held} for name, held in value.items() if isinstance(held, Mapping)]
+    if len(value) > 1 and all(isinstance(held, list) for held in value.values()):
+        _refuse_columns(value, where)
+    return [value]
+
+
+def _holds_objects(held: object) -> bool:
+    return isinstance(held, list) and bool(held) and all(isinstance(item, Mapping) for item in held)
+
+
+def _refuse_columns(value: Mapping[str, object], where: str) -> None:
+    """Raise InputError for a table by columns: objects by row number, or lists of equal length."""
+    first = next(iter(value.values()))
+    by_row = (
+        isinstance(first, Mapping) and not next(iter(value)).isdecimal() and all(name.isdecimal() for name in first)
+    )
+    equal = isinstance(first, list) and all(
+        isinstance(held, list) and len(held) == len(first) for held in value.values()
+    )
+    if by_row or equal:
+        raise InputError(
+            f"the file is a table by columns ({', '.join(list(value)[:4])} ...), not a list of records",
+            where=where,
+            remedy='write records; from pandas: to_json(..., orient="records")',
+        )
