@@ -117,4 +117,4 @@ def publish_rows(storage: Storage, path: str, data: bytes) -> None:
 
 
 def _numbers(data: bytes) -> pa.Table:
-    return pq.read_table(io.BytesIO(data)).drop_columns(list(_NAME_COLUMNS))
+    return pq.ParquetFile(io.BytesIO(data)).read(use_threads=False).drop_columns(list(_NAME_COLUMNS))

@@ -25,7 +25,7 @@ def checkpoint_scores(sweep: Storage, trajectory_id: str, edits: int) -> list[di
     """Return the rows of one checkpoint, those of single sites left out."""
     wanted = f"{scored_name(trajectory_id, edits)}-"
     paths = [path for path in sweep.list(ROWS) if path.rpartition("/")[2].startswith(wanted)]
-    tables = [pq.read_table(io.BytesIO(sweep.read_bytes(path))) for path in sorted(paths)]
+    tables = [pq.ParquetFile(io.BytesIO(sweep.read_bytes(path))).read(use_threads=False) for path in sorted(paths)]
     return [row for table in tables for row in table.to_pylist() if row["site"] is None]
 
 
