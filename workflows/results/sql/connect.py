@@ -13,13 +13,16 @@
 `bases` by `model_digest`, `dtype`, `evaluator` and `evaluation_id`. `edits` joins `probes` by `trajectory_id`, `edit`.
 """
 
-from collections.abc import Collection, Iterator
+import io
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.resources import files as package_files
 from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
+from pyarrow.json import ParseOptions, read_json
 
 from sphere_core.foundation.storage import Storage
 from workflows.store.layout import DETAILS, base_name, details_path, scored_name
@@ -119,7 +122,7 @@ def _trajectories(state: SweepState) -> pa.Table:
         }
         for place, found in enumerate(state.trajectories)
     ]
-    return pa.Table.from_pylist(records, schema=_TRAJECTORIES)
+    return _table(records, _TRAJECTORIES)
 
 
 def _bases(plan: SweepPlan) -> pa.Table:
@@ -132,7 +135,20 @@ def _bases(plan: SweepPlan) -> pa.Table:
             if same_model and base.stream_digest in (None, stream_digest):
                 values = (model, stream, UNEDITED, digest, dtype, base.evaluation.kind, base.evaluation.id)
                 records.setdefault(values, dict(zip(_BASES.names, (place, *values), strict=True)))
-    return pa.Table.from_pylist(list(records.values()), schema=_BASES)
+    return _table(records.values(), _BASES)
+
+
+def _table(records: Iterable[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
+    """Return records of texts and whole numbers as a table, by way of JSON.
+
+    Building an array from Python objects makes pyarrow import pandas, half a second that most tables do not need.
+    """
+    lines = "\n".join(json.dumps(record) for record in records)
+    if not lines:
+        return schema.empty_table()
+    return read_json(io.BytesIO(lines.encode()), parse_options=ParseOptions(explicit_schema=schema)).select(
+        schema.names
+    )
 
 
 def _details(
