@@ -15,7 +15,7 @@ from sphere_core.models import EditableModel, load_model, recognise_family
 from sphere_core.models.source import EMBEDDED_MODEL
 from sphere_core.requests import EditRequest
 
-__all__ = ["factworld", "random_gpt2", "random_requests"]
+__all__ = ["factworld", "random_gpt2", "random_requests", "word_tokenizer"]
 
 _WORDS = ["[UNK]", "is", "a", "."]
 
@@ -25,11 +25,16 @@ def random_gpt2(config: GPT2Config) -> EditableModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = GPT2LMHeadModel(config)
-    names = [*_WORDS, *(f"w{index}" for index in range(config.vocab_size - len(_WORDS)))]
+    family = recognise_family(config, where="benchmark")
+    return EditableModel(network, word_tokenizer(config.vocab_size), family, base_digest="random")
+
+
+def word_tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of `size` made-up words, one token each."""
+    names = [*_WORDS, *(f"w{index}" for index in range(size - len(_WORDS)))]
     core = Tokenizer(models.WordLevel({name: index for index, name in enumerate(names)}, unk_token=_WORDS[0]))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token=_WORDS[0])
-    return EditableModel(network, tokenizer, recognise_family(config, where="benchmark"), base_digest="random")
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token=_WORDS[0])
 
 
 def random_requests(model: EditableModel, count: int) -> tuple[list[EditRequest], Contexts]:

@@ -26,7 +26,7 @@ def dense_sphere(weight: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
     values, vectors = values.flip(0), vectors.flip(1)
     rank = int((values.cumsum(0) / values.sum() <= ENERGY_RATIO).sum()) + 1
     leading = vectors[:, :rank]
-    projector = torch.eye(weight.shape[1], dtype=weight.dtype) - STRENGTH * leading @ leading.T
+    projector = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device) - STRENGTH * leading @ leading.T
     return change @ projector
 
 

@@ -27,7 +27,7 @@ def alphaedit_dense(
     """Return dW and the history's next `[d, d]` matrix as published, in the dtype of the inputs:
     dW^T = (P (K K^T + H H^T) + L2 I)^{-1} P K R^T, a non-symmetric system."""
     gram = keys @ keys.T
-    system = projector @ (gram + cache) + RIDGE * torch.eye(len(keys), dtype=keys.dtype)
+    system = projector @ (gram + cache) + RIDGE * torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
     return torch.linalg.solve(system, projector @ keys @ residuals.T).T, cache + gram
 
 

@@ -43,7 +43,7 @@ class _Steered:
     def steer(self, _module: object, _args: object, output: object) -> object:
         """Forward hook of the edited layer."""
         hidden = hidden_states(output).clone()
-        rows = torch.arange(len(hidden))
+        rows = torch.arange(len(hidden), device=hidden.device)
         if self.start is None:
             self.start = hidden[0, self._positions[0]].detach().clone()
         hidden[rows, self._positions] = hidden[rows, self._positions] + self._delta
@@ -62,12 +62,13 @@ def one_target(model: EditableModel, batch: LocatedBatch, index: int, settings: 
     essence = encode_prompt(model.tokenizer, ESSENCE_PROMPT, request.subject)
     target = target_ids(model.tokenizer, request)
     ids, mask = pad_right([*((*p.ids, *target[:-1]) for p in prompts), essence.ids], fill=0, device=model.device)
-    labels = torch.full((count, ids.shape[1]), -100)
+    labels = torch.full((count, ids.shape[1]), -100, device=model.device)
     for row, prompt in enumerate(prompts):
-        labels[row, len(prompt.ids) - 1 : len(prompt.ids) - 1 + len(target)] = torch.tensor(target)
+        labels[row, len(prompt.ids) - 1 : len(prompt.ids) - 1 + len(target)] = torch.tensor(target, device=model.device)
     scored = labels != -100
-    delta = torch.zeros(model.network.config.hidden_size, requires_grad=True)
-    steered = _Steered(torch.tensor([*(p.subject_last for p in prompts), essence.subject_last]), delta)
+    delta = torch.zeros(model.network.config.hidden_size, requires_grad=True, device=model.device)
+    last = [*(prompt.subject_last for prompt in prompts), essence.subject_last]
+    steered = _Steered(torch.tensor(last, device=model.device), delta)
     handles = [
         model.layers[settings.layer].register_forward_hook(steered.steer),
         model.layers[-1].register_forward_hook(steered.keep),

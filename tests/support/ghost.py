@@ -248,5 +248,11 @@ def ghost(*, memory: int = MEMORY) -> Iterator[Counts]:
         return module if device is not None and torch.device(device).type == _TYPE else ordinary(device)
 
     named = patch(f"torch.{_TYPE}", module, create=True)
-    with named, patch("torch.get_device_module", device_module), _Function(counts), _Dispatch(counts):
+    idle = patch.multiple(
+        "torch.accelerator",
+        synchronize=lambda _=None: None,
+        reset_peak_memory_stats=lambda _=None: None,
+        max_memory_allocated=lambda _=None: 0,
+    )
+    with named, idle, patch("torch.get_device_module", device_module), _Function(counts), _Dispatch(counts):
         yield counts

@@ -1,0 +1,115 @@
+"""B3 and B4: one batch by stages without and with a long history; its checkpoint written and read for scoring."""
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from benchmarks.gpu.clock import Stages, peak_memory, wait_for
+from benchmarks.gpu.setting import Setting
+from sphere_core.checkpoints import Checkpoint, EditorState, read_weights, write_checkpoint
+from sphere_core.costs import place
+from sphere_core.editors.closed_form import loop
+from sphere_core.editors.closed_form.loop import ClosedFormEditor
+from sphere_core.editors.closed_form.rules import LeastSquaresRule
+from sphere_core.editors.shaping import Shaping
+from sphere_core.foundation.storage import Storage
+from sphere_core.locate.batch import BatchWalk
+from sphere_core.methods import resolve_method
+from sphere_core.models import EditableModel
+from sphere_core.moments.record import SecondMoments
+from sphere_core.solver import KeyHistory
+
+__all__ = ["METHODS", "measure"]
+
+METHODS = ("alphaedit+sphere", "memit_seq+sphere")
+_CHUNK = 500
+
+
+def measure(setting: Setting, device: torch.device) -> list[dict[str, object]]:
+    """Return a record per method and number of earlier edits: seconds of each stage, peak memory, checkpoint."""
+    moments = setting.moments(device)
+    records = []
+    for method in METHODS:
+        for history in (0, setting.history):
+            model = setting.model(device)
+            records.append(_batch(setting, model, device, method, moments, history))
+            del model
+    return records
+
+
+def _batch(
+    setting: Setting, model: EditableModel, device: torch.device, name: str, moments: SecondMoments, history: int
+) -> dict[str, object]:
+    method, hyperparameters = resolve_method(name), setting.hyperparameters()
+    requests, contexts = setting.requests(model, 2 * setting.batch)
+    placement = place(
+        model, method, hyperparameters, requests, batch_size=setting.batch, contexts=contexts, moments=moments
+    )
+    editor = method.build(hyperparameters, moments, placement)
+    if not isinstance(editor, ClosedFormEditor):
+        raise TypeError(f"{name} is not a closed-form editor")
+    state = _earlier(editor, setting, device, history)
+    # The first batch makes factors and fills the allocator.
+    state = editor.edit(model, requests[: setting.batch], contexts, state)
+    stages = Stages(device)
+    calls: list[tuple[object, str, str]] = [
+        (loop, "optimise_targets", "targets"),
+        (BatchWalk, "__init__", "keys"),
+        (BatchWalk, "keys", "keys"),
+        (BatchWalk, "outputs", "keys"),
+        (LeastSquaresRule, "solve", "solve"),
+        (LeastSquaresRule, "remember", "history"),
+        (Shaping, "apply", "regularizer"),
+        (EditableModel, "add", "write"),
+        (EditableModel, "set_weight", "write"),
+    ]
+    with peak_memory(device) as peak, stages.watching(calls):
+        wait_for(device)
+        start = time.perf_counter()
+        state = editor.edit(model, requests[setting.batch :], contexts, state)
+        wait_for(device)
+        whole = time.perf_counter() - start
+    stages.seconds["rest"] = whole - sum(stages.seconds.values())
+    return {
+        "method": name,
+        "earlier edits": history,
+        "seconds": whole,
+        "seconds per edit": whole / setting.batch,
+        "share of targets": stages.seconds["targets"] / whole,
+        "stages, s": stages.seconds,
+        "peak, GB": peak["gb"],
+        "solvers on the host": sorted(placement.on_host),
+        "requests per pass": placement.requests_per_pass,
+        "checkpoint": _checkpoint(model, state, device),
+    }
+
+
+def _earlier(editor: ClosedFormEditor, setting: Setting, device: torch.device, count: int) -> EditorState:
+    """Return a state whose history holds `count` random keys per layer."""
+    state = EditorState()
+    for layer, rule in editor.rules.items():
+        history = KeyHistory()
+        for start in range(0, count, _CHUNK):
+            torch.manual_seed(start)
+            keys = torch.randn(setting.intermediate, min(_CHUNK, count - start), device=device)
+            prior = rule.prior if isinstance(rule, LeastSquaresRule) else None
+            history = history.append(keys, prior=prior)
+        state = state.with_part(f"rule/{layer}", EditorState(history.state()))
+    return state
+
+
+def _checkpoint(model: EditableModel, state: EditorState, device: torch.device) -> dict[str, float]:
+    with TemporaryDirectory() as folder:
+        storage = Storage(folder)
+        checkpoint = Checkpoint("benchmark", 1, model.edited_weights(), state, (("{}",),), collapsed=False)
+        wait_for(device)
+        start = time.perf_counter()
+        write_checkpoint(checkpoint, storage)
+        written = time.perf_counter()
+        model.load_weights(read_weights(storage, 1))
+        wait_for(device)
+        read = time.perf_counter()
+        size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+    return {"GB": size / 1e9, "write, s": written - start, "read for scoring, s": read - written}

@@ -1,0 +1,90 @@
+"""The benchmark for a card, small: every part on the CPU, and where its tensors lie on a ghost accelerator."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from ghost import DEVICES, ghost
+from typer import Typer
+from typer.testing import CliRunner
+
+from benchmarks.gpu import __main__ as runner
+from benchmarks.gpu import smoke
+from benchmarks.gpu.report import markdown
+from benchmarks.gpu.setting import FULL, SMALL
+from benchmarks.gpu.target_passes import target_flops
+from sphere_core.costs import shape_of_config
+from sphere_core.locate.batch import locate
+from sphere_core.locate.targets import TargetSettings
+
+FEW = ["memit", "alphaedit+sphere", "ft"]
+
+
+@pytest.fixture(autouse=True)
+def _few_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    # All of them run in tests/devices.
+    monkeypatch.setattr(smoke, "example_names", lambda: FEW)
+
+
+def test_every_part_runs_on_the_cpu_and_is_written(tmp_path: Path) -> None:
+    app = Typer()
+    app.command()(runner.main)
+    out = tmp_path / "gpu.json"
+    first = CliRunner().invoke(app, ["--only", "B0,B1,B2", "--out", str(out), "--small"])
+    assert first.exit_code == 0, first.output
+    second = CliRunner().invoke(app, ["--only", "B3,B5,B6", "--out", str(out), "--small"])
+    assert second.exit_code == 0, second.output
+    found = json.loads(out.read_text())
+    assert found.keys() >= set(runner.PARTS)
+    assert found["B1"] == dict.fromkeys(FEW, "ok")
+    assert all(value > 0 for value in found["B0"].values())
+    *passes, exact = found["B2"]
+    assert [(record["groups"], record["requests per pass"]) for record in passes] == [(4, 2), (1, 2), (1, 6), (1, 6)]
+    assert all(record["TFLOP/s"] > 0 and record["share of the ceiling"] > 0 for record in passes)
+    # The small model is float32 already.
+    assert exact["difference from float32"] == 0
+    for record in found["B3"]:
+        assert sum(record["stages, s"].values()) == pytest.approx(record["seconds"])
+        assert record["stages, s"].keys() >= {"targets", "keys", "solve", "regularizer", "write", "history", "rest"}
+        assert min(record["stages, s"].values()) >= 0
+    sizes = {(record["method"], record["earlier edits"]): record["checkpoint"]["GB"] for record in found["B3"]}
+    assert sizes["alphaedit+sphere", 8] > sizes["alphaedit+sphere", 0]
+    assert found["B5"]["edit quality, records/s"] > 0
+    assert "### B6" in second.output
+    assert found["device"] in markdown(found)
+    refused = CliRunner().invoke(app, ["--only", "B9", "--out", str(out)])
+    assert refused.exit_code == 2
+
+
+@pytest.mark.parametrize("part", ["B1", "B2", "B3", "B5", "B6"])
+def test_a_part_keeps_its_tensors_on_the_device(tmp_path: Path, part: str) -> None:
+    with ghost() as counts:
+        found = runner.measure_parts([part], SMALL, DEVICES[0], tmp_path / "gpu.json")
+        assert counts.kernels > 100
+    assert found["device"].startswith("ghost")
+    if part == "B1":
+        assert found["B1"] == dict.fromkeys(FEW, "ok")
+
+
+def test_results_of_two_devices_are_not_mixed(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.json"
+    path.write_text(json.dumps({"device": "another card", "torch": torch.__version__}))
+    with pytest.raises(runner.typer.BadParameter, match="another device"):
+        runner.measure_parts(["B1"], SMALL, torch.device("cpu"), path)
+
+
+def test_the_full_setting_is_llama_3_8b_and_its_work_is_counted() -> None:
+    shape = shape_of_config(FULL.config(), where="test")
+    assert shape.parameters == pytest.approx(8.03e9, rel=1e-2)
+    assert (shape.d_out, shape.d_in) == (4096, 14336)
+    model = SMALL.model(torch.device("cpu"))
+    requests, contexts = SMALL.requests(model, 2)
+    batch = locate(model, requests, contexts)
+    settings = TargetSettings.of(SMALL.hyperparameters())
+    later = sum(p.numel() for layer in model.layers[2:] for p in layer.parameters())
+    more = target_flops(model, batch, settings)
+    fewer = target_flops(model, batch, TargetSettings.of(SMALL.hyperparameters(v_num_grad_steps=4)))
+    # One step is a forward and a backward.
+    assert more / fewer == pytest.approx(9 / 7)
+    assert more > 2 * 9 * later * sum(len(prompt.ids) - prompt.subject_last for prompt in batch.prompts)
