@@ -20,7 +20,6 @@ from benchmarks.many_trajectories import many_settings
 from benchmarks.rows import Row, table
 from sphere_core.foundation.storage import Storage
 from workflows.cluster.ray_executor import RayExecutor
-from workflows.driver.backlog import Backlog
 from workflows.driver.display import View
 from workflows.driver.driver import Driver
 from workflows.driver.executor import Event, Worker
@@ -97,9 +96,9 @@ def _run(folder: Path, *, count: int, replicas: int, seconds: float) -> tuple[in
     """Work through sleeping trajectories; return the steady part in tasks and seconds, and MB the driver grew by."""
     folder.mkdir()
     storage = Storage(folder / "root")
-    backlog = Backlog.from_files(replace(sleeping_sweep(folder, count), moments_file=str(seconds)), storage)
+    sweep = replace(sleeping_sweep(folder, count), moments_file=str(seconds))
     with _Noted(folder / "root", replicas) as executor:
-        Driver(backlog, executor, storage, _Silent(), evaluators=0).run()
+        Driver(sweep, executor, storage, _Silent()).run()
         tasks, took = executor.steady()
         return tasks, took, (_size() - executor.size_before) / _MB
 

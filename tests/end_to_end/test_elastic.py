@@ -12,7 +12,6 @@ from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.foundation.storage import Storage
 from workflows.cluster.ray_executor import RayExecutor
-from workflows.driver.backlog import Backlog
 from workflows.driver.display import View
 from workflows.driver.driver import Driver
 from workflows.driver.local_executor import LocalExecutor
@@ -84,7 +83,7 @@ def test_replicas_follow_the_cluster(cluster: Cluster, tmp_path: Path, caplog: p
         caplog.at_level(logging.WARNING, logger="workflows"),
         RayExecutor(str(tmp_path / "root"), resources, address=cluster.address) as executor,
     ):
-        result = Driver(Backlog.from_files(sweep, storage), executor, storage, weather, evaluators=1).run()
+        result = Driver(sweep, executor, storage, weather, evaluators=1).run()
         places = {(worker.role, place.node) for worker, place in executor._place_of.items()}
     assert result.complete
     assert "one needs 1 CPU, 0 GPU, label kind=edit. Nodes:" in caplog.text
@@ -100,7 +99,6 @@ def test_replicas_follow_the_cluster(cluster: Cluster, tmp_path: Path, caplog: p
 
     quiet = tmp_path / "quiet"
     alone = LocalExecutor(str(quiet), threads=1, device="cpu")
-    driver = Driver(Backlog.from_files(sweep, Storage(quiet)), alone, Storage(quiet), weather, evaluators=0)
-    alone.listener = driver.listen
+    driver = Driver(sweep, alone, Storage(quiet), weather, evaluators=0)
     assert driver.run().complete
     assert results_of(tmp_path / "root") == results_of(quiet) != {}

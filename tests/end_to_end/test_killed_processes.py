@@ -22,7 +22,6 @@ from sweep_files import results_of, tiny, write_sweep
 from sphere_core.foundation.storage import Storage
 from workflows.cluster.head_watch import PATIENCE_SECONDS
 from workflows.cluster.ray_executor import RayExecutor
-from workflows.driver.backlog import Backlog
 from workflows.driver.display import View
 from workflows.driver.driver import Driver
 from workflows.store.lease import read_lease
@@ -101,7 +100,7 @@ def test_the_memory_watch_kills_a_replica_twice_and_the_trajectory_has_failed_wi
     sweep, storage = load_sweep(write_sweep(tmp_path / "spec", SETTINGS)), Storage(tmp_path / "root")
     resources = Resources.model_validate({"threads": 1, "evaluator": {"replicas": 0}})
     with RayExecutor(storage.uri, resources, address=None, num_cpus=1, replica=Hungry) as executor:
-        result = Driver(Backlog.from_files(sweep, storage), executor, storage, Quiet(), evaluators=0).run()
+        result = Driver(sweep, executor, storage, Quiet(), evaluators=0).run()
     assert not result.complete
     (failure,) = result.failures
     assert failure.error == "OutOfMemory"
@@ -135,7 +134,7 @@ def test_a_node_is_lost_once_with_all_that_was_on_it(tmp_path: Path, caplog: pyt
             caplog.at_level(logging.WARNING, logger="workflows"),
             RayExecutor(storage.uri, resources, address=cluster.address) as executor,
         ):
-            result = Driver(Backlog.from_files(sweep, storage), executor, storage, Weather(), evaluators=0).run()
+            result = Driver(sweep, executor, storage, Weather(), evaluators=0).run()
     finally:
         cluster.shutdown()
     assert gone

@@ -18,7 +18,6 @@ from waiting import wait_until
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.cluster.ray_executor import RayExecutor
-from workflows.driver.backlog import Backlog
 from workflows.driver.display import View
 from workflows.driver.driver import Driver
 from workflows.driver.executor import Role, Worker
@@ -70,7 +69,7 @@ def undisturbed(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> dict[
     root = tmp_path_factory.mktemp("undisturbed")
     storage = Storage(root)
     executor = LocalExecutor(str(root), threads=1, device="cpu")
-    assert Driver(Backlog.from_files(sweep, storage), executor, storage, Watching(), evaluators=0).run().complete
+    assert Driver(sweep, executor, storage, Watching(), evaluators=0).run().complete
     return results_of(root)
 
 
@@ -166,8 +165,7 @@ def test_whatever_is_killed_is_replaced_and_nothing_differs_from_one_replica(
 
     # Room for two replicas and one dedicated evaluator.
     with Counting(str(tmp_path), Resources(threads=1), address=None, num_cpus=3, replica=WaitingOnce) as executor:
-        backlog = Backlog.from_files(sweep, storage)
-        result = Driver(backlog, executor, storage, Watching(watch), evaluators=1).run()
+        result = Driver(sweep, executor, storage, Watching(watch), evaluators=1).run()
     assert killed == signals.keys()
     assert (result.complete, result.failures) == (True, ())
     assert results_of(tmp_path) == undisturbed
@@ -198,7 +196,7 @@ def test_a_failed_accelerator_ends_the_process_and_one_ended_by_sigterm_loses_no
     plan = one.plan.trajectories[0]
     quiet, storage = Storage(tmp_path / "quiet"), Storage(tmp_path / "root")
     local = LocalExecutor(quiet.uri, threads=1, device="cpu")
-    assert Driver(Backlog.from_files(one, quiet), local, quiet, Watching(), evaluators=0).run().complete
+    assert Driver(one, local, quiet, Watching(), evaluators=0).run().complete
     ended: list[int] = []
 
     def watch(view: View) -> None:
@@ -210,7 +208,7 @@ def test_a_failed_accelerator_ends_the_process_and_one_ended_by_sigterm_loses_no
 
     resources = Resources.model_validate({"threads": 1, "evaluator": {"replicas": 0}})
     with Counting(storage.uri, resources, address=None, num_cpus=1, replica=FailingOnce) as executor:
-        result = Driver(Backlog.from_files(one, storage), executor, storage, Watching(watch), evaluators=0).run()
+        result = Driver(one, executor, storage, Watching(watch), evaluators=0).run()
         assert executor.started == 3
     assert (result.complete, result.failures) == (True, ())
     assert results_of(tmp_path / "root") == results_of(tmp_path / "quiet")

@@ -9,7 +9,6 @@ import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
 from sphere_core.foundation.storage import Storage
-from workflows.driver.backlog import Backlog
 from workflows.driver.display import View
 from workflows.driver.driver import Driver, SweepResult
 from workflows.driver.local_executor import LocalExecutor
@@ -39,13 +38,8 @@ def run(
     """Work through a sweep in this process."""
     storage = Storage(root)
     worker = executor or LocalExecutor(str(root), threads=1, device="cpu")
-    driver = Driver(Backlog.from_files(sweep, storage), worker, storage, Quiet(), evaluators=evaluators)
-
-    def listen(progress: ReplicaProgress) -> None:
-        driver.listen(progress)
-        on_progress(progress)
-
-    worker.listener = listen
+    driver = Driver(sweep, worker, storage, Quiet(), evaluators=evaluators)
+    worker.on_progress(lambda _, progress: on_progress(progress))
     return driver.run()
 
 

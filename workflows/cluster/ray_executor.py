@@ -18,10 +18,11 @@ from workflows.cluster.capacity import RayNodes, look_at_cluster
 from workflows.cluster.connection import attach, gist, start_ray
 from workflows.cluster.environment import prepare_client_environment, prepare_cluster_environment
 from workflows.cluster.head_watch import ClusterWatch
+from workflows.cluster.progress_polls import ProgressPolls
 from workflows.cluster.scratch import RayScratch
-from workflows.driver.executor import Event, Finished, Leaving, Lost, Ready, Role, Worker
+from workflows.driver.executor import Event, Finished, Leaving, Listener, Lost, Ready, Role, Worker
 from workflows.replicas.replica import ModelReplica
-from workflows.replicas.tasks import ReplicaProgress, Task
+from workflows.replicas.tasks import Task
 from workflows.sweeps.spec import Resources
 
 __all__ = ["RayExecutor"]
@@ -62,7 +63,8 @@ class RayExecutor:
         self._scratch: RayScratch | None = None
         self._actors: dict[Worker, Any] = {}
         self._pending: dict[Any, tuple[Worker, Task | None]] = {}
-        self._asked: dict[Any, Worker] = {}
+        self._progress = ProgressPolls(ray)
+        self._to_stop: set[Worker] = set()
         self._place_of: dict[Worker, Place] = {}
         self._told_to_leave: set[Worker] = set()
         self._seen: frozenset[str] = frozenset()
@@ -153,41 +155,38 @@ class RayExecutor:
         Raises ExecutorError if the head of the cluster has not answered for a while.
         """
         events = self._look()
+        self._send_stops()
+        busy = [worker for worker, task in self._pending.values() if task is not None]
+        self._progress.ask({worker: self._actors[worker] for worker in busy if worker in self._actors})
         if not self._pending:
             time.sleep(0 if events else seconds)
             return events
         self._ray.wait(list(self._pending), num_returns=1, timeout=0 if events else seconds)
         done, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
+        # Before the events: they may end what the answers are about.
+        self._progress.pass_on()
         return [*events, *(event for reference in done for event in self._outcome(reference))]
 
-    def progress(self) -> dict[Worker, ReplicaProgress]:
-        """Request progress of the busy actors, and return the answers to earlier requests; never blocks."""
-        busy = [worker for worker, task in self._pending.values() if task is not None]
-        asked = set(self._asked.values())
-        for worker in busy:
-            if worker not in asked:
-                self._asked[self._actors[worker].progress.remote()] = worker
-        if not self._asked:
-            return {}
-        answered, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
-        said = {}
-        for reference in answered:
-            worker = self._asked.pop(reference)
-            try:
-                said[worker] = self._ray.get(reference)
-            except self._ray.exceptions.RayError:
-                continue  # its death is reported by the call it was busy with
-        return said
+    def on_progress(self, listener: Listener) -> None:
+        """Have `listener` called with what busy actors answer, once or twice a second."""
+        self._progress.listeners.append(listener)
 
     def owner_of(self, worker: Worker) -> str:
         """Return the name of a started worker in leases: `host:process`."""
         return self._place_of[worker].owner
 
     def stop_work(self, worker: Worker | None = None) -> None:
-        """Raise the stop flag of every actor, or of one."""
-        for one in list(self._actors) if worker is None else [worker]:
-            if one in self._actors:
-                self._actors[one].stop.remote()
+        """Note that the stop flag of every actor, or of one, is to be raised; the next `wait` calls the actors.
+
+        Ray is not called here: a signal handler may have interrupted it.
+        """
+        self._to_stop |= set(self._actors) if worker is None else {worker}
+
+    def _send_stops(self) -> None:
+        while self._to_stop:
+            actor = self._actors.get(self._to_stop.pop())
+            if actor is not None:
+                actor.stop.remote()
 
     def end(self, worker: Worker) -> None:
         """Kill an actor."""
@@ -224,7 +223,7 @@ class RayExecutor:
             task,
             f"{type(error).__name__}: {gist(error)}",
             out_of_memory=isinstance(error, errors.OutOfMemoryError),
-            blameless=bool(getattr(error, "preempted", False)),
+            machine_gone=bool(getattr(error, "preempted", False)),
             unreachable=isinstance(error, errors.RayActorError),
         )
         nodes = set()

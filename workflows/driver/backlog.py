@@ -1,23 +1,24 @@
-"""What is left to do, in order: moments first, then trajectories, and scores as soon as a checkpoint stands.
+"""What is left to do, in order: moments first, then trajectories, and scores as soon as a checkpoint is published.
 
-The backlog starts from the files of a sweep and follows the events of one run. It decides nothing by itself that a new
-look at the files would not decide as well: a checkpoint that is there and has no rows is to be scored. A sweep may have
-ten thousand trajectories, and the driver asks at every step: totals are kept up to date, never counted anew.
+The backlog starts from the files of a sweep and follows the events of one run; it writes no file. It decides nothing
+that a new look at the files would not decide as well: a checkpoint that is there and has no rows is to be scored. A
+sweep may have ten thousand trajectories, and the driver asks at every step: totals are kept up to date, never counted
+anew.
 """
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from sphere_core.foundation.storage import Storage
+from workflows.driver.moments_queue import MomentsQueue
+from workflows.driver.sweep_tasks import SweepTasks
 from workflows.driver.tracking import Counts, TrackedTrajectory
-from workflows.driver.watchdog import Verdict, WatchdogReadings, read_readings, verdict
 from workflows.driver.work_queue import WorkQueue
 from workflows.replicas.tasks import MomentsTask, ScoreTask, Task, TaskKind, TrajectoryTask
 from workflows.store.layout import moments_path, task_error_path
 from workflows.store.lease import read_lease
-from workflows.store.plan import BasePlan, MomentsRecipe
-from workflows.store.policies import Watchdog
+from workflows.store.plan import SweepPlan
 from workflows.store.state import SweepFiles, SweepState, derive_state, scan, scorable
 from workflows.store.trimming import trimmable
 from workflows.sweeps.expand import Sweep
@@ -29,16 +30,14 @@ __all__ = ["Backlog"]
 class Backlog:
     """The open work of a sweep. Tasks are taken, and come back as done, failed or lost."""
 
-    sweep: Sweep
-    storage: Storage
+    plan: SweepPlan
+    tasks: SweepTasks
+    # The last attempt at a trajectory that took its lease; 0 before the first.
+    last_attempt: Callable[[str], int]
+    moments: MomentsQueue
     tracked: dict[str, TrackedTrajectory] = field(default_factory=dict)
-    recipes: deque[MomentsRecipe] = field(default_factory=deque)
     ready: WorkQueue[str] = field(default_factory=WorkQueue)
-    # Trajectories that wait for second moments, by their key.
-    held: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     scores: WorkQueue[ScoreTask] = field(default_factory=WorkQueue)
-    moments: set[str] = field(default_factory=set)
-    broken_moments: set[str] = field(default_factory=set)
     known_rows: set[str] = field(default_factory=set)
     totals: Counts = field(default_factory=Counts)
     running_now: int = 0
@@ -46,36 +45,37 @@ class Backlog:
     @classmethod
     def from_files(cls, sweep: Sweep, storage: Storage) -> "Backlog":
         """Look at a sweep's files and put everything that is left on the backlog."""
-        files = scan(storage)
-        backlog = cls(sweep, storage)
-        backlog._fill(files, derive_state(storage, sweep.plan, files))
+        files, plan = scan(storage), sweep.plan
+        built = [recipe.key for recipe in plan.recipes if moments_path(recipe.key) in files.moments]
+        failed = [recipe.key for recipe in plan.recipes if task_error_path(f"moments-{recipe.key}") in files.errors]
+        # Second moments that are there after all can be used.
+        moments = MomentsQueue(plan.recipes, built, set(failed) - set(built))
+
+        def last_attempt(trajectory_id: str) -> int:
+            standing = read_lease(storage, trajectory_id)
+            return 0 if standing is None else standing.attempt
+
+        backlog = cls(plan, SweepTasks(sweep), last_attempt, moments)
+        backlog._fill(files, derive_state(storage, plan, files))
         return backlog
 
     def _fill(self, files: SweepFiles, state: SweepState) -> None:
-        plan = self.sweep.plan
+        plan = self.plan
         self.totals = Counts(trajectories=len(plan.trajectories), edits=plan.edits, scores=len(plan.bases))
         self.totals.failures = len(state.failures)
-        for recipe in plan.recipes:
-            if moments_path(recipe.key) in files.moments:
-                self.moments.add(recipe.key)
-            elif task_error_path(f"moments-{recipe.key}") in files.errors:
-                self.broken_moments.add(recipe.key)
-        for base in plan.bases:
-            self._offer(self._base_task(base), files)
+        for task in self.tasks.base_scores():
+            self._offer(task, files)
         for place, found in enumerate(state.trajectories):
             tracked = TrackedTrajectory(found.plan, place, set(found.published), found.collapsed_at)
             tracked.failed = found.error is not None and not found.is_edited
             tracked.stopped_at = None if found.stopped is None else found.stopped.edits
             tracked.trimmed = tracked.published - files.whole.get(found.plan.id, frozenset())
             self.tracked[found.plan.id] = tracked
-            for task in self._score_tasks(tracked):
+            for task in self._scores_of(tracked):
                 self._offer(task, files)
             if not tracked.is_edited and not tracked.failed:
                 self._queue(tracked)
             self._recount(tracked)
-        for recipe in plan.recipes:
-            if recipe.key in self.held and recipe.key not in self.broken_moments:
-                self.recipes.append(recipe)
 
     def take(self, preference: Iterable[TaskKind], model: str | None) -> Task | None:
         """Take the next task, trying kinds in the order given (`moments`, `trajectory`, `score`).
@@ -96,16 +96,36 @@ class Backlog:
 
     def waiting(self) -> dict[TaskKind, int]:
         """Return how many tasks could start now, by kind."""
-        return {"moments": len(self.recipes), "trajectory": len(self.ready), "score": len(self.scores)}
+        return {"moments": len(self.moments), "trajectory": len(self.ready), "score": len(self.scores)}
 
     def has_open_trajectories(self) -> bool:
         """Return whether any trajectory runs or waits."""
-        return bool(self.running_now or len(self.ready) or self.held)
+        return bool(self.running_now or len(self.ready) or self.moments.holds_any)
+
+    def is_empty(self) -> bool:
+        """Return whether no task is open."""
+        return not any(self.waiting().values()) and not self.has_open_trajectories()
+
+    def is_running(self, trajectory_id: str) -> bool:
+        """Return whether a trajectory has been given out and has not come back."""
+        return self.tracked[trajectory_id].running
+
+    def is_scored(self, trajectory_id: str, edits: int) -> bool:
+        """Return whether all rows of a checkpoint are on storage."""
+        return self.tracked[trajectory_id].is_scored(edits)
+
+    def stopped_at(self, trajectory_id: str) -> int | None:
+        """Return after how many edits a watchdog has stopped a trajectory; None where none has."""
+        return self.tracked[trajectory_id].stopped_at
+
+    def edits_so_far(self, trajectory_id: str) -> int | None:
+        """Return how far the running attempt at a trajectory is, as far as its replica has said."""
+        return self.tracked[trajectory_id].running_edits or None
 
     def put_back(self, task: Task) -> None:
         """Put a lost task back, before all others of its kind."""
         if isinstance(task, MomentsTask):
-            self.recipes.appendleft(task.recipe)
+            self.moments.put_back(task.recipe)
         elif isinstance(task, TrajectoryTask):
             tracked = self.tracked[task.plan.id]
             self._set_running(tracked, running=False)
@@ -115,20 +135,19 @@ class Backlog:
             self.scores.put_first(task, task.spec.model_digest)
 
     def moments_done(self, task: MomentsTask) -> None:
-        """Note that second moments stand: the trajectories that wait for them can start."""
-        self.moments.add(task.recipe.key)
-        for trajectory_id in self.held.pop(task.recipe.key, []):
+        """Note that second moments are built: the trajectories that wait for them can start."""
+        for trajectory_id in self.moments.built(task.recipe.key):
             self._queue(self.tracked[trajectory_id])
 
     def published(self, trajectory_id: str, edits: Iterable[int], *, collapsed: bool = False) -> bool:
-        """Note checkpoints that stand, and queue their scores; return whether any was new."""
+        """Note published checkpoints, and queue their scores; return whether any was new."""
         tracked = self.tracked[trajectory_id]
         new = {count for count in edits if tracked.counts(count)} - tracked.published - tracked.damaged
         tracked.published |= new
         if collapsed and tracked.published:
             tracked.collapsed_at = max(tracked.published)
         if new or collapsed:
-            for task in self._score_tasks(tracked):
+            for task in self._scores_of(tracked):
                 if task.rows_path not in self.known_rows:
                     self.known_rows.add(task.rows_path)
                     self.scores.put(task, task.spec.model_digest)
@@ -137,9 +156,9 @@ class Backlog:
 
     def damaged(self, task: ScoreTask) -> None:
         """Note that a checkpoint is gone: its trajectory is to be run again from the one before."""
-        tracked = self.tracked[str(task.trajectory_id)]
-        if not tracked.counts(task.edits):
+        if task.trajectory_id is None or not self.tracked[task.trajectory_id].counts(task.edits):
             return
+        tracked = self.tracked[task.trajectory_id]
         tracked.published.discard(task.edits)
         tracked.trimmed.discard(task.edits)
         if tracked.collapsed_at == task.edits:
@@ -169,7 +188,7 @@ class Backlog:
         self._recount(tracked)
 
     def scored(self, task: ScoreTask) -> None:
-        """Note that a row file stands."""
+        """Note that a row file is on storage."""
         if task.trajectory_id is not None:
             tracked = self.tracked[task.trajectory_id]
             if not tracked.counts(task.edits):
@@ -177,23 +196,11 @@ class Backlog:
             tracked.scored[task.edits] += 1
         self.totals.scores_done += 1
 
-    def verdict(self, trajectory_id: str, limits: Watchdog) -> Verdict | None:
-        """Return where the scores that stand say that a trajectory is to be stopped."""
-        tracked = self.tracked[trajectory_id]
-
-        def readings(edits: int) -> WatchdogReadings | None:
-            if edits not in tracked.readings and tracked.is_scored(edits):
-                paths = [tracked.plan.rows_path(edits, evaluation) for evaluation in tracked.plan.evaluations]
-                tracked.readings[edits] = read_readings(self.storage, paths)
-            return tracked.readings.get(edits)
-
-        return verdict(limits, tracked.plan.wanted, readings)
-
     def to_trim(self, trajectory_id: str) -> list[int]:
         """Return the checkpoints that the sweep does not keep and nothing needs any more; they count as trimmed now."""
         tracked = self.tracked[trajectory_id]
         found = trimmable(
-            tracked.plan, self.sweep.plan.keep, tracked.published, edited=tracked.is_edited, scored=tracked.is_scored
+            tracked.plan, self.plan.keep, tracked.published, edited=tracked.is_edited, scored=tracked.is_scored
         )
         new = [edits for edits in found if edits not in tracked.trimmed]
         tracked.trimmed.update(new)
@@ -214,14 +221,8 @@ class Backlog:
         """Note that building moments or scoring has failed for good; what waits for those moments fails with them."""
         self.totals.failures += 1
         if isinstance(task, MomentsTask):
-            self.broken_moments.add(task.recipe.key)
-
-    def give_up_blocked(self) -> None:
-        """Take off the backlog the trajectories that can never start: their second moments could not be built."""
-        for key in self.broken_moments & self.held.keys():
-            for trajectory_id in self.held.pop(key):
-                self.tracked[trajectory_id].queued = False
-                self.ended(trajectory_id, failed=True)
+            for trajectory_id in self.moments.failed(task.recipe.key):
+                self._queue(self.tracked[trajectory_id])
 
     def counts(self) -> Counts:
         """Return how far the sweep is."""
@@ -236,13 +237,20 @@ class Backlog:
         tracked.counted = now
 
     def _queue(self, tracked: TrackedTrajectory) -> None:
-        """Put a trajectory in line, at its place in the plan; or aside, until its second moments are there."""
-        tracked.queued = True
+        """Put a trajectory in line at its place in the plan, or aside until its second moments are built.
+
+        Where they could not be built, it fails with them.
+        """
         key = tracked.plan.moments
-        if key is None or key in self.moments:
+        if self.moments.has_failed(key):
+            tracked.queued = False
+            self.ended(tracked.plan.id, failed=True)
+            return
+        tracked.queued = True
+        if key is None or self.moments.is_ready(key):
             self.ready.put(tracked.plan.id, tracked.plan.model_digest, tracked.place)
         else:
-            self.held[key].append(tracked.plan.id)
+            self.moments.hold(key, tracked.plan.id)
 
     def _set_running(self, tracked: TrackedTrajectory, *, running: bool) -> None:
         self.running_now += running - tracked.running
@@ -257,23 +265,13 @@ class Backlog:
         elif task_error_path(task.name) not in files.errors:
             self.scores.put(task, task.spec.model_digest)
 
-    def _score_tasks(self, tracked: TrackedTrajectory) -> Iterator[ScoreTask]:
-        plan = tracked.plan
-        for edits in sorted(scorable(plan, tracked.published, tracked.collapsed_at)):
-            for evaluation in plan.evaluations:
-                settings = self.sweep.evaluators[evaluation.kind]
-                spec, moments = self.sweep.specs[plan.id], self.sweep.moments_file
-                yield ScoreTask(plan, spec, edits, evaluation, settings, moments)
-
-    def _base_task(self, base: BasePlan) -> ScoreTask:
-        settings = self.sweep.evaluators[base.evaluation.kind]
-        return ScoreTask(base, self.sweep.specs[base.trajectory], 0, base.evaluation, settings)
+    def _scores_of(self, tracked: TrackedTrajectory) -> Iterable[ScoreTask]:
+        checkpoints = scorable(tracked.plan, tracked.published, tracked.collapsed_at)
+        return self.tasks.scores(tracked.plan, checkpoints)
 
     def _take_moments(self) -> MomentsTask | None:
-        if not self.recipes:
-            return None
-        recipe = self.recipes.popleft()
-        return MomentsTask(recipe, self.sweep.specs[recipe.trajectory])
+        recipe = self.moments.take()
+        return None if recipe is None else self.tasks.moments(recipe)
 
     def _take_score(self, model: str | None) -> ScoreTask | None:
         while (task := self.scores.take(model)) is not None:
@@ -292,6 +290,5 @@ class Backlog:
         self._set_running(tracked, running=True)
         tracked.damaged.clear()
         # A worker that was lost may still take the lease of the attempt it was given.
-        standing = read_lease(self.storage, chosen)
-        tracked.attempt = max(tracked.attempt, 0 if standing is None else standing.attempt) + 1
-        return TrajectoryTask(tracked.plan, self.sweep.specs[chosen], tracked.attempt, self.sweep.moments_file)
+        tracked.attempt = max(tracked.attempt, self.last_attempt(chosen)) + 1
+        return self.tasks.trajectory(tracked.plan, tracked.attempt)

@@ -1,11 +1,12 @@
 """What the driver needs from whatever runs replicas: a few verbs, so that Ray is one backend of several."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from workflows.replicas.tasks import Outcome, ReplicaProgress, Task
 
-__all__ = ["Event", "Executor", "ExecutorError", "Finished", "Leaving", "Lost", "Ready", "Role", "Worker"]
+__all__ = ["Event", "Executor", "ExecutorError", "Finished", "Leaving", "Listener", "Lost", "Ready", "Role", "Worker"]
 
 Role = Literal["replica", "evaluator"]
 
@@ -36,9 +37,9 @@ class Finished:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker is gone, with the task it had, if any. Whatever it published stands.
+    """A worker is gone, with the task it had, if any. What it published stays.
 
-    `blameless`: it went with its machine, which says nothing about the task. `unreachable`: its process or machine
+    `machine_gone`: its machine was taken away, which says nothing about the task. `unreachable`: its process or machine
     is gone, or out of reach; whether the task was begun there is not known.
     """
 
@@ -46,7 +47,7 @@ class Lost:
     task: Task | None
     reason: str
     out_of_memory: bool = False
-    blameless: bool = False
+    machine_gone: bool = False
     unreachable: bool = False
 
 
@@ -58,6 +59,7 @@ class Leaving:
 
 
 Event = Ready | Finished | Lost | Leaving
+Listener = Callable[[Worker, ReplicaProgress], None]
 
 
 class ExecutorError(RuntimeError):
@@ -84,15 +86,19 @@ class Executor(Protocol):
         ...
 
     def wait(self, seconds: float) -> list[Event]:
-        """Return what has happened, waiting for at most so long."""
+        """Return what has happened, waiting for at most so long; longer where a task runs inside this call."""
         ...
 
-    def progress(self) -> dict[Worker, ReplicaProgress]:
-        """Return what the workers say they are doing, those that answer."""
+    def on_progress(self, listener: Listener) -> None:
+        """Have `listener` called, inside `wait`, with what busy workers say of their tasks; listeners add up."""
         ...
 
     def stop_work(self, worker: Worker | None = None) -> None:
-        """Ask all running trajectories, or one worker's, to publish a checkpoint and return."""
+        """Ask all running trajectories, or one worker's, to publish a checkpoint and return.
+
+        Only notes the request, which takes effect at the next batch or the next `wait`: a signal handler may call it
+        while `wait` runs.
+        """
         ...
 
     def end(self, worker: Worker) -> None:

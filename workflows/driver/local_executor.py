@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from workflows.driver.executor import Event, ExecutorError, Finished, Lost, Ready, Role, Worker
+from workflows.driver.executor import Event, ExecutorError, Finished, Listener, Lost, Ready, Role, Worker
 from workflows.replicas.replica import BrokenReplicaError, ModelReplica
 from workflows.replicas.tasks import ReplicaProgress, Task
 
@@ -14,14 +14,14 @@ class LocalExecutor:
     """One replica in this very process; a task runs inside `wait`. For tests and machines without Ray."""
 
     def __init__(self, root: str, *, threads: int, device: str) -> None:
-        # Whoever wants to hear about progress while `wait` runs sets this.
-        self.listener: Callable[[ReplicaProgress], None] = lambda _: None
+        self._listeners: list[Listener] = []
         self._make: Callable[[], ModelReplica] = lambda: ModelReplica(
-            root, threads=threads, device=device, listener=lambda progress: self.listener(progress)
+            root, threads=threads, device=device, listener=self._hear
         )
         self._replica = self._make()
         self._events: list[Event] = []
         self._assigned: tuple[Worker, Task] | None = None
+        self._at_work: Worker | None = None
         self._started = 0
 
     def most(self, role: Role) -> int:
@@ -49,20 +49,28 @@ class LocalExecutor:
         events, self._events = self._events, []
         return events
 
-    def progress(self) -> dict[Worker, ReplicaProgress]:
-        """Nothing: progress arrives through the listener while `wait` runs."""
-        return {}
+    def on_progress(self, listener: Listener) -> None:
+        """Have `listener` called while a task runs inside `wait`."""
+        self._listeners.append(listener)
+
+    def _hear(self, progress: ReplicaProgress) -> None:
+        if self._at_work is not None:
+            for listener in self._listeners:
+                listener(self._at_work, progress)
 
     def _run(self, worker: Worker, task: Task) -> Event:
+        self._at_work = worker
         try:
             return Finished(worker, task, self._replica.run(task))
         except KeyboardInterrupt:
-            # Told to whoever waits next: the task is over.
+            # Returned by the next `wait`: the task is over.
             self._events.append(Lost(worker, task, "interrupted"))
             raise
         except BrokenReplicaError as error:
-            remedy = "run the same command again: a new process goes on from the last checkpoints"
+            remedy = "run the same command again: a new process resumes from the last checkpoints"
             raise ExecutorError(f"the accelerator has failed: {error}", remedy) from error
+        finally:
+            self._at_work = None
 
     def stop_work(self, worker: Worker | None = None) -> None:
         """Ask the replica to stop after the current batch."""

@@ -1,4 +1,4 @@
-"""Whether a task is to be tried again after it has cost a worker, or has failed: what is counted, and when too often.
+"""Whether a task is tried again after it has lost a worker or failed, and how many workers may fail to start.
 
 Counts are kept in memory by one run. A run that begins anew begins to count anew: a task that kills every worker that
 takes it fails then as well, a little later.
@@ -6,20 +6,29 @@ takes it fails then as well, a little later.
 
 from collections import Counter
 
+from workflows.driver.executor import Lost
 from workflows.replicas.tasks import Failed
 
-__all__ = ["MAX_DAMAGED", "MAX_EXHAUSTED", "MAX_LOSSES", "MAX_STILLBORN", "MAX_UNBEGUN", "RetryLimits"]
+__all__ = [
+    "MAX_DAMAGED",
+    "MAX_EXHAUSTED",
+    "MAX_FAILED_STARTS",
+    "MAX_LOSSES",
+    "MAX_LOSSES_UNBEGUN",
+    "FailedStarts",
+    "RetryLimits",
+]
 
-# How often a task may lose its worker, with nothing new published in between, before it counts as its fault.
+# How often a task may lose its worker, with nothing new published in between, before the task is taken for the cause.
 MAX_LOSSES = 3
 # How often a task may lose its worker before the worker had begun with it.
-MAX_UNBEGUN = 20
-# How often a task may run out of memory in the same way: once may be a neighbour's fault.
+MAX_LOSSES_UNBEGUN = 20
+# How often a task may run out of memory in the same way: once may be caused by another process of the machine.
 MAX_EXHAUSTED = 2
 # How often a checkpoint may turn out damaged when it is to be scored.
 MAX_DAMAGED = 3
-# How many workers may die in a row before their first task.
-MAX_STILLBORN = 5
+# How many workers in a row may end before they are ready.
+MAX_FAILED_STARTS = 5
 
 
 class RetryLimits:
@@ -30,15 +39,16 @@ class RetryLimits:
         self._unbegun: Counter[str] = Counter()
         self._exhausted: Counter[str] = Counter()
         self._damaged: Counter[str] = Counter()
-        self._stillborn = 0
 
-    def lost(self, task: str, reason: str, *, begun: bool, blameless: bool) -> Failed | None:
-        """Note that a task's worker was lost; `begun`: once it had begun, `blameless`: its machine was taken away."""
-        counts, most = (self._losses, MAX_LOSSES) if begun else (self._unbegun, MAX_UNBEGUN)
-        counts[task] += not blameless
+    def lost(self, task: str, lost: Lost, *, begun: bool) -> Failed | None:
+        """Note that a task's worker was lost; `begun` tells whether the worker had begun with the task."""
+        if lost.out_of_memory:
+            return self.exhausted(task, lost.reason)
+        counts, most = (self._losses, MAX_LOSSES) if begun else (self._unbegun, MAX_LOSSES_UNBEGUN)
+        counts[task] += not lost.machine_gone
         if counts[task] < most:
             return None
-        message = f"its worker was lost {most} times with nothing new published in between; last: {reason}"
+        message = f"its worker was lost {most} times with nothing new published in between; last: {lost.reason}"
         return Failed("WorkerLost", message, "")
 
     def exhausted(self, task: str, reason: str) -> Failed | None:
@@ -60,14 +70,21 @@ class RetryLimits:
         return Failed("DamagedCheckpoint", f"damaged {MAX_DAMAGED} times: {reason}", "")
 
     def published(self, task: str) -> None:
-        """Note that a task has got further: what happened to it before says nothing about it any more."""
+        """Note that a task has published something new: earlier events no longer count."""
         del self._losses[task], self._unbegun[task], self._exhausted[task]
 
-    def stillborn(self) -> int | None:
-        """Note that a worker has died before it was ready; return how many in a row where those are too many."""
-        self._stillborn += 1
-        return self._stillborn if self._stillborn >= MAX_STILLBORN else None
 
-    def born(self) -> None:
+class FailedStarts:
+    """Workers that ended before they were ready, in a row."""
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+
+    def failed(self) -> bool:
+        """Note one; return whether there are too many."""
+        self.in_a_row += 1
+        return self.in_a_row >= MAX_FAILED_STARTS
+
+    def succeeded(self) -> None:
         """Note that a worker is ready."""
-        self._stillborn = 0
+        self.in_a_row = 0

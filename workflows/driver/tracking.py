@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from workflows.driver.watchdog import WatchdogReadings
 from workflows.store.plan import TrajectoryPlan
 from workflows.store.state import scorable
 
@@ -25,7 +24,7 @@ class Counts:
 
 @dataclass
 class TrackedTrajectory:
-    """A trajectory: which checkpoints of it stand, are scored, and whether it runs, waits or has ended."""
+    """A trajectory: which of its checkpoints are published and scored, and whether it runs, waits or has ended."""
 
     plan: TrajectoryPlan
     place: int
@@ -42,8 +41,7 @@ class TrackedTrajectory:
     damaged: set[int] = field(default_factory=set)
     # The last attempt that was given out.
     attempt: int = 0
-    # What the rows of a checkpoint say to a watchdog, and where one has stopped it.
-    readings: dict[int, WatchdogReadings] = field(default_factory=dict)
+    # Where a watchdog has stopped it.
     stopped_at: int | None = None
     # What this trajectory has added to the totals: trajectories done, edits done, scores expected.
     counted: tuple[int, int, int] = (0, 0, 0)

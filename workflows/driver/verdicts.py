@@ -1,32 +1,87 @@
-"""Carrying a watchdog's verdict out: the record, the fence, and what lies beyond it."""
+"""A watchdog's verdicts: found from scores, recorded, fenced, and what lies beyond them removed."""
 
 import logging
 
 from sphere_core.checkpoint_files import checkpoints_in, delete_checkpoint
 from sphere_core.foundation.storage import Storage
 from workflows.driver.backlog import Backlog
-from workflows.driver.watchdog import Verdict
+from workflows.driver.watchdog import Verdict, WatchdogReadings, read_readings, verdict
 from workflows.store.layout import DETAILS, checkpoints_folder, keys_folder, scored_name, stopped_path
 from workflows.store.lease import Lease, read_lease, take_lease
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 from workflows.store.policies import Watchdog
 from workflows.store.records import Stop
 from workflows.store.state import SweepFiles, SweepState, TrajectoryState
-from workflows.store.trimming import trim
 
 __all__ = [
+    "Verdicts",
     "discard_beyond",
     "forget_other_verdicts",
     "has_other_verdicts",
-    "judge",
     "lies_beyond",
     "record_verdict",
-    "trim_scored",
 ]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Verdicts:
+    """Judges the trajectories of one backlog by the plan's watchdog; without one, does nothing."""
+
+    def __init__(self, plan: SweepPlan, backlog: Backlog, storage: Storage) -> None:
+        self._limits = plan.watchdog
+        self._backlog = backlog
+        self._storage = storage
+        self._plans = {trajectory.id: trajectory for trajectory in plan.trajectories}
+        # What the rows of a checkpoint say, read once.
+        self._readings: dict[tuple[str, int], WatchdogReadings] = {}
+
+    def owed(self) -> bool:
+        """Return whether the scores on storage say of any trajectory that it is to be stopped, and it is not yet."""
+        return self._limits is not None and any(
+            self._backlog.stopped_at(plan.id) is None and self._find(plan, self._limits) is not None
+            for plan in self._plans.values()
+        )
+
+    def judge_all(self) -> None:
+        """Judge every trajectory: a driver that was killed may have left scores without a verdict."""
+        if self._limits is not None:
+            for trajectory_id in self._plans:
+                self.judge(trajectory_id)
+
+    def judge(self, trajectory_id: str) -> None:
+        """Stop a trajectory whose scores pass the limits, and remove what lies beyond.
+
+        While its replica still runs, the fence is all that is done; the rest is removed once the replica has returned.
+        """
+        if self._limits is None:
+            return
+        plan, last = self._plans[trajectory_id], self._backlog.stopped_at(trajectory_id)
+        if last is None:
+            found = self._find(plan, self._limits)
+            if found is None:
+                return
+            _LOGGER.warning("trajectory %s %s", trajectory_id, found.reason)
+            record_verdict(self._storage, plan, self._limits, found)
+            self._backlog.stop(trajectory_id, found.edits)
+            last = found.edits
+        if not self._backlog.is_running(trajectory_id):
+            discard_beyond(self._storage, plan, last)
+
+    def _find(self, plan: TrajectoryPlan, limits: Watchdog) -> Verdict | None:
+
+        def readings(edits: int) -> WatchdogReadings | None:
+            key = plan.id, edits
+            if key not in self._readings and self._backlog.is_scored(plan.id, edits):
+                paths = [plan.rows_path(edits, evaluation) for evaluation in plan.evaluations]
+                self._readings[key] = read_readings(self._storage, paths)
+            return self._readings.get(key)
+
+        return verdict(limits, plan.wanted, readings)
 
 
 def record_verdict(storage: Storage, plan: TrajectoryPlan, limits: Watchdog, found: Verdict) -> None:
-    """Write down that a trajectory has been stopped, and fence off the replica that may still run it."""
+    """Record that a trajectory has been stopped, and fence off the replica that may still run it."""
     Stop(edits=found.edits, reason=found.reason, watchdog=limits).write(storage, stopped_path(plan.id))
     standing = read_lease(storage, plan.id)
     if standing is not None:
@@ -85,31 +140,3 @@ def lies_beyond(state: SweepState, files: SweepFiles) -> bool:
 
 def _is_by_others(plan: SweepPlan, found: TrajectoryState) -> bool:
     return found.stopped is not None and found.stopped.watchdog != plan.watchdog
-
-
-_LOGGER = logging.getLogger(__name__)
-
-
-def judge(backlog: Backlog, storage: Storage, trajectory_id: str) -> None:
-    """Stop a trajectory whose scores pass the watchdog's limits, and clear away what lies beyond.
-
-    While its replica still runs the fence is all there is; what lies beyond goes once the replica has come back.
-    """
-    tracked, limits = backlog.tracked[trajectory_id], backlog.sweep.plan.watchdog
-    if limits is None:
-        return
-    if tracked.stopped_at is None:
-        found = backlog.verdict(trajectory_id, limits)
-        if found is None:
-            return
-        _LOGGER.warning("trajectory %s %s", trajectory_id, found.reason)
-        record_verdict(storage, tracked.plan, limits, found)
-        backlog.stop(trajectory_id, found.edits)
-    if not tracked.running and tracked.stopped_at is not None:
-        discard_beyond(storage, tracked.plan, tracked.stopped_at)
-
-
-def trim_scored(backlog: Backlog, storage: Storage, trajectory_id: str) -> None:
-    """Take weights and state from the checkpoints that the sweep does not keep and nothing needs any more."""
-    for edits in backlog.to_trim(trajectory_id):
-        trim(storage, trajectory_id, edits)

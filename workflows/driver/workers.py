@@ -1,4 +1,4 @@
-"""The workers of a run: how many there are, who is free, who is about to go, what each would rather do."""
+"""The workers of a run: how many there are, which are free, which are being drained, what each prefers to do."""
 
 import contextlib
 import logging
@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 
 from workflows.driver.executor import Event, Executor, ExecutorError, Finished, Lost, Role, Worker
+from workflows.driver.time_left import TimeLeft
 from workflows.replicas.tasks import MomentsTask, Task, TaskKind, TrajectoryTask
 
 __all__ = ["Workers", "wind_down"]
@@ -32,6 +33,7 @@ class Workers:
         self._model_of: dict[Worker, str] = {}
         self._idle_since: dict[Worker, float] = {}
         self._grew = -math.inf
+        self.time_left = TimeLeft()
 
     def grow(self, waiting: Mapping[TaskKind, int], *, editing: bool) -> None:
         """Start as many workers as the machines hold and the open work needs; replicas come before evaluators.
@@ -100,18 +102,20 @@ class Workers:
         self.idle.remove(worker)
         self.busy[worker] = task
         self._model_of[worker] = task.spec.model_digest
+        self.time_left.begin(worker, task)
         self._executor.assign(worker, task)
 
-    def finished(self, worker: Worker, *, spent: bool) -> None:
-        """Note that a worker is free again; one that is `spent`, or whose machine is about to go, is ended."""
+    def finished(self, worker: Worker, *, reusable: bool) -> None:
+        """Note that a worker is free again; one that is not reusable, or whose machine is about to go, is ended."""
         self.busy.pop(worker, None)
+        self.time_left.end(worker)
         self.idle.append(worker)
-        if spent or worker in self._leaving:
+        if not reusable or worker in self._leaving:
             self.end(worker)
 
-    def let_go(self, worker: Worker) -> bool:
-        """Give a worker nothing more, its machine is about to go: its trajectory stops at the next batch, a score is
-        finished. Return whether that was news, of a worker at work."""
+    def drain(self, worker: Worker) -> bool:
+        """Give a worker no further task, as its machine is about to go: a trajectory stops at its next batch, any other
+        task is finished. Return whether the worker is busy and was not being drained before."""
         if worker in self.idle:
             self.end(worker)
             return False
@@ -128,9 +132,10 @@ class Workers:
         self._executor.end(worker)
 
     def forget(self, worker: Worker) -> bool:
-        """Strike off a worker that is gone; return whether it had never been ready."""
-        unborn = worker in self._starting
-        if not unborn:
+        """Remove a worker that is gone; return whether it had been ready."""
+        was_ready = worker not in self._starting
+        self.time_left.end(worker)
+        if was_ready:
             # Its place is free; one that could not start would fail again as fast.
             self._grew = -math.inf
         self.busy.pop(worker, None)
@@ -139,7 +144,7 @@ class Workers:
         self._leaving.discard(worker)
         if worker in self.idle:
             self.idle.remove(worker)
-        return unborn
+        return was_ready
 
 
 _TICK_SECONDS = 0.5

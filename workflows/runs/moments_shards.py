@@ -1,77 +1,100 @@
 """The shards of one set of second moments on a Ray cluster, or on this machine: replicas take one shard after another.
 
-Shards hand their sums over as files below the store, which every node must therefore see. A shard whose worker is lost
-is given to another, which resumes from the sums that the first one saved.
+Shards pass on their sums as files below the store, which every node must therefore see. A shard whose worker is lost is
+given to another, which resumes from the sums the first one saved. Workers are started, lost and drained, and shards
+retried, by the same loop and limits as in a sweep.
 """
 
-from collections import Counter
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 
 from sphere_core.foundation.storage_faults import StorageError
-from workflows.driver.executor import Event, Executor, Finished, Lost, Ready, Worker
+from workflows.driver.executor import Executor, Lost
+from workflows.driver.retry_limits import RetryLimits
+from workflows.driver.worker_loop import WorkerLoop
+from workflows.driver.workers import Workers
 from workflows.moments.work import MomentsWork
-from workflows.replicas.tasks import Done, Failed, MomentsShardTask, StorageFailed
+from workflows.replicas.tasks import (
+    Done,
+    Failed,
+    MomentsShardTask,
+    Outcome,
+    OutOfMemory,
+    ReplicaProgress,
+    StorageFailed,
+    Task,
+    TaskKind,
+)
 
 __all__ = ["run_shards"]
 
-_MAX_LOSSES = 3
-_TICK_SECONDS = 0.5
-
 
 def run_shards(
-    executor: Executor, task: MomentsWork, shards: int, *, on_progress: Callable[[int], None] = lambda _: None
+    executor: Executor, work: MomentsWork, shards: int, *, on_progress: Callable[[int], None] = lambda _: None
 ) -> None:
     """Have all shards of a set built; `on_progress` receives how far they are, the mean over shards.
 
-    Raises RuntimeError if a shard fails, or has cost too many workers.
+    Raises RuntimeError if a shard fails or has lost too many workers, ExecutorError if no worker can start, and
+    StorageError if storage is full or keeps failing.
     """
-    crew = _Crew([MomentsShardTask(task, shard, shards) for shard in range(shards)])
-    done: dict[str, int] = {}
-    while crew.left:
-        while crew.workers < min(executor.most("replica"), crew.left):
-            executor.start("replica")
-            crew.workers += 1
-        while crew.idle and crew.waiting:
-            executor.assign(crew.idle.pop(), crew.waiting.pop(0))
-        for event in executor.wait(_TICK_SECONDS):
-            crew.follow(event)
-        done |= {said.task: said.edits for said in executor.progress().values() if said.task is not None}
-        on_progress(sum(done.values()) // shards)
+    open_shards = _Shards([MomentsShardTask(work, shard, shards) for shard in range(shards)], on_progress)
+    loop = WorkerLoop(executor, Workers(executor, evaluators=0), open_shards)
+    while loop.step():
+        pass
 
 
-class _Crew:
-    """The shards that wait, and the workers there are for them."""
+class _Shards:
+    """The shards that are not built yet, for a `WorkerLoop`."""
 
-    def __init__(self, shards: list[MomentsShardTask]) -> None:
-        self.waiting = shards
-        self.left = len(shards)
-        self.workers = 0
-        self.idle: list[Worker] = []
-        self._losses: Counter[str] = Counter()
+    def __init__(self, shards: list[MomentsShardTask], on_progress: Callable[[int], None]) -> None:
+        self._waiting: deque[Task] = deque(shards)
+        self._count = len(shards)
+        self._on_progress = on_progress
+        self._limits = RetryLimits()
+        # Tokens done, by shard.
+        self._done: dict[str, int] = {}
 
-    def follow(self, event: Event) -> None:
-        """Take in what became of a worker or a shard."""
-        match event:
-            case Ready(worker):
-                self.idle.append(worker)
-            case Finished(worker, shard, outcome):
-                if isinstance(outcome, Failed):
-                    raise RuntimeError(f"{shard.name}: {outcome.error}: {outcome.message}\n{outcome.traceback}")
-                if isinstance(outcome, StorageFailed):
-                    raise StorageError(outcome.reason)
-                if not isinstance(outcome, Done):
-                    raise RuntimeError(f"{shard.name}: {outcome}")
-                self.idle.append(worker)
-                self.left -= 1
-            case Lost(worker, shard, reason):
-                self.workers -= 1
-                if worker in self.idle:
-                    # It had nothing to do; it went with its node.
-                    self.idle.remove(worker)
-                    return
-                name = "a worker" if shard is None else shard.name
-                self._losses[name] += 1
-                if self._losses[name] >= _MAX_LOSSES:
-                    raise RuntimeError(f"{name} was lost {_MAX_LOSSES} times; the last: {reason}")
-                if isinstance(shard, MomentsShardTask):
-                    self.waiting.append(shard)
+    def take(self, kinds: Iterable[TaskKind], model: str | None) -> Task | None:
+        """Take the next shard."""
+        return self._waiting.popleft() if self._waiting and "moments" in kinds else None
+
+    def waiting(self) -> Mapping[TaskKind, int]:
+        """Return how many shards could start now."""
+        return {"moments": len(self._waiting), "trajectory": 0, "score": 0}
+
+    def is_editing(self) -> bool:
+        """No trajectory is edited here."""
+        return False
+
+    def heard(self, progress: ReplicaProgress) -> None:
+        """Pass on how far the shards are."""
+        if progress.task is not None:
+            self._done[progress.task] = progress.edits
+            self._on_progress(sum(self._done.values()) // self._count)
+
+    def finished(self, task: Task, outcome: Outcome) -> None:
+        """Take in how a shard ended."""
+        match outcome:
+            case Done():
+                return
+            case StorageFailed(reason):
+                raise StorageError(reason)
+            case OutOfMemory(message):
+                self._try_again(task, self._limits.exhausted(task.name, message))
+            case Failed():
+                raise RuntimeError(_text(task, outcome))
+            case _:
+                raise RuntimeError(f"{task.name}: {outcome}")
+
+    def lost(self, task: Task, lost: Lost, *, begun: bool) -> None:
+        """Put a lost shard back, unless it has lost too many workers."""
+        self._try_again(task, self._limits.lost(task.name, lost, begun=begun))
+
+    def _try_again(self, task: Task, failed: Failed | None) -> None:
+        if failed is not None:
+            raise RuntimeError(_text(task, failed))
+        self._waiting.appendleft(task)
+
+
+def _text(task: Task, failed: Failed) -> str:
+    return f"{task.name}: {failed.error}: {failed.message}\n{failed.traceback}".rstrip()

@@ -1,9 +1,11 @@
 """The backlog's queue and its running totals, against plain references."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from store_parts import put_checkpoint
 from sweep_files import tiny, write_sweep
 
 from benchmarks.many_trajectories import many_settings, measure
@@ -48,7 +50,7 @@ def test_a_place_in_line_is_kept_whenever_it_is_put() -> None:
 
 def counted_anew(backlog: Backlog) -> Counts:
     """The totals, counted from all trajectories as if nothing had been kept."""
-    totals = Counts(len(backlog.tracked), scores=len(backlog.sweep.plan.bases), scores_done=backlog.totals.scores_done)
+    totals = Counts(len(backlog.tracked), scores=len(backlog.plan.bases), scores_done=backlog.totals.scores_done)
     totals.failures = backlog.totals.failures
     for tracked in backlog.tracked.values():
         plan = tracked.plan
@@ -143,7 +145,6 @@ def test_trajectories_whose_moments_cannot_be_built_are_given_up(sweep: Sweep, t
     assert backlog.waiting()["trajectory"] == 0
     assert backlog.has_open_trajectories()
     backlog.task_failed(task)
-    backlog.give_up_blocked()
     assert not backlog.has_open_trajectories()
     assert backlog.counts().failures == 1 + len(sweep.plan.trajectories)
 
@@ -153,5 +154,25 @@ def test_the_benchmark_of_many_trajectories_runs_on_a_few(tmp_path: Path) -> Non
     rows = measure(35, tmp_path, commands=False)
     assert {row.what for row in rows if row.required is not None} == {
         "backlog from files",
-        "giving out every open task, counting after each",
+        "handing out every open task, counting after each",
     }
+
+
+def test_second_moments_that_are_gone_are_built_again_for_a_damaged_checkpoint(sweep: Sweep, tmp_path: Path) -> None:
+    backlog = Backlog.from_files(sweep, Storage(tmp_path))
+    first = running(backlog)
+    backlog.published(first.plan.id, [4, 6])
+    backlog.ended(first.plan.id, failed=False)
+    for edits in (4, 6):
+        put_checkpoint(Storage(tmp_path), first.plan, edits)
+    # Another driver, below a root whose second moments somebody has removed: all is edited but for the damage.
+    one = replace(sweep, plan=sweep.plan.model_copy(update={"trajectories": (first.plan,)}))
+    later = Backlog.from_files(one, Storage(tmp_path))
+    assert later.waiting()["moments"] == 0
+    score = next(task for task in iter(lambda: later.take(["score"], None), None) if task.trajectory_id)
+    later.damaged(score)
+    task = later.take(["moments"], None)
+    assert isinstance(task, MomentsTask)
+    assert later.waiting()["trajectory"] == 0
+    later.moments_done(task)
+    assert later.waiting()["trajectory"] == 1

@@ -1,6 +1,6 @@
 """Workers that are lost with what they did: what is done again, what counts against whom, who takes their place."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,10 @@ from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
 from workflows.driver import driver
-from workflows.driver.executor import Event, Finished, Lost, Ready, Role, Worker
+from workflows.driver.executor import Event, Finished, Listener, Lost, Ready, Role, Worker
 from workflows.driver.retry_limits import MAX_LOSSES
 from workflows.driver.workers import Workers
-from workflows.replicas.tasks import ReplicaProgress, ScoreTask, Task, TrajectoryTask
+from workflows.replicas.tasks import ScoreTask, Task, TrajectoryTask
 from workflows.sweeps.expand import Sweep, load_sweep
 
 
@@ -40,12 +40,7 @@ def test_a_lost_worker_is_replaced_and_its_task_done_again(sweep: Sweep, undistu
 class Unheard(Interfering):
     """What its replica says reaches nobody: polls that are never answered."""
 
-    @property
-    def listener(self) -> Callable[[ReplicaProgress], None]:
-        return lambda _: None
-
-    @listener.setter
-    def listener(self, listener: Callable[[ReplicaProgress], None]) -> None:
+    def on_progress(self, listener: Listener) -> None:
         pass
 
 

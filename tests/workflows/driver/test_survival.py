@@ -15,7 +15,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.process_faults import is_broken_accelerator, is_out_of_memory
 from sphere_core.foundation.storage import Storage
 from workflows.driver.executor import Event, ExecutorError, Lost, Ready, Role, Worker
-from workflows.driver.retry_limits import MAX_EXHAUSTED, MAX_STILLBORN
+from workflows.driver.retry_limits import MAX_EXHAUSTED, MAX_FAILED_STARTS
 from workflows.replicas import editing
 from workflows.replicas.replica import BrokenReplicaError
 from workflows.replicas.tasks import Task, TrajectoryTask
@@ -122,7 +122,7 @@ def test_a_worker_killed_for_its_memory_counts_as_out_of_memory(
     assert [failure.error for failure in result.failures] == ["OutOfMemory"] * failed
 
 
-class Stillborn(Interfering):
+class FailsToStart(Interfering):
     """Its workers end before they are ready, so often."""
 
     def __init__(self, root: Path, times: int) -> None:
@@ -138,11 +138,11 @@ class Stillborn(Interfering):
 
 def test_workers_that_cannot_start_end_the_run_with_the_reason(sweep: Sweep, tmp_path: Path) -> None:
     with pytest.raises(ExecutorError, match=r"5 workers in a row could not start.*ImportError: no such module"):
-        run(sweep, tmp_path, executor=Stillborn(tmp_path, MAX_STILLBORN))
+        run(sweep, tmp_path, executor=FailsToStart(tmp_path, MAX_FAILED_STARTS))
 
 
 def test_a_few_workers_that_cannot_start_do_no_harm(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
-    assert run(sweep, tmp_path, executor=Stillborn(tmp_path, MAX_STILLBORN - 1)).complete
+    assert run(sweep, tmp_path, executor=FailsToStart(tmp_path, MAX_FAILED_STARTS - 1)).complete
     assert results_of(tmp_path) == results_of(undisturbed)
 
 
@@ -158,7 +158,7 @@ class OneOfThree(Interfering):
         return event
 
     def wait(self, seconds: float) -> list[Event]:
-        if len(self.started) > MAX_STILLBORN or not any(isinstance(task, TrajectoryTask) for _, task in self.held):
+        if len(self.started) > MAX_FAILED_STARTS or not any(isinstance(task, TrajectoryTask) for _, task in self.held):
             return super().wait(seconds)
         held, self.held = self.held, []
         events = super().wait(seconds)
@@ -171,7 +171,7 @@ def test_workers_that_cannot_start_do_not_end_the_work_of_one_that_could(
 ) -> None:
     executor = OneOfThree(tmp_path)
     assert run(sweep, tmp_path, executor=executor).complete
-    assert len(executor.started) > MAX_STILLBORN
+    assert len(executor.started) > MAX_FAILED_STARTS
     assert results_of(tmp_path) == results_of(undisturbed)
 
 

@@ -19,7 +19,7 @@ def test_the_place_of_a_worker_that_has_gone_is_filled_at_once(tmp_path: Path, g
     (first,) = executor.started
     workers.ready(first)
     if gone == "lost":
-        assert not workers.forget(first)
+        assert workers.forget(first)
     else:
         workers.end(first)
     workers.grow(TRAJECTORIES, editing=True)
@@ -30,7 +30,7 @@ def test_one_that_could_not_start_is_not_replaced_in_a_hurry(tmp_path: Path) -> 
     executor = Interfering(tmp_path)
     workers = Workers(executor, evaluators=0, grow_seconds=600.0)
     workers.grow(TRAJECTORIES, editing=True)
-    assert workers.forget(executor.started[0])
+    assert not workers.forget(executor.started[0])
     workers.grow(TRAJECTORIES, editing=True)
     assert len(executor.started) == 1
 

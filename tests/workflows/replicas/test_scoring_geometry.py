@@ -10,7 +10,6 @@ from sweep_files import tiny, write_sweep
 
 from sphere_core.foundation.storage import Storage
 from sphere_core.numerics.energy import hyperspherical_energy
-from workflows.driver.backlog import Backlog
 from workflows.driver.display import View
 from workflows.driver.driver import Driver
 from workflows.driver.local_executor import LocalExecutor
@@ -40,9 +39,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 def root(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("root")
     storage, worker = Storage(folder), LocalExecutor(str(folder), threads=1, device="cpu")
-    driver = Driver(Backlog.from_files(sweep, storage), worker, storage, Quiet(), evaluators=0)
-    worker.listener = driver.listen
-    assert driver.run().complete
+    assert Driver(sweep, worker, storage, Quiet()).run().complete
     return folder
 
 

@@ -1,0 +1,38 @@
+"""The tasks of a sweep: from entries of its plan to what a replica is given."""
+
+from collections.abc import Iterable, Iterator
+
+from workflows.replicas.tasks import MomentsTask, ScoreTask, TrajectoryTask
+from workflows.store.plan import MomentsRecipe, TrajectoryPlan
+from workflows.sweeps.expand import Sweep
+
+__all__ = ["SweepTasks"]
+
+
+class SweepTasks:
+    """Makes tasks; each carries the specification, settings and files that its replica needs."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+
+    def moments(self, recipe: MomentsRecipe) -> MomentsTask:
+        """Return the task that builds second moments."""
+        return MomentsTask(recipe, self._sweep.specs[recipe.trajectory])
+
+    def trajectory(self, plan: TrajectoryPlan, attempt: int) -> TrajectoryTask:
+        """Return the task of one attempt at a trajectory."""
+        return TrajectoryTask(plan, self._sweep.specs[plan.id], attempt, self._sweep.moments_file)
+
+    def scores(self, plan: TrajectoryPlan, checkpoints: Iterable[int]) -> Iterator[ScoreTask]:
+        """Yield the tasks that score these checkpoints of a trajectory, in their order."""
+        spec, moments = self._sweep.specs[plan.id], self._sweep.moments_file
+        for edits in sorted(checkpoints):
+            for evaluation in plan.evaluations:
+                settings = self._sweep.evaluators[evaluation.kind]
+                yield ScoreTask(plan, spec, edits, evaluation, settings, moments)
+
+    def base_scores(self) -> Iterator[ScoreTask]:
+        """Yield the tasks that score the unedited models."""
+        for base in self._sweep.plan.bases:
+            settings = self._sweep.evaluators[base.evaluation.kind]
+            yield ScoreTask(base, self._sweep.specs[base.trajectory], 0, base.evaluation, settings)

@@ -1,0 +1,175 @@
+"""What becomes of a sweep's tasks: how each end changes the backlog, what is tried again, what fails for good."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from sphere_core.checkpoint_files import checkpoints_in
+from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.storage_faults import StorageError
+from workflows.driver.backlog import Backlog
+from workflows.driver.executor import Lost
+from workflows.driver.retry_limits import RetryLimits
+from workflows.driver.verdicts import Verdicts
+from workflows.replicas.tasks import (
+    Damaged,
+    Done,
+    Failed,
+    MomentsTask,
+    Outcome,
+    OutOfMemory,
+    ReplicaProgress,
+    ScoreTask,
+    Stopped,
+    StorageFailed,
+    Superseded,
+    Task,
+    TaskKind,
+    TrajectoryTask,
+)
+from workflows.store.layout import checkpoints_folder
+from workflows.store.lease import read_lease
+from workflows.store.records import Failure
+from workflows.store.trimming import trim
+
+__all__ = ["SweepWork"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class SweepWork:
+    """The work of one sweep, for a `WorkerLoop`. Raises StorageError where storage is full or keeps failing."""
+
+    def __init__(self, backlog: Backlog, storage: Storage, verdicts: Verdicts) -> None:
+        self._backlog = backlog
+        self._storage = storage
+        self._verdicts = verdicts
+        self._limits = RetryLimits()
+        # Trajectories that another run has taken over.
+        self.superseded: list[Failure] = []
+
+    def take(self, kinds: Iterable[TaskKind], model: str | None) -> Task | None:
+        """Take the next task from the backlog."""
+        return self._backlog.take(kinds, model)
+
+    def waiting(self) -> Mapping[TaskKind, int]:
+        """Return how many tasks could start now."""
+        return self._backlog.waiting()
+
+    def is_editing(self) -> bool:
+        """Return whether any trajectory runs or waits."""
+        return self._backlog.has_open_trajectories()
+
+    def heard(self, progress: ReplicaProgress) -> None:
+        """Take in how far a trajectory is, and which checkpoints are published."""
+        if progress.editing is not None and progress.task is not None:
+            self._backlog.running(progress.editing, progress.edits)
+            if self._backlog.published(progress.editing, progress.published):
+                self._limits.published(progress.task)
+
+    def finished(self, task: Task, outcome: Outcome) -> None:
+        """Take in how a task ended."""
+        match outcome:
+            case StorageFailed(reason):
+                raise StorageError(reason)
+            case OutOfMemory(message):
+                _LOGGER.warning("%s ran out of memory: %s", task.name, message)
+                self._try_again(task, self._limits.exhausted(task.name, message))
+            case Damaged(reason):
+                self._remake(task, reason)
+            case Failed():
+                self._failed(task, outcome)
+            case Superseded(by):
+                self._superseded_by(task, by)
+            case Stopped(published):
+                self._stopped(task, published)
+            case Done():
+                self._done(task, outcome)
+
+    def lost(self, task: Task, lost: Lost, *, begun: bool) -> None:
+        """Put a lost task back, unless it has lost too many workers."""
+        if isinstance(task, TrajectoryTask):
+            # What the worker had no time to say.
+            published = checkpoints_in(self._storage.child(checkpoints_folder(task.plan.id)))
+            if self._backlog.published(task.plan.id, published):
+                self._limits.published(task.name)
+            begun = begun or self._took_lease(task)
+        self._try_again(task, self._limits.lost(task.name, lost, begun=begun))
+
+    def _took_lease(self, task: TrajectoryTask) -> bool:
+        """Return whether a worker began with an attempt, as its lease shows.
+
+        Several machines may be gone at a time, and a task that was handed from one to the next has cost none of them.
+        """
+        standing = read_lease(self._storage, task.plan.id)
+        return standing is not None and standing.attempt >= task.attempt
+
+    def _done(self, task: Task, done: Done) -> None:
+        if isinstance(task, TrajectoryTask):
+            self._backlog.published(task.plan.id, done.published, collapsed=done.collapsed)
+            self._ended(task.plan.id, failed=False)
+        elif isinstance(task, MomentsTask):
+            self._backlog.moments_done(task)
+        elif isinstance(task, ScoreTask):
+            self._backlog.scored(task)
+            self._follow_up(task.trajectory_id)
+
+    def _stopped(self, task: Task, published: tuple[int, ...]) -> None:
+        if isinstance(task, TrajectoryTask):
+            self._backlog.published(task.plan.id, published)
+        # It has published where it stopped, even if that is a checkpoint that is not scored.
+        self._limits.published(task.name)
+        _LOGGER.info("%s stopped at a checkpoint; it is resumed by another worker", task.name)
+        self._try_again(task)
+
+    def _superseded_by(self, task: Task, by: str) -> None:
+        if not isinstance(task, TrajectoryTask):
+            raise RuntimeError(f"{task.name}: only trajectories have a lease that another run can take")
+        self._ended(task.plan.id, failed=False)
+        if self._backlog.stopped_at(task.plan.id) is None:
+            message = f"taken over by {by}: another run works on this sweep"
+            _LOGGER.error("%s was %s", task.name, message)
+            self.superseded.append(Failure(task=task.name, error="Superseded", message=message))
+
+    def _failed(self, task: Task, failed: Failed) -> None:
+        _LOGGER.error("%s failed: %s: %s", task.name, failed.error, failed.message)
+        if isinstance(task, TrajectoryTask):
+            self._ended(task.plan.id, failed=True)
+        else:
+            self._backlog.task_failed(task)
+
+    def _remake(self, task: Task, reason: str) -> None:
+        """Have a damaged checkpoint made again, unless that keeps happening."""
+        _LOGGER.warning("%s: damaged checkpoint, to be made again: %s", task.name, reason.splitlines()[0])
+        failed = self._limits.damaged(task.name, reason)
+        if failed is None and isinstance(task, ScoreTask):
+            self._backlog.damaged(task)
+        else:
+            self._give_up(task, failed or Failed("DamagedCheckpoint", reason, ""))
+
+    def _try_again(self, task: Task, failed: Failed | None = None) -> None:
+        """Put a task back, or record its failure; a trajectory that a watchdog has stopped has ended where it was."""
+        if isinstance(task, TrajectoryTask) and self._backlog.stopped_at(task.plan.id) is not None:
+            self._ended(task.plan.id, failed=False)
+        elif failed is None:
+            self._backlog.put_back(task)
+        else:
+            self._give_up(task, failed)
+
+    def _give_up(self, task: Task, failed: Failed) -> None:
+        """Record a failure that no replica has recorded."""
+        if isinstance(task, TrajectoryTask):
+            failed = replace(failed, edits=self._backlog.edits_so_far(task.plan.id))
+        failed.record(task).write(self._storage, task.error_path)
+        self._failed(task, failed)
+
+    def _ended(self, trajectory_id: str, *, failed: bool) -> None:
+        self._backlog.ended(trajectory_id, failed=failed)
+        self._follow_up(trajectory_id)
+
+    def _follow_up(self, trajectory_id: str | None) -> None:
+        """Judge a trajectory by what is scored now, and take weights and state from checkpoints nothing needs."""
+        if trajectory_id is not None:
+            self._verdicts.judge(trajectory_id)
+            for edits in self._backlog.to_trim(trajectory_id):
+                trim(self._storage, trajectory_id, edits)

@@ -1,0 +1,48 @@
+"""What a run of a sweep prints at its end, and the exit code it stands for."""
+
+from rich.console import Console
+
+from sphere_core.foundation.storage import Storage
+from workflows.driver.driver import SweepResult
+from workflows.results.formats.output import write_answer
+from workflows.results.formats.results_view import results_answer
+from workflows.results.status.status import failures_table
+from workflows.results.tables.table import results_table
+from workflows.store.layout import ERROR_FILE, ERRORS, ROWS, TRAJECTORIES
+from workflows.sweeps.expand import Sweep
+
+__all__ = ["EXIT_DONE", "EXIT_FAILED", "EXIT_STOPPED", "report"]
+
+EXIT_DONE, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
+
+
+def report(sweep: Sweep, root: str, storage: Storage, result: SweepResult, console: Console) -> int:
+    """Print the table, the failures and what to do next; return the exit code."""
+    table = results_table(storage, sweep.plan, by_edits=False)
+    if table.rows:
+        console.print()
+        write_answer(results_answer(table), console)
+    if result.failures:
+        console.print(failures_table(list(result.failures)))
+    console.print(f"rows: {root}/{ROWS}/*/*.parquet", highlight=False, soft_wrap=True)
+    for line in _next_steps(root, result):
+        console.print(line, highlight=False, soft_wrap=True)
+    if result.stopped:
+        return EXIT_STOPPED
+    return EXIT_DONE if result.complete and not result.failures else EXIT_FAILED
+
+
+def _next_steps(root: str, result: SweepResult) -> list[str]:
+    if result.stopped:
+        return ["stopped; run the same command to resume from the last checkpoints"]
+    if result.failures:
+        return [f"tracebacks: {root}/{TRAJECTORIES}/*/{ERROR_FILE} and {root}/{ERRORS}/"]
+    steps = {
+        f"sphere table {root} --by edits": "the scores along the way",
+        f"sphere status {root}": "each trajectory",
+        "sphere methods": "what else could be in the grid",
+        "sphere edit --help": "one trajectory on a model of your own",
+    }
+    width = max(len(command) for command in steps)
+    lines = [f"      {command:<{width}}   {meaning}" for command, meaning in steps.items()]
+    return [f"next: {lines[0].strip()}", *lines[1:]]
