@@ -48,7 +48,7 @@ ROOMS = {
     "workflows.api": "results runs",
     "workflows.cluster": "driver replicas sweeps",
     "workflows.commands": "cluster moments preflight results runs store sweeps terminal",
-    "workflows.driver": "replicas store sweeps",
+    "workflows.driver": "replicas store sweeps terminal",
     "workflows.moments": "store terminal",
     "workflows.preflight": "sweeps terminal",
     "workflows.replicas": "moments store",

@@ -1,7 +1,6 @@
-"""Showing how far a sweep is: a live panel on a terminal, a plain line every few seconds elsewhere."""
+"""Showing how far a sweep is: a live panel on a terminal, plain lines elsewhere, rarer as a run grows long."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,8 +15,10 @@ from sphere_core.foundation.durations import duration
 from workflows.driver.executor import Worker
 from workflows.driver.tracking import Counts
 from workflows.replicas.tasks import ReplicaProgress
+from workflows.terminal.console import say
+from workflows.terminal.table import Cell, Column, TextTable
 
-__all__ = ["Display", "SweepDisplay", "View"]
+__all__ = ["Display", "SweepDisplay", "View", "seconds_between_lines"]
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,20 @@ class Display(Protocol):
         ...
 
 
-_LINE_SECONDS = 5.0
+# Between two lines of a log: a short run shows that it lives, a day's log stays readable.
+_LEAST_SECONDS, _MOST_SECONDS, _SHARE = 5.0, 600.0, 0.02
+_BAR = 24
+_WORKER_COLUMNS = (Column("worker"), Column("task", prose=True), Column("done", right=True))
 
 
 class SweepDisplay:
-    """Shows counts, rates and time left; `titles` are what people call trajectories, by id. A context manager."""
+    """Shows counts, rates, the time elapsed and left, and what each worker does. A context manager."""
 
-    def __init__(self, console: Console, titles: Mapping[str, str]) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._titles = titles
         self._live: Live | None = None
         self._started = time.monotonic()
-        self._said = -_LINE_SECONDS
+        self._next = 0.0
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -65,15 +68,18 @@ class SweepDisplay:
             self._live.stop()
 
     def update(self, view: View) -> None:
-        """Show where the sweep is now."""
+        """Show the current state of the sweep: at once on a terminal, elsewhere if the next line is due."""
+        elapsed = time.monotonic() - self._started
         if self._live is not None:
-            self._live.update(_panel(view, self._titles))
-            return
-        now = time.monotonic()
-        if now - self._said >= _LINE_SECONDS:
-            self._said = now
-            text = f"{duration(now - self._started)}: {_line(view)}"
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._live.update(_panel(view, elapsed))
+        elif elapsed >= self._next:
+            self._next = elapsed + seconds_between_lines(elapsed)
+            say(self._console, f"{duration(elapsed)}: {_line(view)}")
+
+
+def seconds_between_lines(elapsed: float) -> float:
+    """Return how long a log is silent after so many seconds: longer as it grows, a few hundred lines in a day."""
+    return min(_MOST_SECONDS, max(_LEAST_SECONDS, _SHARE * elapsed))
 
 
 def _left(view: View) -> str:
@@ -89,7 +95,7 @@ def _line(view: View) -> str:
     )
 
 
-def _panel(view: View, titles: Mapping[str, str]) -> RenderableType:
+def _panel(view: View, elapsed: float) -> RenderableType:
     counts = view.counts
     grid = Table.grid(padding=(0, 2))
     for name, done, total in (
@@ -97,22 +103,24 @@ def _panel(view: View, titles: Mapping[str, str]) -> RenderableType:
         ("edits", counts.edits_done, counts.edits),
         ("checkpoint scores", counts.scores_done, counts.scores),
     ):
-        grid.add_row(name, ProgressBar(total=max(total, 1), completed=done, width=36), f"{done}/{total}")
+        grid.add_row(name, ProgressBar(total=max(total, 1), completed=done, width=_BAR), f"{done}/{total}")
     tail = Text.assemble(
         (view.stage, "bold"),
-        f"   {view.edits_per_second:.1f} edits/s   time left {_left(view)}   ",
+        f"; {view.edits_per_second:.1f} edits/s; elapsed {duration(elapsed)}, left {_left(view)}; ",
         (f"failures {counts.failures}", "bold red" if counts.failures else "dim"),
     )
-    workers = sorted(view.doing, key=lambda worker: worker.number)
-    return Group(grid, tail, *(_worker_line(worker, view.doing[worker], titles) for worker in workers))
+    busy = {worker: progress for worker, progress in view.doing.items() if progress.task is not None}
+    parts: list[RenderableType] = [grid, tail]
+    if busy:
+        rows = [_worker_row(worker, busy[worker]) for worker in sorted(busy, key=lambda worker: worker.number)]
+        parts.append(TextTable(_WORKER_COLUMNS, rows))
+    if len(busy) < len(view.doing):
+        parts.append(Text(f"idle workers: {len(view.doing) - len(busy)}", style="dim"))
+    return Group(*parts)
 
 
-def _worker_line(worker: Worker, progress: ReplicaProgress, titles: Mapping[str, str]) -> Text:
-    text = f"  {worker.role} {worker.number}: {progress.task or 'idle'}"
-    if progress.trajectory_id is not None and progress.trajectory_id in titles:
-        text += f": {titles[progress.trajectory_id]}"
+def _worker_row(worker: Worker, progress: ReplicaProgress) -> list[Cell]:
+    task = progress.title or progress.task or "idle"
     if progress.waits_for is not None:
-        text += f", waiting for {progress.waits_for}"
-    if progress.of:
-        text += f"  {progress.edits}/{progress.of}"
-    return Text(text, style="dim", overflow="ellipsis", no_wrap=True)
+        task += f", waiting for {progress.waits_for}"
+    return [f"{worker.role} {worker.number}", task, f"{progress.edits}/{progress.of}" if progress.of else None]

@@ -88,6 +88,7 @@ class WorkerLoop:
         task = self.workers.busy.get(worker)
         if task is not None and progress.task == task.name:
             self.doing[worker] = progress
+            self.workers.time_left.heard(worker, progress)
             self._work.heard(progress)
 
     def _follow(self, event: Event) -> None:

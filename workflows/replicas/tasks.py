@@ -47,6 +47,11 @@ class MomentsTask:
         return f"moments-{self.recipe.key}"
 
     @property
+    def title(self) -> str:
+        """The task in words."""
+        return f"second moments of layers {', '.join(map(str, self.recipe.layers))}"
+
+    @property
     def error_path(self) -> str:
         """The path of its error record."""
         return task_error_path(self.name)
@@ -71,6 +76,11 @@ class MomentsShardTask:
     def name(self) -> str:
         """The task's name in errors and logs."""
         return f"moments-{self.work.key}-shard-{self.shard}"
+
+    @property
+    def title(self) -> str:
+        """The task in words."""
+        return f"second moments, part {self.shard + 1} of {self.shards}"
 
     @property
     def error_path(self) -> str:
@@ -100,6 +110,11 @@ class TrajectoryTask:
     def name(self) -> str:
         """The task's name in errors and logs."""
         return f"trajectory-{self.plan.id}"
+
+    @property
+    def title(self) -> str:
+        """The task in words."""
+        return f"editing {_trajectory_title(self.plan)}"
 
     @property
     def error_path(self) -> str:
@@ -154,9 +169,24 @@ class ScoreTask:
         return f"{self.evaluation.kind}-{self.subject_name}-{self.evaluation.id}"
 
     @property
+    def title(self) -> str:
+        """The task in words."""
+        kind = _KINDS.get(self.evaluation.kind, self.evaluation.kind)
+        if isinstance(self.subject, BasePlan):
+            return f"{kind} of {self.subject.model}, unedited"
+        return f"{kind} of {_trajectory_title(self.subject)} at {self.edits} edits"
+
+    @property
     def error_path(self) -> str:
         """The path of its error record."""
         return task_error_path(self.name)
+
+
+_KINDS = {"edit_quality": "edit quality", "general": "general ability"}
+
+
+def _trajectory_title(plan: TrajectoryPlan) -> str:
+    return f"{plan.model} {plan.title} seed {plan.seed}"
 
 
 Task = MomentsTask | MomentsShardTask | TrajectoryTask | ScoreTask
@@ -226,7 +256,7 @@ Outcome = Done | Stopped | Superseded | Failed | Damaged | OutOfMemory | Storage
 
 @dataclass(frozen=True)
 class ReplicaProgress:
-    """What a replica is doing now: `task` is the task's name, None if the replica is idle.
+    """What a replica is doing now: `task` is the task's name and `title` the same in words, None if it is idle.
 
     `edits` of `of` are done; for second moments, tokens or texts. `published` are the checkpoints of a trajectory that
     are on storage. `waits_for` names what a task is waiting for.
@@ -239,13 +269,14 @@ class ReplicaProgress:
     of: int = 0
     published: tuple[int, ...] = ()
     waits_for: str | None = None
+    title: str | None = None
 
     @classmethod
     def at(
         cls, task: Task, edits: int = 0, of: int = 0, published: tuple[int, ...] = (), waits_for: str | None = None
     ) -> "ReplicaProgress":
         """Return the progress of a replica with a task."""
-        return cls(task.name, task.kind, task.trajectory_id, edits, of, published, waits_for)
+        return cls(task.name, task.kind, task.trajectory_id, edits, of, published, waits_for, task.title)
 
     @property
     def editing(self) -> str | None:

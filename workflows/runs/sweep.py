@@ -126,9 +126,8 @@ def _withdraw(sweep: Sweep, storage: Storage) -> None:
 
 
 def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console, lock: DriverLock) -> SweepResult:
-    titles = {plan.id: f"{plan.model} {plan.title} seed {plan.seed}" for plan in sweep.plan.trajectories}
     evaluators = 0 if options.local else sweep.spec.resources.evaluator.replicas
-    with contextlib.closing(_executor(sweep, options, console)) as executor, SweepDisplay(console, titles) as display:
+    with contextlib.closing(_executor(sweep, options, console)) as executor, SweepDisplay(console) as display:
         driver = Driver(sweep, executor, storage, display, evaluators=evaluators, guard=lock.require)
         # After Ray has started: it installs a handler of its own, which aborts.
         with interrupts(driver.interrupt):

@@ -10,6 +10,8 @@ from workflows.results.status.status import failures_table
 from workflows.results.tables.table import results_table
 from workflows.store.layout import ERROR_FILE, ERRORS, ROWS, TRAJECTORIES
 from workflows.sweeps.expand import Sweep
+from workflows.terminal.console import say
+from workflows.terminal.table import Column, TextTable
 
 __all__ = ["EXIT_DONE", "EXIT_FAILED", "EXIT_STOPPED", "report"]
 
@@ -25,24 +27,22 @@ def report(sweep: Sweep, root: str, storage: Storage, result: SweepResult, conso
     if result.failures:
         console.print(failures_table(list(result.failures)))
     console.print(f"rows: {root}/{ROWS}/*/*.parquet", highlight=False, soft_wrap=True)
-    for line in _next_steps(root, result):
-        console.print(line, highlight=False, soft_wrap=True)
+    _print_next_steps(root, result, console)
     if result.stopped:
         return EXIT_STOPPED
     return EXIT_DONE if result.complete and not result.failures else EXIT_FAILED
 
 
-def _next_steps(root: str, result: SweepResult) -> list[str]:
+def _print_next_steps(root: str, result: SweepResult, console: Console) -> None:
     if result.stopped:
-        return ["stopped; run the same command to resume from the last checkpoints"]
-    if result.failures:
-        return [f"tracebacks: {root}/{TRAJECTORIES}/*/{ERROR_FILE} and {root}/{ERRORS}/"]
-    steps = {
-        f"sphere table {root} --by edits": "the scores along the way",
-        f"sphere status {root}": "each trajectory",
-        "sphere methods": "what else could be in the grid",
-        "sphere edit --help": "one trajectory on a model of your own",
-    }
-    width = max(len(command) for command in steps)
-    lines = [f"      {command:<{width}}   {meaning}" for command, meaning in steps.items()]
-    return [f"next: {lines[0].strip()}", *lines[1:]]
+        say(console, "stopped; run the same command to resume from the last checkpoints")
+    elif result.failures:
+        say(console, f"tracebacks: {root}/{TRAJECTORIES}/*/{ERROR_FILE} and {root}/{ERRORS}/")
+    else:
+        rows = [
+            [f"sphere table {root} --by edits", "the scores along the way"],
+            [f"sphere status {root}", "each trajectory"],
+            ["sphere methods", "what else could be in the grid"],
+            ["sphere edit --help", "one trajectory on a model of your own"],
+        ]
+        console.print(TextTable([Column("next"), Column("shows", prose=True)], rows))
