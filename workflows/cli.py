@@ -1,11 +1,10 @@
-"""The `sphere` command. Each subcommand is loaded when it is called, so that help, status and tables come at once."""
+"""The `sphere` command. Each subcommand is imported when it is called; help needs the table below and no more."""
 
-import gc
 import importlib
+import io
 import sys
 import textwrap
-from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -13,35 +12,47 @@ from rich.panel import Panel
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from sphere_core.foundation.errors import InputError
+import sphere_core
+from sphere_core.foundation.errors import InputError, nearest_name
 from sphere_core.foundation.storage_faults import StorageError
+from workflows.commands.help_layout import PlainCommand
 
 __all__ = ["main"]
 
-# Name, module below workflows.commands, and the line that help shows.
+
+class Command(NamedTuple):
+    """A subcommand: its module below workflows.commands, the line that help shows, and the group it is listed in."""
+
+    module: str
+    help: str
+    group: str
+
+
+_RUN, _RESULTS, _DATA, _MODEL = "Run", "Results", "Models and data", "One model"
+# A line of help fits 80 columns: 64 characters at most.
 COMMANDS = {
-    "plan": ("plan", "Show what a sweep would run and what is done; starts nothing, writes nothing."),
-    "run": ("run", "Run a sweep: edit, score every checkpoint, gather rows, print the table."),
-    "status": ("status", "Show where each trajectory of a sweep stands, from its files alone."),
-    "retry": ("retry", "Forget failures, so that the next run tries again."),
-    "gc": ("gc", "Remove what killed writers left and checkpoints that need not be kept."),
-    "table": ("table", "Print the results table: means and spread over seeds."),
-    "ability": ("ability", "General ability task by task, with the change from the unedited model."),
-    "tasks": ("tasks", "List suites and presets of general ability, or show one and whether its data can be had."),
-    "retention": ("retention", "Follow every edit over the checkpoints: curves, cohorts, survival."),
-    "correlate": ("correlate", "Correlate energy drift and other geometry with the scores; tabulate the bound."),
-    "methods": ("methods", "List the methods, or show one with its hyperparameters and their sources."),
-    "edit": ("edit", "Run one trajectory in this process: one checkpoint a batch."),
-    "export": ("export", "Write an edited model as a plain Hugging Face folder, or its edited weights alone."),
-    "apply": ("apply", "Make the edited model again from the base model and its edited weights."),
-    "calibrate": ("calibrate", "Find hyperparameters for a model without a preset, on held-out requests."),
-    "doctor": ("doctor", "Check this machine, a model and a method before anything is loaded."),
-    "submit": ("submit", "Submit a sweep to a Ray cluster as a job; a second time attaches to it."),
-    "stop": ("stop", "Stop a submitted sweep; what it has published stays."),
-    "data": ("data", "Check a data set: schema, counts, hash, what can be asked."),
-    "order": ("order", "Order a data set by the similarity of its edits' keys."),
-    "moments": ("moments", "Second moments of a model: build, list, verify, import, compare."),
-    "factworld": ("factworld", "The embedded model and its world."),
+    "run": Command("run", "Run a sweep: edit, score every checkpoint, print the table", _RUN),
+    "plan": Command("plan", "Show what a sweep would run and what is done; writes nothing", _RUN),
+    "status": Command("status", "Show the state of each trajectory, from files alone", _RUN),
+    "retry": Command("retry", "Clear failures, so that the next run tries again", _RUN),
+    "gc": Command("gc", "Remove leftovers and checkpoints that need not be kept", _RUN),
+    "submit": Command("submit", "Submit a sweep to a Ray cluster as a job, or attach to it", _RUN),
+    "stop": Command("stop", "Stop a submitted sweep; what it has published is kept", _RUN),
+    "table": Command("table", "Results: means and spread over seeds", _RESULTS),
+    "ability": Command("ability", "General ability per task, with the change from unedited", _RESULTS),
+    "retention": Command("retention", "Each edit over the checkpoints: curves, cohorts, survival", _RESULTS),
+    "correlate": Command("correlate", "Energy drift and other geometry against the scores", _RESULTS),
+    "doctor": Command("doctor", "Check this machine, a model and a method before loading", _DATA),
+    "calibrate": Command("calibrate", "Find hyperparameters for a model that has no preset", _DATA),
+    "data": Command("data", "Check a data set: schema, counts, hash, what can be asked", _DATA),
+    "order": Command("order", "Order a data set by the similarity of its edits' keys", _DATA),
+    "moments": Command("moments", "Second moments: build, list, verify, import, compare", _DATA),
+    "methods": Command("methods", "List the methods, or one with its hyperparameters", _DATA),
+    "tasks": Command("tasks", "List general-ability tasks, and whether their data is here", _DATA),
+    "edit": Command("edit", "Run one trajectory in this process, without Ray", _MODEL),
+    "export": Command("export", "Write an edited model as a Hugging Face folder", _MODEL),
+    "apply": Command("apply", "Make an edited model from its base and its edited weights", _MODEL),
+    "factworld": Command("factworld", "Train the embedded model from scratch", _MODEL),
 }
 
 _EXAMPLES = """\b
@@ -56,7 +67,7 @@ Examples:
 
 
 class _LazyGroup(TyperGroup):
-    """A group whose commands are imported when they are called; help needs their names only."""
+    """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -64,33 +75,39 @@ class _LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
+        return TyperCommand(cmd_name, short_help=COMMANDS[cmd_name].help)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            near = nearest_name(args[0], COMMANDS)
+            ctx.fail(f"no command '{args[0]}'" + (f": did you mean '{near}'?" if near else ""))
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
-            command = typer.main.get_command(_import(COMMANDS[name][0]).app)
-            command.name = name
+            command = _load(name)
         return name, command, rest
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = max(map(len, COMMANDS))
+        for group in dict.fromkeys(command.group for command in COMMANDS.values()):
+            with formatter.section(group):
+                rows = [(n.ljust(width), command.help) for n, command in COMMANDS.items() if command.group == group]
+                formatter.write_dl(rows)
 
-def _import(command: str) -> ModuleType:
-    """Return the module of a command.
 
-    What it imports makes a million objects that stay; walking them again and again is a quarter of the time that takes.
-    """
-    gc.disable()
-    try:
-        return importlib.import_module(f"workflows.commands.{command}")
-    finally:
-        gc.enable()
+def _load(name: str) -> Any:
+    """Return a command from its module."""
+    declared: typer.Typer = importlib.import_module(f"workflows.commands.{COMMANDS[name].module}").app
+    for information in declared.registered_commands:
+        information.cls = PlainCommand
+    command = typer.main.get_command(declared)
+    command.name = name
+    return command
 
 
 _REMEDY = 700
 
 app = typer.Typer(
     cls=_LazyGroup,
-    add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -98,13 +115,26 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sphere {sphere_core.__version__}")
+        raise typer.Exit
+
+
 @app.callback(epilog=_EXAMPLES)
-def _sphere() -> None:
+def _sphere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Sweeps of sequential knowledge editing on language models, scored at every checkpoint."""
 
 
 def main() -> None:
     """Run the command line; a fault of the input is one screen of text and exit code 2, one of storage exit code 3."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # As on stderr: what another encoding than UTF-8 cannot show is written as \xb1.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="sphere")
     except InputError as error:

@@ -46,6 +46,7 @@ ROOMS = {
     "evaluators.geometry": "base",
     "evaluators.registry": "base edit_quality general geometry",
     "workflows.api": "results runs",
+    "workflows.cli": "commands",
     "workflows.cluster": "driver replicas sweeps",
     "workflows.commands": "cluster moments preflight results runs store sweeps terminal",
     "workflows.driver": "replicas store sweeps terminal",

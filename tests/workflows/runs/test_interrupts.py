@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -27,6 +29,59 @@ def test_the_first_signal_asks_and_the_second_ends() -> None:
             os.kill(os.getpid(), signal.SIGINT)
     assert asked == ["stop"]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_closed_terminal_asks_once_however_often_it_says_so() -> None:
+    asked: list[str] = []
+    with interrupts(lambda: asked.append("stop")):
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert asked == ["stop"]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    asked: list[str] = []
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts(lambda: asked.append("stop")):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["--local", pytest.param("--num-cpus=2", marks=[pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)])],
+)
+def test_a_run_whose_terminal_is_closed_publishes_where_it_is(tmp_path: Path, how: str) -> None:
+    streams = [{"dataset": "factworld", "edits": 100, "order": "shuffled"}]
+    path = write_sweep(
+        tmp_path,
+        tiny(seeds=[0], methods=["memit"], streams=streams, checkpoint_every=100, evaluators={"geometry": {}}),
+    )
+    root = tmp_path / "root"
+    command = [sys.executable, "-m", "workflows.cli", "run", str(path), how, "--root", str(root)]
+    driver, terminal = pty.fork()
+    if driver == 0:
+        os.chdir(REPOSITORY)
+        os.execv(sys.executable, command)
+    said = []
+    while not list(root.glob("trajectories/*/progress.json")):
+        if select.select([terminal], [], [], 0.05)[0]:
+            said.append(os.read(terminal, 1 << 16))
+    # The kernel sends SIGHUP to every process of the terminal's foreground group, and writing to it fails.
+    os.close(terminal)
+    _, status = os.waitpid(driver, 0)
+    assert os.waitstatus_to_exitcode(status) == 130, b"".join(said).decode()
+    (progress,) = root.glob("trajectories/*/progress.json")
+    record = json.loads(progress.read_text())
+    assert record["state"] == "stopped"
+    assert 0 < record["edits"] < 100
+    assert (progress.parent / "checkpoints" / f"{record['edits']:06d}" / "manifest.json").exists()
 
 
 def test_a_local_run_publishes_where_it_is_and_resumes_from_there(tmp_path: Path) -> None:
