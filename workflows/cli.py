@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 import sphere_core
 from sphere_core.foundation.errors import InputError, nearest_name
 from sphere_core.foundation.storage_faults import StorageError
-from workflows.commands.help_layout import PlainCommand
+from workflows.terminal.help_layout import PlainCommand
 
 __all__ = ["main"]
 

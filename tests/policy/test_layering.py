@@ -46,7 +46,7 @@ ROOMS = {
     "evaluators.geometry": "base",
     "evaluators.registry": "base edit_quality general geometry",
     "workflows.api": "results runs",
-    "workflows.cli": "commands",
+    "workflows.cli": "terminal",
     "workflows.cluster": "driver replicas sweeps",
     "workflows.commands": "cluster moments preflight results runs store sweeps terminal",
     "workflows.driver": "replicas store sweeps terminal",

@@ -23,6 +23,7 @@ Examples:
   sphere run examples/quickstart.yaml                      start Ray on this machine
   sphere run sweep.yaml --address auto                     attach to the cluster this machine is a node of
   sphere run sweep.yaml --local                            one replica in this process, no Ray
+  sphere run sweep.yaml --quiet                            print problems only
   sphere run sweep.yaml --root s3://bucket/sweeps/main     keep everything on an object store
 
 The same command again goes on where the last one stopped, and does nothing when all is done.
@@ -40,6 +41,7 @@ def run(
     num_cpus: Annotated[int | None, typer.Option(help="CPUs for a Ray started here; default: all")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before")] = False,
     steal: Annotated[bool, typer.Option("--steal", help="Take the sweep over from a driver that hangs")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only, to standard error")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="End with one JSON object; all else goes to standard error")
     ] = False,
@@ -55,7 +57,8 @@ def run(
         num_cpus=num_cpus,
         retry_failed=retry_failed,
         steal=steal,
-        console=notice_console() if as_json else output_console(),
+        console=None if quiet else notice_console() if as_json else output_console(),
+        problems=notice_console() if quiet else None,
     )
     if as_json:
         _print_end(ended)

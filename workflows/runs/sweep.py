@@ -43,30 +43,33 @@ class RunOptions:
     steal: bool
 
 
-def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
+def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: Console | None = None) -> int:
     """Run what is left of a sweep and return the exit code: 0 complete, 1 failures, 130 stopped.
 
+    `problems` gets failures, warnings and how to resume; if left out, all of it goes to `console`.
     Writes below the root only, after its lock is taken; a second call does what the first has left. Raises InputError
     for options that exclude each other, a root that cannot be reached and a root that another driver works on, and
     StorageError where storage is full or keeps failing.
     """
     if options.local and options.address is not None:
         raise InputError("--local and --address exclude each other", remedy="leave one out")
+    problems = problems or console
     storage = Storage(options.root)
     storage.require_reachable()
     try:
         result = _result_of_complete(sweep, options, storage, console)
         if result is None:
-            result = _run_locked(sweep, options, storage, console)
+            with _logging_to(problems):
+                result = _run_locked(sweep, options, storage, console)
     except ExecutorError as error:
-        console.print(f"{error}\n{error.remedy}", style="bold red", highlight=False)
+        problems.print(f"{error}\n{error.remedy}", style="bold red", highlight=False)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        console.print("ended at once; run the same command to resume from the last checkpoints", highlight=False)
+        problems.print("ended at once; run the same command to resume from the last checkpoints", highlight=False)
         return EXIT_STOPPED
     if result.storage_fault is not None:
         raise StorageError(result.storage_fault)
-    return report(sweep, options.root, storage, result, console)
+    return report(sweep, options.root, storage, result, console, problems)
 
 
 def _result_of_complete(sweep: Sweep, options: RunOptions, storage: Storage, console: Console) -> SweepResult | None:
@@ -103,7 +106,7 @@ def _tidy(sweep: Sweep, storage: Storage, state: SweepState, files: SweepFiles, 
 def _run_locked(sweep: Sweep, options: RunOptions, storage: Storage, console: Console) -> SweepResult:
     storage.require_writable()
     lock = DriverLock(storage).acquire(steal=options.steal, tell=console.print)
-    with lock, _logging_to(console):
+    with lock:
         if options.retry_failed:
             forget_failures(storage, sweep.plan, derive_state(storage, sweep.plan))
         publish(sweep, storage)

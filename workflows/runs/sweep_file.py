@@ -41,12 +41,14 @@ def run_sweep_file(
     retry_failed: bool = False,
     steal: bool = False,
     console: Console | None = None,
+    problems: Console | None = None,
 ) -> EndedRun:
     """Edit and score what is left of a sweep below `root` (default: runs/NAME) and print its table.
 
     `local` runs in this process, `address` attaches to a Ray cluster, otherwise Ray is started here. `retry_failed`
-    runs again what failed before, `steal` takes the sweep over from a driver that hangs. A second call resumes, and
-    does nothing when all is done. Raises InputError before anything is written, StorageError if storage fails.
+    runs again what failed before, `steal` takes the sweep over from a driver that hangs. `problems` gets failures and
+    warnings, if given. A second call resumes, and does nothing when all is done. Raises InputError before anything is
+    written, StorageError if storage fails.
     """
     loaded = load_sweep(Path(sweep))
     options = RunOptions(
@@ -57,4 +59,5 @@ def run_sweep_file(
         retry_failed=retry_failed,
         steal=steal,
     )
-    return EndedRun(run_sweep(loaded, options, console or Console(quiet=True)), options.root)
+    code = run_sweep(loaded, options, console or Console(quiet=True), problems=problems)
+    return EndedRun(code, options.root)

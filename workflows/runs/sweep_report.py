@@ -18,16 +18,17 @@ __all__ = ["EXIT_DONE", "EXIT_FAILED", "EXIT_STOPPED", "report"]
 EXIT_DONE, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
 
 
-def report(sweep: Sweep, root: str, storage: Storage, result: SweepResult, console: Console) -> int:
-    """Print the table, the failures and what to do next; return the exit code."""
+def report(sweep: Sweep, root: str, storage: Storage, result: SweepResult, console: Console, problems: Console) -> int:
+    """Print the table to `console`, failures and what to do about them to `problems`; return the exit code."""
     table = results_table(storage, sweep.plan, by_edits=False)
     if table.rows:
         console.print()
         write_answer(results_answer(table), console)
     if result.failures:
-        console.print(failures_table(list(result.failures)))
+        problems.print(failures_table(list(result.failures)))
     console.print(f"rows: {root}/{ROWS}/*/*.parquet", highlight=False, soft_wrap=True)
-    _print_next_steps(root, result, console)
+    done = result.complete and not result.stopped and not result.failures
+    _print_next_steps(root, result, console if done else problems)
     if result.stopped:
         return EXIT_STOPPED
     return EXIT_DONE if result.complete and not result.failures else EXIT_FAILED

@@ -78,7 +78,7 @@ def test_arguments_and_values_are_in_capitals(
     ("words", "expected"),
     [
         ("sphere re", {"retry", "retention"}),
-        ("sphere status --w", {"--watch"}),
+        ("sphere status --wat", {"--watch"}),
         ("sphere moments ver", {"verify"}),
         ("sphere retention runs/main --measure p", {"probability"}),
     ],
