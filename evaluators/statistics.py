@@ -14,6 +14,7 @@ __all__ = [
     "Estimate",
     "estimate_mean",
     "estimate_ratio",
+    "harmonic_mean",
     "mean_stderr",
     "normal_interval",
     "paired_difference",
@@ -128,6 +129,13 @@ def _student(mean: float, stderr: float, n: int) -> tuple[float, float]:
 
     width = float(stats.t.ppf((1 + _LEVEL) / 2, n - 1)) * stderr
     return mean - width, mean + width
+
+
+def harmonic_mean(rates: np.ndarray) -> np.ndarray:
+    """Return the harmonic mean of rates `[k, ...]` over the first axis, 0 if any of them is 0."""
+    with np.errstate(divide="ignore"):
+        mean: np.ndarray = np.asarray(len(rates) / (1 / rates).sum(axis=0))
+    return mean
 
 
 def mean_stderr(values: Sequence[float] | np.ndarray) -> float | None:

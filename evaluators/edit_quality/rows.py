@@ -10,9 +10,9 @@ from evaluators.edit_quality.metrics import METRIC_OF_ROLE, SCORED_ROLES, Outcom
 from evaluators.edit_quality.probes import NO_CONTRAST, ProbeTable
 from evaluators.edit_quality.sample import EditSample
 from evaluators.edit_quality.settings import EditProtocol
-from evaluators.statistics import mean_stderr
+from evaluators.statistics import harmonic_mean, mean_stderr
 
-__all__ = ["EditRows", "edit_scores", "harmonic_mean", "named_protocol"]
+__all__ = ["EditRows", "edit_scores", "named_protocol"]
 
 
 def named_protocol(protocol: EditProtocol, measure: str) -> str:
@@ -120,13 +120,6 @@ class EditRows:
 
     def _stderr(self, edits: np.ndarray, means: np.ndarray) -> float | None:
         return mean_stderr(means) if self.sample is None else self.sample.stderr(edits, means)
-
-
-def harmonic_mean(rates: np.ndarray) -> np.ndarray:
-    """Return the harmonic mean of rates `[k, ...]` over the first axis, 0 if any of them is 0."""
-    with np.errstate(divide="ignore"):
-        mean: np.ndarray = np.asarray(len(rates) / (1 / rates).sum(axis=0))
-    return mean
 
 
 def _jackknife(

@@ -9,10 +9,10 @@ from huggingface_hub import hf_hub_download
 
 from sphere_core.datasets.files import read_records
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.hub_ids import is_hub_id
 
 __all__ = ["HubRecords", "check_hub_id", "hub_records"]
 
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 # Where a cached file, or the address of a hub file, names the commit it is of.
 _COMMIT = re.compile(r"(?:/snapshots/|@)([0-9a-f]{40})/")
 
@@ -27,7 +27,7 @@ class HubRecords:
 
 def check_hub_id(hub: str) -> None:
     """Raise InputError where a text is no hub id (`owner/name`)."""
-    if not _HUB_ID.match(hub):
+    if not is_hub_id(hub):
         raise InputError(
             f"'{hub}' is not the id of a data set on the hub",
             where="stream, key hub",

@@ -231,7 +231,7 @@ def placed(build: Callable[[], EditRequest], *, where: str) -> EditRequest:
         return build()
     except InputError as error:
         field = (error.where or "").rpartition(", ")[2]
-        raise InputError(error.what, where=f"{where}, {field}", remedy=error.remedy) from error
+        raise error.replaced(where=f"{where}, {field}") from error
 
 
 def _sound(value: object, field: str, where: str) -> str:

@@ -1,9 +1,10 @@
 """The one exception for faults that a user can fix, and the nearest valid name for a mistyped one."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-__all__ = ["InputError", "nearest_name", "unknown_name"]
+__all__ = ["InputError", "inside", "nearest_name", "unknown_name"]
 
 
 class InputError(Exception):
@@ -23,6 +24,10 @@ class InputError(Exception):
             lines.append(f"  remedy: {self.remedy}")
         return "\n".join(lines)
 
+    def replaced(self, *, where: str | None = None, remedy: str | None = None) -> "InputError":
+        """Return the same error with another place or another remedy."""
+        return InputError(self.what, where=where or self.where, remedy=remedy or self.remedy)
+
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process boundaries; keyword-only fields would be lost by the default protocol.
         return (_rebuild, (self.what, self.where, self.remedy))
@@ -30,6 +35,15 @@ class InputError(Exception):
 
 def _rebuild(what: str, where: str | None, remedy: str | None) -> InputError:
     return InputError(what, where=where, remedy=remedy)
+
+
+@contextlib.contextmanager
+def inside(where: str) -> Iterator[None]:
+    """Have an InputError raised in the block name `where` it was met, in front of its own place."""
+    try:
+        yield
+    except InputError as error:
+        raise error.replaced(where=f"{where}: {error.where}" if error.where else where) from error
 
 
 def nearest_name(name: str, candidates: Iterable[str]) -> str | None:

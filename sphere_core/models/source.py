@@ -8,12 +8,12 @@ from safetensors import SafetensorError, safe_open
 from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest, fingerprint
+from sphere_core.foundation.hub_ids import is_hub_id
 from sphere_core.foundation.json_files import read_json
 
 __all__ = ["EMBEDDED_MODEL", "commit_of", "model_digest", "resolve_model"]
 
 EMBEDDED_MODEL = "factworld"
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 _IDENTITY_PATTERNS = ("config.json", "*.safetensors", "tokenizer*", "vocab*", "merges.txt", "special_tokens*")
@@ -83,7 +83,7 @@ def _check_weight_files(folder: Path) -> None:
 
 
 def _fetch(source: str, revision: str | None, patterns: list[str]) -> Path:
-    if not _HUB_ID.match(source):
+    if not is_hub_id(source, needs_owner=False):
         raise InputError("model folder not found", where=source, remedy="check the path, or give a hub id")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError

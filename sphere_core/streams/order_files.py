@@ -85,7 +85,7 @@ def _read(path: Path, records: Sequence[Record], source: str, sample: str | None
     try:
         value = parse_json(text, where=str(path))
     except InputError as error:
-        raise InputError(error.what, where=error.where, remedy="write a JSON list of case ids") from error
+        raise error.replaced(remedy="write a JSON list of case ids") from error
     if isinstance(value, dict) and "format" not in value and not {"cases", "indices"} & value.keys():
         return _sample(value, sample, path), True
     _no_sample(sample, path)

@@ -7,10 +7,10 @@ time in which this process itself was suspended (Ctrl-Z, a paused machine) does 
 """
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sphere_core.foundation.repeating import Repeating
 from workflows.cluster.placement import Node
 from workflows.driver.executor import ExecutorError
 
@@ -47,15 +47,13 @@ class ClusterWatch:
         """`look` may hang or raise if the cluster is gone; `address` names the cluster in errors."""
         self._look = look
         self._address = address
-        self._every_seconds = every_seconds
         self._tick_seconds = patience_seconds / _TICKS
         self._latest = look()
         self._silent_ticks = 0
-        self._closed = threading.Event()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="cluster-watch", daemon=True)
-        self._thread.start()
-        threading.Thread(target=self._count, name="cluster-patience", daemon=True).start()
+        self._asking = Repeating(self._ask, seconds=every_seconds, name="cluster-watch")
+        self._counting = Repeating(self._count, seconds=self._tick_seconds, name="cluster-patience")
+        self._asking.start()
+        self._counting.start()
 
     @property
     def is_lost(self) -> bool:
@@ -73,25 +71,20 @@ class ClusterWatch:
 
     def close(self) -> None:
         """Stop looking; a hanging call is abandoned."""
-        self._closed.set()
-        while self._thread.is_alive() and not self.is_lost:
-            self._thread.join(self._tick_seconds)
+        self._asking.stop(wait_seconds=self._tick_seconds)
+        while self._asking.is_alive and not self.is_lost:
+            self._asking.stop(wait_seconds=self._tick_seconds)
+        self._counting.stop()
 
-    def _watch(self) -> None:
-        try:
-            while not self._closed.wait(self._every_seconds):
-                self._ask()
-        finally:
-            self._ended.set()
-
-    def _ask(self) -> None:
+    def _ask(self) -> bool:
         try:
             self._latest = self._look()
         except Exception as error:  # noqa: BLE001 - any error counts as no answer; repeated, as a lost head
             _LOGGER.warning("the head of the cluster cannot be asked: %s: %s", type(error).__name__, error)
         else:
             self._silent_ticks = 0
+        return True
 
-    def _count(self) -> None:
-        while not self._ended.wait(self._tick_seconds):
-            self._silent_ticks += 1
+    def _count(self) -> bool:
+        self._silent_ticks += 1
+        return True

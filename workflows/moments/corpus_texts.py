@@ -7,7 +7,6 @@ the first texts are spread over the whole and only the head of each file is fetc
 
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from sphere_core.datasets.factworld.corpus import corpus_sentences
 from sphere_core.datasets.factworld.shipped import shipped_world
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
+from sphere_core.foundation.hub_ids import is_hub_id
 from workflows.store.corpus import WIKIPEDIA, WITH_FIELDS, Corpus
 
 __all__ = ["EMBEDDED_CORPUS", "WIKIPEDIA", "corpus_texts", "find_corpus", "require_texts"]
@@ -26,7 +26,6 @@ __all__ = ["EMBEDDED_CORPUS", "WIKIPEDIA", "corpus_texts", "find_corpus", "requi
 EMBEDDED_CORPUS = "factworld"
 # The field's corpus, at the one commit its 2023 dump has had. Configuration, commit.
 PINNED = {WIKIPEDIA: ("20231101.en", "b04c8d1ceb2f5cd4588862100d08de323dccfbaa")}
-_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _COLUMNAR, _LINES = WITH_FIELDS[:1], WITH_FIELDS[1:]
 # The libraries' errors for "not found", "offline", "no such configuration" share no closer base.
 _HUB_ERRORS = (OSError, ValueError, RuntimeError)
@@ -79,7 +78,7 @@ def find_corpus(
     if not missing:
         digests = tuple(file_digest(path) for path in paths)
         return Corpus(kind="files", paths=tuple(map(str, paths)), digests=digests, field=field)
-    if len(sources) > 1 or not _HUB_ID.match(missing[0]) or Path(missing[0]).suffix in (*_COLUMNAR, *_LINES, ".txt"):
+    if len(sources) > 1 or not is_hub_id(missing[0]) or Path(missing[0]).suffix in (*_COLUMNAR, *_LINES, ".txt"):
         raise InputError(
             "corpus file not found", where=missing[0], remedy="check the path, or give a hub id such as owner/name"
         )

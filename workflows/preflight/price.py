@@ -39,7 +39,8 @@ from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.models.loading import DTYPES
 from sphere_core.models.source import EMBEDDED_MODEL
 from sphere_core.streams.stream import StreamSpec
-from workflows.sweeps.inputs import method_of, resolve_path
+from workflows.sweeps.inputs import method_of
+from workflows.sweeps.paths import resolve_path
 from workflows.sweeps.spec import ModelEntry, MomentsEntry, SweepSpec
 
 __all__ = ["Cell", "Price", "price_sweep"]

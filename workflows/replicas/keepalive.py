@@ -1,10 +1,11 @@
 """Repeat a progress report from a thread during a long call."""
 
 import logging
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+
+from sphere_core.foundation.repeating import Repeating
 
 __all__ = ["PULSE_SECONDS", "KeepAlive"]
 
@@ -20,24 +21,21 @@ class KeepAlive:
 
     def __init__(self, beat: Callable[[], None], *, seconds: float = PULSE_SECONDS) -> None:
         self._beat = beat
-        self._seconds = seconds
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="keepalive", daemon=True)
+        self._repeating = Repeating(self._report, seconds=seconds, name="keepalive")
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._repeating.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        self._thread.join()
+        self._repeating.stop()
 
-    def _keep(self) -> None:
-        while not self._ended.wait(self._seconds):
-            try:
-                self._beat()
-            except Exception as fault:  # noqa: BLE001 - the work itself handles it
-                _LOGGER.warning("progress is no longer reported: %s: %s", type(fault).__name__, fault)
-                return
+    def _report(self) -> bool:
+        try:
+            self._beat()
+        except Exception as fault:  # noqa: BLE001 - the work itself handles it
+            _LOGGER.warning("progress is no longer reported: %s: %s", type(fault).__name__, fault)
+            return False
+        return True

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from evaluators.base import Subject
 from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
 from evaluators.geometry.evaluator import Geometry, GeometrySettings
+from evaluators.statistics import harmonic_mean
 from sphere_core.checkpoints import EditorState
 from sphere_core.costs import place
 from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters
@@ -143,7 +146,7 @@ class Bench:
         value = {row.metric: row.value for row in rows if row.protocol == "argmax"}
         seconds = round(time.monotonic() - started, 2)
         efficacy, generalization, specificity = map(value.get, ("efficacy", "generalization", "specificity"))
-        score = _harmonic((efficacy, generalization, specificity))
+        score = _score((efficacy, generalization, specificity))
         return Trial(candidate, efficacy, generalization, specificity, score, drift, seconds, held_out)
 
 
@@ -183,8 +186,7 @@ def search(
         yield bench.trial(trial.candidate, confirmation, held_out=True)
 
 
-def _harmonic(parts: Sequence[float | None]) -> float | None:
+def _score(parts: Sequence[float | None]) -> float | None:
+    """Return the harmonic mean; None if a part is missing."""
     known = [part for part in parts if part is not None]
-    if len(known) < len(parts) or not known:
-        return None
-    return 0.0 if min(known) == 0 else len(known) / sum(1 / part for part in known)
+    return float(harmonic_mean(np.array(known))) if known and len(known) == len(parts) else None

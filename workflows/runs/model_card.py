@@ -1,7 +1,6 @@
 """The model card of an exported model: what was edited, how, and what was measured."""
 
 import io
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
@@ -9,6 +8,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from sphere_core.export import Merge
+from sphere_core.foundation.hub_ids import is_hub_id
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel
 from sphere_core.trajectory_spec import TrajectorySpec
@@ -17,8 +17,6 @@ from workflows.store.layout import ROWS, scored_name
 from workflows.terminal.markdown import markdown_table
 
 __all__ = ["checkpoint_scores", "model_card"]
-
-_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
 def checkpoint_scores(sweep: Storage, trajectory_id: str, edits: int) -> list[dict[str, object]]:
@@ -36,7 +34,7 @@ def model_card(
     spec, edits = found.spec, found.checkpoint.edits
     name = _model_name(spec)
     head: dict[str, object] = {"library_name": "transformers", "tags": ["model-editing", *spec.method.split("+")]}
-    if _HUB_ID.match(spec.model):
+    if is_hub_id(spec.model):
         head = {"base_model": spec.model, "base_model_relation": "finetune", **head}
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
@@ -78,7 +76,7 @@ def _facts(found: FoundCheckpoint, model: EditableModel) -> list[tuple[str, str]
 
 
 def _model_name(spec: TrajectorySpec) -> str:
-    return spec.model if _HUB_ID.match(spec.model) else PurePosixPath(spec.model).name
+    return spec.model if is_hub_id(spec.model) else PurePosixPath(spec.model).name
 
 
 def _scores(scores: Iterable[dict[str, object]]) -> str:

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Self
 
 from sphere_core.foundation.durations import duration
 from sphere_core.foundation.process_identity import has_ended, own_place
+from sphere_core.foundation.repeating import Repeating
 from sphere_core.foundation.storage import Storage
 from workflows.store.layout import LOCKS, lock_path
 
@@ -75,9 +75,8 @@ class HeartbeatLock:
         self._lapse_seconds = lapse_seconds
         now = time.time()
         self._own = Holder(0, uuid.uuid4().hex, socket.gethostname(), os.getpid(), now, 0, now, own_place())
-        self._released = threading.Event()
         self._taken_by: str | None = None
-        self._thread = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
+        self._heartbeat = Repeating(self._beat, seconds=beat_seconds, name="heartbeat")
 
     def acquire(self, *, steal: bool = False, tell: Callable[[str], None] = lambda _: None) -> Self:
         """Take the lock and start its heartbeat; take over from a holder that is gone. Raises HeldError if another one
@@ -100,7 +99,7 @@ class HeartbeatLock:
             steal = False  # another process was faster, and is alive
         if current is not None and current.id != self._own.id:
             self._storage.delete(lock_path(self._name, current.generation))
-        self._thread.start()
+        self._heartbeat.start()
         return self
 
     def __enter__(self) -> Self:
@@ -109,8 +108,7 @@ class HeartbeatLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._released.set()
-        self._thread.join()
+        self._heartbeat.stop()
         try:
             self._storage.delete(lock_path(self._name, self._own.generation))
         except Exception as fault:  # noqa: BLE001 - the work has ended; an abandoned lock lapses
@@ -121,17 +119,18 @@ class HeartbeatLock:
         """The process that has taken the lock over, as of the last heartbeat; None if none has."""
         return self._taken_by
 
-    def _keep(self) -> None:
-        while not self._released.wait(self._beat_seconds):
-            try:
-                current = self._current()
-                if current is None or current.id != self._own.id:
-                    self._taken_by = "its lock was removed" if current is None else current.describe()
-                    return
-                self._own = replace(self._own, beats=self._own.beats + 1, at=time.time())
-                self._storage.write_bytes(lock_path(self._name, self._own.generation), _encode(self._own))
-            except Exception as fault:  # noqa: BLE001 - the holder's own work reports storage failures
-                _LOGGER.warning("the heartbeat of '%s' could not be written: %s", self._name, fault)
+    def _beat(self) -> bool:
+        """Write one heartbeat; return False once the lock has been taken over."""
+        try:
+            current = self._current()
+            if current is None or current.id != self._own.id:
+                self._taken_by = "its lock was removed" if current is None else current.describe()
+                return False
+            self._own = replace(self._own, beats=self._own.beats + 1, at=time.time())
+            self._storage.write_bytes(lock_path(self._name, self._own.generation), _encode(self._own))
+        except Exception as fault:  # noqa: BLE001 - the holder's own work reports storage failures
+            _LOGGER.warning("the heartbeat of '%s' could not be written: %s", self._name, fault)
+        return True
 
     def _current(self) -> Holder | None:
         own = [path for path in self._storage.list(LOCKS) if path.startswith(f"{LOCKS}/{self._name}.")]

@@ -1,6 +1,7 @@
 """Identities of evaluators, and the ids of what they score."""
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 from evaluators.registry import Description
@@ -8,9 +9,32 @@ from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import Evaluation
 from workflows.store.row_schema import SCHEMA_VERSION
-from workflows.sweeps.inputs import ResolvedMoments
+from workflows.sweeps.moment_inputs import ResolvedMoments
+from workflows.sweeps.paths import resolve_path
 
 __all__ = ["EvaluationIds"]
+
+
+def located_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return evaluator settings with files and folders made absolute; names of suites and tasks stay."""
+    located = {**settings}
+    if isinstance(settings.get("tasks"), list):
+        located["tasks"] = [_located_entry(entry, folder) for entry in settings["tasks"]]
+    if isinstance(settings.get("include_path"), list):
+        located["include_path"] = [str(resolve_path(str(entry), folder)) for entry in settings["include_path"]]
+    if isinstance(settings.get("corpus"), str):
+        located["corpus"] = str(resolve_path(settings["corpus"], folder))
+    return located
+
+
+def _located_entry(entry: Any, folder: Path) -> Any:
+    """Return an entry of `tasks`, a name or a mapping with one; an existing path is made absolute."""
+    if isinstance(entry, dict) and isinstance(entry.get("task"), str):
+        return {**entry, "task": _located_entry(entry["task"], folder)}
+    if not isinstance(entry, str):
+        return entry
+    path = resolve_path(entry, folder)
+    return str(path) if path.exists() else entry
 
 
 class EvaluationIds:

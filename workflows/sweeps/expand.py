@@ -13,8 +13,10 @@ from sphere_core.methods import Method
 from sphere_core.streams.stream import StreamSpec
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import BasePlan, MomentsRecipe, SweepPlan, TrajectoryPlan
-from workflows.sweeps.evaluations import EvaluationIds
-from workflows.sweeps.inputs import Inputs, ResolvedModel, ResolvedMoments
+from workflows.sweeps.evaluations import EvaluationIds, located_settings
+from workflows.sweeps.inputs import Inputs
+from workflows.sweeps.model_inputs import ResolvedModel
+from workflows.sweeps.moment_inputs import ResolvedMoments
 from workflows.sweeps.spec import MethodEntry, SweepSpec, read_sweep
 from workflows.sweeps.yaml_source import YamlText
 
@@ -58,7 +60,7 @@ class _Cell:
 def load_sweep(path: Path) -> Sweep:
     """Read and check a sweep file and all it names, and plan it; raises InputError, writes nothing."""
     spec, text = read_sweep(path)
-    inputs = Inputs(path.resolve().parent)
+    inputs = Inputs.of(path.resolve().parent)
     settings = _evaluator_settings(spec, text, inputs)
     scorers = {
         kind: describe_evaluator(read_evaluator_settings(values, where=text.where(("evaluators", kind))))
@@ -90,7 +92,7 @@ def load_sweep(path: Path) -> Sweep:
     )
     moments_file = None
     if spec.moments is not None and spec.moments.corpus is None:
-        moments_file = str(inputs.moments_path(spec.moments))
+        moments_file = str(inputs.moments.path(spec.moments))
     return Sweep(spec, text, plan, {cell.id: cell.spec for cell in cells}, moments_file, settings)
 
 
@@ -102,13 +104,13 @@ def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict
             where=text.where(("evaluators",)),
             remedy="name at least one of edit_quality, general, geometry",
         )
-    return {kind: {"kind": kind, **inputs.located_tasks(values)} for kind, values in settings.items()}
+    return {kind: {"kind": kind, **located_settings(values, inputs.folder)} for kind, values in settings.items()}
 
 
 def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_moments: bool) -> Iterator[_Cell]:
     contexts = inputs.contexts(spec.contexts)
     for model_index, model_entry in enumerate(spec.models):
-        model = inputs.model(model_entry, where=text.where(("models", model_index)))
+        model = inputs.models.find(model_entry, where=text.where(("models", model_index)))
         methods = [
             (entry, *inputs.method(entry, model, where=text.where(("methods", index))))
             for index, entry in enumerate(spec.methods)
@@ -118,12 +120,12 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_momen
             # A method that requires no moments is still scored with the sweep's, so that methods can be compared.
             scoring = moments
             if scored_with_moments and spec.moments is not None and not moments.identity:
-                scoring = inputs.moments(
+                scoring = inputs.moments.find(
                     spec.moments, model, (), threads=spec.resources.threads, where=text.where(("moments",))
                 )
             for index, stream in enumerate(spec.streams):
                 for seed in spec.seeds:
-                    resolved = inputs.stream(stream, seed, where=text.where(("streams", index)))
+                    resolved = inputs.streams.find(stream, seed, where=text.where(("streams", index)))
                     trajectory = TrajectorySpec(
                         model=model.source,
                         model_digest=model.digest,
@@ -162,7 +164,7 @@ def _moments(
             remedy="add 'moments: {corpus: factworld, sentences: 4000}' or 'moments: {file: PATH}'",
         )
     where = text.where(("moments",))
-    return inputs.moments(spec.moments, model, hyperparameters.layers, threads=spec.resources.threads, where=where)
+    return inputs.moments.find(spec.moments, model, hyperparameters.layers, threads=spec.resources.threads, where=where)
 
 
 def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[MomentsRecipe], dict[str, str]]:
@@ -183,7 +185,7 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[
         recipes.append(
             MomentsRecipe(
                 key=key,
-                corpus=inputs.corpus(entry),
+                corpus=inputs.moments.corpus(entry),
                 sentences=entry.sentences,
                 tokens=entry.tokens,
                 max_tokens_per_text=entry.max_tokens_per_text,

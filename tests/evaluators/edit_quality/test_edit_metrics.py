@@ -10,7 +10,8 @@ from eval_parts import by_name
 from evaluators.edit_quality.encoding import Pair
 from evaluators.edit_quality.pair_scores import PairScores
 from evaluators.edit_quality.probes import ProbeTable
-from evaluators.edit_quality.rows import edit_scores, harmonic_mean
+from evaluators.edit_quality.rows import edit_scores
+from evaluators.statistics import harmonic_mean
 
 ROLES = ("rewrite", "paraphrase", "neighborhood")
 
