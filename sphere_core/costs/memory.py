@@ -22,6 +22,7 @@ __all__ = [
     "solver_bytes",
     "stages",
     "target_bytes",
+    "write_bytes",
 ]
 
 # A process with torch, transformers and the harness loaded, before it holds a model.
@@ -89,18 +90,28 @@ def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:
 
 
 def solver_bytes(width: int, work: Workload, basis: float | None = None) -> float:
-    """Return what the solver of one site with d = `width` stores and uses on its device, in bytes.
+    """Return what the solver of one site with d = `width` keeps on its device from batch to batch, in bytes.
 
-    The prior's factor with the copy it is made from, or `basis` bytes of a null space's thinner side (None: its bound,
-    half of all directions); the system if it is required; the history before and after a batch.
+    The prior's factor, or `basis` bytes of a null space's thinner side (None: its bound, half of all directions); the
+    system if it is used itself; the history before and after a batch.
     """
     square = 8.0 * width**2
     kept = 2.0 * _history_bytes(width, work.history)
     if work.prior == "moment":
-        kept += 2.0 * square
+        kept += square
     elif work.prior == "null_space":
         kept += square / 2 if basis is None else basis
-    return kept + (2.0 * square if work.dense or work.history >= width else 0.0)
+    return kept + (square if work.dense or work.history >= width else 0.0)
+
+
+def write_bytes(shape: ModelShape, work: Workload) -> float:
+    """Return what writing a batch holds beside the open sites: updates, decompositions and factors being made."""
+    weight = shape.d_out * shape.d_in
+    written = work.sites * weight * 8.0 + 12.0 * weight + (_principal(shape) if work.principal else 0.0)
+    # A factor is made from one copy of the system, and beside it.
+    beside = work.on_accelerator and work.host_sites < work.sites
+    working = 16.0 * shape.d_in**2 if beside and work.prior == "moment" else 0.0
+    return max(written + working, _walk(shape, work))
 
 
 def opened_bytes(shape: ModelShape, work: Workload) -> float:
@@ -127,9 +138,7 @@ def _stages(shape: ModelShape, work: Workload) -> Iterator[Stage]:
     model += beside
     if work.has_targets:
         yield _stage(work, "targets", model + opened + target_bytes(shape, work), solver)
-    masters = work.sites * weight * 8.0
-    written = masters + 12.0 * weight + (_principal(shape) if work.principal else 0.0)
-    yield _stage(work, "write", model + opened + max(written, _walk(shape, work)), max(solver, building))
+    yield _stage(work, "write", model + opened + write_bytes(shape, work), max(solver, building))
     saved = 3 * checkpoint_bytes(shape, work, work.history)
     yield _stage(work, "checkpoint", model + opened + work.sites * weight * 4.0, solver + saved)
     logits = _HEAD_ROWS * shape.vocabulary * (4 + 8 + 8.0)

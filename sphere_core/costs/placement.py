@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from sphere_core.costs.memory import Workload, opened_bytes, solver_bytes, target_bytes
+from sphere_core.costs.memory import Workload, opened_bytes, solver_bytes, target_bytes, write_bytes
 from sphere_core.costs.shape import ModelShape, shape_of_network
 from sphere_core.costs.workload import TextLengths, workload_of
 from sphere_core.hyperparameters import Hyperparameters
@@ -27,6 +27,8 @@ __all__ = ["on_accelerator", "place"]
 
 # Requests whose lengths are looked at; a pass is padded to its longest row.
 _SAMPLED = 256
+# Of a device's memory beside the model's weights, the part for what solvers keep; activations have the rest.
+_SOLVER_SHARE = 0.5
 # Share of what is left for activations that they may take: the rest is for fragments between them.
 _ACTIVATION_SHARE = 0.85
 
@@ -58,8 +60,9 @@ def place(
     )
     needed = {site.layer: solver_bytes(site.d_in, work, _basis_bytes(moments, site.layer)) for site in sites}
     rooms = {str(device): float(room) for device, room in _rooms(model).items()}
-    on_host = solvers_on_host(needed, {layer: str(device) for layer, device in devices.items()}, rooms)
     shape = shape_of_network(model.network, model.family)
+    places = {layer: str(device) for layer, device in devices.items()}
+    on_host = solvers_on_host(needed, places, {name: _solver_room(shape, work, room) for name, room in rooms.items()})
     kept = sum(size for layer, size in needed.items() if layer not in on_host)
     return Placement(
         on_host,
@@ -73,17 +76,29 @@ def on_accelerator(shape: ModelShape, work: Workload, layers: Sequence[int], mem
     room = memory - shape.parameters * work.dtype_bytes
     each = solver_bytes(shape.d_in, work)
     name = "accelerator"
-    on_host = solvers_on_host(dict.fromkeys(layers, each), dict.fromkeys(layers, name), {name: room})
+    on_host = solvers_on_host(
+        dict.fromkeys(layers, each), dict.fromkeys(layers, name), {name: _solver_room(shape, work, room)}
+    )
     left = room - (len(layers) - len(on_host)) * each
     return replace(work, host_sites=len(on_host), requests_per_pass=_requests_per_pass(shape, work, left))
 
 
+def _solver_room(shape: ModelShape, work: Workload, room: float) -> float:
+    """Return the part of `room` bytes for what solvers keep: half, and never what writing a batch requires."""
+    return min(_SOLVER_SHARE * room, room - opened_bytes(shape, work) - write_bytes(shape, work))
+
+
 def _requests_per_pass(shape: ModelShape, work: Workload, room: float) -> int:
-    """Return how many requests' activations fit into `room` bytes: at least one, at most a batch."""
+    """Return how many requests' activations fit into `room` bytes: at least one, at most a batch.
+
+    A `requests_per_pass` other than the default is a limit too, in case the prediction is too small.
+    """
     if not work.has_targets:
         return work.requests_per_pass
     each = target_bytes(shape, replace(work, batch=1, requests_per_pass=1))
-    return max(1, min(work.batch, int(_ACTIVATION_SHARE * (room - opened_bytes(shape, work)) / each)))
+    default = Hyperparameters.model_fields["requests_per_pass"].default
+    most = work.batch if work.requests_per_pass == default else min(work.batch, work.requests_per_pass)
+    return max(1, min(most, int(_ACTIVATION_SHARE * (room - opened_bytes(shape, work)) / each)))
 
 
 def _lengths(model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts) -> TextLengths:

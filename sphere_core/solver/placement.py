@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BESIDE_LAYERS", "Placement", "solvers_on_host"]
 
-# Of a device's memory beside the model's weights, the part for what solvers keep; activations have the rest.
-_SOLVER_SHARE = 0.5
-
 
 @dataclass(frozen=True)
 class Placement:
@@ -39,11 +36,10 @@ def solvers_on_host(
 ) -> frozenset[int]:
     """Return the layers whose solver runs on the host, given the bytes of each layer's solver.
 
-    `devices` names each layer's device and `rooms` the bytes of each accelerator beside the model's weights; a device
-    without a room is the host. Half of a room is given away in order of layers; memory in use plays no part, so that
-    the choice is the same in every run.
+    `devices` names each layer's device and `rooms` the bytes that solvers may take on each accelerator; a device
+    without a room is the host. Rooms are given away in order of layers.
     """
-    left = {name: _SOLVER_SHARE * room for name, room in rooms.items()}
+    left = dict(rooms)
     on_host = set()
     for layer in sorted(needed):
         name = devices[layer]

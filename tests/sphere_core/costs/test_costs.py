@@ -1,5 +1,6 @@
 """What a trajectory costs, predicted: against real models, real files, and the sweeps that ship."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sphere_core.costs import (
     checkpoint_bytes,
     edit_work,
     hours,
+    on_accelerator,
     published_config,
     shape_of_config,
     shape_of_network,
@@ -115,3 +117,26 @@ def test_a_model_that_is_nowhere_is_named(tmp_path: Path) -> None:
     spec, _ = read_sweep(write_sweep(tmp_path, tiny(models=[source])))
     with pytest.raises(InputError, match="nobody/has-this"):
         price_sweep(spec, tmp_path, accelerator("h100"))
+
+
+def test_an_accelerator_takes_solvers_and_requests_by_its_whole_memory() -> None:
+    shape = shape_of_config(published_config("meta-llama/Meta-Llama-3-8B-Instruct"), where="test")
+    layers = (4, 5, 6, 7, 8)
+    placed = {
+        memory: on_accelerator(shape, workload("alphaedit+sphere", batch=100), layers, memory * 1e9)
+        for memory in (80, 48, 24)
+    }
+    assert {memory: work.host_sites for memory, work in placed.items()} == {80: 0, 48: 0, 24: 4}
+    assert placed[80].requests_per_pass == 100
+    assert 1 <= placed[24].requests_per_pass < placed[48].requests_per_pass <= 100
+    few = replace(workload("alphaedit+sphere", batch=100), requests_per_pass=7)
+    assert on_accelerator(shape, few, layers, 80e9).requests_per_pass == 7
+    # MEMIT's factors of 14336 are 1.6 GB each, and 8 GB beside the weights are little more than a batch requires.
+    memit = on_accelerator(shape, workload("memit", batch=100), layers, 24e9)
+    assert memit.host_sites == 5
+    assert all(stage.accelerator < 24e9 for stage in stages(shape, memit))
+    peaks = {stage.name: stage for stage in stages(shape, placed[80])}
+    assert peaks["targets"].accelerator < 80e9
+    moved = {stage.name: stage for stage in stages(shape, replace(placed[80], host_sites=5))}
+    assert moved["targets"].accelerator < peaks["targets"].accelerator
+    assert moved["targets"].host > peaks["targets"].host
