@@ -59,7 +59,7 @@ _EXAMPLES = """\b
 Examples:
   sphere run examples/quickstart.yaml      the main job on the embedded model
   sphere plan examples/quickstart.yaml     what would run, what is done
-  sphere status runs/quickstart            where each trajectory stands
+  sphere status runs/quickstart            the state of each trajectory
   sphere table runs/quickstart             the results so far
   sphere retention runs/quickstart curve   what was kept and forgotten
   sphere methods memit+sphere              what a method is made of
@@ -152,7 +152,7 @@ def _error_panel(error: InputError) -> Panel:
     if error.where:
         text.append("\n\nwhere:   ", style="bold").append(error.where)
     if error.remedy:
-        # A long list of valid names would push the fault off the screen; the nearest name stands first.
+        # A long list of valid names would push the fault off the screen; the nearest name comes first.
         text.append("\n\nremedy:  ", style="bold").append(textwrap.shorten(error.remedy, _REMEDY, placeholder=" ..."))
     return Panel(text, title="error", title_align="left", border_style="red")
 

@@ -69,10 +69,7 @@ LEFT_AS_THEY_ARE = {"evaluators/general/presets/corpus_documents.py"}
 # Rooms still in the old words.
 PENDING = (
     "sphere_core/datasets",
-    "workflows/commands",
     "workflows/driver",
-    "workflows/results",
-    "workflows/cli",
 )
 
 

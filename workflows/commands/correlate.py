@@ -1,4 +1,4 @@
-"""`sphere correlate`: whether geometry goes with the scores."""
+"""`sphere correlate`: does geometry correlate with the scores."""
 
 from enum import Enum
 from pathlib import Path
@@ -62,7 +62,7 @@ def correlate(
     """Correlate energy drift, or another figure of geometry, with each score, and tabulate the energy's bound.
 
     Spearman within each method across checkpoints, pooled over methods, and partial: given edit count and |dW|.
-    Checkpoints of one trajectory are no independent evidence, so intervals resample whole trajectories (5 at least).
+    Checkpoints of one trajectory are not independent, so intervals resample whole trajectories (5 at least).
     """
     chosen = chosen_format(form, out, as_json=as_json)
     if figure is not None:

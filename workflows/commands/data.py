@@ -1,4 +1,4 @@
-"""`sphere data`: reads a data set as a sweep would, and says what is in it."""
+"""`sphere data`: read a data set as a sweep would, and report its content."""
 
 import typer
 
@@ -30,7 +30,7 @@ Examples:
   sphere data mquake --hub henryzhongsc/MQuAKE-Remastered --revision main --split CF3k
   sphere data facts --path my-facts.csv
 
-Every record is checked; the first fault is told with file, record and field. Put the sha256 into the sweep file to
+Every record is checked; the first fault is shown with file, record and field. Put the sha256 into the sweep file to
 pin it: `streams: [{dataset: facts, path: my-facts.csv, sha256: ..., edits: 100}]`.
 """
 

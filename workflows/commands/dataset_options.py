@@ -43,5 +43,5 @@ IncompleteOption = Annotated[
 
 
 def named_dataset(dataset: str, **options: str | None) -> DatasetSpec:
-    """Return the data set that a command line names; raises InputError where its options do not fit together."""
+    """Return the data set that a command line names; raises InputError if its options do not fit together."""
     return validated(DatasetSpec, {"dataset": dataset, **options}, where="command line")

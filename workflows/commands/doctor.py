@@ -1,4 +1,4 @@
-"""`sphere doctor`: whether this machine, a model and a method go together, before anything is loaded."""
+"""`sphere doctor`: check this machine, a model and a method before anything is loaded."""
 
 from dataclasses import asdict
 from itertools import groupby
@@ -38,7 +38,7 @@ def doctor(
     edits: Annotated[int, typer.Option(min=1, help="Edits of the whole stream")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at versions, memory, tokens and a model's files; exit code 1 with the remedy where something is missing.
+    """Look at versions, memory, tokens and a model's files; exit code 1 with the remedy if something is missing.
 
     Loads no weights and fetches nothing.
     """

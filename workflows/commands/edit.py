@@ -1,4 +1,4 @@
-"""`sphere edit`: one trajectory in this process, one checkpoint a batch."""
+"""`sphere edit`: one trajectory in this process, one checkpoint per batch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,7 @@ Examples:
       --preset factworld --moments moments.safetensors --batch-size 25 --out edited
 
 OUT/000025/weights.safetensors then holds each edited weight after 25 edits, under the model's own
-parameter name and in its own orientation. The same command again goes on from the last checkpoint.
+parameter name and in its own orientation. Run the same command to resume from the last checkpoint.
 """
 
 

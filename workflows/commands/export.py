@@ -28,11 +28,12 @@ def export(
     checkpoint: Annotated[str, typer.Argument(help="Folder or URL of a checkpoint, a trajectory or a sweep")],
     to: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet")],
     trajectory: Annotated[str | None, typer.Option(help="Trajectory of the sweep, by its id or its beginning")] = None,
-    edits: Annotated[int | None, typer.Option(min=1, help="Checkpoint after so many edits; default: the last")] = None,
+    edits: Annotated[int | None, typer.Option(min=1, help="Checkpoint after N edits; default: the last")] = None,
     delta_only: Annotated[bool, typer.Option("--delta-only", help="Write the edited weights alone")] = False,
     model: Annotated[str | None, typer.Option(help="The base model, where it has moved since")] = None,
 ) -> None:
-    """Write an edited model as a plain Hugging Face folder with a model card; say what its dtype loses of the edit."""
+    """Write an edited model as a plain Hugging Face folder with a model card, and report the rounding error of its
+    dtype."""
     from transformers.utils import logging as transformers_logging
 
     from workflows.runs.export import export_checkpoint, export_lines, merge_table

@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=T
 
 @app.callback()
 def _factworld() -> None:
-    """The embedded model: a small Llama that knows two thousand made-up facts."""
+    """The embedded model: a small Llama that knows two thousand invented facts."""
 
 
 _EPILOG = """\b

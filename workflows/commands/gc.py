@@ -1,4 +1,4 @@
-"""`sphere gc`: remove what nobody needs any more."""
+"""`sphere gc`: remove files that nothing requires any more."""
 
 from functools import partial
 from typing import Annotated
@@ -39,7 +39,7 @@ def gc(
     storage.require_reachable()
     plan = read_plan(storage)
     console = output_console()
-    # Nobody may be writing what looks unfinished.
+    # No driver may be writing what looks unfinished.
     with DriverLock(storage).acquire(tell=partial(say, notice_console())):
         files = scan(storage)
         garbage = find_garbage(storage, plan, derive_state(storage, plan, files), files)

@@ -1,4 +1,4 @@
-"""`sphere moments`: second moments built, listed, verified, imported and compared."""
+"""`sphere moments`: build, list, verify, import and compare second moments."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +25,7 @@ def _moments() -> None:
 
 @app.command(name="list", epilog="\b\nExample:\n  sphere moments list --store /shared/moments")
 def list_sets(store: StoreOption = None, as_json: JsonOption = False, wide: WideOption = False) -> None:
-    """List what is in the store: of which model, which sites, from which corpus, over how many tokens."""
+    """List the sets in the store: model, sites, corpus, tokens."""
     keeper = MomentsStore(store_folder(store))
     console = output_console()
     sets = keeper.sets()
@@ -46,7 +46,7 @@ def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Keys or files; default: the whole store")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Recompute every digest; check that moments are finite, symmetric and positive semidefinite. Exit code 1: some
+    """Recompute every digest; check that moments are finite, symmetric and positive semidefinite. Exit code 1 if some
     are not."""
     from workflows.moments.check import verify_stored
 
@@ -88,7 +88,7 @@ def compare(
     ] = 2e-2,
     store: StoreOption = None,
 ) -> None:
-    """Say how far two statistics of one model are apart: entries, spectra, and what lies outside their null spaces."""
+    """Show the distance of two statistics of one model: entries, spectra, and the dimensions outside their null spaces."""
     from workflows.moments.check import compare_stored
 
     compare_stored(MomentsStore(store_folder(store)), first, second, layers, threshold, output_console())

@@ -24,8 +24,8 @@ Examples:
   sphere moments build factworld --layers 0,1 --corpus factworld --sentences 4000
 
 All layers come from one pass; every forward stops at the last of them. One text is one row, cut at --max-tokens;
-special tokens are those the tokenizer adds, and count; padding never does. Killed, the same command goes on
-where its sums were kept last, with equal bits. Shards add up to the same bits as one process.
+special tokens are those the tokenizer adds, and count; padding never does. After a
+kill, run the same command to resume, with equal bits. Shards add up to the same bits as one process.
 Use the result in a sweep with the line that is printed at the end.
 """
 
@@ -62,7 +62,7 @@ def build(
     threads: Annotated[int, typer.Option(min=1, help="Torch threads; they change the order of sums")] = 1,
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
 ) -> None:
-    """Build second moments of several layers in one pass over a corpus, and keep them by what they are of."""
+    """Build second moments of several layers in one pass over a corpus, into a content-addressed store."""
     import torch
     from transformers.utils import logging as transformers_logging
 

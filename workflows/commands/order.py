@@ -1,4 +1,4 @@
-"""`sphere order`: orders of a data set by how similar the keys of its edits are."""
+"""`sphere order`: orders of a data set by the similarity of its edits' keys."""
 
 from pathlib import Path
 from typing import Annotated
@@ -66,7 +66,7 @@ def order(
     threads: Annotated[int, typer.Option(min=1, help="Torch threads; they change the order of sums")] = 1,
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
 ) -> None:
-    """Write orders in which edits with similar keys come together, or as far apart as can be."""
+    """Write orders in which edits with similar keys come together, or as far apart as possible."""
     import torch
     from transformers.utils import logging as transformers_logging
 

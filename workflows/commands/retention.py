@@ -1,4 +1,4 @@
-"""`sphere retention`: what became of every edit."""
+"""`sphere retention`: the history of every edit."""
 
 from enum import Enum
 from typing import Annotated
@@ -20,16 +20,16 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Tables:
-  summary    immediate and final success, share forgotten, retention AUC, one row a method
+  summary    immediate and final success, share forgotten, retention AUC, one row per method
   curve      success of all edits so far at every checkpoint
   cohorts    the same of the first and of the latest edits (--cohort)
   ages       the same by age: edits written since (--bin, in batches)
-  auc        one row a cohort written between two checkpoints: immediate, final, area under its curve
+  auc        one row per cohort written between two checkpoints: immediate, final, area under its curve
   order      final success by the order of the stream
-  edits      one row an edit: installed, strength, when lost, kept
-  survival   one row an edit and checkpoint: right or not, margin, age
-  predictors what foretells that an edit is lost: strength, age, likeness of
-             later keys (needs keep_keys: true in the sweep), Spearman's
+  edits      one row per edit: installed, strength, when lost, kept
+  survival   one row per edit and checkpoint: right or not, margin, age
+  predictors what predicts that an edit is lost: strength, age, similarity of
+             later keys (requires keep_keys: true in the sweep), Spearman's
 
 Examples:
   sphere retention runs/quickstart
@@ -45,7 +45,7 @@ likelier than the old. Margin: NLL of the contrast less NLL of the target.
 
 
 class Table(Enum):
-    """What is asked."""
+    """The table to show."""
 
     SUMMARY = "summary"
     CURVE = "curve"
@@ -59,7 +59,7 @@ class Table(Enum):
 
 
 class Role(Enum):
-    """Which probes are asked."""
+    """The probes to use."""
 
     REWRITE = "rewrite"
     PARAPHRASE = "paraphrase"

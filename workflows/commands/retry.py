@@ -1,4 +1,4 @@
-"""`sphere retry`: forget failures, so that the next run tries again."""
+"""`sphere retry`: clear failures, so that the next run repeats the work."""
 
 from functools import partial
 from typing import Annotated

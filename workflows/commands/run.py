@@ -26,7 +26,7 @@ Examples:
   sphere run sweep.yaml --quiet                            print problems only
   sphere run sweep.yaml --root s3://bucket/sweeps/main     keep everything on an object store
 
-The same command again goes on where the last one stopped, and does nothing when all is done.
+Run the same command to resume; it does nothing when all is done.
 Exit codes: 0 all done, 1 something failed (see the table of failures), 2 wrong input or another driver at work,
 3 storage full or gone, 130 stopped.
 """

@@ -1,4 +1,4 @@
-"""`sphere status`: where each trajectory stands."""
+"""`sphere status`: the state of each trajectory."""
 
 import contextlib
 from typing import Annotated

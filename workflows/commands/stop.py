@@ -19,7 +19,7 @@ Examples:
   sphere stop sweep.yaml --address http://127.0.0.1:8265
   sphere stop sphere-main-0123456789ab-1 --cluster cluster.yaml
 
-Running trajectories publish a checkpoint first; `sphere submit` goes on from there.
+Running trajectories publish a checkpoint first; `sphere submit` resumes from there.
 """
 
 

@@ -20,7 +20,7 @@ Examples:
 
 The job takes along the code that runs here, the sweep file and the relative paths that it names, folders whole, and
 what its task files name; absolute paths and URLs must mean the same on every node. The same sweep and root given
-again attach to the job under way; after it has ended they start the next, which goes on from what is on storage. The
+again attach to the job under way; after it has ended they start the next, which resumes from storage. The
 token is read from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. With --follow the exit code is that of
 `sphere run`, or 1 where the connection is lost; Ctrl-C leaves the job running.
 """
@@ -35,7 +35,7 @@ def submit(
     follow: Annotated[bool, typer.Option("--follow", help="Show the job's log until it ends")] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http without a token")] = False,
 ) -> None:
-    """Submit a sweep to a Ray cluster as a job, once; a second time attaches to it."""
+    """Submit a sweep to a Ray cluster as a job; the same command again attaches to the running job."""
     from workflows.cluster.jobs import connect, follow_job
     from workflows.cluster.submit import plan_submission, submit_once
 

@@ -43,7 +43,7 @@ class By(Enum):
 def table(
     root: Annotated[str, typer.Argument(help="The sweep's folder or URL")],
     form: FormatOption = None,
-    by: Annotated[By, typer.Option(help="One row a method at the end, or one for every checkpoint")] = By.METHOD,
+    by: Annotated[By, typer.Option(help="One row per method at the end, or one per checkpoint")] = By.METHOD,
     out: OutOption = None,
     published: Annotated[
         bool, typer.Option("--published", help="Instead: the papers' numbers that the sweep file names, beside ours")

@@ -1,4 +1,4 @@
-"""`sphere tasks`: what general ability can be measured with."""
+"""`sphere tasks`: the tasks of general ability."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def tasks(
     as_json: JsonOption = False,
     wide: WideOption = False,
 ) -> None:
-    """List what general ability can be measured with, or show one entry with its data."""
+    """List the suites and presets of general ability, or show one entry with its data."""
     console = output_console()
     if name is None:
         table = suites_table()

@@ -82,7 +82,7 @@ class SweepDirectory:
         `table` is summary, curve, cohorts, ages, auc, order, edits, survival or predictors. `role` says which probes
         (rewrite, paraphrase, ...), `protocol` how they were scored (correct, paper-memit, ...), `measure` when an
         answer counts as right. `cohort` is the size of the first and latest cohorts in edits, `batches` the width of
-        an age bin; None: one checkpoint interval. Raises InputError for an unknown table, and where no scored probes
+        an age bin; None: one checkpoint interval. Raises InputError for an unknown table, and if no scored probes
         are stored.
         """
         if table not in RETENTION_TABLES:
@@ -92,7 +92,7 @@ class SweepDirectory:
 
 
 def open_sweep(*, root: str) -> SweepDirectory:
-    """Open a sweep directory or URL; raises InputError where it cannot be reached or holds no plan."""
+    """Open a sweep directory or URL; raises InputError if it cannot be reached or holds no plan."""
     storage = Storage(root)
     storage.require_reachable()
     return SweepDirectory(storage, read_plan(storage))

@@ -24,7 +24,7 @@ def prefixed(prefix: str, known: Collection[str]) -> list[str]:
 
 
 def by_prefix(prefix: str, known: Collection[str], *, kind: str, where: str) -> str:
-    """Return the one id that a beginning names; raises InputError where it names none or several."""
+    """Return the one id that a beginning names; raises InputError if it names none or several."""
     found = prefixed(prefix, known)
     if len(found) > 1:
         listed = ", ".join(found[:_MOST_CANDIDATES]) + (", ..." if len(found) > _MOST_CANDIDATES else "")

@@ -48,7 +48,7 @@ Cell = str | int | float | bool | Measured | Id | Styled | None
 class Column:
     """A column: its name, and what may be done with it where a table is too wide.
 
-    `priority` 0 stays, the highest number goes first. `shared`: goes into the title where all rows agree. `prose` may
+    `priority` 0 stays, the highest number goes first. `shared`: goes into the title if all rows agree. `prose` may
     be broken between words. `group` is shown below the name, or in the title where all columns have the same.
     """
 

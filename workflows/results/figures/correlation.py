@@ -20,7 +20,7 @@ _INPUTS = {"orthonormal": "orthonormal inputs", "moments": "inputs of C0"}
 def correlation_figure(
     found: Sequence[Observation], correlated: Sequence[Correlation], bounds: Sequence[BoundRow], *, form: str
 ) -> bytes:
-    """Draw one panel a score and figure of geometry, and one a kind of bound; return the bytes of an svg, png or pdf.
+    """Draw one panel per score and figure, and one per kind of bound; return the bytes of an svg, png or pdf.
 
     Points are checkpoints, lines trajectories, crosses on the lower edge checkpoints whose score collapsed.
     """

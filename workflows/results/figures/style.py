@@ -1,6 +1,6 @@
 """The look of every figure, and writing one. matplotlib is loaded when a figure is made, not before.
 
-Colours are those of Okabe and Ito (2008), which people of every colour vision can tell apart; every series also has a
+Colours are those of Okabe and Ito (2008), which people of every colour vision can distinguish; every series also has a
 marker of its own, for print in black and white.
 """
 
@@ -47,7 +47,7 @@ def series_look(place: int) -> dict[str, Any]:
 
 
 def grid(panels: int, *, columns: int = 3, width: float = 3.5, height: float = 2.9) -> "tuple[Figure, list[Axes]]":
-    """Return a figure and its axes, one a panel, in rows of at most `columns`; inches a panel. Needs STYLE in force."""
+    """Return a figure and its axes, in rows of at most `columns` panels; sizes in inches per panel. Requires STYLE."""
     from matplotlib.figure import Figure
 
     across = min(columns, panels)

@@ -13,7 +13,7 @@ from workflows.terminal.table import Column, TextTable
 
 __all__ = ["arrow_csv", "arrow_markdown", "arrow_parquet", "arrow_text_table"]
 
-# Told in the heading where all rows agree, so that the columns that differ have room.
+# Moved into the heading if all rows agree, so that the columns that differ have room.
 _HEADING_COLUMNS = ("model", "stream", "dataset")
 
 
@@ -41,7 +41,7 @@ def arrow_text_table(table: pa.Table, columns: Mapping[str, Column], *, title: s
 
 
 def arrow_markdown(table: pa.Table) -> str:
-    """Return a table as Markdown; names that all rows share stand above it."""
+    """Return a table as Markdown; values that all rows share are in a line above it."""
     shared = [
         name for name in _HEADING_COLUMNS if name in table.column_names and len(set(table[name].to_pylist())) == 1
     ]

@@ -67,7 +67,7 @@ def estimate_text(estimate: Estimate, *, short: bool = False) -> str:
 
 
 def correlations_markdown(correlated: Sequence[Correlation], bounds: Sequence[BoundRow]) -> str:
-    """Return both tables as Markdown, one part a model and stream."""
+    """Return both tables as Markdown, one part per model and stream."""
     parts = []
     for place in dict.fromkeys((row.model, row.stream) for row in correlated):
         rows = [row for row in correlated if (row.model, row.stream) == place]

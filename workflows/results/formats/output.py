@@ -1,4 +1,4 @@
-"""The one way in which a command gives a table: to a terminal, a pipe or a file, in the format that is wanted."""
+"""Output of a command's table: to a terminal, a pipe or a file, in the chosen format."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +20,9 @@ _ROWS_SHOWN = 80
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command answers, in every form it can be given in.
+    """The answer of a command, in every available form.
 
-    `table` is what CSV and Parquet hold, `shown` what a terminal shows, `notes` lines below it, `record` the JSON.
+    `table` is the content of CSV and Parquet, `shown` of a terminal, `notes` are lines below it, `record` is the JSON.
     """
 
     table: pa.Table
@@ -37,7 +37,7 @@ def write_answer(
 ) -> None:
     """Write an answer to a file, or print it: without a format, a table on a terminal and Markdown elsewhere.
 
-    Raises InputError where the file cannot be written.
+    Raises InputError if the file cannot be written.
     """
     if out is None and form is None and console.is_terminal:
         _show(answer, console, wide=wide)

@@ -20,7 +20,7 @@ class Format(Enum):
 def chosen_format(form: Format | None, out: Path | None, *, as_json: bool) -> Format | None:
     """Return the format: as given, else by the name of the file to write; None: whatever suits the terminal.
 
-    Raises InputError where two are given, and where Parquet has no file.
+    Raises InputError if two are given, and where Parquet has no file.
     """
     if as_json and form not in (None, Format.JSON):
         raise InputError("--json and --format exclude each other", remedy="leave one out")

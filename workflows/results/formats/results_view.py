@@ -114,7 +114,7 @@ def _is_edit_score(name: str) -> bool:
 
 
 def _is_told(table: ResultsTable, name: str) -> bool:
-    """Tell whether the heading says what a column would: the one model, the one stream."""
+    """Return whether the heading holds a column's only value: the one model, the one stream."""
     return name in ("model", "stream") and len({getattr(row, name) for row in table.rows}) <= 1
 
 

@@ -1,4 +1,4 @@
-"""The newest scores of a trajectory: a few small row files, each read once. Needs neither models nor Ray."""
+"""The newest scores of a trajectory: a few small row files, each read once. Requires neither models nor Ray."""
 
 import io
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _COLUMNS = ["metric", "protocol", "site", "value", "status"]
 
 @dataclass(frozen=True)
 class LastScore:
-    """A metric's newest value: None with `collapsed` where the answers said nothing."""
+    """A metric's newest value: None with `collapsed` if the answers were unusable."""
 
     edits: int
     value: float | None
@@ -30,7 +30,7 @@ class LastScore:
 
 
 class LastScores:
-    """Reads newest scores from row files, which never change: what was read once is kept."""
+    """Reads newest scores from row files, which never change, and keeps what was read."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -52,7 +52,7 @@ class LastScores:
             try:
                 data = io.BytesIO(self._storage.read_bytes(path))
             except FileNotFoundError:
-                # Gone since it was listed, to be scored again or for good: there is no score yet.
+                # Removed since it was listed: there is no score yet.
                 return {}
             found: dict[str, LastScore] = {}
             for row in pq.ParquetFile(data).read(columns=_COLUMNS).to_pylist():

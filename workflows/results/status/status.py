@@ -1,4 +1,4 @@
-"""Where each trajectory of a sweep stands, from files alone: works from any machine, cluster gone or not."""
+"""The state of each trajectory of a sweep, from files alone: works on any machine, without a cluster."""
 
 import time
 from collections import Counter
@@ -27,7 +27,7 @@ __all__ = [
     "status_records",
 ]
 
-# More trajectories than this are shown by group; nobody reads ten thousand lines.
+# More trajectories than this are shown by group, because ten thousand lines cannot be read.
 MOST_LINES = 200
 _MOST_FAILURES = 50
 _STYLES = {"failed": "red", "collapsed": "magenta", "running": "cyan", "done": "green", "paused": "yellow"}
@@ -35,12 +35,12 @@ _NAMES = tuple(SHOWN_METRICS.values())
 
 
 def status_records(state: SweepState, scores: LastScores) -> list[dict[str, Any]]:
-    """Return one plain record a trajectory, for JSON."""
+    """Return one plain record per trajectory, for JSON."""
     return [_record(found, scores) for found in state.trajectories]
 
 
 def status_panel(plan: SweepPlan, state: SweepState, scores: LastScores, *, wide: bool = False) -> RenderableType:
-    """Return the trajectories (by group where there are many), what failed, and a line of totals."""
+    """Return the trajectories (grouped if there are many), the failures, and a line of totals."""
     shown: Sequence[TrajectoryState] = state.trajectories
     digits = prefix_length([found.plan.id for found in state.trajectories])
     parts: list[RenderableType] = []

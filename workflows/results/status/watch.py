@@ -1,4 +1,4 @@
-"""Watching a sweep from its files: a live panel on a terminal, a line a look elsewhere."""
+"""Watch a sweep from its files: a live panel on a terminal, one line per look elsewhere."""
 
 import time
 
@@ -15,9 +15,9 @@ __all__ = ["watch"]
 
 
 def watch(storage: Storage, plan: SweepPlan, console: Console, *, seconds: float) -> None:
-    """Look at a sweep every so many seconds until it is complete; Ctrl-C ends it as well.
+    """Refresh every `seconds` until the sweep is complete; Ctrl-C ends it as well.
 
-    Reads files only, and each row file once, however long it goes on.
+    Reads only files, and each row file once.
     """
     scores = LastScores(storage)
     state = derive_state(storage, plan)

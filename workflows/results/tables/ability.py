@@ -42,7 +42,7 @@ ABILITY_SCHEMA = pa.schema(
         ("empty", pa.float64()),
     ]
 )
-# Rows that say what answers look like stand beside the scores of their task.
+# Rows about the form of answers are shown with the scores of their task.
 _HABITS = {"top_answer_share": "top answer", "empty_share": "empty"}
 
 
@@ -60,15 +60,14 @@ class _Scored:
 
 
 def ability_table(storage: Storage, plan: SweepPlan, *, by_edits: bool, task: str | None = None) -> pa.Table:
-    """Return one row a checkpoint, task and metric, the unedited model's before those of its trajectories.
+    """Return one row per checkpoint, task and metric, the unedited model's before those of its trajectories.
 
     `low` and `high` are the score's 95 % interval; `change` is the mean difference to the unedited model over the
-    documents both were asked, with its interval and the p of no change (McNemar's exact test for shares, the paired
+    documents of both, with its interval and the p-value of no change (McNemar's exact test for shares, the paired
     t-test for other means; for perplexities the change is that of the mean log-likelihood per word or byte, sign
-    turned). It stays empty where one of the two collapsed. The health stands beside each score: answers that were not
-    finite or tied, the share of the most frequent answer and that of empty ones. At the last checkpoint of each
-    trajectory, or at all.
-    Raises InputError where no general ability is scored.
+    turned). It is empty if one of the two collapsed. Each score has its health: answers that were not finite or tied,
+    the share of the most frequent answer and that of empty ones. At the last checkpoint of each trajectory, or at all.
+    Raises InputError if no general ability is scored.
     """
     files = scan(storage)
     state = derive_state(storage, plan, files)
@@ -98,7 +97,7 @@ def ability_table(storage: Storage, plan: SweepPlan, *, by_edits: bool, task: st
 
 
 def _subjects(plan: SweepPlan, state: SweepState, *, by_edits: bool) -> Iterator[_Scored]:
-    """Yield what is in the table in the order of the plan, each unedited model before its first trajectory."""
+    """Yield the subjects of the table in the order of the plan, each unedited model before its first trajectory."""
     seen = set()
     for found in state.trajectories:
         trajectory = found.plan

@@ -1,8 +1,8 @@
-"""Does geometry go with the scores? Rank correlations over checkpoints, and how far the energy's bound is from tight.
+"""Rank correlations of geometry with the scores over checkpoints, and how tight the energy's bound is.
 
 For every checkpoint of a sweep: x is a figure of geometry, the mean over sites of its absolute value (for `he_drift`
-that of |HE - HE_0| / HE_0), y a score. Both, and what may be held fixed, grow with the number of edits, so the plain
-coefficient says little: the partial one holds the edit count and |dW| fixed.
+that of |HE - HE_0| / HE_0), y a score. Both, and the controls, grow with the number of edits, so the plain coefficient
+is not informative: the partial one holds the edit count and |dW| fixed.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ __all__ = [
 ALL_METHODS = "(all methods)"
 _SIZE = "delta_norm"
 _DEFAULT_METRICS = ("efficacy", "generalization", "specificity", "score")
-# Looser readings of the same answers: there when asked for.
+# Looser readings of the same answers: shown on request.
 _LOOSER_PROTOCOLS = ("probability", "token")
 
 
@@ -40,8 +40,8 @@ _LOOSER_PROTOCOLS = ("probability", "token")
 class Observation:
     """One checkpoint: its figures of geometry, and its scores by the table's column names.
 
-    A figure goes by its metric, or `metric/protocol` where it has several. None stands for what collapsed or failed;
-    what was not scored is absent.
+    A figure is named by its metric, or `metric/protocol` if it has several. None means collapsed or failed; what was
+    not scored is absent.
     """
 
     model: str
@@ -54,9 +54,9 @@ class Observation:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How a figure goes with a score over the checkpoints of one method, or of all of them.
+    """The correlation of a figure with a score over the checkpoints of one method, or of all of them.
 
-    `collapsed` counts the checkpoints that were left out because one of the two is no number.
+    `collapsed` counts the checkpoints that were left out because one of the two is not a number.
     """
 
     model: str
@@ -91,7 +91,7 @@ class BoundRow:
 def observations(connection: duckdb.DuckDBPyConnection, plan: SweepPlan) -> list[Observation]:
     """Gather the checkpoints of a sweep from the view `scores`, in the order of its plan.
 
-    Raises InputError where geometry has not scored any.
+    Raises InputError if geometry has not scored any.
     """
     geometry = connection.sql(query("geometry")).to_arrow_table().to_pylist()
     scores = connection.sql(query("scores")).to_arrow_table().to_pylist()
@@ -119,7 +119,7 @@ def observations(connection: duckdb.DuckDBPyConnection, plan: SweepPlan) -> list
 
 
 def _figure_names(records: Iterable[dict[str, Any]]) -> dict[tuple[str, str], str]:
-    """Return what figures are called: the metric, with its protocol where it has several."""
+    """Return the names of figures: the metric, with its protocol if it has several."""
     pairs = {(record["metric"], record["protocol"]) for record in records}
     metrics = Counter(metric for metric, _ in pairs)
     return {pair: pair[0] if metrics[pair[0]] == 1 else "/".join(pair) for pair in pairs}
@@ -156,7 +156,7 @@ def _is_default(column: str) -> bool:
 def correlations(
     found: Sequence[Observation], against: Sequence[str], scores: Sequence[str], *, resamples: int, seed: int
 ) -> list[Correlation]:
-    """Correlate each figure with each score within every method and pooled over methods, a model and stream at a time.
+    """Correlate each figure with each score within every method and pooled over methods, per model and stream.
 
     Raises InputError for a figure that geometry has not measured.
     """

@@ -1,4 +1,4 @@
-"""How like each edit's key is to the keys of the edits written after it."""
+"""Similarity of each edit's key to the keys of the edits written after it."""
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,10 @@ _ROWS = 1024
 
 
 def later_similarity(storage: Storage, plan: TrajectoryPlan) -> pa.Table | None:
-    """Return (trajectory_id, edit, edits, `max_cosine_layerL`, `mean_cosine_layerL`, ...), None where no keys are kept.
+    """Return (trajectory_id, edit, edits, `max_cosine_layerL`, `mean_cosine_layerL`, ...), None if no keys are stored.
 
     For every edit and wanted checkpoint: the largest and the mean cosine between its key and those of the batches
-    written after its own, up to that checkpoint; null where there are none. Cosines in fp32, of float16 unit keys.
+    written after its own, up to that checkpoint; null if there are none. Cosines in fp32, of float16 unit keys.
     """
     keys = stored_keys(storage, plan.id)
     places = np.array(keys.edits)
@@ -49,7 +49,7 @@ def similarity_columns(table: pa.Table | None) -> tuple[str, ...]:
 
 
 def _by_interval(units: torch.Tensor, written: np.ndarray, checkpoints: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the largest cosine and the sum of cosines to later keys, `[n, c]`, a column a checkpoint interval."""
+    """Return the largest cosine and the sum of cosines to later keys, `[n, c]`, one column per checkpoint interval."""
     count = len(written)
     highest = np.full((count, len(checkpoints)), -np.inf)
     total = np.zeros((count, len(checkpoints)))
@@ -75,7 +75,7 @@ def _later_counts(written: np.ndarray, checkpoints: list[int]) -> np.ndarray:
 
 
 def stored_keys(storage: Storage, trajectory_id: str) -> EditKeys:
-    """Return all keys kept of a trajectory, in stream order; empty where none were."""
+    """Return all stored keys of a trajectory, in stream order; empty if there are none."""
     folder = keys_folder(trajectory_id)
     found = EditKeys.empty()
     for path in storage.list(folder):

@@ -1,4 +1,4 @@
-"""Numbers of papers beside the numbers of a sweep: both are printed, whichever way they differ."""
+"""Numbers of papers next to the numbers of a sweep: both are printed, whichever way they differ."""
 
 from dataclasses import dataclass
 

@@ -70,7 +70,7 @@ def rank_correlation(
 def _bootstrap(
     columns: np.ndarray, units: Sequence[str], strata: Sequence[str], *, resamples: int, seed: int
 ) -> np.ndarray:
-    """Return the coefficient of every bootstrap sample, `[resamples]`; nan where it has none."""
+    """Return the coefficient of every bootstrap sample, `[resamples]`; nan if it has none."""
     generator = np.random.default_rng(seed)
     stratum_of = dict(zip(units, strata, strict=True))
     names = sorted(stratum_of)

@@ -1,4 +1,4 @@
-"""What became of every edit: forgetting curves, cohorts, survival, from the stored probes of all checkpoints."""
+"""The history of every edit: forgetting curves, cohorts, survival, from the stored probes of all checkpoints."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from workflows.store.plan import SweepPlan, TrajectoryPlan
 
 __all__ = ["RETENTION_TABLES", "RetentionAsk", "retention_sql", "retention_table"]
 
-# What each table is made from, in order; each is a query below results/sql/retention.
+# The queries of each table, in order, below results/sql/retention.
 _ANSWERS = ("intervals", "answers", "lives")
 _TABLES: dict[str, tuple[str, ...]] = {
     "summary": ("areas", "ends"),
@@ -36,7 +36,7 @@ _NO_KEYS = pa.schema([("trajectory_id", pa.string()), ("edit", pa.int32()), ("ed
 
 @dataclass(frozen=True)
 class RetentionAsk:
-    """Which table, of which probes, judged how.
+    """The table, its probes, and the measure of success.
 
     `cohort` is the size of the first and latest cohorts, `batches` the width of an age bin in batches; None: one
     checkpoint interval.
@@ -64,7 +64,7 @@ def retention_sql(ask: RetentionAsk) -> str:
 
 
 def retention_table(storage: Storage, plan: SweepPlan, ask: RetentionAsk) -> pa.Table:
-    """Answer one query from the probes of all scored checkpoints; raises InputError where none are stored."""
+    """Answer one query from the probes of all scored checkpoints; raises InputError if none are stored."""
     with connect(storage, plan, views=("probes", "edits")) as connection:
         if not connection.sql("FROM probes WHERE trajectory_id IS NOT NULL LIMIT 1").fetchall():
             raise InputError(

@@ -30,7 +30,7 @@ _EDIT_METRICS = (
     *("efficacy", "generalization", "specificity", "portability", "multi_hop", "agreement"),
     *("score", "score_arithmetic", "fluency", "consistency"),
 )
-# Protocols that stand first; every other one follows by its name, each in a group of its own.
+# Protocols that come first; every other one follows by its name, each in its own group.
 _PROTOCOLS = ("argmax", "probability", "token")
 _MODEL_GROUP = "model"
 _GEOMETRY = {"he_drift": "HE drift", "delta_norm_relative": "|dW|/|W|"}

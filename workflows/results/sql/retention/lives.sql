@@ -10,7 +10,7 @@ installs AS (
     JOIN checkpoints AS c ON c.trajectory_id = w.trajectory_id AND c.edits >= w.written
     GROUP BY ALL
 ),
-told AS (
+reported AS (
     SELECT a.*, i.installed_at, e.last, a.success = 1 AS is_right,
            max(a.edits) FILTER (a.success = 1) OVER (PARTITION BY a.trajectory_id, a.edit) AS last_right
     FROM answers AS a JOIN installs AS i USING (trajectory_id, written) JOIN ends AS e USING (trajectory_id)
@@ -24,4 +24,4 @@ SELECT trajectory_id, edit, any_value(written) AS written, any_value(installed_a
        CASE WHEN installed THEN min(edits) FILTER (NOT is_right AND edits > installed_at) END AS first_lost,
        any_value(last_right) AS last_right,
        bool_and(finite) AS finite
-FROM told GROUP BY trajectory_id, edit
+FROM reported GROUP BY trajectory_id, edit
