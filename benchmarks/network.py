@@ -63,7 +63,7 @@ Process = subprocess.Popen[str]
 
 
 def can_make_hosts() -> str | None:
-    """Return why this process cannot make network namespaces, or None where it can."""
+    """Return why this process cannot make network namespaces, or None if it can."""
     if os.geteuid() != 0:
         return "not root"
     missing = [tool for tool in ("ip", "unshare") if shutil.which(tool) is None]

@@ -38,7 +38,7 @@ def check_hub_id(hub: str) -> None:
 def hub_records(hub: str, *, revision: str, config: str | None, split: str | None, file: str | None) -> HubRecords:
     """Return the records of a hub data set: one `file` of its repository as it is, or a `split` through `datasets`.
 
-    Both are looked for in the local cache when the hub cannot be reached. Raises InputError where neither has
+    Both are looked for in the local cache when the hub cannot be reached. Raises InputError if neither has
     the data set at that revision, where it exists only as a script, or where `split` or `config` is needed.
     """
     where = f"{hub} at {revision}"

@@ -118,7 +118,7 @@ def required_text(record: Mapping[str, object], field: str, *, where: str) -> st
 
 
 def optional_text(record: Mapping[str, object], field: str, *, where: str) -> str | None:
-    """Return the text at a dotted field path without blanks around it, None where the path ends early.
+    """Return the text at a dotted field path without blanks around it, None if the path ends early.
 
     What is present must have the right shape: an object along the path, a non-empty text at its end. Null counts as
     absent, as columnar files write it.
@@ -134,7 +134,7 @@ def optional_text(record: Mapping[str, object], field: str, *, where: str) -> st
 
 
 def target_text(record: Mapping[str, object], field: str, *, where: str, prefix: str = "") -> str | None:
-    """Return an answer: a text, a list of one text, or an object with either under `str`; None where it is absent.
+    """Return an answer: a text, a list of one text, or an object with either under `str`; None if it is absent.
 
     Any other shape is an InputError, since an answer that is passed over takes its contrast and its probes along.
     `prefix` is what errors put before the field's name.
@@ -161,7 +161,7 @@ def target_text(record: Mapping[str, object], field: str, *, where: str, prefix:
 
 
 def text_list(record: Mapping[str, object], field: str, *, where: str, blanks: bool = False) -> list[str]:
-    """Return a list of texts without blanks around them, empty where the field is absent.
+    """Return a list of texts without blanks around them, empty if the field is absent.
 
     A text of blanks is refused, or left out where `blanks`.
     """
@@ -189,7 +189,7 @@ def text_list(record: Mapping[str, object], field: str, *, where: str, blanks: b
 
 
 def texts_of(record: Mapping[str, object], field: str, *, where: str) -> list[str]:
-    """Return the texts of a field that holds one text or a list of them, empty where it is absent."""
+    """Return the texts of a field that holds one text or a list of them, empty if it is absent."""
     value = record.get(field)
     return text_list({field: [value]} if isinstance(value, str) else record, field, where=where)
 
@@ -212,7 +212,7 @@ def answer_list(record: Mapping[str, object], field: str, *, where: str) -> list
 
 
 def objects(record: Mapping[str, object], field: str, *, where: str, example: str) -> Sequence[Mapping[str, object]]:
-    """Return a list of objects, empty where the field is absent; raises InputError for any other shape."""
+    """Return a list of objects, empty if the field is absent; raises InputError for any other shape."""
     value = record.get(field)
     if value is None:
         return []

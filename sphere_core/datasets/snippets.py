@@ -18,7 +18,7 @@ def with_snippets(records: Sequence[Record], raw: Sequence[Mapping[str, object]]
 
     `raw` are the CounterFact records they were read from, with `relation_id` and `target_new.id`. An entry of
     the file is {relation_id, target_id, samples: [{text, ...}]}. Texts a record already has are kept in front.
-    Raises InputError where the file has another schema, or says nothing about any record.
+    Raises InputError if the file has another schema, or says nothing about any record.
     """
     wanted = [_target(record, f"record {index}") for index, record in enumerate(raw)]
     texts = _texts(path, {target for target in wanted if target is not None})

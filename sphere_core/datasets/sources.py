@@ -112,7 +112,7 @@ class Dataset:
 
 
 def read_dataset(spec: DatasetSpec) -> Dataset:
-    """Read a data set; raises InputError where it is missing, is not what `sha256` or `records` say, or where a record
+    """Read a data set; raises InputError if it is missing, is not what `sha256` or `records` say, or where a record
     is wrong, naming file, record and field."""
     digest = file_digest(Path(spec.path)) if spec.path is not None and Path(spec.path).is_file() else None
     if digest is not None and spec.sha256 not in (None, digest):

@@ -29,7 +29,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_distinct)
 
 
 def read_json(path: Path, *, what: str, at_most: int = SETTINGS_BYTES) -> Any:
-    """Return a file's one JSON value; raises InputError where it is missing or malformed, with line and column."""
+    """Return a file's one JSON value; raises InputError if it is missing or malformed, with line and column."""
     return parse_json(read_text(path, what=what, at_most=at_most), where=str(path))
 
 

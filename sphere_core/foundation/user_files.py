@@ -80,7 +80,7 @@ _TEXT_ONLY = ((b"PAR1", "is a Parquet file under another name", "call it .parque
 
 
 def open_file(path: Path, *, what: str) -> BinaryIO:
-    """Open a user's file for reading; raises InputError where it is missing, no file, not readable, or has no such
+    """Open a user's file for reading; raises InputError if it is missing, no file, not readable, or has no such
     name."""
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -101,7 +101,7 @@ def refuse_wrong_kind(path: Path, *, what: str) -> None:
 def read_text(path: Path, *, what: str, at_most: int = SETTINGS_BYTES) -> str:
     """Return a file's UTF-8 text, unpacked from gzip, bzip2, xz or zstd, without a byte order mark.
 
-    Raises InputError where it is missing, longer than `at_most` bytes, damaged, or no such text.
+    Raises InputError if it is missing, longer than `at_most` bytes, damaged, or no such text.
     """
     with open_file(path, what=what) as raw:
         head = raw.read(_HEAD_BYTES)

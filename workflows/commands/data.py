@@ -48,8 +48,7 @@ def data(
     incomplete: IncompleteOption = "refuse",
     as_json: JsonOption = False,
 ) -> None:
-    """Check every record of a data set and show what is in it: counts, hash, probes by role, edits that repeat or
-    contradict each other."""
+    """Check every record of a data set and show counts, hash, probes by role, repeated and contradicting edits."""
     source = {"path": path, "hub": hub, "revision": revision, "config": config, "split": split, "file": file}
     spec = named_dataset(dataset, **source, target=target, incomplete=incomplete)
     record = dataset_record(spec, read_dataset(spec))

@@ -46,8 +46,7 @@ def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Keys or files; default: the whole store")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Recompute every digest; check that moments are finite, symmetric and positive semidefinite. Exit code 1 if some
-    are not."""
+    """Recompute digests; check that moments are finite, symmetric, positive semidefinite. Exit code 1 on a fault."""
     from workflows.moments.check import verify_stored
 
     if not verify_stored(MomentsStore(store_folder(store)), names or [], output_console()):
@@ -88,7 +87,7 @@ def compare(
     ] = 2e-2,
     store: StoreOption = None,
 ) -> None:
-    """Show the distance of two statistics of one model: entries, spectra, and the dimensions outside their null spaces."""
+    """Show the distance of two statistics of one model: entries, spectra, dimensions outside their null spaces."""
     from workflows.moments.check import compare_stored
 
     compare_stored(MomentsStore(store_folder(store)), first, second, layers, threshold, output_console())

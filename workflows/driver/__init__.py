@@ -1,1 +1,1 @@
-"""What is done next, by which worker, and when to give up. Knows executors by their protocol, never Ray."""
+"""Which task is done next, by which worker, and when to give up. Uses executors by their protocol, never Ray."""

@@ -1,9 +1,8 @@
-"""What is left to do, in order: moments first, then trajectories, and scores as soon as a checkpoint is published.
+"""The open tasks in order: moments first, then trajectories, and scores as soon as a checkpoint is published.
 
-The backlog starts from the files of a sweep and follows the events of one run; it writes no file. It decides nothing
-that a new look at the files would not decide as well: a checkpoint that is there and has no rows is to be scored. A
-sweep may have ten thousand trajectories, and the driver asks at every step: totals are kept up to date, never counted
-anew.
+The backlog starts from the files of a sweep and follows the events of one run; it writes no file. It holds nothing that
+another scan of the files would not give: a checkpoint without rows is to be scored. A sweep may have ten thousand
+trajectories, and the driver queries at every step, so totals are updated and never recomputed.
 """
 
 from collections import Counter
@@ -28,7 +27,7 @@ __all__ = ["Backlog"]
 
 @dataclass
 class Backlog:
-    """The open work of a sweep. Tasks are taken, and come back as done, failed or lost."""
+    """The open tasks of a sweep. Tasks are taken, and return as done, failed or lost."""
 
     plan: SweepPlan
     tasks: SweepTasks
@@ -44,11 +43,11 @@ class Backlog:
 
     @classmethod
     def from_files(cls, sweep: Sweep, storage: Storage) -> "Backlog":
-        """Look at a sweep's files and put everything that is left on the backlog."""
+        """Scan a sweep's files and return a backlog of everything that is left; writes nothing."""
         files, plan = scan(storage), sweep.plan
         built = [recipe.key for recipe in plan.recipes if moments_path(recipe.key) in files.moments]
         failed = [recipe.key for recipe in plan.recipes if task_error_path(f"moments-{recipe.key}") in files.errors]
-        # Second moments that are there after all can be used.
+        # Second moments that exist by now can be used.
         moments = MomentsQueue(plan.recipes, built, set(failed) - set(built))
 
         def last_attempt(trajectory_id: str) -> int:
@@ -78,9 +77,9 @@ class Backlog:
             self._recount(tracked)
 
     def take(self, preference: Iterable[TaskKind], model: str | None) -> Task | None:
-        """Take the next task, trying kinds in the order given (`moments`, `trajectory`, `score`).
+        """Take the next task, trying kinds in the given order (`moments`, `trajectory`, `score`).
 
-        Work on the model a worker holds already comes before work on another.
+        Tasks on the model that a worker holds already come before tasks on another.
         """
         for kind in preference:
             task: Task | None = None
@@ -107,7 +106,7 @@ class Backlog:
         return not any(self.waiting().values()) and not self.has_open_trajectories()
 
     def is_running(self, trajectory_id: str) -> bool:
-        """Return whether a trajectory has been given out and has not come back."""
+        """Return whether a trajectory has been handed out and has not returned."""
         return self.tracked[trajectory_id].running
 
     def is_scored(self, trajectory_id: str, edits: int) -> bool:
@@ -115,15 +114,15 @@ class Backlog:
         return self.tracked[trajectory_id].is_scored(edits)
 
     def stopped_at(self, trajectory_id: str) -> int | None:
-        """Return after how many edits a watchdog has stopped a trajectory; None where none has."""
+        """Return the edit count at which a watchdog has stopped a trajectory; None if none has."""
         return self.tracked[trajectory_id].stopped_at
 
     def edits_so_far(self, trajectory_id: str) -> int | None:
-        """Return how far the running attempt at a trajectory is, as far as its replica has said."""
+        """Return the progress of the running attempt at a trajectory, as last reported."""
         return self.tracked[trajectory_id].running_edits or None
 
     def put_back(self, task: Task) -> None:
-        """Put a lost task back, before all others of its kind."""
+        """Return a lost task, before all others of its kind."""
         if isinstance(task, MomentsTask):
             self.moments.put_back(task.recipe)
         elif isinstance(task, TrajectoryTask):
@@ -155,7 +154,7 @@ class Backlog:
         return bool(new)
 
     def damaged(self, task: ScoreTask) -> None:
-        """Note that a checkpoint is gone: its trajectory is to be run again from the one before."""
+        """Note that a checkpoint is gone: its trajectory runs again from the previous one."""
         if task.trajectory_id is None or not self.tracked[task.trajectory_id].counts(task.edits):
             return
         tracked = self.tracked[task.trajectory_id]
@@ -171,7 +170,7 @@ class Backlog:
         self._recount(tracked)
 
     def running(self, trajectory_id: str, edits: int) -> None:
-        """Note how far a running trajectory is."""
+        """Note the progress of a running trajectory."""
         tracked = self.tracked[trajectory_id]
         if tracked.running_edits != edits:
             tracked.running_edits = edits
@@ -197,7 +196,8 @@ class Backlog:
         self.totals.scores_done += 1
 
     def to_trim(self, trajectory_id: str) -> list[int]:
-        """Return the checkpoints that the sweep does not keep and nothing needs any more; they count as trimmed now."""
+        """Return the checkpoints that the sweep does not keep and nothing requires any more; they count as trimmed from
+        now on."""
         tracked = self.tracked[trajectory_id]
         found = trimmable(
             tracked.plan, self.plan.keep, tracked.published, edited=tracked.is_edited, scored=tracked.is_scored
@@ -207,7 +207,7 @@ class Backlog:
         return new
 
     def stop(self, trajectory_id: str, edits: int) -> None:
-        """Note that a watchdog has stopped a trajectory: what lies beyond counts no more."""
+        """Note that a watchdog has stopped a trajectory: later checkpoints no longer count."""
         tracked = self.tracked[trajectory_id]
         tracked.stopped_at = edits
         tracked.published = {count for count in tracked.published if count <= edits}
@@ -218,18 +218,18 @@ class Backlog:
         self._recount(tracked)
 
     def task_failed(self, task: Task) -> None:
-        """Note that building moments or scoring has failed for good; what waits for those moments fails with them."""
+        """Note that building moments or scoring has failed for good; trajectories that wait for those moments fail too."""
         self.totals.failures += 1
         if isinstance(task, MomentsTask):
             for trajectory_id in self.moments.failed(task.recipe.key):
                 self._queue(self.tracked[trajectory_id])
 
     def counts(self) -> Counts:
-        """Return how far the sweep is."""
+        """Return the progress of the sweep."""
         return replace(self.totals)
 
     def _recount(self, tracked: TrackedTrajectory) -> None:
-        """Bring the totals up to date with one trajectory."""
+        """Update the totals for one trajectory."""
         before, now = tracked.counted, tracked.share()
         self.totals.trajectories_done += now[0] - before[0]
         self.totals.edits_done += now[1] - before[1]
@@ -237,9 +237,9 @@ class Backlog:
         tracked.counted = now
 
     def _queue(self, tracked: TrackedTrajectory) -> None:
-        """Put a trajectory in line at its place in the plan, or aside until its second moments are built.
+        """Queue a trajectory at its place in the plan, or hold it until its second moments are built.
 
-        Where they could not be built, it fails with them.
+        If they could not be built, it fails.
         """
         key = tracked.plan.moments
         if self.moments.has_failed(key):
@@ -289,6 +289,6 @@ class Backlog:
         tracked.queued = False
         self._set_running(tracked, running=True)
         tracked.damaged.clear()
-        # A worker that was lost may still take the lease of the attempt it was given.
+        # A lost worker may still take the lease of the attempt that it was given.
         tracked.attempt = max(tracked.attempt, self.last_attempt(chosen)) + 1
         return self.tasks.trajectory(tracked.plan, tracked.attempt)

@@ -23,7 +23,7 @@ __all__ = ["Display", "SweepDisplay", "View", "seconds_between_lines"]
 
 @dataclass(frozen=True)
 class View:
-    """Counts, what is going on, the rate, the time left, what each worker does."""
+    """Counts, the current stage, the rate, the time left, and each worker's activity."""
 
     counts: Counts
     stage: str
@@ -33,7 +33,7 @@ class View:
 
 
 class Display(Protocol):
-    """Shows how far a sweep is."""
+    """Shows the progress of a sweep."""
 
     def update(self, view: View) -> None:
         """Show it."""

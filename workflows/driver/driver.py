@@ -1,7 +1,7 @@
-"""The driver: works through what is left of a sweep, shows how far it is, and ends in order.
+"""The driver: works through the open tasks of a sweep, shows progress, and ends in order.
 
-It holds no durable state: everything it knows it has read from files or heard from replicas that wrote files first. It
-can be killed at any point and started again.
+It holds no durable state: everything it knows was read from files, or reported by replicas that had written files
+before. It can be killed at any point and started again.
 """
 
 import logging
@@ -26,14 +26,14 @@ from workflows.sweeps.expand import Sweep
 
 __all__ = ["Driver", "SweepResult"]
 
-# How often the display is brought up to date.
+# Seconds between two updates of the display.
 _SHOW_SECONDS = 0.5
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How a run ended: complete, stopped, what failed on the way, and why storage could not be used, if so."""
+    """How a run ended: complete, stopped, the failures, and the storage fault, if any."""
 
     complete: bool
     stopped: bool
@@ -54,7 +54,7 @@ class Driver:
         evaluators: int = 0,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
-        """`evaluators` is how many dedicated ones are wanted; `guard` is called at every step, and what it raises ends
+        """`evaluators` is the number of dedicated ones; `guard` is called at every step, and an error it raises ends
         the run at once."""
         self._sweep = sweep
         self._executor = executor
@@ -71,15 +71,15 @@ class Driver:
         executor.on_progress(self._show_progress)
 
     def interrupt(self) -> None:
-        """Have the run stop at its next step; only sets flags, so that a signal handler may call it."""
+        """Stop the run at its next step; only sets flags, so a signal handler may call it."""
         self._interrupted = True
         self._executor.stop_work()
 
     def run(self) -> SweepResult:
-        """Work until nothing is left that can be done.
+        """Work until nothing is left that can be done; a second run continues from the files.
 
-        An interrupt, and storage that is full or keeps failing, end the run: running trajectories publish a checkpoint
-        first where they can. Raises ExecutorError where no workers are to be had.
+        An interrupt, and storage that is full or keeps failing, end the run; running trajectories publish a checkpoint
+        first if they can. Raises ExecutorError if no worker can start.
         """
         storage_fault = None
         try:

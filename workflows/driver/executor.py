@@ -1,4 +1,4 @@
-"""What the driver needs from whatever runs replicas: a few verbs, so that Ray is one backend of several."""
+"""The protocol between the driver and whatever runs replicas; Ray is one implementation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Role = Literal["replica", "evaluator"]
 
 @dataclass(frozen=True)
 class Worker:
-    """A replica process, by number; `role` says what it prefers to do."""
+    """A replica process, by number; `role` is its preferred kind of task."""
 
     number: int
     role: Role
@@ -21,14 +21,14 @@ class Worker:
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker has started and takes work."""
+    """A worker has started and accepts tasks."""
 
     worker: Worker
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A worker has finished its task, well or not, and is free."""
+    """A worker has finished its task, successfully or not, and is free."""
 
     worker: Worker
     task: Task
@@ -37,10 +37,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker is gone, with the task it had, if any. What it published stays.
+    """A worker is gone, with its task, if any. What it published is kept.
 
-    `machine_gone`: its machine was taken away, which says nothing about the task. `unreachable`: its process or machine
-    is gone, or out of reach; whether the task was begun there is not known.
+    `machine_gone`: its machine was removed, which is not evidence against the task. `unreachable`: its process or
+    machine is gone or out of reach; whether the task was begun there is unknown.
     """
 
     worker: Worker
@@ -53,7 +53,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Leaving:
-    """A worker's machine is about to go; what the worker does should end soon, and nothing new begin."""
+    """A worker's machine has notice to leave; its task should end soon, and nothing new begin."""
 
     worker: Worker
 
@@ -63,7 +63,7 @@ Listener = Callable[[Worker, ReplicaProgress], None]
 
 
 class ExecutorError(RuntimeError):
-    """What runs the workers has failed as a whole: no worker can start, the cluster is gone."""
+    """The executor has failed as a whole: no worker can start, the cluster is gone."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
@@ -71,10 +71,10 @@ class ExecutorError(RuntimeError):
 
 
 class Executor(Protocol):
-    """Runs replicas somewhere. A worker has at most one task; no call blocks but `wait`."""
+    """Runs replicas somewhere. A worker has at most one task; no call blocks except `wait`."""
 
     def most(self, role: Role) -> int:
-        """Return how many workers of a role the machines can hold in all, as they are now."""
+        """Return how many workers of a role the machines can hold in all at present."""
         ...
 
     def start(self, role: Role) -> Worker:
@@ -86,17 +86,17 @@ class Executor(Protocol):
         ...
 
     def wait(self, seconds: float) -> list[Event]:
-        """Return what has happened, waiting for at most so long; longer where a task runs inside this call."""
+        """Return the events so far, waiting for at most the given seconds; longer if a task runs inside this call."""
         ...
 
     def on_progress(self, listener: Listener) -> None:
-        """Have `listener` called, inside `wait`, with what busy workers say of their tasks; listeners add up."""
+        """Register `listener`, called inside `wait` with the progress of busy workers; several can be registered."""
         ...
 
     def stop_work(self, worker: Worker | None = None) -> None:
-        """Ask all running trajectories, or one worker's, to publish a checkpoint and return.
+        """Make all running trajectories, or one worker's, publish a checkpoint and return.
 
-        Only notes the request, which takes effect at the next batch or the next `wait`: a signal handler may call it
+        Only records the request, which takes effect at the next batch or the next `wait`: a signal handler may call it
         while `wait` runs.
         """
         ...

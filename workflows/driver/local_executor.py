@@ -11,7 +11,7 @@ __all__ = ["LocalExecutor"]
 
 
 class LocalExecutor:
-    """One replica in this very process; a task runs inside `wait`. For tests and machines without Ray."""
+    """One replica in this process; a task runs inside `wait`. For tests and machines without Ray."""
 
     def __init__(self, root: str, *, threads: int, device: str) -> None:
         self._listeners: list[Listener] = []
@@ -40,7 +40,7 @@ class LocalExecutor:
         self._assigned = (worker, task)
 
     def wait(self, seconds: float) -> list[Event]:
-        """Run the task that was assigned, to its end; without one nothing can happen, and the time is slept."""
+        """Run the assigned task to its end; without one, sleep."""
         if self._assigned is not None:
             (worker, task), self._assigned = self._assigned, None
             self._events.append(self._run(worker, task))
@@ -50,7 +50,7 @@ class LocalExecutor:
         return events
 
     def on_progress(self, listener: Listener) -> None:
-        """Have `listener` called while a task runs inside `wait`."""
+        """Register `listener`, called while a task runs inside `wait`."""
         self._listeners.append(listener)
 
     def _hear(self, progress: ReplicaProgress) -> None:
@@ -73,11 +73,11 @@ class LocalExecutor:
             self._at_work = None
 
     def stop_work(self, worker: Worker | None = None) -> None:
-        """Ask the replica to stop after the current batch."""
+        """Make the replica stop after the current batch."""
         self._replica.stop()
 
     def end(self, worker: Worker) -> None:
-        """Put a new replica in the place of the one there was."""
+        """Replace the replica by a new one."""
         self._replica = self._make()
 
     def close(self) -> None:

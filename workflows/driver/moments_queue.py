@@ -1,4 +1,4 @@
-"""Second moments that trajectories wait for: which are built, which could not be, which are to be built now."""
+"""Second moments that trajectories wait for: built, failed, or to be built now."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ __all__ = ["MomentsQueue"]
 
 
 class MomentsQueue:
-    """Recipes by their key. One is put in line when the first trajectory waits for it."""
+    """Recipes by their key. A recipe is queued when the first trajectory waits for it."""
 
     def __init__(self, recipes: Iterable[MomentsRecipe], built: Iterable[str], failed: Iterable[str]) -> None:
         """`built` and `failed` are the keys of what was built, or could not be, before this run."""
@@ -20,7 +20,7 @@ class MomentsQueue:
         self._held: defaultdict[str, list[str]] = defaultdict(list)
 
     def __len__(self) -> int:
-        """How many could be built now."""
+        """Number of recipes that could be built now."""
         return len(self._line)
 
     @property
@@ -37,17 +37,17 @@ class MomentsQueue:
         return key in self._failed
 
     def hold(self, key: str, trajectory_id: str) -> None:
-        """Have a trajectory wait until the second moments of a key are built."""
+        """Hold a trajectory until the second moments of a key are built."""
         if key not in self._held:
             self._line.append(self._recipes[key])
         self._held[key].append(trajectory_id)
 
     def take(self) -> MomentsRecipe | None:
-        """Take the next recipe; it comes back as built, failed or put back."""
+        """Take the next recipe; it returns as built, failed or put back."""
         return self._line.popleft() if self._line else None
 
     def put_back(self, recipe: MomentsRecipe) -> None:
-        """Put a recipe back, before all others."""
+        """Return a recipe, before all others."""
         self._line.appendleft(recipe)
 
     def built(self, key: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""Whether a task is tried again after it has lost a worker or failed, and how many workers may fail to start.
+"""Whether a task is retried after it has lost a worker or failed, and how many workers may fail to start.
 
-Counts are kept in memory by one run. A run that begins anew begins to count anew: a task that kills every worker that
-takes it fails then as well, a little later.
+Counts are kept in memory by one run. A new run counts from zero: a task that kills every worker then fails again, a
+little later.
 """
 
 from collections import Counter
@@ -19,20 +19,20 @@ __all__ = [
     "RetryLimits",
 ]
 
-# How often a task may lose its worker, with nothing new published in between, before the task is taken for the cause.
+# Losses of its worker, with nothing new published in between, after which the task counts as the cause.
 MAX_LOSSES = 3
-# How often a task may lose its worker before the worker had begun with it.
+# Losses of a task's worker before the worker had begun with it.
 MAX_LOSSES_UNBEGUN = 20
-# How often a task may run out of memory in the same way: once may be caused by another process of the machine.
+# Failures for lack of memory: one may be caused by another process of the machine.
 MAX_EXHAUSTED = 2
-# How often a checkpoint may turn out damaged when it is to be scored.
+# Times that a checkpoint may be damaged when it is to be scored.
 MAX_DAMAGED = 3
-# How many workers in a row may end before they are ready.
+# Workers in a row that may end before they are ready.
 MAX_FAILED_STARTS = 5
 
 
 class RetryLimits:
-    """Counts by name of task; each method notes one event and returns the failure it makes, or None: try again."""
+    """Counts by name of task; each method notes one event and returns the resulting failure, or None: try again."""
 
     def __init__(self) -> None:
         self._losses: Counter[str] = Counter()
@@ -41,7 +41,7 @@ class RetryLimits:
         self._damaged: Counter[str] = Counter()
 
     def lost(self, task: str, lost: Lost, *, begun: bool) -> Failed | None:
-        """Note that a task's worker was lost; `begun` tells whether the worker had begun with the task."""
+        """Note that a task's worker was lost; `begun`: the worker had begun with the task."""
         if lost.out_of_memory:
             return self.exhausted(task, lost.reason)
         counts, most = (self._losses, MAX_LOSSES) if begun else (self._unbegun, MAX_LOSSES_UNBEGUN)
@@ -52,7 +52,7 @@ class RetryLimits:
         return Failed("WorkerLost", message, "")
 
     def exhausted(self, task: str, reason: str) -> Failed | None:
-        """Note that a task has run out of memory, or was ended for the memory it took."""
+        """Note that a task ran out of memory, or was ended because of its memory."""
         self._exhausted[task] += 1
         if self._exhausted[task] < MAX_EXHAUSTED:
             return None
@@ -81,7 +81,7 @@ class FailedStarts:
         self.in_a_row = 0
 
     def failed(self) -> bool:
-        """Note one; return whether there are too many."""
+        """Note one; return whether the limit is reached."""
         self.in_a_row += 1
         return self.in_a_row >= MAX_FAILED_STARTS
 

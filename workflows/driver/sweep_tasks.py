@@ -1,4 +1,4 @@
-"""The tasks of a sweep: from entries of its plan to what a replica is given."""
+"""The tasks of a sweep: from entries of its plan to the input of a replica."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,7 +10,7 @@ __all__ = ["SweepTasks"]
 
 
 class SweepTasks:
-    """Makes tasks; each carries the specification, settings and files that its replica needs."""
+    """Makes tasks; each carries the specification, settings and files that its replica requires."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep

@@ -1,4 +1,4 @@
-"""What becomes of a sweep's tasks: how each end changes the backlog, what is tried again, what fails for good."""
+"""The outcomes of a sweep's tasks: how each changes the backlog, what is retried, what fails for good."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class SweepWork:
-    """The work of one sweep, for a `WorkerLoop`. Raises StorageError where storage is full or keeps failing."""
+    """The tasks of one sweep, for a `WorkerLoop`. Raises StorageError if storage is full or keeps failing."""
 
     def __init__(self, backlog: Backlog, storage: Storage, verdicts: Verdicts) -> None:
         self._backlog = backlog
@@ -61,14 +61,14 @@ class SweepWork:
         return self._backlog.has_open_trajectories()
 
     def heard(self, progress: ReplicaProgress) -> None:
-        """Take in how far a trajectory is, and which checkpoints are published."""
+        """Note the progress of a trajectory, and its published checkpoints."""
         if progress.editing is not None and progress.task is not None:
             self._backlog.running(progress.editing, progress.edits)
             if self._backlog.published(progress.editing, progress.published):
                 self._limits.published(progress.task)
 
     def finished(self, task: Task, outcome: Outcome) -> None:
-        """Take in how a task ended."""
+        """Process the outcome of a task."""
         match outcome:
             case StorageFailed(reason):
                 raise StorageError(reason)
@@ -89,7 +89,7 @@ class SweepWork:
     def lost(self, task: Task, lost: Lost, *, begun: bool) -> None:
         """Put a lost task back, unless it has lost too many workers."""
         if isinstance(task, TrajectoryTask):
-            # What the worker had no time to say.
+            # Progress that the worker could not report any more.
             published = checkpoints_in(self._storage.child(checkpoints_folder(task.plan.id)))
             if self._backlog.published(task.plan.id, published):
                 self._limits.published(task.name)
@@ -97,9 +97,9 @@ class SweepWork:
         self._try_again(task, self._limits.lost(task.name, lost, begun=begun))
 
     def _took_lease(self, task: TrajectoryTask) -> bool:
-        """Return whether a worker began with an attempt, as its lease shows.
+        """Return whether a worker began with an attempt, according to its lease.
 
-        Several machines may be gone at a time, and a task that was handed from one to the next has cost none of them.
+        Several machines may fail at the same time, and a task that was passed from one to the next is not the cause.
         """
         standing = read_lease(self._storage, task.plan.id)
         return standing is not None and standing.attempt >= task.attempt
@@ -117,7 +117,7 @@ class SweepWork:
     def _stopped(self, task: Task, published: tuple[int, ...]) -> None:
         if isinstance(task, TrajectoryTask):
             self._backlog.published(task.plan.id, published)
-        # It has published where it stopped, even if that is a checkpoint that is not scored.
+        # It has published a checkpoint where it stopped, even if that one is not scored.
         self._limits.published(task.name)
         _LOGGER.info("%s stopped at a checkpoint; it is resumed by another worker", task.name)
         self._try_again(task)
@@ -139,7 +139,7 @@ class SweepWork:
             self._backlog.task_failed(task)
 
     def _remake(self, task: Task, reason: str) -> None:
-        """Have a damaged checkpoint made again, unless that keeps happening."""
+        """Queue a damaged checkpoint to be made again, unless that happens repeatedly."""
         _LOGGER.warning("%s: damaged checkpoint, to be made again: %s", task.name, reason.splitlines()[0])
         failed = self._limits.damaged(task.name, reason)
         if failed is None and isinstance(task, ScoreTask):
@@ -148,7 +148,7 @@ class SweepWork:
             self._give_up(task, failed or Failed("DamagedCheckpoint", reason, ""))
 
     def _try_again(self, task: Task, failed: Failed | None = None) -> None:
-        """Put a task back, or record its failure; a trajectory that a watchdog has stopped has ended where it was."""
+        """Put a task back, or record its failure; a trajectory that a watchdog has stopped has ended."""
         if isinstance(task, TrajectoryTask) and self._backlog.stopped_at(task.plan.id) is not None:
             self._ended(task.plan.id, failed=False)
         elif failed is None:
@@ -168,7 +168,7 @@ class SweepWork:
         self._follow_up(trajectory_id)
 
     def _follow_up(self, trajectory_id: str | None) -> None:
-        """Judge a trajectory by what is scored now, and take weights and state from checkpoints nothing needs."""
+        """Apply the watchdog to the scores so far, and trim checkpoints that nothing requires."""
         if trajectory_id is not None:
             self._verdicts.judge(trajectory_id)
             for edits in self._backlog.to_trim(trajectory_id):

@@ -1,4 +1,4 @@
-"""How long work takes, from how long workers were busy with it: the basis of the time left."""
+"""The expected time left, from the seconds that workers were busy with each kind of task."""
 
 import time
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a run knows of one trajectory, and the totals of a sweep that its trajectories add up to."""
+"""The state of one trajectory during a run, and the totals of a sweep."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ __all__ = ["Counts", "TrackedTrajectory"]
 
 @dataclass
 class Counts:
-    """How far a sweep is."""
+    """The progress of a sweep."""
 
     trajectories: int = 0
     trajectories_done: int = 0
@@ -24,7 +24,7 @@ class Counts:
 
 @dataclass
 class TrackedTrajectory:
-    """A trajectory: which of its checkpoints are published and scored, and whether it runs, waits or has ended."""
+    """A trajectory: its published and scored checkpoints, and whether it runs, waits or has ended."""
 
     plan: TrajectoryPlan
     place: int
@@ -34,16 +34,16 @@ class TrackedTrajectory:
     queued: bool = False
     failed: bool = False
     running_edits: int = 0
-    # Evaluations whose rows stand, by checkpoint; and the checkpoints of which only the manifest is left.
+    # Evaluations whose rows exist, by checkpoint; and the checkpoints of which only the manifest is left.
     scored: Counter[int] = field(default_factory=Counter)
     trimmed: set[int] = field(default_factory=set)
-    # Checkpoints that were found damaged while it runs: its replica still believes that they stand.
+    # Checkpoints that were found damaged while it runs: its replica still counts them as published.
     damaged: set[int] = field(default_factory=set)
-    # The last attempt that was given out.
+    # The last attempt that was handed out.
     attempt: int = 0
-    # Where a watchdog has stopped it.
+    # The edit count at which a watchdog has stopped it.
     stopped_at: int | None = None
-    # What this trajectory has added to the totals: trajectories done, edits done, scores expected.
+    # This trajectory's share of the totals: trajectories done, edits done, scores expected.
     counted: tuple[int, int, int] = (0, 0, 0)
 
     @property
@@ -53,11 +53,11 @@ class TrackedTrajectory:
         return ended or self.published.issuperset(self.plan.wanted)
 
     def is_scored(self, edits: int) -> bool:
-        """Return whether all rows of a checkpoint stand."""
+        """Return whether all rows of a checkpoint exist."""
         return self.scored[edits] == len(self.plan.evaluations)
 
     def share(self) -> tuple[int, int, int]:
-        """Return what the trajectory adds to the totals now."""
+        """Return the trajectory's current share of the totals."""
         checkpoints = len(self.plan.wanted)
         if self.failed or self.collapsed_at is not None or self.stopped_at is not None:
             checkpoints = len(scorable(self.plan, self.published, self.collapsed_at))
@@ -67,5 +67,5 @@ class TrackedTrajectory:
         return 0, max([self.running_edits, *self.published, 0]), scores
 
     def counts(self, edits: int) -> bool:
-        """Return whether a checkpoint is one of the trajectory's: not beyond where a watchdog has stopped it."""
+        """Return whether a checkpoint counts: it is not beyond the point where a watchdog stopped the trajectory."""
         return self.stopped_at is None or edits <= self.stopped_at

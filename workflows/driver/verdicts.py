@@ -1,4 +1,4 @@
-"""A watchdog's verdicts: found from scores, recorded, fenced, and what lies beyond them removed."""
+"""A watchdog's verdicts: computed from scores, recorded, fenced, and everything beyond them removed."""
 
 import logging
 
@@ -26,33 +26,35 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Verdicts:
-    """Judges the trajectories of one backlog by the plan's watchdog; without one, does nothing."""
+    """Applies the plan's watchdog to the trajectories of one backlog; without one, does nothing."""
 
     def __init__(self, plan: SweepPlan, backlog: Backlog, storage: Storage) -> None:
         self._limits = plan.watchdog
         self._backlog = backlog
         self._storage = storage
         self._plans = {trajectory.id: trajectory for trajectory in plan.trajectories}
-        # What the rows of a checkpoint say, read once.
+        # The readings of each checkpoint's rows, read once.
         self._readings: dict[tuple[str, int], WatchdogReadings] = {}
 
     def owed(self) -> bool:
-        """Return whether the scores on storage say of any trajectory that it is to be stopped, and it is not yet."""
+        """Return whether the scores on storage would stop a trajectory that is not stopped yet."""
         return self._limits is not None and any(
             self._backlog.stopped_at(plan.id) is None and self._find(plan, self._limits) is not None
             for plan in self._plans.values()
         )
 
     def judge_all(self) -> None:
-        """Judge every trajectory: a driver that was killed may have left scores without a verdict."""
+        """Judge every trajectory: a killed driver may have left scores without a verdict."""
         if self._limits is not None:
             for trajectory_id in self._plans:
                 self.judge(trajectory_id)
 
     def judge(self, trajectory_id: str) -> None:
-        """Stop a trajectory whose scores pass the limits, and remove what lies beyond.
+        """Stop a trajectory whose scores exceed the limits, and remove everything beyond; a second call changes
+        nothing.
 
-        While its replica still runs, the fence is all that is done; the rest is removed once the replica has returned.
+        While its replica still runs, only the verdict and the fence are written; the rest is removed when the replica
+        has returned.
         """
         if self._limits is None:
             return
@@ -81,7 +83,7 @@ class Verdicts:
 
 
 def record_verdict(storage: Storage, plan: TrajectoryPlan, limits: Watchdog, found: Verdict) -> None:
-    """Record that a trajectory has been stopped, and fence off the replica that may still run it."""
+    """Record that a trajectory is stopped, then take its lease, so that a replica that still runs it cannot publish."""
     Stop(edits=found.edits, reason=found.reason, watchdog=limits).write(storage, stopped_path(plan.id))
     standing = read_lease(storage, plan.id)
     if standing is not None:
@@ -89,15 +91,15 @@ def record_verdict(storage: Storage, plan: TrajectoryPlan, limits: Watchdog, fou
 
 
 def discard_beyond(storage: Storage, plan: TrajectoryPlan, edits: int) -> None:
-    """Remove checkpoints beyond an edit count, their rows and what is behind those, and kept keys.
+    """Remove checkpoints beyond an edit count, their rows and details, and stored keys.
 
-    How far a trajectory ran ahead is chance.
+    How far a trajectory ran ahead depends on timing, so none of it may remain.
     """
     checkpoints = storage.child(checkpoints_folder(plan.id))
     beyond = sorted({later for later in (*plan.wanted, *checkpoints_in(checkpoints)) if later > edits})
     if not beyond:
         return
-    # Rows and checkpoints go last: by them it is seen that there is something left to remove.
+    # Rows and checkpoints are removed last: they show that something is left to remove.
     names = tuple(f"{scored_name(plan.id, later)}-" for later in beyond)
     for path in storage.list(DETAILS):
         if path.rpartition("/")[2].startswith(names):
@@ -112,7 +114,7 @@ def discard_beyond(storage: Storage, plan: TrajectoryPlan, edits: int) -> None:
 
 
 def forget_other_verdicts(storage: Storage, plan: SweepPlan, state: SweepState) -> None:
-    """Withdraw verdicts by limits that are not those of the plan: those trajectories are judged anew, and may go on."""
+    """Withdraw verdicts of limits other than the plan's: those trajectories are judged again, and may continue."""
     for found in state.trajectories:
         if _is_by_others(plan, found):
             storage.delete(stopped_path(found.plan.id))
@@ -121,12 +123,12 @@ def forget_other_verdicts(storage: Storage, plan: SweepPlan, state: SweepState) 
 
 
 def has_other_verdicts(plan: SweepPlan, state: SweepState) -> bool:
-    """Return whether a verdict stands by limits that are not those of the plan."""
+    """Return whether there is a verdict of limits other than the plan's."""
     return any(_is_by_others(plan, found) for found in state.trajectories)
 
 
 def lies_beyond(state: SweepState, files: SweepFiles) -> bool:
-    """Return whether checkpoints or rows stand beyond a verdict, as a killed driver leaves them; reads no file."""
+    """Return whether checkpoints or rows exist beyond a verdict, as a killed driver leaves them; reads no file."""
     for found in state.trajectories:
         if found.stopped is not None:
             last = found.stopped.edits

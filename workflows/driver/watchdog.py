@@ -1,7 +1,7 @@
-"""Stopping a trajectory that is past saving, to spare its GPU hours.
+"""Stop a trajectory that exceeds limits, to save its GPU hours.
 
-The verdict is read from rows of checkpoints in their order, so it is the same whichever replica ran, and however far
-ahead of its scores a trajectory was: what it did beyond the checkpoint of the verdict is discarded.
+The verdict is computed from the rows of checkpoints in order, so it does not depend on which replica ran, or how far a
+trajectory was ahead of its scores: everything beyond the checkpoint of the verdict is discarded.
 """
 
 import io
@@ -18,7 +18,7 @@ __all__ = ["Verdict", "WatchdogReadings", "read_readings", "verdict"]
 
 @dataclass(frozen=True)
 class WatchdogReadings:
-    """What a checkpoint's rows say: the drift of hyperspherical energy, and whether any score collapsed."""
+    """Readings of a checkpoint's rows: the drift of hyperspherical energy, and whether any score collapsed."""
 
     he_drift: float | None
     collapsed: bool
@@ -26,14 +26,14 @@ class WatchdogReadings:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Where a trajectory ends, and why."""
+    """The edit count at which a trajectory ends, and the reason."""
 
     edits: int
     reason: str
 
 
 def read_readings(storage: Storage, paths: Sequence[str]) -> WatchdogReadings:
-    """Read what the watchdog judges of one checkpoint from its row files; rows of single sites say nothing here."""
+    """Read one checkpoint's readings from its row files; rows of single sites are ignored."""
     drift, collapsed = None, False
     for path in paths:
         data = io.BytesIO(storage.read_bytes(path))
@@ -47,7 +47,7 @@ def read_readings(storage: Storage, paths: Sequence[str]) -> WatchdogReadings:
 def verdict(
     limits: Watchdog, checkpoints: Sequence[int], readings: Callable[[int], WatchdogReadings | None]
 ) -> Verdict | None:
-    """Return where the first limit is passed, looking at checkpoints in order up to the first that is not scored."""
+    """Return the first checkpoint that exceeds a limit, in order, up to the first unscored one; None if none does."""
     collapsed = 0
     for edits in sorted(checkpoints):
         found = readings(edits)

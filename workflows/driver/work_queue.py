@@ -1,4 +1,4 @@
-"""A queue of work in groups, one for each model: work on a given model is found without looking through all."""
+"""A queue of items in groups, one per model: an item on a given model is found without a search through all."""
 
 import heapq
 from collections.abc import Hashable
@@ -10,11 +10,11 @@ Item = TypeVar("Item")
 
 
 class WorkQueue(Generic[Item]):
-    """Items in the order they were put; taking one costs the logarithm of how many there are, times no more than the
+    """Items in the order in which they were put; taking one costs the logarithm of their number, times at most the
     number of groups."""
 
     def __init__(self) -> None:
-        # A heap a group: (place in line, arrival, item); an arrival is unique, so items are never compared.
+        # One heap per group: (place in line, arrival, item); an arrival is unique, so items are never compared.
         self._heaps: dict[Hashable, list[tuple[int, int, Item]]] = {}
         self._arrivals = 0
         self._front = 0
@@ -24,7 +24,7 @@ class WorkQueue(Generic[Item]):
         return self._length
 
     def put(self, item: Item, group: Hashable, place: int | None = None) -> None:
-        """Put an item at its place in line; without one it comes after all that are there."""
+        """Put an item at its place in the order; without one, after all others."""
         self._arrivals += 1
         line = self._heaps.setdefault(group, [])
         heapq.heappush(line, (self._arrivals if place is None else place, self._arrivals, item))
@@ -36,7 +36,7 @@ class WorkQueue(Generic[Item]):
         self.put(item, group, self._front)
 
     def take(self, group: Hashable) -> Item | None:
-        """Take the first item of a group, or where it has none the first of all; None where nothing is left."""
+        """Take the first item of a group, or, if it has none, the first of all; None if the queue is empty."""
         if not self._length:
             return None
         if group not in self._heaps:

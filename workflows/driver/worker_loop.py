@@ -1,7 +1,7 @@
-"""The pull loop: free workers are given the next piece of work, and what becomes of it is told to the work.
+"""The pull loop: free workers get the next task, and its outcome is passed to the work.
 
-Everything that concerns workers is decided here (starting, losing, draining them); everything that concerns tasks is
-decided by the `Work`: a sweep's, or the shards of one set of second moments.
+Everything about workers is decided here (starting, losing, draining them); everything about tasks is decided by the
+`Work`: a sweep's, or the shards of one set of second moments.
 """
 
 import logging
@@ -21,10 +21,10 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Work(Protocol):
-    """Tasks to do, and what their ends mean. What a method raises ends the loop."""
+    """Tasks to do, and the meaning of their outcomes. An error that a method raises ends the loop."""
 
     def take(self, kinds: Iterable[TaskKind], model: str | None) -> Task | None:
-        """Take the next task of the first of these kinds that has any, rather one on the model named."""
+        """Take the next task of the first of these kinds that has any, preferring one on the given model."""
         ...
 
     def waiting(self) -> Mapping[TaskKind, int]:
@@ -36,26 +36,26 @@ class Work(Protocol):
         ...
 
     def heard(self, progress: ReplicaProgress) -> None:
-        """Take in what a busy worker says."""
+        """Process the progress of a busy worker."""
         ...
 
     def finished(self, task: Task, outcome: Outcome) -> None:
-        """Take in how a task ended."""
+        """Process the outcome of a task."""
         ...
 
     def lost(self, task: Task, lost: Lost, *, begun: bool) -> None:
-        """Take in that a task's worker is gone; `begun` tells whether it is known to have begun with the task."""
+        """Process the loss of a task's worker; `begun`: the worker is known to have begun with the task."""
         ...
 
 
 class WorkerLoop:
-    """Gives the tasks of one `Work` to the workers of one executor."""
+    """Assigns the tasks of one `Work` to the workers of one executor."""
 
     def __init__(self, executor: Executor, workers: Workers, work: Work) -> None:
         self.workers = workers
-        # What has happened and is not dealt with yet; an error on the way leaves the rest.
+        # Events that are not processed yet; after an error the rest stays here.
         self.events: deque[Event] = deque()
-        # What busy workers said last.
+        # The last progress of busy workers.
         self.doing: dict[Worker, ReplicaProgress] = {}
         self._executor = executor
         self._work = work
@@ -63,9 +63,9 @@ class WorkerLoop:
         executor.on_progress(self._hear)
 
     def step(self) -> bool:
-        """Give out what can be given out and wait for events; return False where nothing is left that can be done.
+        """Assign what can be assigned and wait for events; return False if nothing is left that can be done.
 
-        Raises ExecutorError where no worker can start, and what the work raises.
+        Raises ExecutorError if no worker can start, and any error of the work.
         """
         self._assign()
         waiting = self._work.waiting()
@@ -114,7 +114,7 @@ class WorkerLoop:
             self._work.lost(lost.task, lost, begun=said is not None or not lost.unreachable)
             return
         _LOGGER.warning("worker %d ended without a task: %s", lost.worker.number, lost.reason)
-        # Where others work, their machines are sound.
+        # If others are running, their machines are sound.
         if not (was_ready or lost.machine_gone) and self._starts.failed() and not self.workers.has_workers:
             raise ExecutorError(
                 f"{self._starts.in_a_row} workers in a row could not start; the last one: {lost.reason}",

@@ -1,4 +1,4 @@
-"""The workers of a run: how many there are, which are free, which are being drained, what each prefers to do."""
+"""The workers of a run: their number, which are free, which are being drained, and their preferred kinds of task."""
 
 import contextlib
 import logging
@@ -15,13 +15,13 @@ __all__ = ["Workers", "wind_down"]
 
 
 class Workers:
-    """Workers of one executor, by what they do now. Knows their tasks, and decides nothing about them."""
+    """Workers of one executor, by their current activity. Holds their tasks, and decides nothing about them."""
 
     def __init__(
         self, executor: Executor, *, evaluators: int, grow_seconds: float = 0.5, idle_seconds: float = 60.0
     ) -> None:
-        """`evaluators` is how many dedicated ones are wanted, `grow_seconds` how often it is asked whether there is
-        room for more workers, `idle_seconds` after how long a replica without work is ended."""
+        """`evaluators` is the number of dedicated ones, `grow_seconds` the interval of checks for room for more
+        workers, `idle_seconds` the time after which a replica without work is ended."""
         self._executor = executor
         self._evaluators = evaluators
         self._grow_seconds = grow_seconds
@@ -36,19 +36,18 @@ class Workers:
         self.time_left = TimeLeft()
 
     def grow(self, waiting: Mapping[TaskKind, int], *, editing: bool) -> None:
-        """Start as many workers as the machines hold and the open work needs; replicas come before evaluators.
+        """Start as many workers as the machines hold and the open tasks require; replicas come before evaluators.
 
-        `waiting` counts open tasks by kind, `editing` tells whether any trajectory is open. What the machines hold is
-        asked now and then, and whenever a worker has gone: one that has finished waits meanwhile. Replicas that have
-        had nothing to do for a while are ended, as a node without any may go; evaluators stay as long as there is
-        editing, for the next checkpoint.
+        `waiting` counts open tasks by kind, `editing`: any trajectory is open. What the machines hold is checked from
+        time to time, and whenever a worker has gone. Replicas without a task for a while are ended, so that a node can
+        be removed; evaluators are kept during editing, for the next checkpoint.
         """
         now = time.monotonic()
         if now - self._grew < self._grow_seconds:
             return
         self._grew = now
         there = Counter(worker.role for worker in (*self.idle, *self._starting, *self.busy))
-        # Evaluators score and do nothing else; one that is still to start may never find a place.
+        # Evaluators only score; one that has not started may never find a place.
         scores = max(0, waiting["score"] - sum(worker.role == "evaluator" for worker in self.idle))
         free = sum(worker.role == "replica" for worker in (*self.idle, *self._starting))
         needed = waiting["moments"] + waiting["trajectory"] + scores - free
@@ -66,10 +65,10 @@ class Workers:
         self._starting.update(self._executor.start(role) for _ in range(count))
 
     def preference(self, worker: Worker) -> tuple[TaskKind, ...]:
-        """Return the kinds of tasks a worker takes, the one it takes first in front."""
+        """Return the kinds of tasks that a worker takes, the preferred one first."""
         if worker.role == "evaluator":
             return ("score",)
-        # Where no evaluator has found a place replicas score, and first: a watchdog waits for it.
+        # Until an evaluator has found a place, replicas score, and do so first: a watchdog waits for scores.
         if any(other.role == "evaluator" for other in (*self.idle, *self.busy)):
             return ("moments", "trajectory", "score")
         return ("moments", "score", "trajectory")
@@ -81,7 +80,7 @@ class Workers:
 
     @property
     def stage(self) -> str:
-        """What the run is at, in words for those who watch."""
+        """The current stage of the run, as text for the display."""
         if any(isinstance(task, MomentsTask) for task in self.busy.values()):
             return "second moments"
         if any(isinstance(task, TrajectoryTask) for task in self.busy.values()):
@@ -89,7 +88,7 @@ class Workers:
         return "scoring" if self.busy else "starting"
 
     def model_of(self, worker: Worker) -> str | None:
-        """Return the digest of the model a worker holds; None where it has not had a task yet."""
+        """Return the digest of the model that a worker holds; None if it has not had a task yet."""
         return self._model_of.get(worker)
 
     def ready(self, worker: Worker) -> None:
@@ -106,7 +105,7 @@ class Workers:
         self._executor.assign(worker, task)
 
     def finished(self, worker: Worker, *, reusable: bool) -> None:
-        """Note that a worker is free again; one that is not reusable, or whose machine is about to go, is ended."""
+        """Note that a worker is free again; one that is not reusable, or whose machine has notice to leave, is ended."""
         self.busy.pop(worker, None)
         self.time_left.end(worker)
         self.idle.append(worker)
@@ -114,8 +113,8 @@ class Workers:
             self.end(worker)
 
     def drain(self, worker: Worker) -> bool:
-        """Give a worker no further task, as its machine is about to go: a trajectory stops at its next batch, any other
-        task is finished. Return whether the worker is busy and was not being drained before."""
+        """Assign no further task to a worker whose machine has notice to leave: a trajectory stops at its next batch,
+        any other task is finished. Return whether the worker is busy and was not being drained before."""
         if worker in self.idle:
             self.end(worker)
             return False
@@ -136,7 +135,7 @@ class Workers:
         was_ready = worker not in self._starting
         self.time_left.end(worker)
         if was_ready:
-            # Its place is free; one that could not start would fail again as fast.
+            # Its place is free; a worker that could not start would fail again as fast.
             self._grew = -math.inf
         self.busy.pop(worker, None)
         self._model_of.pop(worker, None)
@@ -152,10 +151,10 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def wind_down(executor: Executor, workers: Workers, events: deque[Event], seconds: float) -> None:
-    """Let running trajectories publish a checkpoint, for so long; what does not answer is left behind.
+    """Let running trajectories publish a checkpoint, for a number of seconds; workers that do not answer are abandoned.
 
-    `events` are those not dealt with yet. Where the cluster is gone meanwhile there is nobody to wait for, and the run
-    ends for the reason it had.
+    `events` are those not processed yet. If the cluster is lost meanwhile there is nothing to wait for, and the run
+    ends with the reason it had.
     """
     with contextlib.suppress(ExecutorError):
         executor.stop_work()

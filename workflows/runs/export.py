@@ -71,7 +71,7 @@ def apply_delta(
     """Write the edited model that edited weights and their base model make; return the delta and the folder's digest.
 
     `delta` is a folder or file that `export_checkpoint(weights_only=True)` wrote. The result is byte for byte what
-    `export_checkpoint` writes. Raises InputError where `to` exists or the base model is not the one that was edited.
+    `export_checkpoint` writes. Raises InputError if `to` exists or if the base model is not the one that was edited.
     """
     _require_absent(to)
     read = read_delta(delta / DELTA_FILE if delta.is_dir() else delta)

@@ -49,7 +49,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: 
     `problems` gets failures, warnings and how to resume; if left out, all of it goes to `console`.
     Writes below the root only, after its lock is taken; a second call does what the first has left. Raises InputError
     for options that exclude each other, a root that cannot be reached and a root that another driver works on, and
-    StorageError where storage is full or keeps failing.
+    StorageError if storage is full or keeps failing.
     """
     if options.local and options.address is not None:
         raise InputError("--local and --address exclude each other", remedy="leave one out")
@@ -73,7 +73,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: 
 
 
 def _result_of_complete(sweep: Sweep, options: RunOptions, storage: Storage, console: Console) -> SweepResult | None:
-    """Return the result of a sweep with nothing left to do; None where something is left."""
+    """Return the result of a sweep with nothing left to do; None if something is left."""
     files = scan(storage)
     state = derive_state(storage, sweep.plan, files)
     if not state.is_complete or has_other_verdicts(sweep.plan, state) or (options.retry_failed and state.failures):

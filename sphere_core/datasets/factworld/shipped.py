@@ -13,7 +13,7 @@ REBUILD = "rebuild it with `sphere factworld train`"
 
 
 def shipped_model_dir() -> Path:
-    """Return the folder of the shipped model; raises InputError where it is missing."""
+    """Return the folder of the shipped model; raises InputError if it is missing."""
     with as_file(files(__package__)) as package:
         folder = package / "model"
     if not (folder / WORLD_FILE).is_file():
@@ -29,7 +29,7 @@ def shipped_world() -> World:
 def read_world(model_dir: Path) -> World:
     """Rebuild the world a fact-world model was trained on from the seed in its folder.
 
-    Raises InputError where the folder has no world.json, or where the generator no longer gives the
+    Raises InputError if the folder has no world.json, or where the generator no longer gives the
     world the model was trained on.
     """
     path = model_dir / WORLD_FILE

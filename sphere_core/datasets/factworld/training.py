@@ -89,7 +89,7 @@ def train_factworld(
 
     Training is in fp32, the file in fp16; the recall returned is that of the file loaded back as fp32.
     The folder appears whole, by one rename. Equal settings on one machine give equal weights; the
-    thread count changes the order of sums and is a setting. Raises InputError where `out_dir` holds
+    thread count changes the order of sums and is a setting. Raises InputError if `out_dir` holds
     anything but an earlier fact-world model.
     """
     _require_replaceable(out_dir)
