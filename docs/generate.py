@@ -207,7 +207,7 @@ def _below(group: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def help_text(words: tuple[str, ...]) -> str:
-    """Return what `--help` prints, without colours, at a fixed width; raises RuntimeError where it fails."""
+    """Return what `--help` prints, without colours, at a fixed width; raises RuntimeError if it fails."""
     environment = {"COLUMNS": str(HELP_WIDTH), "TERMINAL_WIDTH": str(HELP_WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
     result = CliRunner().invoke(cli.app, [*words, "--help"], prog_name="sphere", env=environment)
     if result.exit_code:

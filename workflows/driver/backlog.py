@@ -218,7 +218,7 @@ class Backlog:
         self._recount(tracked)
 
     def task_failed(self, task: Task) -> None:
-        """Note that building moments or scoring has failed for good; trajectories that wait for those moments fail too."""
+        """Note that a task has failed for good; trajectories that wait for its moments fail too."""
         self.totals.failures += 1
         if isinstance(task, MomentsTask):
             for trajectory_id in self.moments.failed(task.recipe.key):

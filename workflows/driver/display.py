@@ -1,4 +1,4 @@
-"""Showing how far a sweep is: a live panel on a terminal, plain lines elsewhere, rarer as a run grows long."""
+"""Show the progress of a sweep: a live panel on a terminal, a plain line every few seconds elsewhere."""
 
 import time
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ _WORKER_COLUMNS = (Column("worker"), Column("task", prose=True), Column("done", 
 
 
 class SweepDisplay:
-    """Shows counts, rates, the time elapsed and left, and what each worker does. A context manager."""
+    """Shows counts, rates and time left; `titles` are the display names of trajectories, by id. A context manager."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -68,7 +68,7 @@ class SweepDisplay:
             self._live.stop()
 
     def update(self, view: View) -> None:
-        """Show the current state of the sweep: at once on a terminal, elsewhere if the next line is due."""
+        """Show the current progress."""
         elapsed = time.monotonic() - self._started
         if self._live is not None:
             self._live.update(_panel(view, elapsed))
@@ -78,7 +78,7 @@ class SweepDisplay:
 
 
 def seconds_between_lines(elapsed: float) -> float:
-    """Return how long a log is silent after so many seconds: longer as it grows, a few hundred lines in a day."""
+    """Return the seconds between two lines of a log: longer as it grows, a few hundred lines per day."""
     return min(_MOST_SECONDS, max(_LEAST_SECONDS, _SHARE * elapsed))
 
 

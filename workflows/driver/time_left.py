@@ -1,4 +1,4 @@
-"""The expected time left, from the seconds that workers were busy with each kind of task."""
+"""How long work takes, from how long workers were busy with it: the basis of the time left."""
 
 import time
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class TimeLeft:
         return (counts.edits_done - first.edits_done) / max(time.monotonic() - self._editing_since, 1e-9)
 
     def seconds_left(self, counts: Counts, workers: int) -> float | None:
-        """Return the expected seconds to the end with so many workers; None while a kind of work is unmeasured."""
+        """Return the expected seconds to the end with `workers` workers; None while a kind of work is unmeasured."""
         edited = counts.edits_done - self._baseline(counts).edits_done
         spent = self._editing + sum(one.seconds for one in self._tasks.values() if one.kind == "trajectory")
         rates = (spent / edited if edited > 0 and spent > 0 else None, self._seconds_per_score())

@@ -105,7 +105,7 @@ class Workers:
         self._executor.assign(worker, task)
 
     def finished(self, worker: Worker, *, reusable: bool) -> None:
-        """Note that a worker is free again; one that is not reusable, or whose machine has notice to leave, is ended."""
+        """Note that a worker is free again; one that is not reusable, or whose machine will leave, is ended."""
         self.busy.pop(worker, None)
         self.time_left.end(worker)
         self.idle.append(worker)
