@@ -26,7 +26,7 @@ class HubRecords:
 
 
 def check_hub_id(hub: str) -> None:
-    """Raise InputError where a text is no hub id (`owner/name`)."""
+    """Raise InputError unless a text is a hub id (`owner/name`)."""
     if not is_hub_id(hub):
         raise InputError(
             f"'{hub}' is not the id of a data set on the hub",
