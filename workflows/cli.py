@@ -31,6 +31,7 @@ class Command(NamedTuple):
 _RUN, _RESULTS, _DATA, _MODEL = "Run", "Results", "Models and data", "One model"
 # A line of help fits 80 columns: 64 characters at most.
 COMMANDS = {
+    "init": Command("init", "Write a commented sweep file for the embedded model", _RUN),
     "run": Command("run", "Run a sweep: edit, score every checkpoint, print the table", _RUN),
     "plan": Command("plan", "Show what a sweep would run and what is done; writes nothing", _RUN),
     "status": Command("status", "Show the state of each trajectory, from files alone", _RUN),
@@ -57,12 +58,13 @@ COMMANDS = {
 
 _EXAMPLES = """\b
 Examples:
-  sphere run examples/quickstart.yaml      the main job on the embedded model
-  sphere plan examples/quickstart.yaml     what would run, what is done
-  sphere status runs/quickstart            the state of each trajectory
-  sphere table runs/quickstart             the results so far
-  sphere retention runs/quickstart curve   what was kept and forgotten
-  sphere methods memit+sphere              what a method is made of
+  sphere init                         a commented sweep file: sweep.yaml
+  sphere plan sweep.yaml              what would run, what is done
+  sphere run sweep.yaml               edit, score, print the table
+  sphere status runs/first            the state of each trajectory
+  sphere table runs/first             the results so far
+  sphere retention runs/first curve   what was kept and forgotten
+  sphere methods memit+sphere         what a method is made of
 """
 
 

@@ -25,8 +25,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command(
-    epilog="\b\nExamples:\n  sphere plan examples/quickstart.yaml\n  sphere plan sweep.yaml --root s3://bucket/sweeps/main"
-    "\n  sphere plan examples/sphere_paper_llama3.yaml --price h100     no model, data or GPU needed"
+    epilog="\b\nExamples:\n  sphere plan sweep.yaml\n  sphere plan sweep.yaml --root s3://bucket/sweeps/main"
+    "\n  sphere plan sweep.yaml --price h100     no model, data or GPU needed"
 )
 def plan(
     sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML)")],

@@ -20,7 +20,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere run examples/quickstart.yaml                      start Ray on this machine
+  sphere run sweep.yaml                                    start Ray on this machine
   sphere run sweep.yaml --address auto                     attach to the cluster this machine is a node of
   sphere run sweep.yaml --local                            one replica in this process, no Ray
   sphere run sweep.yaml --quiet                            print problems only

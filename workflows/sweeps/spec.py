@@ -265,7 +265,7 @@ def read_sweep(path: Path) -> tuple[SweepSpec, YamlText]:
     """
     text = read_yaml(path)
     if not isinstance(text.data, dict):
-        raise InputError("a sweep file holds keys and values", where=str(path), remedy="see examples/quickstart.yaml")
+        raise InputError("a sweep file holds keys and values", where=str(path), remedy="'sphere init' writes one")
     try:
         return SweepSpec.model_validate(text.data), text
     except ValidationError as error:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from sphere_core.foundation.errors import InputError, nearest_name
 from workflows.sweeps.yaml_source import YamlText, key_path
 
-__all__ = ["as_input_error"]
+__all__ = ["as_input_error", "model_at"]
 
 
 def as_input_error(error: ValidationError, model: type[BaseModel], text: YamlText) -> InputError:
@@ -32,7 +32,8 @@ def as_input_error(error: ValidationError, model: type[BaseModel], text: YamlTex
     return InputError(_lowered(message), where=text.where(location), remedy=_description(model, location))
 
 
-def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+def model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """Return the model that holds the fields at a location below `model`, or None if there are none."""
     current: type[BaseModel] | None = model
     for part in location:
         if current is None:
@@ -55,7 +56,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    found = _model_at(model, location)
+    found = model_at(model, location)
     return sorted(found.model_fields) if found else []
 
 
@@ -63,7 +64,7 @@ def _description(model: type[BaseModel], location: tuple[int | str, ...]) -> str
     """Return what the sweep file's reference says about the key at a location."""
     names = [index for index, part in enumerate(location) if isinstance(part, str)]
     for index in reversed(names):
-        holder = _model_at(model, location[:index])
+        holder = model_at(model, location[:index])
         field = holder.model_fields.get(str(location[index])) if holder else None
         if field is not None and field.description:
             return f"{location[index]}: {field.description}"

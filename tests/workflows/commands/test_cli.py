@@ -46,7 +46,7 @@ def test_help_names_every_command_without_loading_any() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in COMMANDS)
-    assert "sphere run examples/quickstart.yaml" in done.stdout
+    assert "sphere run sweep.yaml" in done.stdout
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "moments build", "moments list", "moments compare", "factworld train"])
