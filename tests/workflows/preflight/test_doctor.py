@@ -8,6 +8,7 @@ import torch
 from command_line import sphere
 
 from sphere_core.datasets.factworld.shipped import shipped_model_dir
+from workflows.preflight.model import examine, stage_findings
 
 
 def words(text: str) -> str:
@@ -59,3 +60,26 @@ def test_what_cannot_be_edited_is_refused_with_the_reason(
     (tmp_path / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
     assert sphere(monkeypatch, "doctor", tmp_path) == 1
     assert reason in words(capsys.readouterr().out).lower()
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "targets", "solvers", "state"),
+    [
+        (80, "100 requests", "beside the layers on the accelerator", "ok"),
+        (24, "10 requests", "1 of 5 layers on the accelerator, 4 on the host", "note"),
+    ],
+)
+def test_doctor_says_what_an_accelerator_has_room_for(
+    monkeypatch: pytest.MonkeyPatch, gigabytes: int, targets: str, solvers: str, state: str
+) -> None:
+    monkeypatch.setattr("workflows.preflight.model.available_memory", lambda: (gigabytes * 1e9, 64e9))
+    monkeypatch.setattr("workflows.preflight.model.accelerator_memory", lambda: gigabytes * 1e9)
+    examined = examine("meta-llama/Meta-Llama-3-8B-Instruct", revision=None)
+    found = stage_findings(
+        examined, method="alphaedit+sphere", preset_name="llama3-8b", dtype="bfloat16", batch=100, edits=3000
+    )
+    placed = {finding.what: finding for finding in found if finding.part == "placement"}
+    assert placed["targets"].found.startswith(targets)
+    assert placed["solvers"].found.startswith(solvers)
+    assert placed["solvers"].state == state
+    assert "missing" not in {finding.state for finding in found}
