@@ -61,8 +61,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Fill in a page; raises KeyError for a marker that names nothing."""
-    return filled_in(markdown)
+    """Fill in a page; raises KeyError for a marker that names nothing. A mean and its spread stay on one line."""
+    return filled_in(markdown).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
 def filled_in(markdown: str) -> str:

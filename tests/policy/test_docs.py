@@ -91,6 +91,21 @@ def test_a_broken_link_is_found() -> None:
     assert broken_links("[a](index.md#top), [b](gone.md), [c](https://example.org/x)", DOCS) == ["gone.md"]
 
 
+def rooms() -> list[str]:
+    """Return the rooms of the three packages: folders, and files at the root."""
+    found = [path for package in PACKAGES for path in (REPOSITORY / package).iterdir()]
+    return sorted(
+        path.stem for path in found if (path / "__init__.py").exists() or (path.suffix == ".py" and path.stem[0] != "_")
+    )
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", "".join(line for line in page.splitlines() if line.startswith("| `"))))
+    assert "driver" in rooms()
+    assert [room for room in rooms() if room not in named] == []
+
+
 def blocks(language: str) -> list[str]:
     """Return the fenced blocks of the tutorial in one language."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
