@@ -4,14 +4,17 @@ from typing import Any
 
 import yaml
 
-__all__ = ["parse_yaml"]
+__all__ = ["YAML_LOADER", "parse_yaml"]
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def parse_yaml(text: str) -> Any:
-    """Return the one document of a YAML text, as `yaml.safe_load` does; raises yaml.YAMLError for bad syntax."""
-    loader = _LOADER(text)
+    """Return the one document of a YAML text, as `yaml.safe_load` does; raises yaml.YAMLError for bad syntax.
+
+    For files of the package; `yaml_files` reads those of a user.
+    """
+    loader = YAML_LOADER(text)
     try:
         return loader.get_single_data()
     finally:

@@ -62,21 +62,26 @@ class Method:
         return {name: revision for name, revision in found.items() if revision > 1}
 
     def check(self, hyperparameters: Hyperparameters, *, where: str) -> None:
-        """Raise InputError naming the first hyperparameter the method needs and is not given."""
+        """Raise InputError naming every hyperparameter that the method needs and is not given."""
+        missing: list[tuple[str, ...]] = []
         for requires in (self.editor_row.requires, *(row.requires for row in self.regularizer_rows)):
             for alternatives in requires:
                 # False is how released FT files say that there is no box.
                 values = {name: getattr(hyperparameters, name) for name in alternatives}
                 given = [name for name, value in values.items() if value is not None and value is not False]
-                if len(given) == 1:
-                    continue
-                names = "' or '".join(alternatives)
-                several = f"method '{self.name}' needs exactly one of '{names}'"
-                raise InputError(
-                    several if len(alternatives) > 1 else f"method '{self.name}' needs the hyperparameter '{names}'",
-                    where=where,
-                    remedy=f"set '{names}' in the hyperparameters",
-                )
+                if len(given) != 1 and alternatives not in missing:
+                    missing.append(alternatives)
+        if not missing:
+            return
+        names = ["' or '".join(alternatives) for alternatives in missing]
+        listed = "', '".join(names)
+        if len(missing) > 1:
+            what = f"method '{self.name}' needs the hyperparameters '{listed}'"
+        elif len(missing[0]) > 1:
+            what = f"method '{self.name}' needs exactly one of '{names[0]}'"
+        else:
+            what = f"method '{self.name}' needs the hyperparameter '{names[0]}'"
+        raise InputError(what, where=where, remedy=f"set '{listed}' in the hyperparameters")
 
     def build(
         self,

@@ -6,7 +6,7 @@ meta device as before, which also finds what is wrong. A test holds the two agai
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,29 +39,42 @@ class ModelOutline:
     sites: tuple[Site, ...]
 
     def check(self, hyperparameters: Hyperparameters, *, where: str) -> None:
-        """Raise InputError if hyperparameters name a layer, module or loss layer that the model does not have."""
+        """Raise InputError naming every layer, module and loss layer that the model does not have."""
+        found = list(self._misfits(hyperparameters))
+        if not found:
+            return
+        if len(found) == 1:
+            (what, where_in, remedy), *_ = found
+            raise InputError(what, where=f"{where}{where_in}", remedy=remedy)
+        listed = "\n".join(f"  {what} ({remedy})" for what, _, remedy in found)
+        raise InputError(
+            f"{len(found)} hyperparameters do not fit the model:\n{listed}",
+            where=where,
+            remedy="were they made for another model? correct them, or leave the checked ones out",
+        )
+
+    def _misfits(self, hyperparameters: Hyperparameters) -> Iterator[tuple[str, str, str]]:
+        """Yield what does not fit, where it is, and how to correct it."""
         last = len(self.sites) - 1
         outside = [layer for layer in hyperparameters.layers if not 0 <= layer <= last]
         if outside:
-            raise InputError(
-                f"layer {outside[0]} is out of range",
-                where=f"{where}, hyperparameter 'layers'",
-                remedy=f"the model has {last + 1} layers: 0 to {last}",
-            )
+            remedy = f"the model has {last + 1} layers: 0 to {last}"
+            yield f"layer {outside[0]} is out of range", ", hyperparameter 'layers'", remedy
         template = hyperparameters.rewrite_module_tmp
-        for layer in hyperparameters.layers:
+        for layer in hyperparameters.layers if template is not None and not outside else ():
             path = self.sites[layer].module_path
-            if template is not None and template.replace("{}", str(layer)) != path:
-                raise InputError(
+            if str(template).replace("{}", str(layer)) != path:
+                yield (
                     f"rewrite_module_tmp is '{template}', the edited module here is '{path}'",
-                    where=where,
-                    remedy="leave the key out: the module is known from the model's family",
+                    "",
+                    "leave the key out: the module is known from the model's family",
                 )
+                break
         if hyperparameters.v_loss_layer not in (None, last):
-            raise InputError(
+            yield (
                 f"v_loss_layer is {hyperparameters.v_loss_layer}, the model's last layer is {last}",
-                where=where,
-                remedy=f"set it to {last} or leave it out: the loss is read from the last layer's output",
+                "",
+                f"set it to {last} or leave it out: the loss is read from the last layer's output",
             )
 
 

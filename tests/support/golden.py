@@ -8,7 +8,7 @@ import torch
 from repository import DATA
 
 from sphere_core.datasets.counterfact import load_counterfact
-from sphere_core.hyperparameters import RELEASED_ONLY, Hyperparameters, build_hyperparameters
+from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters
 from sphere_core.locate.templates import read_contexts
 from sphere_core.models import EditableModel, load_model
 
@@ -40,7 +40,8 @@ def released_hyperparameters(method: str) -> dict[str, Any]:
 
 
 def hyperparameters(values: dict[str, Any]) -> Hyperparameters:
-    return build_hyperparameters({k: v for k, v in values.items() if k not in RELEASED_ONLY}, where="golden")
+    known = {name: value for name, value in values.items() if name in Hyperparameters.model_fields}
+    return build_hyperparameters(known, where="golden")
 
 
 def model() -> EditableModel:

@@ -39,7 +39,7 @@ def edit(
     moments: Annotated[
         Path | None, typer.Option(help="Second moments: npz with layer{l} arrays, or our safetensors")
     ] = None,
-    hparams: Annotated[Path | None, typer.Option(help="MEMIT-style JSON object of hyperparameters")] = None,
+    hparams: Annotated[Path | None, typer.Option(help="Published hyperparameter file, JSON or YAML")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset of hyperparameters, in place of --hparams")] = None,
     contexts: Annotated[Path | None, typer.Option(help="JSON list of template groups; default: sampled")] = None,
     dtype: Annotated[str, typer.Option(help="The network's dtype; edited weights are always kept in fp32")] = "float32",

@@ -120,4 +120,4 @@ def _summary(sweep: "Sweep", state: SweepState, place: str) -> list[str]:
         lines.append(f"failed before: {len(state.failures)}; they stay failed unless run with --retry-failed")
     if state.is_complete:
         lines.append("everything is done")
-    return lines
+    return [*lines, *sweep.note_lines()]

@@ -23,7 +23,7 @@ from sphere_core.costs import (
     workload_of,
 )
 from sphere_core.foundation.errors import InputError
-from sphere_core.hyperparameters import preset
+from sphere_core.hyperparameters import preset, preset_misfit
 from sphere_core.locate.prompts import opening_tokens
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel, resolve_model
@@ -74,8 +74,10 @@ def stage_findings(
         return []
     chosen = resolve_method(method)
     values = preset(preset_name, chosen.editor_name, chosen.regularizer_names)
+    misfit: list[Finding] = []
     if examined.skeleton is not None:
         check_against_model(values, examined.skeleton, where=f"preset '{preset_name}'")
+        misfit = list(_misfit(examined.skeleton, preset_name))
     on_device_memory, on_host = available_memory()
     work = workload_of(
         chosen,
@@ -91,12 +93,21 @@ def stage_findings(
     if on_device_memory:
         work = on_accelerator(examined.shape, work, values.layers, accelerator_memory())
         on_device = list(_placed(examined.shape, work))
-    found = on_device + [_fits(stage, on_device_memory, on_host) for stage in stages(examined.shape, work)]
+    found = misfit + on_device + [_fits(stage, on_device_memory, on_host) for stage in stages(examined.shape, work)]
     written = checkpoint_bytes(examined.shape, work, edits)
     found.append(Finding("disk", f"a checkpoint after {edits} edits", f"{written / 1e9:.2f} GB"))
     if work.prior != "none":
         found.append(Finding("disk", "second moments", f"{moments_bytes(examined.shape, work.sites) / 1e9:.2f} GB"))
     return found
+
+
+def _misfit(skeleton: EditableModel, preset_name: str) -> Iterator[Finding]:
+    outline = skeleton.outline()
+    shape = {"layers": len(outline.sites), "d_out": outline.sites[0].d_out, "d_in": outline.sites[0].d_in}
+    found = preset_misfit(preset_name, family=outline.family.name, **shape)
+    if found is not None:
+        remedy = "it may change nothing, or too much: 'sphere calibrate' finds values for this model"
+        yield Finding("preset", preset_name, found, "note", remedy)
 
 
 def _placed(shape: ModelShape, work: Workload) -> Iterator[Finding]:

@@ -104,7 +104,7 @@ def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Pric
     for model in spec.models:
         shape = _shape(model, folder)
         for entry in spec.methods:
-            method, values = method_of(entry, model.preset, folder, where=f"method '{entry.title}'")
+            method, values, _ = method_of(entry, model.preset, folder, where=f"method '{entry.title}'")
             if method.needs_moments(values):
                 sites, tokens = len(values.layers), _corpus_tokens(spec.moments)
                 building = hours(moments_work(shape, sites, values.layers[-1], tokens), accelerator)

@@ -58,7 +58,9 @@ def run_edit(options: EditOptions, console: Console) -> None:
     torch.set_num_threads(options.threads)
     transformers_logging.disable_progress_bar()
     method = resolve_method(options.method, where="--method")
-    hyperparameters = _hyperparameters(options, method)
+    hyperparameters, notes = _hyperparameters(options, method)
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     requests = [request for record in read_dataset(options.requests).records for request in record.requests]
     groups = read_contexts(options.contexts) if options.contexts is not None else None
     moments = _moments(options, method, hyperparameters)
@@ -114,16 +116,18 @@ def run_edit(options: EditOptions, console: Console) -> None:
     console.print(f"{count} checkpoints in {options.out}", highlight=False, soft_wrap=True)
 
 
-def _hyperparameters(options: EditOptions, method: Method) -> Hyperparameters:
+def _hyperparameters(options: EditOptions, method: Method) -> tuple[Hyperparameters, tuple[str, ...]]:
     if (options.hparams is None) == (options.preset is None):
         raise InputError("give either --hparams FILE or --preset NAME", where="sphere edit")
+    notes: tuple[str, ...] = ()
     if options.hparams is not None:
-        values, where = read_hyperparameters(options.hparams), str(options.hparams)
+        released = read_hyperparameters(options.hparams, (method.editor_name, *method.regularizer_names))
+        values, notes, where = released.values, released.notes, str(options.hparams)
     else:
         values = preset(str(options.preset), method.editor_name, method.regularizer_names)
         where = f"preset '{options.preset}'"
     method.check(values, where=where)
-    return values
+    return values, notes
 
 
 def _moments(options: EditOptions, method: Method, hyperparameters: Hyperparameters) -> SecondMoments | None:

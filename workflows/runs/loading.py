@@ -156,7 +156,7 @@ def load_method(
             remedy="give preset='NAME' or a YAML file ('sphere methods' lists presets), or file='HPARAMS.json'",
         )
     where = f"method '{name}'"
-    method, checked = method_of(entry, str(chosen), Path.cwd(), where=where)
+    method, checked, _ = method_of(entry, str(chosen), Path.cwd(), where=where)
     check_against_model(checked, model.editable, where=where)
     return ChosenMethod(method, checked)
 

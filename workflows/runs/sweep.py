@@ -56,6 +56,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: 
     problems = problems or console
     storage = Storage(options.root)
     storage.require_reachable()
+    for line in sweep.note_lines():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     try:
         result = _result_of_complete(sweep, options, storage, console)
         if result is None:

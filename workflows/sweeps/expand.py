@@ -8,6 +8,7 @@ from typing import Any
 from evaluators.registry import Description, describe_evaluator, read_evaluator_settings
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.foundation.yaml_files import YamlText
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
 from sphere_core.streams.stream import StreamSpec
@@ -18,14 +19,15 @@ from workflows.sweeps.inputs import Inputs
 from workflows.sweeps.model_inputs import ResolvedModel
 from workflows.sweeps.moment_inputs import ResolvedMoments
 from workflows.sweeps.spec import MethodEntry, SweepSpec, read_sweep
-from workflows.sweeps.yaml_source import YamlText
 
 __all__ = ["Sweep", "load_sweep"]
+
+_NOTES = 10
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A checked sweep file: its plan, and what replicas require to carry it out."""
+    """A checked sweep file: its plan, what replicas require to carry it out, and notes on its inputs to show."""
 
     spec: SweepSpec
     text: YamlText
@@ -33,11 +35,17 @@ class Sweep:
     specs: dict[str, TrajectorySpec]
     moments_file: str | None
     evaluators: dict[str, dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
     @property
     def default_root(self) -> str:
         """The root of the sweep if none is given."""
         return f"runs/{self.spec.name}"
+
+    def note_lines(self) -> list[str]:
+        """Return the notes as lines to show, no more than fit beside the rest of a screen."""
+        more = [f"and {len(self.notes) - _NOTES} more notes"] if len(self.notes) > _NOTES else []
+        return [*(f"note: {note}" for note in self.notes[:_NOTES]), *more]
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,8 @@ def load_sweep(path: Path) -> Sweep:
     moments_file = None
     if spec.moments is not None and spec.moments.corpus is None:
         moments_file = str(inputs.moments.path(spec.moments))
-    return Sweep(spec, text, plan, {cell.id: cell.spec for cell in cells}, moments_file, settings)
+    specs = {cell.id: cell.spec for cell in cells}
+    return Sweep(spec, text, plan, specs, moments_file, settings, tuple(inputs.notes))
 
 
 def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters, preset, read_hyperparameters
+from sphere_core.hyperparameters import (
+    Hyperparameters,
+    build_hyperparameters,
+    preset,
+    preset_misfit,
+    read_hyperparameters,
+)
 from sphere_core.locate.templates import read_contexts
 from sphere_core.methods import Method, resolve_method
 from workflows.sweeps.model_inputs import ModelInputs, ResolvedModel
@@ -19,19 +25,37 @@ from workflows.sweeps.stream_inputs import StreamInputs
 __all__ = ["Inputs", "method_of"]
 
 
-def method_of(entry: MethodEntry, preset_name: str, folder: Path, *, where: str) -> tuple[Method, Hyperparameters]:
-    """Return a method with its hyperparameters, from the preset or the entry's file, checked against each other."""
+def method_of(
+    entry: MethodEntry, preset_name: str, folder: Path, *, where: str
+) -> tuple[Method, Hyperparameters, tuple[str, ...]]:
+    """Return a method with its hyperparameters, from the preset or the entry's file, checked against each other.
+
+    Notes say what was taken from the method's release because the file does not have it.
+    """
     method = resolve_method(entry.name, where=where)
+    notes: tuple[str, ...] = ()
     if entry.file is None:
         if preset_name.endswith((".yaml", ".yml")):
             preset_name = str(resolve_path(preset_name, folder))
         values = preset(preset_name, method.editor_name, method.regularizer_names, dict(entry.hyperparameters))
     else:
-        from_file = read_hyperparameters(resolve_path(entry.file, folder))
-        merged = {**from_file.model_dump(exclude_none=True), **entry.hyperparameters}
-        values = build_hyperparameters(merged, where=where)
+        rows = (method.editor_name, *method.regularizer_names)
+        released = read_hyperparameters(resolve_path(entry.file, folder), rows)
+        notes = tuple(note for note in released.notes if note.split(" = ")[0] not in entry.hyperparameters)
+        merged = {**released.values.model_dump(exclude_none=True), **entry.hyperparameters}
+        values = build_hyperparameters(merged, where=where, rows=rows)
     method.check(values, where=where)
-    return method, values
+    return method, values, notes
+
+
+def _misfit(model: ResolvedModel, folder: Path) -> str | None:
+    """Return how a model differs from the one that its preset was made for, and what to do, or None."""
+    name = model.entry.preset
+    path = str(resolve_path(name, folder)) if name.endswith((".yaml", ".yml")) else name
+    site = model.outline.sites[0]
+    shape = {"layers": len(model.outline.sites), "d_out": site.d_out, "d_in": site.d_in}
+    found = preset_misfit(path, family=model.outline.family.name, **shape)
+    return None if found is None else f"{model.entry.label}: {found}; 'sphere calibrate' finds values for this model"
 
 
 @dataclass(frozen=True)
@@ -42,15 +66,20 @@ class Inputs:
     models: ModelInputs
     streams: StreamInputs
     moments: MomentInputs
+    # What the user should know of the inputs, in order and each once; nothing is wrong with them.
+    notes: dict[str, None]
 
     @classmethod
     def of(cls, folder: Path) -> "Inputs":
         """Return look-ups that have read nothing yet."""
-        return cls(folder, ModelInputs(folder), StreamInputs(folder), MomentInputs(folder))
+        return cls(folder, ModelInputs(folder), StreamInputs(folder), MomentInputs(folder), {})
 
     def method(self, entry: MethodEntry, model: ResolvedModel, *, where: str) -> tuple[Method, Hyperparameters]:
         """Return a method with its hyperparameters, checked against each other and against the model."""
-        method, values = method_of(entry, model.entry.preset, self.folder, where=where)
+        method, values, notes = method_of(entry, model.entry.preset, self.folder, where=where)
+        self.notes.update(dict.fromkeys(f"{entry.title}: {note}" for note in notes))
+        if entry.file is None and (misfit := _misfit(model, self.folder)) is not None:
+            self.notes[misfit] = None
         model.outline.check(values, where=where)
         return method, values
 

@@ -5,7 +5,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from sphere_core.foundation.errors import InputError, nearest_name
-from workflows.sweeps.yaml_source import YamlText, key_path
+from sphere_core.foundation.yaml_files import YamlText, key_path
 
 __all__ = ["as_input_error", "model_at"]
 

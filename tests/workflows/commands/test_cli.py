@@ -169,7 +169,7 @@ def test_tables_in_three_formats(
 def test_failures_end_with_code_1_and_can_be_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hopeless = {"nullspace_share": None, "nullspace_threshold": 1e-300}
+    hopeless = {"nullspace_share": None, "nullspace_threshold": 1e-30}
     methods = ["memit", {"name": "alphaedit", "hyperparameters": hopeless}]
     path = write_sweep(tmp_path, tiny(seeds=[0], methods=methods, evaluators={"geometry": {}}))
     arguments = ("run", path, "--local", "--root", tmp_path / "root")

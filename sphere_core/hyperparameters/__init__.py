@@ -1,0 +1,18 @@
+"""Hyperparameters of a method: validated, cited in presets, and read from published files as they are."""
+
+from sphere_core.hyperparameters.build import build_hyperparameters
+from sphere_core.hyperparameters.fields import Hyperparameters, fields_of
+from sphere_core.hyperparameters.presets import preset, preset_misfit, preset_names, preset_sources
+from sphere_core.hyperparameters.released import ReleasedFile, read_hyperparameters
+
+__all__ = [
+    "Hyperparameters",
+    "ReleasedFile",
+    "build_hyperparameters",
+    "fields_of",
+    "preset",
+    "preset_misfit",
+    "preset_names",
+    "preset_sources",
+    "read_hyperparameters",
+]

@@ -1,0 +1,101 @@
+"""Presets: the hyperparameters of one model family, each with its source, for several methods."""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.yaml_files import read_yaml
+from sphere_core.foundation.yaml_text import parse_yaml
+from sphere_core.hyperparameters.build import build_hyperparameters
+from sphere_core.hyperparameters.fields import Hyperparameters
+
+__all__ = ["preset", "preset_misfit", "preset_names", "preset_sources"]
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that ship with the package."""
+    folder = resources.files("sphere_core.presets")
+    return sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
+
+
+def preset_sources(name: str, editor: str, regularizers: tuple[str, ...]) -> dict[str, tuple[Any, str]]:
+    """Return each value of one method in a preset with its source; raises InputError for an unknown preset or editor.
+
+    `name` is a preset of the package or the path of a YAML file of the same form. Sections are merged in the order
+    `shared`, `editors.EDITOR`, `regularizers.NAME`, `combinations.EDITOR+NAME`.
+    """
+    sections = _sections(name)
+    if editor not in sections["editors"]:
+        raise unknown_name("editor", editor, sections["editors"], where=f"preset '{name}'")
+    merged = {**sections["shared"], **(sections["editors"][editor] or {})}
+    for regularizer in regularizers:
+        merged |= (sections.get("regularizers") or {}).get(regularizer) or {}
+        merged |= (sections.get("combinations") or {}).get(f"{editor}+{regularizer}") or {}
+    return {key: (entry["value"], _spelled_out(entry["source"], sections["sources"])) for key, entry in merged.items()}
+
+
+def preset_misfit(name: str, *, family: str, layers: int, d_out: int, d_in: int) -> str | None:
+    """Return how a model differs from the one that a preset was made for, or None if it does not, or no preset says.
+
+    `d_out` and `d_in` are those of the edited weights.
+    """
+    made_for = _sections(name).get("made_for")
+    if not isinstance(made_for, dict):
+        return None
+    found = {"family": family, "layers": layers, "d_out": d_out, "d_in": d_in}
+    parts = [f"{key} {made_for[key]}, not {value}" for key, value in found.items() if made_for.get(key, value) != value]
+    return f"preset '{name}' was made for another model: {', '.join(parts)}" if parts else None
+
+
+def _sections(name: str) -> Mapping[str, Any]:
+    if not name.endswith((".yaml", ".yml")):
+        if name not in preset_names():
+            raise unknown_name("preset", name, preset_names())
+        text = resources.files("sphere_core.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+        sections = parse_yaml(text)
+    else:
+        sections = read_yaml(Path(name), what="preset file").data
+    needed = ("sources", "shared", "editors")
+    if not isinstance(sections, dict) or any(not isinstance(sections.get(key), dict) for key in needed):
+        raise InputError(f"a preset has the sections {', '.join(needed)}", where=name, remedy="see sphere_core/presets")
+    _refuse_shapes(sections, name)
+    return sections
+
+
+def _refuse_shapes(sections: Mapping[str, Any], name: str) -> None:
+    """Raise InputError for a section that is not `KEY: {value: ..., source: ...}`."""
+    groups = [("shared", sections["shared"])]
+    for kind in ("editors", "regularizers", "combinations"):
+        held = sections.get(kind) or {}
+        if not isinstance(held, dict):
+            raise InputError(f"the section '{kind}' holds no names", where=name, remedy="see sphere_core/presets")
+        groups += [(f"{kind}.{row}", entries) for row, entries in held.items()]
+    for place, entries in groups:
+        for key, entry in (entries or {}).items() if isinstance(entries, dict | None) else [("", None)]:
+            if not isinstance(entry, dict) or "value" not in entry or not isinstance(entry.get("source"), str):
+                raise InputError(
+                    "every value of a preset has a source",
+                    where=f"{name}, section {place}" + (f", key {key}" if key else ""),
+                    remedy='write KEY: {value: ..., source: "..."}',
+                )
+
+
+def _spelled_out(source: str, abbreviations: Mapping[str, str]) -> str:
+    """Replace `[R]` and its like by what the preset says it stands for."""
+    for short, long in abbreviations.items():
+        source = source.replace(f"[{short}]", long)
+    return source
+
+
+def preset(
+    name: str, editor: str, regularizers: tuple[str, ...], overrides: Mapping[str, Any] | None = None
+) -> Hyperparameters:
+    """Return the preset of one method on one model family, with a user's overrides on top.
+
+    Raises InputError for an unknown preset or editor, or a value that is not valid.
+    """
+    values = {key: value for key, (value, _) in preset_sources(name, editor, regularizers).items()}
+    where = f"preset '{name}' with overrides"
+    return build_hyperparameters({**values, **(overrides or {})}, where=where, rows=(editor, *regularizers))
