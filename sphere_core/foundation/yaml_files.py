@@ -104,7 +104,7 @@ def _refuse_depth(text: str, where: str) -> None:
             if depth > _DEPTH:
                 raise InputError(
                     f"the YAML is nested deeper than {_DEPTH} levels",
-                    where=f"{where}, line {event.start_mark.line + 1}",
+                    where=f"{where}, line {_line(event)}",
                     remedy="a sweep needs no more than a handful: check the brackets there",
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -139,8 +139,8 @@ def _refuse_size(node: yaml.Node, where: str) -> None:
         )
 
 
-def _line(node: yaml.Node) -> int:
-    return 0 if node.start_mark is None else node.start_mark.line + 1
+def _line(marked: Any) -> int:
+    return 0 if marked.start_mark is None else int(marked.start_mark.line) + 1
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:
