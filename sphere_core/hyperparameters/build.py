@@ -47,7 +47,7 @@ def refuse(faults: Collection[Fault], *, where: str, rows: Collection[str] = ())
     if not others:
         name, message, remedy = first
         what = f"{message} '{name}'" if message.startswith("unknown") else f"hyperparameter '{name}': {message}"
-        return InputError(what, where=f"{where}, key {name}", remedy=remedy or _valid(rows))
+        return InputError(what, where=f"{where}, key {name}", remedy=remedy or _meaning(name, rows))
     shown = [f"  {name}: {message}" + (f" ({remedy})" if remedy else "") for name, message, remedy in faults]
     more = [f"  and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
     what = "\n".join([f"{len(shown)} hyperparameters are wrong:", *shown[:_SHOWN], *more])
@@ -59,7 +59,11 @@ def _hint(name: str, rows: Collection[str]) -> str:
     return f"did you mean '{near}'?" if near else ""
 
 
-def _valid(rows: Collection[str]) -> str:
+def _meaning(name: str, rows: Collection[str]) -> str:
+    """Return what a hyperparameter is, or the names that are valid if it is none."""
+    field = Hyperparameters.model_fields.get(name.split(".")[0])
+    if field is not None and field.description:
+        return f"{name}: {field.description}"
     return f"valid: {', '.join(sorted(fields_of(rows)))}"
 
 

@@ -81,8 +81,9 @@ class EditableModel:
 
     def outline(self) -> ModelOutline:
         """Return the family and the site of every layer; opens none."""
-        layers = range(len(self.layers))
-        return ModelOutline(self.family, tuple(find_site(self.network, self.family, layer) for layer in layers))
+        sites = tuple(find_site(self.network, self.family, layer) for layer in range(len(self.layers)))
+        positions = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+        return ModelOutline(self.family, sites, positions)
 
     def open_sites(self, layers: Sequence[int]) -> list[Site]:
         """Return the sites of these layers, taking fp32 masters on first use.

@@ -13,7 +13,7 @@ from sphere_core.models.family import Family, recognise_family
 from sphere_core.models.outline import ModelOutline, check_vocabulary
 from sphere_core.models.source import model_digest, resolve_model
 
-__all__ = ["DTYPES", "SPLIT", "load_model", "load_skeleton", "outline_of_skeleton", "pick_device"]
+__all__ = ["DTYPES", "SPLIT", "load_model", "load_skeleton", "load_tokenizer", "outline_of_skeleton", "pick_device"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # The device name that spreads a model over every accelerator the process sees.
@@ -97,6 +97,12 @@ def _recognised(folder: Path, remote_code: bool) -> tuple[Any, Family]:
             "code needs trust_remote_code: true, if you trust it",
         ) from error
     return config, recognise_family(config, where=str(folder))
+
+
+def load_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Return a model folder's tokenizer; reads no weights. Raises InputError if it has none that fits its config."""
+    config, _ = _recognised(folder, remote_code)
+    return _load_tokenizer(folder, config, remote_code)
 
 
 def _load_tokenizer(folder: Path, config: Any, remote_code: bool) -> PreTrainedTokenizerBase:

@@ -25,6 +25,7 @@ __all__ = ["ModelOutline", "check_vocabulary", "describe_model", "plain_outline"
 # The names that configs have for one size.
 _HIDDEN, _LAYERS = ("hidden_size", "n_embd"), ("num_hidden_layers", "n_layer")
 _HEADS, _INNER = ("num_attention_heads", "n_head"), ("intermediate_size", "n_inner")
+_POSITIONS = ("max_position_embeddings", "n_positions")
 _ACTIVATIONS = frozenset(["silu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu"])
 # A config with one of these requires more than its family's modules.
 _UNUSUAL = ("quantization_config", "auto_map", "text_config", "_attn_implementation", "adapters")
@@ -33,10 +34,11 @@ _TOKENIZERS = frozenset(["PreTrainedTokenizerFast", "TokenizersBackend", "LlamaT
 
 @dataclass(frozen=True)
 class ModelOutline:
-    """A model's family and its sites, one per layer."""
+    """A model's family, its sites, one per layer, and how many positions it reads (None: its config says nothing)."""
 
     family: Family
     sites: tuple[Site, ...]
+    positions: int | None = None
 
     def check(self, hyperparameters: Hyperparameters, *, where: str) -> None:
         """Raise InputError naming every layer, module and loss layer that the model does not have."""
@@ -107,7 +109,11 @@ def plain_outline(folder: Path) -> ModelOutline | None:
         if d_out != _size(config, _HIDDEN) or d_in != (_size(config, _INNER) or 4 * d_out):
             return None
         sites.append(Site(layer, path, d_out, d_in, transposed=family.transposed))
-    return ModelOutline(family, tuple(sites)) if _has_own_tokenizer(folder, config) else None
+    positions = _size(config, _POSITIONS) or None
+    # Without the key a class has its own default.
+    if positions is None or not _has_own_tokenizer(folder, config):
+        return None
+    return ModelOutline(family, tuple(sites), positions)
 
 
 def check_vocabulary(known: int, base: int, config: Mapping[str, Any], folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The order in which the records of a data set are edited: an axis of a sweep."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -78,7 +78,15 @@ def _from_yaml(value: Any) -> Any:
 OrderEntry = Annotated[Order, BeforeValidator(_from_yaml)]
 
 
-def arranged(records: Sequence[Record], order: Order, *, edits: int, seed: int, source: str) -> list[Record]:
+def arranged(
+    records: Sequence[Record],
+    order: Order,
+    *,
+    edits: int,
+    seed: int,
+    source: str,
+    gone: Set[int] = frozenset(),
+) -> list[Record]:
     """Return the records that hold the first `edits` edits, in order; edits of one record stay together.
 
     `canonical` is file order. `shuffled` shuffles the whole set by the seed. `clustered` and `dispersed` take what
@@ -86,15 +94,17 @@ def arranged(records: Sequence[Record], order: Order, *, edits: int, seed: int, 
     same relation together, relations in the order of their first edit; dispersed spreads every relation
     evenly over the stream. The relation is the data set's own, else the prompt template: both are proxies for
     similar keys and require no model (`sphere order` clusters by the keys themselves). `given` reads the file.
-    Records without requests, which a data set leaves out, are skipped.
+    Records without requests, which a data set leaves out, are skipped, and so are those at the places `gone`.
     No step rounds, so every machine gives the same order. Raises InputError for a faulty order file and
     for too few records.
     """
     if order.kind == "given":
         sample = str(seed) if order.sample == "seed" else order.sample
         given = in_given_order(records, Path(str(order.file)), source=source, sample=sample)
-        return _enough([record for record in given if record.requests], edits, str(order.file))
-    chosen = [record for record in records if record.requests]
+        absent = {id(records[place]) for place in gone if place < len(records)}
+        present = [record for record in given if record.requests and id(record) not in absent]
+        return _enough(present, edits, str(order.file))
+    chosen = [record for place, record in enumerate(records) if record.requests and place not in gone]
     if order.is_seeded:
         random.Random(seed).shuffle(chosen)
     chosen = _enough(chosen, edits, source)

@@ -1,6 +1,7 @@
 """Streams: an ordered list of edit requests, by data set, order and length."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from pydantic import Field
 
@@ -25,6 +26,14 @@ class StreamSpec(DatasetSpec):
     )
     conflicts: Conflicts | None = Field(
         default=None, description="{share, distance}: later edits that contradict earlier ones"
+    )
+
+    too_long: Literal["refuse", "skip"] = Field(
+        default="refuse",
+        description="Records with a text longer than the model's positions: refuse them, or skip and count them",
+    )
+    left_out: tuple[int, ...] = Field(
+        default=(), description="Places of records that are left out, from 0; a plan records here what `skip` found"
     )
 
     label: str | None = Field(default=None, description="Name in tables; needed where two streams look alike there")
@@ -59,7 +68,8 @@ def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[E
     Raises InputError if there are too few records, or if order or conflicts are impossible.
     """
     fresh = spec.edits - (spec.conflicts.count(spec.edits) if spec.conflicts is not None else 0)
-    chosen = arranged(records, spec.order, edits=fresh, seed=seed, source=spec.source)
+    gone = frozenset(spec.left_out)
+    chosen = arranged(records, spec.order, edits=fresh, seed=seed, source=spec.source, gone=gone)
     requests = [request for record in chosen for request in record.requests][:fresh]
     if spec.conflicts is None:
         return tuple(requests)
@@ -75,7 +85,7 @@ def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[E
             where=f"{spec.source}, field case_id",
             remedy="number the records, or leave case_id out",
         )
-    pool = [request for record in records for request in record.requests]
+    pool = [request for place, record in enumerate(records) if place not in gone for request in record.requests]
     return tuple(with_conflicts(requests, spec.conflicts, pool=pool, edits=spec.edits, seed=seed))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from sphere_core.datasets.sources import DatasetSpec
+from sphere_core.foundation.errors import unknown_name
 from sphere_core.foundation.validation import validated
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "SplitOption",
     "TargetOption",
     "named_dataset",
+    "one_of",
 ]
 
 DatasetArgument = Annotated[
@@ -40,6 +42,13 @@ TargetOption = Annotated[
 IncompleteOption = Annotated[
     str, typer.Option(help="Records without a target or with an unclear subject: 'refuse' or 'skip' them")
 ]
+
+
+def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
+    """Return an option's value if it is among its choices; raises InputError with the nearest one otherwise."""
+    if value not in choices:
+        raise unknown_name("value", value, choices, where=option)
+    return value
 
 
 def named_dataset(dataset: str, **options: str | None) -> DatasetSpec:

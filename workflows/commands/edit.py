@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.dataset_options import IncompleteOption, TargetOption, named_dataset
+from workflows.commands.dataset_options import IncompleteOption, TargetOption, named_dataset, one_of
 from workflows.terminal.console import output_console
 
 __all__ = ["app"]
@@ -36,6 +36,9 @@ def edit(
     ] = "counterfact",
     target: TargetOption = None,
     incomplete: IncompleteOption = "refuse",
+    too_long: Annotated[
+        str, typer.Option(help="Records longer than the model's positions: 'refuse' or 'skip' them")
+    ] = "refuse",
     moments: Annotated[
         Path | None, typer.Option(help="Second moments: npz with layer{l} arrays, or our safetensors")
     ] = None,
@@ -70,5 +73,6 @@ def edit(
         device=device,
         revision=revision,
         remote_code=trust_remote_code,
+        too_long=one_of("--too-long", too_long, ("refuse", "skip")),
     )
     run_edit(options, output_console())

@@ -17,6 +17,8 @@ from sphere_core.models.loading import pick_device
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest, requests_digest
+from sphere_core.streams.lengths import refuse_long
+from sphere_core.streams.model_room import room_of_model
 from workflows.runs.calibrated_preset import calibrated_preset
 from workflows.runs.calibration_search import RIDGES, Bench, Candidate, Trial, candidate_layers, search
 
@@ -75,6 +77,9 @@ def calibrate_preset(
     torch.set_num_threads(threads)
     held_out = _held_out(dataset, budget.requests)
     loaded = load_model(model, dtype=dtype, device=pick_device(device))
+    room = room_of_model(loaded, sampled=ContextSettings().model_dump(mode="json"))
+    if room is not None:
+        refuse_long(held_out, room, source=dataset.source)
     known = _checked_moments(moments, loaded)
     bench = Bench(
         loaded, resolve_method(editor), dict(overrides or {}), known, sample_contexts(loaded, ContextSettings(), 0)

@@ -1,6 +1,7 @@
 """One trajectory from the command line, in this process, with every batch kept."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from transformers.utils import logging as transformers_logging
 from sphere_core.checkpoint_files import checkpoints_in
 from sphere_core.checkpoints import latest_checkpoint, write_checkpoint
 from sphere_core.costs import place
+from sphere_core.datasets.records import Record
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 from sphere_core.foundation.storage import Storage
-from sphere_core.hyperparameters import Hyperparameters, preset, read_hyperparameters
+from sphere_core.hyperparameters import Hyperparameters, fields_of, preset, read_hyperparameters
 from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import Contexts, ContextSettings, read_contexts
 from sphere_core.methods import Method, resolve_method
@@ -24,6 +26,8 @@ from sphere_core.models.loading import pick_device
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest, requests_digest
+from sphere_core.streams.lengths import long_records, refuse_long
+from sphere_core.streams.model_room import room_of_model
 from sphere_core.streams.stream import StreamSpec
 from sphere_core.trajectory import check_against_model, run_trajectory
 from sphere_core.trajectory_spec import TrajectorySpec
@@ -51,6 +55,7 @@ class EditOptions:
     device: str
     revision: str | None
     remote_code: bool
+    too_long: str = "refuse"
 
 
 def run_edit(options: EditOptions, console: Console) -> None:
@@ -61,7 +66,7 @@ def run_edit(options: EditOptions, console: Console) -> None:
     hyperparameters, notes = _hyperparameters(options, method)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    requests = [request for record in read_dataset(options.requests).records for request in record.requests]
+    records = read_dataset(options.requests).records
     groups = read_contexts(options.contexts) if options.contexts is not None else None
     moments = _moments(options, method, hyperparameters)
     folder = resolve_model(options.model, revision=options.revision, remote_code=options.remote_code)
@@ -72,8 +77,11 @@ def run_edit(options: EditOptions, console: Console) -> None:
     if moments is not None:
         sites = model.open_sites(hyperparameters.layers)
         check_moments(moments, sites, where=str(options.moments), model_digest=model.base_digest)
+    requests, left_out = _fitting(options, method, records, model, groups)
+    for line in left_out.values():
+        console.print(f"left out: {line}", highlight=False, markup=False, soft_wrap=True)
     revision = commit_of(folder) or options.revision
-    spec = _spec(options, method, hyperparameters, requests, groups, model, revision)
+    spec = _spec(options, method, hyperparameters, requests, groups, model, revision, tuple(left_out))
     storage = Storage(options.out)
     resume = latest_checkpoint(storage)
     if resume is not None and resume.trajectory_id != spec.id:
@@ -116,6 +124,34 @@ def run_edit(options: EditOptions, console: Console) -> None:
     console.print(f"{count} checkpoints in {options.out}", highlight=False, soft_wrap=True)
 
 
+def _fitting(
+    options: EditOptions, method: Method, records: Sequence[Record], model: EditableModel, groups: Contexts | None
+) -> tuple[list[EditRequest], dict[int, str]]:
+    """Return the requests, and the records that are left out because the model has too few positions for them.
+
+    Raises InputError for a text that is too long, unless such records are skipped.
+    """
+    in_contexts = "v_lr" in fields_of([method.editor_name])
+    sampled = ContextSettings().model_dump(mode="json") if in_contexts and groups is None else None
+    room = room_of_model(model, groups=groups if in_contexts else None, sampled=sampled)
+    requests = [request for record in records for request in record.requests]
+    if room is None:
+        return requests, {}
+    if options.too_long == "refuse":
+        refuse_long(requests, room, source=options.requests.source)
+        return requests, {}
+    long = long_records(records, room)
+    kept = [request for place, record in enumerate(records) if place not in long for request in record.requests]
+    if not kept:
+        raise InputError(
+            f"every record is longer than the model's {room.positions} positions",
+            where=options.requests.source,
+            remedy="take a model with more positions",
+        )
+    lines = {place: f"case {text.case_id}, {text.field} has {text.tokens} tokens" for place, text in long.items()}
+    return kept, lines
+
+
 def _hyperparameters(options: EditOptions, method: Method) -> tuple[Hyperparameters, tuple[str, ...]]:
     if (options.hparams is None) == (options.preset is None):
         raise InputError("give either --hparams FILE or --preset NAME", where="sphere edit")
@@ -150,6 +186,7 @@ def _spec(
     groups: Contexts | None,
     model: EditableModel,
     revision: str | None,
+    left_out: tuple[int, ...],
 ) -> TrajectorySpec:
     sampled = {"sampled": ContextSettings().model_dump(mode="json")}
     return TrajectorySpec(
@@ -161,7 +198,7 @@ def _spec(
         method=method.name,
         revisions=method.revisions(hyperparameters),
         hyperparameters=hyperparameters,
-        stream=StreamSpec(**options.requests.model_dump(), edits=len(requests)),
+        stream=StreamSpec(**options.requests.model_dump(), edits=len(requests), left_out=left_out),
         stream_digest=requests_digest(requests),
         batch_size=options.batch_size,
         seed=options.seed,

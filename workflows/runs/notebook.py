@@ -11,10 +11,13 @@ from evaluators.base import Subject
 from evaluators.registry import build_evaluator, read_evaluator_settings
 from sphere_core.checkpoints import Checkpoint
 from sphere_core.foundation.errors import InputError
+from sphere_core.hyperparameters import fields_of
 from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import Contexts, ContextSettings
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest, requests_digest
+from sphere_core.streams.lengths import refuse_long
+from sphere_core.streams.model_room import room_of_model
 from sphere_core.trajectory import run_trajectory
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.runs.loading import ChosenMethod, LoadedModel, LoadedStream
@@ -85,6 +88,11 @@ def edit(
     if moments is not None:
         sites = editable.open_sites(hyperparameters.layers)
         check_moments(moments, sites, where="edit, moments", model_digest=editable.base_digest)
+    in_contexts = "v_lr" in fields_of([method.method.editor_name])
+    sampling = ContextSettings().model_dump(mode="json") if in_contexts and contexts is None else None
+    room = room_of_model(editable, groups=contexts if in_contexts else None, sampled=sampling)
+    if room is not None:
+        refuse_long(stream.requests, room, source=stream.spec.source)
     editor = method.method.build(hyperparameters, moments)
     editable.restore_base()
     spec = _spec(model, stream, method, batch_size, moments, contexts)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
@@ -10,6 +10,8 @@ from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
 from sphere_core.models.loading import pick_device
 from sphere_core.streams.key_orders import adjacent_cosine, clusters_of, dispersed, record_keys
+from sphere_core.streams.lengths import refuse_long
+from sphere_core.streams.model_room import room_of_model
 from sphere_core.streams.order_files import OrderFile, records_digest
 from sphere_core.streams.orders import Order, arranged
 
@@ -50,6 +52,11 @@ def order_by_keys(
     records = read_dataset(dataset).records
     chosen = arranged(records, Order(kind="shuffled"), edits=edits, seed=seed, source=dataset.source)
     loaded = load_model(model, dtype=dtype, device=pick_device(device), revision=revision)
+    room = room_of_model(loaded)
+    if room is not None:
+        # Only the prompts are read here.
+        bare = [replace(request, probes=(), generation_prompts=()) for record in chosen for request in record.requests]
+        refuse_long(bare, room, source=dataset.source)
     keys = record_keys(loaded, chosen, layer, on_progress=lambda done: on_progress(done, len(chosen)))
     groups = clusters_of(keys, clusters or max(1, round(math.sqrt(len(chosen)))), seed)
     shuffled = adjacent_cosine(keys, range(len(chosen)))

@@ -9,14 +9,14 @@ from evaluators.registry import Description, describe_evaluator, read_evaluator_
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.foundation.yaml_files import YamlText
-from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.hyperparameters import Hyperparameters, fields_of
 from sphere_core.methods import Method
 from sphere_core.streams.stream import StreamSpec
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import BasePlan, MomentsRecipe, SweepPlan, TrajectoryPlan
 from workflows.sweeps.evaluations import EvaluationIds, located_settings
 from workflows.sweeps.inputs import Inputs
-from workflows.sweeps.model_inputs import ResolvedModel
+from workflows.sweeps.model_inputs import ResolvedModel, reading_room
 from workflows.sweeps.moment_inputs import ResolvedMoments
 from workflows.sweeps.spec import MethodEntry, SweepSpec, read_sweep
 
@@ -102,7 +102,7 @@ def load_sweep(path: Path) -> Sweep:
     if spec.moments is not None and spec.moments.corpus is None:
         moments_file = str(inputs.moments.path(spec.moments))
     specs = {cell.id: cell.spec for cell in cells}
-    return Sweep(spec, text, plan, specs, moments_file, settings, tuple(inputs.notes))
+    return Sweep(spec, text, plan, specs, moments_file, settings, (*inputs.notes, *inputs.streams.notes))
 
 
 def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict[str, dict[str, Any]]:
@@ -124,6 +124,8 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_momen
             (entry, *inputs.method(entry, model, where=text.where(("methods", index))))
             for index, entry in enumerate(spec.methods)
         ]
+        in_contexts = any("v_lr" in fields_of([method.editor_name]) for _, method, _ in methods)
+        room = reading_room(model, contexts, edits_in_contexts=in_contexts)
         for entry, method, hyperparameters in methods:
             moments = _moments(spec, text, inputs, model, hyperparameters, method)
             # A method that requires no moments is still scored with the sweep's, so that methods can be compared.
@@ -134,7 +136,7 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_momen
                 )
             for index, stream in enumerate(spec.streams):
                 for seed in spec.seeds:
-                    resolved = inputs.streams.find(stream, seed, where=text.where(("streams", index)))
+                    resolved = inputs.streams.find(stream, seed, where=text.where(("streams", index)), room=room)
                     trajectory = TrajectorySpec(
                         model=model.source,
                         model_digest=model.digest,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sphere_core.foundation.errors import inside
 from sphere_core.hyperparameters import (
     Hyperparameters,
     build_hyperparameters,
@@ -37,10 +38,12 @@ def method_of(
     if entry.file is None:
         if preset_name.endswith((".yaml", ".yml")):
             preset_name = str(resolve_path(preset_name, folder))
-        values = preset(preset_name, method.editor_name, method.regularizer_names, dict(entry.hyperparameters))
+        with inside(where):
+            values = preset(preset_name, method.editor_name, method.regularizer_names, dict(entry.hyperparameters))
     else:
         rows = (method.editor_name, *method.regularizer_names)
-        released = read_hyperparameters(resolve_path(entry.file, folder), rows)
+        with inside(where):
+            released = read_hyperparameters(resolve_path(entry.file, folder), rows)
         notes = tuple(note for note in released.notes if note.split(" = ")[0] not in entry.hyperparameters)
         merged = {**released.values.model_dump(exclude_none=True), **entry.hyperparameters}
         values = build_hyperparameters(merged, where=where, rows=rows)

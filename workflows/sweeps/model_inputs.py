@@ -1,15 +1,19 @@
 """The models of a sweep: found, pinned and described without loading a weight."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sphere_core.foundation.errors import inside
+from sphere_core.foundation.lazy import load_object
 from sphere_core.models.outline import ModelOutline, describe_model
 from sphere_core.models.source import EMBEDDED_MODEL, commit_of, model_digest, resolve_model
+from sphere_core.streams.lengths import ReadingRoom, sampled_tokens
 from workflows.sweeps.paths import resolve_path
 from workflows.sweeps.spec import ModelEntry
 
-__all__ = ["ModelInputs", "ResolvedModel"]
+__all__ = ["ModelInputs", "ResolvedModel", "reading_room"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,29 @@ class ResolvedModel:
     revision: str | None
     digest: str
     outline: ModelOutline
+
+
+def reading_room(model: ResolvedModel, contexts: Mapping[str, Any], *, edits_in_contexts: bool) -> ReadingRoom | None:
+    """Return what a model can read at once, or None if its config says nothing of positions.
+
+    Its tokenizer is loaded only if a text may be too long. `contexts` are how templates are sampled, or the templates.
+    """
+    if model.outline.positions is None:
+        return None
+    folder = resolve_model(model.source, revision=model.revision, remote_code=model.entry.trust_remote_code)
+    templates: tuple[str, ...] = ("{}",)
+    if edits_in_contexts:
+        templates = tuple(text for group in contexts.get("groups", [["{}"]]) for text in group)
+    sampled = sampled_tokens(contexts) if edits_in_contexts else 0
+    loaded: list[Any] = []
+
+    def count(text: str) -> int:
+        if not loaded:
+            load = load_object("sphere_core.models.loading:load_tokenizer")
+            loaded.append(load(folder, remote_code=model.entry.trust_remote_code))
+        return len(load_object("sphere_core.locate.prompts:text_ids")(loaded[0], text))
+
+    return ReadingRoom(model.outline.positions, count, templates, sampled)
 
 
 class ModelInputs:

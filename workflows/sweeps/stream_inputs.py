@@ -6,6 +6,7 @@ from pathlib import Path
 from sphere_core.datasets.sources import Dataset, DatasetSpec, read_dataset
 from sphere_core.foundation.errors import inside
 from sphere_core.requests import EditRequest, EncodedRequest, encode_request
+from sphere_core.streams.lengths import LongText, ReadingRoom, long_records, refuse_long
 from sphere_core.streams.stream import StreamSpec, stream_of
 from workflows.sweeps.paths import resolve_path
 
@@ -27,23 +28,32 @@ class StreamInputs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._streams: dict[tuple[StreamSpec, int | None], ResolvedStream] = {}
+        # What the user should know of the streams, in order and each once.
+        self.notes: dict[str, None] = {}
+        # A room is known by itself: a sweep has one for each model.
+        self._streams: dict[tuple[StreamSpec, int | None, int | None], ResolvedStream] = {}
+        self._long: dict[tuple[DatasetSpec, int], dict[int, LongText]] = {}
         self._datasets: dict[DatasetSpec, Dataset] = {}
         # Many orders of the same requests cost their encoding once. By object, as hashing a request reads all of it;
         # it is kept beside what it was encoded to, so that no other object can take its id.
         self._encoded: dict[int, tuple[EditRequest, EncodedRequest]] = {}
 
-    def find(self, spec: StreamSpec, seed: int, *, where: str) -> ResolvedStream:
+    def find(self, spec: StreamSpec, seed: int, *, where: str, room: ReadingRoom | None = None) -> ResolvedStream:
         """Find a stream, read it and put it in order; raises InputError if it is missing, wrong or too short.
 
-        The returned stream records the hash of its file, or the commit of its hub id.
+        With `room`, also if a text of it is longer than the model's positions; `too_long: skip` leaves such records
+        out instead. The returned stream records them, and the hash of its file or the commit of its hub id.
         """
         located = spec.located(lambda path: str(resolve_path(path, self._folder)))
-        key = (located, seed if spec.is_seeded else None)
+        key = (located, seed if spec.is_seeded else None, None if room is None else id(room))
         if key not in self._streams:
             with inside(where):
                 dataset = self._dataset(located)
+                if room is not None and spec.too_long == "skip":
+                    located = self._without_long(located, dataset, room)
                 requests = stream_of(dataset.records, located, seed)
+                if room is not None and spec.too_long == "refuse":
+                    refuse_long(requests, room, source=located.source)
             revision = dataset.commit or located.revision
             pinned = located.model_copy(update={"sha256": dataset.sha256, "revision": revision})
             encoded = [self._encode(request) for request in requests]
@@ -51,11 +61,30 @@ class StreamInputs:
             self._streams[key] = ResolvedStream(pinned, *digests)
         return self._streams[key]
 
+    def _without_long(self, spec: StreamSpec, dataset: Dataset, room: ReadingRoom) -> StreamSpec:
+        """Return a stream that leaves out the records with texts that are too long, and note how many they are."""
+        key = (self._source(spec), id(room))
+        if key not in self._long:
+            self._long[key] = long_records(dataset.records, room)
+        long = self._long[key]
+        if not long:
+            return spec
+        first = next(iter(long.values()))
+        self.notes[
+            f"{spec.name}: {len(long)} records are left out, longer than the model's {room.positions} positions; the "
+            f"first is case {first.case_id}, {first.field} with {first.tokens} tokens"
+        ] = None
+        return spec.model_copy(update={"left_out": tuple(sorted({*spec.left_out, *long}))})
+
     def _dataset(self, spec: StreamSpec) -> Dataset:
-        source = DatasetSpec.model_validate(spec.model_dump(include=set(DatasetSpec.model_fields)))
+        source = self._source(spec)
         if source not in self._datasets:
             self._datasets[source] = read_dataset(source)
         return self._datasets[source]
+
+    @staticmethod
+    def _source(spec: StreamSpec) -> DatasetSpec:
+        return DatasetSpec.model_validate(spec.model_dump(include=set(DatasetSpec.model_fields)))
 
     def _encode(self, request: EditRequest) -> EncodedRequest:
         known = self._encoded.get(id(request))
