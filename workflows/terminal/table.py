@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -95,11 +96,13 @@ class TextTable:
             yield Text(_LEFT_OUT.format(", ".join(fitted.left_out)), style="dim")
 
     def _lines(self) -> RenderResult:
-        if self.title:
-            yield Text(one_line(self.title))
-        yield Text("\t".join(_heading(column) for column in self.columns))
-        for row in self.texts(short_ids=False):
-            yield Text("\t".join(row))
+        lines = [one_line(self.title)] if self.title else []
+        lines.append("\t".join(_heading(column) for column in self.columns))
+        lines += ["\t".join(row) for row in self.texts(short_ids=False)]
+        # As they are: a text of rich would have its tabs expanded.
+        for line in lines:
+            yield Segment(line)
+            yield Segment.line()
 
 
 class _Fitted:
