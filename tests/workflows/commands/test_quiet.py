@@ -21,7 +21,7 @@ def test_a_quiet_run_without_a_problem_prints_nothing(
 def test_a_quiet_run_prints_what_failed_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hopeless = {"nullspace_share": None, "nullspace_threshold": 1e-300}
+    hopeless = {"nullspace_share": None, "nullspace_threshold": 1e-30}
     methods = ["memit", {"name": "alphaedit", "hyperparameters": hopeless}]
     path = write_sweep(tmp_path, tiny(seeds=[0], methods=methods, evaluators={"geometry": {}}))
     assert sphere(monkeypatch, "run", path, "--local", "--root", tmp_path / "at", "-q") == 1

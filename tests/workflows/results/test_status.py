@@ -52,7 +52,7 @@ def test_rate_time_left_and_the_newest_scores(storage: Storage) -> None:
     }
     assert (second["state"], second["error"]["message"]) == ("failed", "why")
     text = text_of(sweep, storage)
-    for shown in ("0.750", " 0.04", "6/8", "4 s", "failures (1)", "E: why", "0.5 edits/s, all edited in 4 s"):
+    for shown in ("0.750", "\t0.040", "6/8", "4 s", "failures (1)", "E: why", "0.5 edits/s, all edited in 4 s"):
         assert shown in text
 
 
