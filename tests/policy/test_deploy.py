@@ -98,8 +98,12 @@ def test_one_image_with_the_locked_ray_and_a_head_without_work(job: dict[str, An
     container_file = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
     assert image in container_file
     assert image in DOCS
-    assert "-c constraints.txt" in container_file
-    assert all((REPOSITORY / name).exists() for name in re.findall(r"^COPY (\w+) ", container_file, flags=re.MULTILINE))
+    assert "--require-hashes -r requirements.lock" in container_file
+    copied = [
+        name for line in re.findall(r"^COPY (.+) \S+$", container_file, flags=re.MULTILINE) for name in line.split()
+    ]
+    assert {"requirements.lock", "sphere_core", "evaluators", "workflows"} <= set(copied)
+    assert all((REPOSITORY / name).exists() for name in copied)
     cluster = job["spec"]["rayClusterSpec"]
     assert f"\nray=={cluster['rayVersion']}\n" in LOCK
     head = cluster["headGroupSpec"]["rayStartParams"]
