@@ -35,12 +35,13 @@ def foreign_package() -> str | None:
         origin = Path(spec.origin) if spec is not None and spec.origin is not None else None
         if origin is not None and origin.is_file() and MARKER in origin.read_text(encoding="utf-8", errors="replace"):
             continue
-        place = "is gone" if origin is None else f"is another project's ({origin})"
+        place = "is missing" if origin is None else f"is another project's ({origin})"
         owners = [f"'{owner}'" for owner in other_owners(name)]
         blame = f", which {' and '.join(owners)} installs too" if owners else ""
+        again = f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
         return (
-            f"the package '{name}' {place}{blame}: install {DISTRIBUTION} into an environment of its own "
-            f"(python -m venv sphere-env && sphere-env/bin/pip install {DISTRIBUTION})"
+            f"the package '{name}' {place}{blame}: install {DISTRIBUTION} into an environment of its own, "
+            f"or uninstall the other project and run '{again}'"
         )
     return None
 

@@ -61,7 +61,7 @@ def test_a_package_whose_init_is_gone_is_one_line(tmp_path: Path, package: str) 
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
-    assert f"the package '{package}' is gone" in line
+    assert f"the package '{package}' is missing" in line
 
 
 def test_our_own_packages_start() -> None:
