@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from evaluators.statistics import estimate_mean, estimate_ratio, normal_interval, paired_difference
+from evaluators.statistics import estimate_mean, estimate_ratio, normal_interval, paired_difference, paired_ratio
 
 
 def test_a_share_has_wilson_s_interval() -> None:
@@ -51,3 +52,31 @@ def test_the_same_documents_are_compared_with_themselves() -> None:
     shifted = paired_difference(np.array([1.1, 2.3, 3.2]), np.array([1.0, 2.0, 3.0]))
     # t = 0.2 / (0.1 / sqrt 3) with two degrees of freedom.
     assert shifted.p == pytest.approx(0.0741799, abs=1e-6)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 7, 30, 64, 500, 1400])
+@pytest.mark.parametrize("gained", [0, 1, 5, 29, 64])
+def test_paired_shares_have_the_p_of_scipy_s_exact_test(gained: int, lost: int) -> None:
+    before = np.array([0.0] * gained + [1.0] * lost + [1.0] * 10)
+    after = np.array([1.0] * gained + [0.0] * lost + [1.0] * 10)
+    expected = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert paired_difference(after, before).p == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [2, 3, 30, 400])
+def test_intervals_and_p_have_the_bits_of_scipy_s_distributions(count: int) -> None:
+    draw = np.random.default_rng(count)
+    before, after = draw.normal(size=(2, count))
+    found = paired_difference(after, before)
+    stderr = float((after - before).std(ddof=1) / np.sqrt(count))
+    assert found.p == float(2 * stats.t.sf(abs(found.value) / stderr, count - 1))
+    width = float(stats.t.ppf(0.975, count - 1)) * stderr
+    assert found.interval == (found.value - width, found.value + width)
+    assert paired_difference(after, before) == found
+    assert normal_interval(0.5, 0.1) == (
+        0.5 - float(stats.norm.ppf(0.975)) * 0.1,
+        0.5 + float(stats.norm.ppf(0.975)) * 0.1,
+    )
+    ratio = paired_ratio(after, before, np.ones(count))
+    assert ratio.value == pytest.approx(-found.value)
+    assert ratio.p == pytest.approx(found.p)

@@ -31,6 +31,7 @@ Tables:
   predictors what predicts that an edit is lost: strength, age, similarity of
              later keys (requires keep_keys: true in the sweep), Spearman's
 
+\b
 Examples:
   sphere retention runs/quickstart
   sphere retention runs/quickstart curve --measure probability

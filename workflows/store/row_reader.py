@@ -12,6 +12,9 @@ from workflows.store.state import SweepFiles, scan
 
 __all__ = ["read_rows"]
 
+_NULLABLE = pa.schema([field.with_nullable(True) for field in ROW_SCHEMA])
+_TYPES = _NULLABLE.types
+
 
 def read_rows(storage: Storage, plan: SweepPlan, files: SweepFiles | None = None) -> pa.Table:
     """Return all rows of a plan: those of its trajectories' checkpoints and of the unedited models.
@@ -35,11 +38,10 @@ def _read(storage: Storage, path: str) -> pa.Table:
     # One small file: a pool of threads costs more than it saves, and may still run when the process ends.
     table = pq.ParquetFile(io.BytesIO(storage.read_bytes(path))).read(use_threads=False)
     # A column of a later release is left out, one of an earlier release is filled with nulls.
+    names = set(table.schema.names)
     columns = [
-        table[name].cast(ROW_SCHEMA.field(name).type)
-        if name in table.column_names
-        else pa.nulls(table.num_rows, ROW_SCHEMA.field(name).type)
-        for name in ROW_SCHEMA.names
+        table[field.name] if field.name in names else pa.nulls(table.num_rows, field.type) for field in _NULLABLE
     ]
-    nullable = pa.schema([field.with_nullable(True) for field in ROW_SCHEMA])
-    return pa.Table.from_arrays(columns, schema=nullable)
+    found = pa.Table.from_arrays(columns, names=_NULLABLE.names)
+    # Most files are of this very schema, and a cast of each column would take as long as reading them.
+    return pa.Table.from_arrays(columns, schema=_NULLABLE) if found.schema.types == _TYPES else found.cast(_NULLABLE)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from workflows.results.arrow_tables import table_of_records
 from workflows.results.formats.output import Answer
 from workflows.results.tables.correlation import BoundRow, Correlation
 from workflows.results.tables.rank_correlation import Estimate
@@ -110,12 +111,12 @@ def _ratio_text(row: BoundRow) -> str:
 
 def bound_arrow(bounds: Sequence[BoundRow]) -> pa.Table:
     """Return one row for each method, checkpoint and kind of inputs."""
-    return pa.Table.from_pylist([asdict(row) for row in bounds], schema=_BOUND_SCHEMA)
+    return table_of_records([asdict(row) for row in bounds], _BOUND_SCHEMA)
 
 
 def correlations_arrow(correlated: Sequence[Correlation]) -> pa.Table:
     """Return one row for each correlation: both coefficients with their bounds and notes."""
-    return pa.Table.from_pylist([_flat(row) for row in correlated], schema=_SCHEMA)
+    return table_of_records([_flat(row) for row in correlated], _SCHEMA)
 
 
 def _flat(row: Correlation) -> dict[str, Any]:

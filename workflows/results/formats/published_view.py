@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from workflows.results.arrow_tables import table_of_records
 from workflows.results.formats.output import Answer
 from workflows.results.tables.published import Comparison
 from workflows.terminal.escape import one_line
@@ -37,7 +38,7 @@ def published_answer(compared: Sequence[Comparison]) -> Answer:
     tables = [TextTable(_COLUMNS, list(map(_cells, rows)), source) for source, rows in by_source.items()]
     records = list(map(_record, compared))
     return Answer(
-        pa.Table.from_pylist(records, schema=_SCHEMA),
+        table_of_records(records, _SCHEMA),
         tables,
         lambda: _markdown(tables),
         {"published": records},

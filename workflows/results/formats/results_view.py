@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from workflows.results.arrow_tables import table_of_records
 from workflows.results.formats.output import Answer
 from workflows.results.tables.table import ResultsTable, TableRow, column_group
 from workflows.store.state import TrajectoryState
@@ -58,7 +59,7 @@ def results_arrow(table: ResultsTable) -> pa.Table:
             record |= {f"{name} mean": cell.mean, f"{name} sd": cell.sd, f"{name} n": cell.n}
             record |= {f"{name} collapsed": cell.collapsed, f"{name} failed": cell.failed}
         records.append(record)
-    return pa.Table.from_pylist(records, schema=pa.schema(schema))
+    return table_of_records(records, pa.schema(schema))
 
 
 def _row_record(row: TableRow) -> dict[str, object]:

@@ -13,18 +13,16 @@
 `bases` by `model_digest`, `dtype`, `evaluator` and `evaluation_id`. `edits` joins `probes` by `trajectory_id`, `edit`.
 """
 
-import io
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.resources import files as package_files
 from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
-from pyarrow.json import ParseOptions, read_json
 
 from sphere_core.foundation.storage import Storage
+from workflows.results.arrow_tables import empty_table, table_of_records
 from workflows.store.layout import DETAILS, base_name, details_path, scored_name
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 from workflows.store.row_reader import read_rows
@@ -122,7 +120,7 @@ def _trajectories(state: SweepState) -> pa.Table:
         }
         for place, found in enumerate(state.trajectories)
     ]
-    return _table(records, _TRAJECTORIES)
+    return table_of_records(records, _TRAJECTORIES)
 
 
 def _bases(plan: SweepPlan) -> pa.Table:
@@ -135,20 +133,7 @@ def _bases(plan: SweepPlan) -> pa.Table:
             if same_model and base.stream_digest in (None, stream_digest):
                 values = (model, stream, UNEDITED, digest, dtype, base.evaluation.kind, base.evaluation.id)
                 records.setdefault(values, dict(zip(_BASES.names, (place, *values), strict=True)))
-    return _table(records.values(), _BASES)
-
-
-def _table(records: Iterable[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
-    """Return records of texts and whole numbers as a table, by way of JSON.
-
-    Building an array from Python objects makes pyarrow import pandas, half a second that most tables do not need.
-    """
-    lines = "\n".join(json.dumps(record) for record in records)
-    if not lines:
-        return schema.empty_table()
-    return read_json(io.BytesIO(lines.encode()), parse_options=ParseOptions(explicit_schema=schema)).select(
-        schema.names
-    )
+    return table_of_records(records.values(), _BASES)
 
 
 def _details(
@@ -183,7 +168,7 @@ def _register_files(
     connection: duckdb.DuckDBPyConnection, view: str, paths: list[str], opened: ExitStack, storage: Storage
 ) -> None:
     if not paths:
-        connection.register(view, _SUBJECT.empty_table())
+        connection.register(view, empty_table(_SUBJECT))
         return
     local = [str(opened.enter_context(storage.as_file(path))) for path in paths]
     connection.read_parquet(local, union_by_name=True).create_view(view)
@@ -198,7 +183,7 @@ def _register_edits(
     stored = set(storage.list(f"{DETAILS}/probe_texts"))
     texts = [path for path in dict.fromkeys(paths) if path in stored]
     if not texts:
-        connection.register("edits", _EDITS.empty_table())
+        connection.register("edits", empty_table(_EDITS))
         return
     _register_files(connection, "probe_texts", texts, opened, storage)
     connection.execute(query("edits"))

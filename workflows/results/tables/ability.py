@@ -11,6 +11,7 @@ import pyarrow as pa
 from evaluators.statistics import Difference, paired_difference, paired_ratio
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
+from workflows.results.arrow_tables import table_of_records
 from workflows.results.sql.connect import UNEDITED, connect, query, stream_name
 from workflows.store.plan import BasePlan, SweepPlan, TrajectoryPlan
 from workflows.store.state import SweepState, derive_state, scan
@@ -93,7 +94,7 @@ def ability_table(storage: Storage, plan: SweepPlan, *, by_edits: bool, task: st
                 change = changes.get((scored.trajectory_id, scored.edits, row["task"], row["metric"]))
                 record = _record(scored, row, change)
                 records.append(record | {name: habits.get((row["task"], name)) for name in _HABITS.values()})
-    return pa.Table.from_pylist(records, schema=ABILITY_SCHEMA)
+    return table_of_records(records, ABILITY_SCHEMA)
 
 
 def _subjects(plan: SweepPlan, state: SweepState, *, by_edits: bool) -> Iterator[_Scored]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.lazy import load_object
 from sphere_core.foundation.storage import Storage
+from workflows.results.arrow_tables import empty_table
 from workflows.results.sql.connect import connect, query
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 
@@ -79,7 +80,7 @@ def retention_table(storage: Storage, plan: SweepPlan, ask: RetentionAsk) -> pa.
         if not connection.sql("FROM answers LIMIT 1").fetchall():
             raise _nothing_asked(connection, ask)
         similar = _similarity(storage, plan) if ask.name in _COMPARES_KEYS else None
-        connection.register("similarity", _NO_KEYS.empty_table() if similar is None else similar)
+        connection.register("similarity", empty_table(_NO_KEYS) if similar is None else similar)
         for name in _TABLES[ask.name]:
             connection.execute(*_query(name, values))
         text, own = _query(ask.name, values)
