@@ -140,7 +140,7 @@ def measure(count: int, folder: Path, *, commands: bool = True) -> list[Row]:
     setting = f"{len(sweep.plan.trajectories)} trajectories, {write_files(sweep, root)} files"
     storage = Storage(root)
     if commands:
-        with _timed(rows, "sphere plan --help: Python, torch, transformers, lm-eval", "the least plan can take", None):
+        with _timed(rows, "sphere plan --help", "the least plan can take", None):
             _command("plan", "--help")
         with _timed(rows, "sphere plan", setting, LIMIT_SECONDS):
             _command("plan", path, "--root", root)
