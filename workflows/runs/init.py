@@ -34,8 +34,8 @@ def next_commands(path: Path) -> list[str]:
     sweep = shlex.quote(str(path))
     steps = {
         f"sphere plan {sweep}": "what would run",
-        f"sphere run {sweep}": "edit, score and print the table; run it again to resume",
-        f"sphere run {sweep} --local": "the same in one process, without Ray",
+        f"sphere run {sweep}": "edit, score, print the table",
+        f"sphere run {sweep} --local": "in this process, without Ray",
     }
     width = max(map(len, steps))
     return ["next:", *(f"  {command:<{width}}   {meaning}" for command, meaning in steps.items())]
