@@ -37,10 +37,10 @@ def foreign_package() -> str | None:
             continue
         place = "is missing" if origin is None else f"is another project's ({origin})"
         owners = [f"'{owner}'" for owner in other_owners(name)]
-        blame = f", which {' and '.join(owners)} installs too" if owners else ""
+        installed_by = f", which {' and '.join(owners)} installs too" if owners else ""
         again = f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
         return (
-            f"the package '{name}' {place}{blame}: install {DISTRIBUTION} into an environment of its own, "
+            f"the package '{name}' {place}{installed_by}: install {DISTRIBUTION} into an environment of its own, "
             f"or uninstall the other project and run '{again}'"
         )
     return None
@@ -48,6 +48,6 @@ def foreign_package() -> str | None:
 
 def other_owners(package: str) -> list[str]:
     """Return the other installed distributions that bring a top-level package of this name; reads their metadata."""
-    from importlib.metadata import packages_distributions  # slow to import, and needed on two roads only
+    from importlib.metadata import packages_distributions  # slow to import, and needed in two cases only
 
     return sorted({owner for owner in packages_distributions().get(package, ()) if owner != DISTRIBUTION})

@@ -7,7 +7,6 @@ import textwrap
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
@@ -15,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 import sphere_core
 from sphere_core.foundation.errors import InputError, nearest_name
 from sphere_core.foundation.storage_faults import StorageError
+from workflows.terminal.console import notice_console
 from workflows.terminal.help_layout import PlainCommand
 
 __all__ = ["main"]
@@ -140,23 +140,32 @@ def main() -> None:
     try:
         app(prog_name="sphere")
     except InputError as error:
-        Console(stderr=True).print(_error_panel(error))
+        _print_error(error)
         sys.exit(2)
     except StorageError as fault:
         remedy = "free space or restore access, then run the same command to resume: everything published is kept"
         gone = InputError("storage is unavailable", where=str(fault), remedy=remedy)
-        Console(stderr=True).print(_error_panel(gone))
+        _print_error(gone)
         sys.exit(3)
 
 
-def _error_panel(error: InputError) -> Panel:
+def _print_error(error: InputError) -> None:
+    text = _error_text(error)
+    if sys.stderr.isatty():
+        notice_console().print(Panel(text, title="error", title_align="left", border_style="red"))
+    else:
+        # In a log or a pipe a path stays whole: no box, no wrapping.
+        notice_console().print(Text("error: ").append_text(text))
+
+
+def _error_text(error: InputError) -> Text:
     text = Text(error.what)
     if error.where:
         text.append("\n\nwhere:   ", style="bold").append(error.where)
     if error.remedy:
         # A long list of valid names would push the fault off the screen; the nearest name comes first.
         text.append("\n\nremedy:  ", style="bold").append(textwrap.shorten(error.remedy, _REMEDY, placeholder=" ..."))
-    return Panel(text, title="error", title_align="left", border_style="red")
+    return text
 
 
 if __name__ == "__main__":

@@ -14,10 +14,14 @@ SWEEP_FILE = "sweep.yaml"
 def start_sweep(*, folder: Path) -> Path:
     """Write FOLDER/sweep.yaml, a commented sweep of the embedded model, and return its path.
 
-    Creates the folder. Raises InputError, with nothing written, if the file exists or the folder is a file.
+    Creates the folder. Raises InputError, with nothing written, if the file exists, the folder is a file or
+    its name ends as a YAML file's does.
     """
     path = folder / SWEEP_FILE
     remedy = "give another folder: sphere init DIR"
+    if folder.suffix in (".yaml", ".yml"):
+        given = f"give the folder, which gets a {SWEEP_FILE}: sphere init {shlex.quote(str(folder.with_suffix('')))}"
+        raise InputError("this names a file", where=str(folder), remedy=given)
     if path.exists():
         raise InputError("there is a sweep file already", where=str(path), remedy=remedy)
     try:

@@ -110,3 +110,15 @@ def test_other_encodings_than_utf_8_are_no_fault(encoding: str, arguments: tuple
     assert done.returncode == code
     assert b"Traceback" not in done.stderr
     assert done.stdout.decode(encoding) if code == 0 else done.stderr
+
+
+def test_an_error_in_a_pipe_keeps_its_path_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "/".join(["a folder with a long name"] * 8)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert sphere(monkeypatch, "plan", f"{path}/sweep.yaml") == 2
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0].startswith("error: ")
+    assert any(f"{path}/sweep.yaml" in line for line in shown)
+    assert all(line == line.rstrip() for line in shown)

@@ -79,3 +79,8 @@ def test_init_writes_a_sweep_that_can_be_planned(
     (tmp_path / "file").touch()
     assert sphere(monkeypatch, "init", "file") == 2
     assert squeezed("cannot be written") in squeezed(capsys.readouterr().err)
+    assert sphere(monkeypatch, "init", "new.yaml") == 2
+    refused = squeezed(capsys.readouterr().err)
+    assert squeezed("this names a file") in refused
+    assert squeezed("sphere init new") in refused
+    assert not (tmp_path / "new.yaml").exists()
