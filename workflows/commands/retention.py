@@ -24,6 +24,7 @@ Tables:
   curve      success of all edits so far at every checkpoint
   cohorts    the same of the first and of the latest edits (--cohort)
   ages       the same by age: edits written since (--bin, in batches)
+  origins    success of the edits between two checkpoints, at each later one
   auc        one row per cohort written between two checkpoints: immediate, final, area under its curve
   order      final success by the order of the stream
   edits      one row per edit: installed, strength, when lost, kept
@@ -52,6 +53,7 @@ class Table(Enum):
     CURVE = "curve"
     COHORTS = "cohorts"
     AGES = "ages"
+    ORIGINS = "origins"
     AUC = "auc"
     ORDER = "order"
     EDITS = "edits"

@@ -31,9 +31,21 @@ VIEWS = {
     "ability by edits": ("ability", "ROOT", "--by", "edits"),
     **{
         f"retention {name}": ("retention", "ROOT", name)
-        for name in ("summary", "curve", "cohorts", "ages", "auc", "order", "edits", "survival", "predictors")
+        for name in (
+            "summary",
+            "curve",
+            "cohorts",
+            "ages",
+            "origins",
+            "auc",
+            "order",
+            "edits",
+            "survival",
+            "predictors",
+        )
     },
     "correlate": ("correlate", "ROOT", "--resamples", "100"),
+    "plot": ("plot", "ROOT"),
     "methods": ("methods",),
     "a method": ("methods", "memit+rect+sphere"),
     "tasks": ("tasks",),
@@ -44,7 +56,7 @@ VIEWS = {
     "doctor": ("doctor",),
     "run": ("run", "SWEEP", "--root", "ROOT"),
 }
-AS_JSON = sorted(set(VIEWS) - {"run", "plan --price"})
+AS_JSON = sorted(set(VIEWS) - {"run", "plan --price", "plot"})
 
 
 @pytest.fixture(scope="module")

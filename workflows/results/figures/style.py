@@ -1,22 +1,40 @@
 """The look of every figure, and writing one. matplotlib is loaded when a figure is made, not before.
 
 Colours are those of Okabe and Ito (2008), which people of every colour vision can distinguish; every series also has a
-marker of its own, for print in black and white.
+marker and a line style of its own, for print in black and white.
 """
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "STYLE", "check_figure_path", "figure_bytes", "grid", "log_ticks", "series_look"]
+__all__ = [
+    "FORMATS",
+    "INK",
+    "STYLE",
+    "STYLES",
+    "WIDTHS",
+    "check_figure_path",
+    "figure_bytes",
+    "figure_width",
+    "grid",
+    "log_ticks",
+    "method_looks",
+    "series_look",
+    "style_settings",
+]
 
 FORMATS = ("svg", "png", "pdf")
+# Inches: one column and the text width of a paper of two columns, and a slide.
+WIDTHS = {"column": 3.25, "text": 6.75, "slide": 10.0}
+INK, PAPER_GREY = "#010203", "#e6e6e6"
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -35,15 +53,91 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     # Equal figures are equal bytes.
     "svg.hashsalt": "sphere",
+    # Fonts travel with the file: TrueType in PDF, which text editors and publishers accept.
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+}
+_INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
+# What each style changes; `grey` also takes the colour from the methods.
+STYLES: dict[str, dict[Any, Any]] = {
+    "paper": {"font.size": 8, "axes.titlesize": 8, "legend.fontsize": 8, "lines.linewidth": 1.1},
+    "grey": {"font.size": 8, "axes.titlesize": 8, "legend.fontsize": 8, "lines.linewidth": 1.1},
+    "slides": {
+        "font.size": 13,
+        "axes.titlesize": 13,
+        "legend.fontsize": 12,
+        "lines.linewidth": 2,
+        "lines.markersize": 7,
+    },
+    "page": {
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "legend.fontsize": 9,
+        "lines.linewidth": 1.3,
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+    },
 }
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+_GREYS = ("#000000", "#6e6e6e", "#3c3c3c", "#969696")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 
 
 def series_look(place: int) -> dict[str, Any]:
     """Return colour and marker of the series at a place; after eight colours they come with other markers."""
     turn = place // len(_COLOURS)
     return {"color": _COLOURS[place % len(_COLOURS)], "marker": _MARKERS[(place + turn) % len(_MARKERS)]}
+
+
+def method_looks(methods: Iterable[str], *, style: str) -> dict[str, dict[str, Any]]:
+    """Return colour, marker and line style of every method by its place: equal in all figures of a sweep."""
+    looks = {}
+    for place, method in enumerate(dict.fromkeys(methods)):
+        look = series_look(place) | {"linestyle": _LINES[place % len(_LINES)]}
+        if style == "grey":
+            look["color"] = _GREYS[place % len(_GREYS)]
+        looks[method] = look
+    return looks
+
+
+def style_settings(name: str) -> dict[Any, Any]:
+    """Return the settings of a style: one of STYLES, or a style sheet of matplotlib by name or file.
+
+    Raises InputError for a name that is neither.
+    """
+    if name in STYLES:
+        return STYLE | dict.fromkeys(_INKED, INK) | STYLES[name]
+    import matplotlib.style as sheets
+
+    try:
+        if Path(name).is_file():
+            import matplotlib as mpl
+
+            return STYLE | dict(mpl.rc_params_from_file(name, use_default_template=False))
+        return STYLE | dict(sheets.library[name])
+    except KeyError:
+        raise unknown_name("style", name, [*STYLES, *sheets.library], where="--style") from None
+
+
+def figure_width(text: str) -> float:
+    """Return a width in inches: one of WIDTHS, or a number of inches from 2 to 40.
+
+    Raises InputError for anything else.
+    """
+    if text in WIDTHS:
+        return WIDTHS[text]
+    try:
+        width = float(text)
+    except ValueError:
+        width = 0.0
+    if not 2 <= width <= 40:
+        raise InputError(
+            f"'{text}' is not a width of a figure",
+            where="--width",
+            remedy=f"give {', '.join(WIDTHS)}, or a number of inches from 2 to 40",
+        )
+    return width
 
 
 def grid(panels: int, *, columns: int = 3, width: float = 3.5, height: float = 2.9) -> "tuple[Figure, list[Axes]]":

@@ -24,6 +24,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "curve": (),
     "cohorts": (),
     "ages": (),
+    "origins": (),
     "auc": ("areas",),
     "order": ("areas", "ends"),
     "edits": (),

@@ -1,0 +1,122 @@
+"""What a figure is: a query to a tidy Arrow table, and a function that draws that table.
+
+Each figure has a file of its own with a `FIGURE`; `workflows.results.figures.catalogue` lists them. The table is what
+the CSV beside a figure holds, so a figure shows nothing that its table lacks.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import duckdb
+import pyarrow as pa
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from workflows.results.arrow_tables import table_of_records
+from workflows.results.sql.connect import query
+from workflows.store.plan import SweepPlan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+__all__ = ["Figure", "FigureAsk", "FigureSource", "Look", "needs"]
+
+_PUBLISHED = pa.schema(
+    [(name, pa.string()) for name in ("model", "dataset", "method")]
+    + [("edits", pa.int64()), ("metric", pa.string()), ("protocol", pa.string()), ("published", pa.float64())]
+)
+
+
+@dataclass(frozen=True)
+class FigureAsk:
+    """What a figure is about, where it offers a choice; an empty value is the figure's own choice.
+
+    `metrics` and `protocol` name scores of edit quality, `tasks` those of general ability, `against` a figure of
+    geometry. `role` and `measure` say which probes count and when an answer is right (see `RetentionAsk`). `x` and `y`
+    are fields of the trajectories' specifications.
+    """
+
+    protocol: str
+    role: str
+    measure: Literal["argmax", "probability"]
+    metrics: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    against: str = ""
+    x: str = ""
+    y: str = ""
+
+
+@dataclass(frozen=True)
+class FigureSource:
+    """A sweep to draw from: its storage and plan, and a connection with its views and `points`."""
+
+    storage: Storage
+    plan: SweepPlan
+    connection: duckdb.DuckDBPyConnection
+
+    @classmethod
+    def opened(cls, storage: Storage, plan: SweepPlan, connection: duckdb.DuckDBPyConnection) -> "FigureSource":
+        """Make the view `points` on a connection of `workflows.results.sql.connect` that has the view `scores`."""
+        connection.register("published", table_of_records(_published(plan), _PUBLISHED))
+        connection.execute(query("figures/points"))
+        return cls(storage, plan, connection)
+
+    def ask(self, name: str, **values: object) -> pa.Table:
+        """Answer the query of a figure, given by its name below results/sql/figures."""
+        return self.connection.sql(query(f"figures/{name}"), params=values or None).to_arrow_table()
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a figure looks: its width in inches, the colour and marker of every method, and whether a page holds it.
+
+    In a page (`interactive`) the marks of a method carry its name and the values that a pointer shows.
+    """
+
+    width: float
+    methods: Mapping[str, Mapping[str, Any]]
+    interactive: bool = False
+
+    def of(self, method: str) -> dict[str, Any]:
+        """Return a method's colour, marker and line style; black if the look does not know it."""
+        return dict(self.methods.get(method, {"color": "#010203", "marker": "o", "linestyle": ":"}))
+
+    def at(self, width: float) -> "Look":
+        """Return the look at another width."""
+        return replace(self, width=width)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure: its question as a title, what paper's figure it repeats, what the sweep needs, and how it is made.
+
+    `table` raises InputError if the sweep lacks what the figure shows. `caption` describes marks, n and seeds.
+    """
+
+    name: str
+    title: str
+    repeats: str
+    requires: str
+    table: Callable[[FigureSource, FigureAsk], pa.Table]
+    draw: "Callable[[pa.Table, Look], Drawing]"
+    caption: Callable[[pa.Table], str]
+
+
+def _published(plan: SweepPlan) -> list[dict[str, Any]]:
+    """Return the papers' numbers that a sweep names, the first where several name one cell."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for entry in plan.published:
+        for method, values in entry.values.items():
+            for metric, value in zip(entry.metrics, values, strict=True):
+                key = (entry.model, entry.dataset, method, entry.edits, metric, entry.protocol)
+                if value is not None:
+                    found.setdefault(key, dict(zip(_PUBLISHED.names, (*key, value), strict=True)))
+    return list(found.values())
+
+
+def needs(table: pa.Table, what: str, remedy: str, *, where: str) -> pa.Table:
+    """Return a table that has rows; raises InputError otherwise."""
+    if not table.num_rows:
+        raise InputError(f"there is nothing to draw: no {what}", where=where, remedy=remedy)
+    return table

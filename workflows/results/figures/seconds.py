@@ -1,0 +1,104 @@
+"""Seconds by stage: editing, and each evaluator."""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from workflows.results.arrow_tables import table_of_records
+from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
+from workflows.results.figures.panels import grouped, panels, place_title, tag
+from workflows.store.layout import scored_name, timing_path
+from workflows.store.plan import TrajectoryPlan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+__all__ = ["FIGURE"]
+
+_STAGES = {"edit": "editing", "edit_quality": "edit quality", "general": "general ability", "geometry": "geometry"}
+_SHADES = {"edit": "#0072B2", "edit_quality": "#E69F00", "general": "#56B4E9", "geometry": "#009E73"}
+_HATCHES = {"edit": "", "edit_quality": "///", "general": "...", "geometry": "xxx"}
+_TIMES = pa.schema(
+    [
+        ("trajectory_id", pa.string()),
+        ("stage", pa.string()),
+        ("edits", pa.int64()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
+    stored = set(source.storage.list("timings"))
+    times = [row for plan in source.plan.trajectories for row in _times(source, plan, stored)]
+    source.connection.register("stage_times", table_of_records(times, _TIMES))
+    found = source.ask("seconds")
+    return needs(found, "timings are stored", "run the sweep; timings are written as it runs", where=source.storage.uri)
+
+
+def _times(source: FigureSource, plan: TrajectoryPlan, stored: set[str]) -> Iterator[dict[str, Any]]:
+    for edits in plan.wanted:
+        name = scored_name(plan.id, edits)
+        paths = {"edit": timing_path("edit", name)}
+        paths |= {one.kind: timing_path(one.kind, f"{name}-{one.id}") for one in plan.evaluations}
+        for stage, path in paths.items():
+            if path in stored:
+                seconds = json.loads(source.storage.read_bytes(path))["seconds"]
+                yield {"trajectory_id": plan.id, "stage": stage, "edits": edits, "seconds": seconds}
+
+
+def _draw(table: pa.Table, look: Look) -> "Drawing":
+    from matplotlib.patches import Patch
+
+    rows = table.to_pylist()
+    groups = grouped(rows, "model", "stream")
+    most = max(len(grouped(own, "method")) for own in groups.values())
+    figure, axes = panels(len(groups), look, across=1, height=0.7 + 0.22 * most)
+    for axis, (place, own) in zip(axes, groups.items(), strict=True):
+        methods = grouped(own, "method")
+        for height, ((method,), lives) in enumerate(methods.items()):
+            left = 0.0
+            for row in sorted(lives, key=lambda row: list(_STAGES).index(row["stage"])):
+                value, stage = row["seconds_per_100_edits"], row["stage"]
+                drawn = axis.barh(
+                    height,
+                    value,
+                    left=left,
+                    height=0.65,
+                    color=_SHADES[stage],
+                    hatch=_HATCHES[stage],
+                    edgecolor="#ffffff",
+                )
+                text = f"{method}\n{_STAGES[stage]}: {value:.3g} s per 100 edits, {row['seeds']} trajectories"
+                tag(drawn.patches[0], look, method, [text])
+                left += value
+        axis.set_yticks(range(len(methods)), [method for (method,) in methods])
+        axis.set_ylim(len(methods) - 0.5, -0.5)
+        axis.set_xlabel("seconds per 100 edits")
+        axis.set_title(place_title(rows, place, ""))
+        axis.grid(visible=False, axis="y")
+    used = [stage for stage in _STAGES if any(row["stage"] == stage for row in rows)]
+    patches = [Patch(facecolor=_SHADES[s], hatch=_HATCHES[s], edgecolor="#ffffff", label=_STAGES[s]) for s in used]
+    figure.legend(handles=patches, loc="outside upper left", ncols=len(patches))
+    return figure
+
+
+def _caption(table: pa.Table) -> str:
+    seeds = max(table["seeds"].to_pylist())
+    return (
+        f"Wall seconds of each stage per 100 edits, summed over a trajectory's checkpoints, mean over {seeds} "
+        f"trajector{'ies' if seeds > 1 else 'y'}. Stages of different replicas overlap, and share the machine."
+    )
+
+
+FIGURE = Figure(
+    "seconds",
+    "Where did the time go?",
+    "AlphaEdit, seconds per 100 edits; SPHERE, edit and projection time",
+    "timings, which every run writes",
+    _table,
+    _draw,
+    _caption,
+)
