@@ -70,7 +70,7 @@ def place_title(rows: Sequence[Row], place: tuple[Any, ...], title: str) -> str:
 
 
 def tag(artist: Any, look: Look, method: str, texts: Sequence[str] = ()) -> None:
-    """Name the method of an artist and the values of its marks, as its id in the SVG, if a page is to hold the figure."""
+    """Name the method of an artist and the values of its marks, as its id in the SVG, if a page is to hold it."""
     if look.interactive:
         artist.set_gid(json.dumps({"method": method, "texts": list(texts)}))
 
