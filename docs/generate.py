@@ -1,7 +1,5 @@
-"""Fill in the reference pages from the code, as a hook of mkdocs (mkdocs.yml).
-
-A page below docs/reference holds a line `<!-- generated: NAME -->`; NAME is a key of `GENERATED`.
-"""
+"""Fill in the reference pages from the code, as a hook of mkdocs: a line `<!-- generated: NAME -->` of a page below
+docs/reference is replaced by what the function `GENERATED[NAME]` returns."""
 
 import html
 import importlib
@@ -25,6 +23,7 @@ from evaluators.registry import EVALUATOR_KINDS
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.streams.orders import Order
 from workflows import cli
+from workflows.results.sql.view_columns import VIEW_COLUMNS
 from workflows.store.policies import Keep
 from workflows.store.row_schema import COLUMN_DESCRIPTIONS, ROW_SCHEMA
 from workflows.sweeps.spec import SweepSpec
@@ -33,6 +32,7 @@ __all__ = ["GENERATED", "commands", "fields_without_description", "filled_in", "
 
 ROOT = Path(__file__).resolve().parent.parent
 HELP_WIDTH = 100
+BAR = r"\|"
 MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 # Pages of the site that are files at the root of the repository.
 ROOT_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
@@ -130,7 +130,7 @@ def field_table(model: type[BaseModel], path: str = "") -> str:
             nested = any(part not in WRITTEN_AS_TEXT for part in nested_models(field.annotation))
             title = f"[`{name}`](#{anchor(key)})" if nested else f"`{name}`"
             cells = (title, spelled(field.annotation), default_of(field), prose(field.description))
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            lines.append("| " + " | ".join(cell.replace("|", BAR) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -224,6 +224,16 @@ def row_columns() -> str:
     return "\n".join(lines) + "\n"
 
 
+def views() -> str:
+    """Return the public views, a section for each: what one row is, and its columns."""
+    text = "## Views\n"
+    for name, view in VIEW_COLUMNS.items():
+        text += f"\n### `{name}`\n\nOne row for {view.one_row}.\n\n| column | type | |\n|---|---|---|\n"
+        rows = ((column, kind, prose(meaning.replace("|", BAR))) for column, (kind, meaning) in view.columns.items())
+        text += "".join(f"| `{column}` | {kind} | {meaning} |\n" for column, kind, meaning in rows)
+    return text
+
+
 # Python API: signatures and docstrings.
 
 
@@ -284,5 +294,6 @@ GENERATED = {
     "hyperparameter_fields": hyperparameter_fields,
     "command_help": command_help,
     "row_columns": row_columns,
+    "views": views,
     "python_api": python_api,
 }

@@ -44,6 +44,7 @@ COMMANDS = {
     "retention": Command("retention", "Each edit over the checkpoints: curves, cohorts, survival", _RESULTS),
     "correlate": Command("correlate", "Energy drift and other geometry against the scores", _RESULTS),
     "plot": Command("plot", "Draw a figure of a sweep, with its data as CSV beside it", _RESULTS),
+    "sql": Command("sql", "Query the rows of sweeps with SQL", _RESULTS),
     "doctor": Command("doctor", "Check this machine, a model and a method before loading", _DATA),
     "calibrate": Command("calibrate", "Find hyperparameters for a model that has no preset", _DATA),
     "data": Command("data", "Check a data set: schema, counts, hash, what can be asked", _DATA),

@@ -117,5 +117,7 @@ def probe_texts(requests: Sequence[EditRequest]) -> pa.Table:
         "case_id": pa.array([case_id for _, _, case_id, _ in asked], pa.string()),
     }
     for name in ("role", "group", "prompt", "target", "contrast"):
-        columns[name] = pa.array([getattr(probe, name) for *_, probe in asked], pa.string())
+        # SQL reserves `group`.
+        column = "probe_group" if name == "group" else name
+        columns[column] = pa.array([getattr(probe, name) for *_, probe in asked], pa.string())
     return pa.table(columns)

@@ -65,7 +65,7 @@ def shared(plan: TrajectoryPlan | BasePlan, edits: int, evaluation: Evaluation) 
         editor=plan.editor if edited else None,
         regularizer=plan.regularizer if edited else None,
         dataset=plan.dataset,
-        order=plan.order,
+        stream_order=plan.order,
         seed=plan.seed,
         batch_size=plan.batch_size if edited else None,
         edits=edits,

@@ -69,7 +69,7 @@ def correlate(
         check_figure_path(figure)
     storage = Storage(root)
     plan = read_plan(storage)
-    with connect(storage, plan, views=("scores",)) as connection:
+    with connect(storage, plan, views=("rows",)) as connection:
         found = observations(connection, plan)
         bounds = bound_rows(connection)
     scores = scores_in(found, score or [])

@@ -93,7 +93,7 @@ def plot(
         check_figure_path(target)
     look = Look(figure_width(width), method_looks((one.title for one in plan.trajectories), style=style))
     ask = FigureAsk(protocol, role.value, measure.value, tuple(metric or ()), tuple(task or ()), against, x, y)
-    with connect(storage, plan, views=("scores",)) as connection:
+    with connect(storage, plan, views=("rows",)) as connection:
         source = FigureSource.opened(storage, plan, connection)
         if name == _ALL:
             _draw_all(source, ask, look, target, style, form.value)

@@ -10,12 +10,11 @@ import pyarrow.parquet as pq
 
 from evaluators.base import Score
 from sphere_core.foundation.storage import Storage
+from workflows.store.row_reader import compared_numbers
 from workflows.store.row_schema import ROW_SCHEMA, SCHEMA_VERSION
 
 __all__ = ["RowsConflictError", "SubjectColumns", "encode_rows", "encode_table", "publish_rows"]
 
-# Names for people; the same content may have two of them.
-_NAME_COLUMNS = ("model", "dataset")
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -35,7 +34,7 @@ class SubjectColumns:
     editor: str | None
     regularizer: str | None
     dataset: str | None
-    order: str | None
+    stream_order: str | None
     seed: int | None
     batch_size: int | None
     edits: int
@@ -109,12 +108,8 @@ def publish_rows(storage: Storage, path: str, data: bytes) -> None:
     except FileNotFoundError:
         storage.write_bytes(path, data)
         return
-    if present == data or _numbers(present).equals(_numbers(data)):
+    if present == data or compared_numbers(present).equals(compared_numbers(data)):
         return
     message = f"{storage.uri}/{path} holds other numbers than those just computed for the same checkpoint"
     _LOGGER.error("%s", message)
     raise RowsConflictError(message)
-
-
-def _numbers(data: bytes) -> pa.Table:
-    return pq.ParquetFile(io.BytesIO(data)).read(use_threads=False).drop_columns(list(_NAME_COLUMNS))

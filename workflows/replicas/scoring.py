@@ -151,7 +151,7 @@ def shared_columns(task: ScoreTask, weights_digest: str) -> SubjectColumns:
         editor=edited.editor if edited else None,
         regularizer=edited.regularizer if edited else None,
         dataset=subject.dataset,
-        order=subject.order,
+        stream_order=subject.order,
         seed=subject.seed,
         batch_size=edited.batch_size if edited else None,
         edits=task.edits,

@@ -1,5 +1,6 @@
 """A sweep directory, opened: its rows, tables and states as Arrow tables. Reads files alone; starts nothing."""
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -7,14 +8,16 @@ import pyarrow as pa
 from sphere_core.foundation.errors import unknown_name
 from sphere_core.foundation.storage import Storage
 from workflows.results.formats.results_view import results_arrow
+from workflows.results.sql.connect import VIEWS, connect_roots
+from workflows.results.sql.sweep_roots import SweepRoot, open_roots
+from workflows.results.sql.user_query import run_query, views_in
 from workflows.results.status.latest_scores import LastScores
 from workflows.results.status.status import status_records
 from workflows.results.tables.ability import ability_table
 from workflows.results.tables.retention import RETENTION_TABLES, RetentionAsk, retention_table
 from workflows.results.tables.table import results_table
-from workflows.store.plan import SweepPlan, read_plan
+from workflows.store.plan import SweepPlan
 from workflows.store.row_reader import read_rows
-from workflows.store.state import derive_state
 
 __all__ = ["STATUS_SCHEMA", "SweepDirectory", "open_sweep"]
 
@@ -40,32 +43,55 @@ STATUS_SCHEMA = pa.schema(
 
 
 class SweepDirectory:
-    """What `sphere run` left below a root. Every call reads the files again, so a running sweep can be followed.
+    """What `sphere run` left below one or several roots. Every call reads the files again: a running sweep grows.
 
-    Each table is a `pyarrow.Table`; `.to_pandas()` makes a data frame of it.
+    Each table is a `pyarrow.Table`: `.to_pandas()` makes a pandas data frame of it, `polars.from_arrow` a Polars one.
     """
 
-    def __init__(self, storage: Storage, plan: SweepPlan) -> None:
-        self.storage = storage
-        self.plan = plan
+    def __init__(self, roots: Sequence[SweepRoot]) -> None:
+        self._roots = list(roots)
+
+    @property
+    def storage(self) -> Storage:
+        """The storage of the first root."""
+        return self._roots[0].storage
+
+    @property
+    def plan(self) -> SweepPlan:
+        """The plan of the first root."""
+        return self._roots[0].plan
+
+    def view(self, name: str) -> pa.Table:
+        """Return a view as a table: trajectories, scores, geometry, edits, timings, ... (see Row columns in the docs).
+
+        Raises InputError for an unknown view.
+        """
+        if name not in VIEWS:
+            raise unknown_name("view", name, VIEWS)
+        return self.sql(f"FROM {name}")
+
+    def sql(self, text: str) -> pa.Table:
+        """Return the answer of a query on the views; raises InputError for one that does not only read, or is wrong."""
+        with connect_roots(self._now(), views=views_in(text), locked=True) as connection:
+            return run_query(connection, text)
 
     def rows(self) -> pa.Table:
-        """Return every score of the plan's checkpoints and unedited models, in long format (schema: ROW_SCHEMA)."""
-        return read_rows(self.storage, self.plan)
+        """Return every score of the plans' checkpoints and unedited models, in long format (schema: ROW_SCHEMA)."""
+        return pa.concat_tables([read_rows(root.storage, root.plan) for root in self._roots])
 
     def status(self) -> pa.Table:
         """Return one row per trajectory: its state, edits, rate, checkpoints and scores (schema: STATUS_SCHEMA)."""
-        records = status_records(derive_state(self.storage, self.plan), LastScores(self.storage))
+        records = [record for root in self._now() for record in status_records(root.state, LastScores(root.storage))]
         known = [{name: record[name] for name in STATUS_SCHEMA.names} for record in records]
         return pa.Table.from_pylist(known, schema=STATUS_SCHEMA)
 
     def table(self, *, by: Literal["method", "edits"] = "method") -> pa.Table:
         """Return the results table: one row per method at the end, or one per method and checkpoint."""
-        return results_arrow(results_table(self.storage, self.plan, by_edits=by == "edits"))
+        return self._joined(lambda root: results_arrow(results_table(root.storage, root.plan, by_edits=by == "edits")))
 
     def ability(self, *, by: Literal["method", "edits"] = "method", task: str | None = None) -> pa.Table:
         """Return general ability task by task with the change from the unedited model; `task` keeps one of them."""
-        return ability_table(self.storage, self.plan, by_edits=by == "edits", task=task)
+        return self._joined(lambda root: ability_table(root.storage, root.plan, by_edits=by == "edits", task=task))
 
     def retention(
         self,
@@ -88,11 +114,18 @@ class SweepDirectory:
         if table not in RETENTION_TABLES:
             raise unknown_name("retention table", table, RETENTION_TABLES)
         ask = RetentionAsk(table, role, protocol, measure, cohort, batches)
-        return retention_table(self.storage, self.plan, ask)
+        return self._joined(lambda root: retention_table(root.storage, root.plan, ask))
+
+    def _joined(self, table: Callable[[SweepRoot], pa.Table]) -> pa.Table:
+        return pa.concat_tables([table(root) for root in self._roots], promote_options="default")
+
+    def _now(self) -> list[SweepRoot]:
+        return [SweepRoot.of(root.storage, root.plan) for root in self._roots]
 
 
-def open_sweep(*, root: str) -> SweepDirectory:
-    """Open a sweep directory or URL; raises InputError if it cannot be reached or holds no plan."""
-    storage = Storage(root)
-    storage.require_reachable()
-    return SweepDirectory(storage, read_plan(storage))
+def open_sweep(*, root: str | Sequence[str]) -> SweepDirectory:
+    """Open a sweep directory or URL, or several that are read as one.
+
+    Raises InputError if one cannot be reached or holds no plan, and if two hold other numbers for the same cell.
+    """
+    return SweepDirectory(open_roots([root] if isinstance(root, str) else root))

@@ -6,6 +6,7 @@ __all__ = [
     "CHECKPOINTS",
     "DETAILS",
     "DRIVER_LOCK",
+    "ENVIRONMENTS",
     "ERRORS",
     "ERROR_FILE",
     "LOCKS",
@@ -17,6 +18,7 @@ __all__ = [
     "SPEC_FILE",
     "STOPPED_FILE",
     "SWEEP_FILE",
+    "TIMINGS",
     "TRAJECTORIES",
     "attempt_path",
     "base_name",
@@ -24,6 +26,7 @@ __all__ = [
     "checkpoint_path",
     "checkpoints_folder",
     "details_path",
+    "environment_path",
     "error_path",
     "kept_score_path",
     "keys_folder",
@@ -57,6 +60,8 @@ DETAILS = "details"
 DRIVER_LOCK = "driver"
 LOCKS = "locks"
 RETRIED = "retried"
+TIMINGS = "timings"
+ENVIRONMENTS = "environments"
 
 
 def trajectory_folder(trajectory_id: str) -> str:
@@ -170,4 +175,9 @@ def kept_score_path(key: str) -> str:
 
 def timing_path(stage: str, name: str) -> str:
     """Return the path of the seconds spent on one piece of work; row files hold no seconds."""
-    return f"timings/{stage}/{name}.json"
+    return f"{TIMINGS}/{stage}/{name}.json"
+
+
+def environment_path(digest: str) -> str:
+    """Return the path of a record of code and libraries that work was done with."""
+    return f"{ENVIRONMENTS}/{digest}.json"

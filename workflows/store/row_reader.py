@@ -7,11 +7,13 @@ import pyarrow.parquet as pq
 
 from sphere_core.foundation.storage import Storage
 from workflows.store.plan import SweepPlan
-from workflows.store.row_schema import ROW_SCHEMA
+from workflows.store.row_schema import RENAMED, ROW_SCHEMA
 from workflows.store.state import SweepFiles, scan
 
-__all__ = ["read_rows"]
+__all__ = ["compared_numbers", "planned_row_paths", "read_rows", "with_present_names"]
 
+# Names for people, of which the same content may have two, and the version of the schema: no numbers.
+_NOT_COMPARED = ("model", "dataset", "schema_version")
 _NULLABLE = pa.schema([field.with_nullable(True) for field in ROW_SCHEMA])
 _TYPES = _NULLABLE.types
 
@@ -22,11 +24,23 @@ def read_rows(storage: Storage, plan: SweepPlan, files: SweepFiles | None = None
     Row files of other sweeps, of other evaluator settings and of unplanned checkpoints are left out.
     """
     found = files if files is not None else scan(storage)
-    tables = [_read(storage, path) for path in sorted(_planned_paths(plan, found) & found.rows)]
+    tables = [_read(storage, path) for path in sorted(planned_row_paths(plan, found) & found.rows)]
     return pa.concat_tables(tables) if tables else ROW_SCHEMA.empty_table()
 
 
-def _planned_paths(plan: SweepPlan, files: SweepFiles) -> set[str]:
+def with_present_names(table: pa.Table) -> pa.Table:
+    """Return a table of rows or details with the columns that an older schema named differently renamed."""
+    return table.rename_columns([RENAMED.get(name, name) for name in table.column_names])
+
+
+def compared_numbers(data: bytes) -> pa.Table:
+    """Return what two files of one subject and evaluation must agree in, from the bytes of rows or details."""
+    table = with_present_names(pq.ParquetFile(io.BytesIO(data)).read(use_threads=False))
+    return table.select([name for name in table.column_names if name not in _NOT_COMPARED])
+
+
+def planned_row_paths(plan: SweepPlan, files: SweepFiles) -> set[str]:
+    """Return the row files that a plan may have: of its unedited models, and of its checkpoints that exist."""
     paths = {base.rows_path for base in plan.bases}
     for trajectory in plan.trajectories:
         for edits in files.checkpoints.get(trajectory.id, ()):
@@ -36,7 +50,7 @@ def _planned_paths(plan: SweepPlan, files: SweepFiles) -> set[str]:
 
 def _read(storage: Storage, path: str) -> pa.Table:
     # One small file: a pool of threads costs more than it saves, and may still run when the process ends.
-    table = pq.ParquetFile(io.BytesIO(storage.read_bytes(path))).read(use_threads=False)
+    table = with_present_names(pq.ParquetFile(io.BytesIO(storage.read_bytes(path))).read(use_threads=False))
     # A column of a later release is left out, one of an earlier release is filled with nulls.
     names = set(table.schema.names)
     columns = [

@@ -1,14 +1,21 @@
-"""The schema of every row file. Long format: a new metric is a new row, never a new column."""
+"""The schema of every row file. Long format: a new metric is a new row, never a new column.
+
+A reader of an older release finds its own columns by name and leaves out the others; a column that it lacks is null.
+"""
 
 import pyarrow as pa
 
-__all__ = ["COLUMN_DESCRIPTIONS", "ROW_SCHEMA", "SCHEMA_VERSION"]
+__all__ = ["COLUMN_DESCRIPTIONS", "EVALUATION_VERSION", "RENAMED", "ROW_SCHEMA", "SCHEMA_VERSION"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+# Part of every evaluation's id: raised only if a change of the schema changes numbers.
+EVALUATION_VERSION = 3
+# Columns of rows and details by the names they had before version 4: SQL reserves those.
+RENAMED = {"order": "stream_order", "group": "probe_group"}
 
 # Name, type, nullable, description.
 _COLUMNS = [
-    ("schema_version", pa.int32(), False, "Version of this schema; 3 today"),
+    ("schema_version", pa.int32(), False, "Version of this schema; 4 today"),
     # Which weights were scored.
     (
         "trajectory_id",
@@ -19,11 +26,21 @@ _COLUMNS = [
     ("model", pa.string(), False, "The model's name in tables: `name` of the sweep file, or the last part of `source`"),
     ("model_digest", pa.string(), False, "Digest of the model's config, weights and tokenizer files"),
     ("dtype", pa.string(), False, "The network's dtype"),
-    ("method", pa.string(), True, "The method's name in tables: its `label`, or its name; null for the unedited model"),
+    (
+        "method",
+        pa.string(),
+        True,
+        "Editor and regularizers, joined by `+`, without labels; null for the unedited model",
+    ),
     ("editor", pa.string(), True, "The method's editor"),
     ("regularizer", pa.string(), True, "The method's regularizers, joined by `+`; null without one"),
     ("dataset", pa.string(), True, "The data set's name in tables"),
-    ("order", pa.string(), True, "The order of the stream, such as `shuffled` or `dispersed-relation`"),
+    (
+        "stream_order",
+        pa.string(),
+        True,
+        "The order of the stream, such as `shuffled` or `dispersed-relation`; `order` before version 4",
+    ),
     ("seed", pa.int64(), True, "Seed of order and context templates"),
     ("batch_size", pa.int64(), True, "Edits written together"),
     ("edits", pa.int64(), False, "Edits before this checkpoint; 0 for the unedited model"),

@@ -8,7 +8,7 @@ from evaluators.registry import Description
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import Evaluation
-from workflows.store.row_schema import SCHEMA_VERSION
+from workflows.store.row_schema import EVALUATION_VERSION
 from workflows.sweeps.moment_inputs import ResolvedMoments
 from workflows.sweeps.paths import resolve_path
 
@@ -83,7 +83,7 @@ class EvaluationIds:
 
 def _evaluation_id(scorer: Description, spec: TrajectorySpec, subject: dict[str, Any]) -> str:
     identity = {
-        "rows": SCHEMA_VERSION,
+        "rows": EVALUATION_VERSION,
         "evaluator": scorer.identity,
         "dtype": spec.dtype,
         "threads": spec.threads,

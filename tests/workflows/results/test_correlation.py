@@ -80,7 +80,7 @@ def write(root: Path, plan: TrajectoryPlan, edits: int, evaluation: Evaluation, 
         editor=plan.editor,
         regularizer=None,
         dataset=plan.dataset,
-        order=plan.order,
+        stream_order=plan.order,
         seed=plan.seed,
         batch_size=10,
         edits=edits,
@@ -118,7 +118,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def views(root: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, SweepPlan]]:
     plan = SweepPlan.model_validate_json((root / "plan.json").read_text())
-    with connect(Storage(root), plan, views=("scores",)) as connection:
+    with connect(Storage(root), plan, views=("rows",)) as connection:
         yield connection, plan
 
 

@@ -43,7 +43,7 @@ def source(root: Path) -> Iterator[FigureSource]:
 def opened(root: Path) -> Iterator[FigureSource]:
     storage = Storage(root)
     plan = read_plan(storage)
-    with connect(storage, plan, views=("scores",)) as connection:
+    with connect(storage, plan, views=("rows",)) as connection:
         yield FigureSource.opened(storage, plan, connection)
 
 

@@ -127,7 +127,7 @@ def test_summary_areas_and_order(sweep: tuple[Storage, SweepPlan, Answers]) -> N
             assert area["auc"] == pytest.approx(np.mean(means))
         else:
             assert area["auc"] is None
-    assert [(row["method"], row["order"], row["seeds"]) for row in rows_of(sweep, "order")] == [
+    assert [(row["method"], row["stream_order"], row["seeds"]) for row in rows_of(sweep, "order")] == [
         ("memit", "shuffled", 2),
         ("alphaedit", "canonical", 2),
     ]

@@ -36,7 +36,7 @@ def test_every_schema_goes_from_its_file_to_rows(
     assert asked["facts:facts", "portability"] == 1
     # Two of the six edits contradict an earlier one, which is then asked no longer.
     assert edited["factworld", "efficacy", "argmax", 6]["n"] == 4
-    assert {row["order"] for row in rows if row["dataset"] == "factworld"} == {"canonical+conflicts:0.34@2"}
+    assert {row["stream_order"] for row in rows if row["dataset"] == "factworld"} == {"canonical+conflicts:0.34@2"}
     # The plan names each file by what it hashes to.
     specs = [json.loads(found.read_text()) for found in (tmp_path / "root").glob("trajectories/*/spec.json")]
     hashed = {spec["stream"]["dataset"]: spec["stream"]["sha256"] for spec in specs}

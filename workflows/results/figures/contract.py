@@ -57,7 +57,7 @@ class FigureSource:
 
     @classmethod
     def opened(cls, storage: Storage, plan: SweepPlan, connection: duckdb.DuckDBPyConnection) -> "FigureSource":
-        """Make the view `points` on a connection of `workflows.results.sql.connect` that has the view `scores`."""
+        """Make the view `points` on a connection of `workflows.results.sql.connect` that has the view `rows`."""
         connection.register("published", table_of_records(_published(plan), _PUBLISHED))
         connection.execute(query("figures/points"))
         return cls(storage, plan, connection)

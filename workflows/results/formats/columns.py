@@ -13,7 +13,7 @@ _PLACES = {
     "model": Column("model", shared=True),
     "stream": Column("stream", shared=True, prose=True),
     "dataset": Column("dataset", shared=True),
-    "order": Column("order", shared=True),
+    "stream_order": Column("stream_order", shared=True),
 }
 ABILITY_COLUMNS = {
     **_PLACES,

@@ -3,8 +3,8 @@
 WITH unedited AS (
     SELECT d.*, b.place
     FROM documents AS d
-    JOIN (SELECT DISTINCT model_digest, dtype, evaluator, evaluation_id, place FROM bases) AS b
-      ON d.trajectory_id IS NULL AND d.model_digest = b.model_digest AND d.dtype = b.dtype
+    JOIN (SELECT DISTINCT root, model_digest, dtype, evaluator, evaluation_id, place FROM bases) AS b
+      ON d.root = b.root AND d.trajectory_id IS NULL AND d.model_digest = b.model_digest AND d.dtype = b.dtype
      AND d.evaluator = b.evaluator AND d.evaluation_id = b.evaluation_id
 ),
 -- The first of the plan, where the model was asked under several settings.

@@ -1,12 +1,12 @@
 -- One row for each subject and metric: the mean over a row's seeds.
 WITH picked AS (
     SELECT p.model, p.stream, p.method, r.edits, r.value, r.status, r.task, r.metric, r.protocol
-    FROM scores AS r JOIN trajectories AS p ON r.trajectory_id = p.trajectory_id
+    FROM rows AS r JOIN trajectories AS p ON r.trajectory_id = p.trajectory_id
     WHERE r.site IS NULL AND ($by_edits OR r.edits = p.last_edits)
     UNION ALL
     SELECT b.model, b.stream, b.method, r.edits, r.value, r.status, r.task, r.metric, r.protocol
-    FROM scores AS r JOIN bases AS b
-      ON r.trajectory_id IS NULL AND r.model_digest = b.model_digest AND r.dtype = b.dtype
+    FROM rows AS r JOIN bases AS b
+      ON r.root = b.root AND r.trajectory_id IS NULL AND r.model_digest = b.model_digest AND r.dtype = b.dtype
      AND r.evaluator = b.evaluator AND r.evaluation_id = b.evaluation_id
     WHERE r.site IS NULL
 )

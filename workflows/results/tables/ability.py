@@ -73,7 +73,7 @@ def ability_table(storage: Storage, plan: SweepPlan, *, by_edits: bool, task: st
     files = scan(storage)
     state = derive_state(storage, plan, files)
     at: Literal["every", "last"] = "every" if by_edits else "last"
-    with connect(storage, plan, views=("scores", "documents"), checkpoints=at, state=state, files=files) as connection:
+    with connect(storage, plan, views=("rows", "documents"), checkpoints=at, state=state, files=files) as connection:
         rows = connection.sql(query("ability"), params={"task": task}).to_arrow_table().to_pylist()
         if not rows:
             raise InputError(
@@ -127,9 +127,6 @@ def _changes(
     connection: duckdb.DuckDBPyConnection, task: str | None
 ) -> dict[tuple[str | None, int, str, str], Difference]:
     """Return the paired difference of each (trajectory, edits, task, metric) that both models have documents for."""
-    stored = connection.sql("SELECT column_name FROM (DESCRIBE documents)").fetchall()
-    if ("doc_id",) not in stored:
-        return {}
     found = {}
     pairs = connection.execute(query("ability_changes"), {"task": task})
     while (row := pairs.fetchone()) is not None:

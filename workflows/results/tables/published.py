@@ -53,7 +53,7 @@ def published_table(storage: Storage) -> list[Comparison]:
 
 
 def _measured(storage: Storage, plan: SweepPlan) -> dict[tuple[str, str, str, int, str, str], Cell]:
-    with connect(storage, plan, views=("scores",)) as connection:
+    with connect(storage, plan, views=("rows",)) as connection:
         records = connection.sql(query("published")).to_arrow_table().to_pylist()
     keys = ("method", "model", "dataset", "edits", "metric", "protocol")
     return {tuple(record[key] for key in keys): Cell.of(record) for record in records}

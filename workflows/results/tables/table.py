@@ -96,7 +96,7 @@ def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> Resul
     """Aggregate a sweep's rows: at the end of every trajectory, or at every checkpoint."""
     files = scan(storage)
     state = derive_state(storage, plan, files)
-    with connect(storage, plan, views=("scores",), state=state, files=files) as connection:
+    with connect(storage, plan, views=("rows",), state=state, files=files) as connection:
         found = connection.sql(query("table"), params={"by_edits": by_edits}).to_arrow_table()
     grouped: dict[tuple[str, str, str, int | None], dict[str, Cell]] = {}
     for record in found.to_pylist():

@@ -1,4 +1,4 @@
-SELECT model, dataset, edits, method, stream_order AS "order", count(*) AS seeds,
+SELECT model, dataset, edits, method, stream_order, count(*) AS seeds,
        CASE WHEN bool_and(finite) THEN avg(immediate) END AS immediate,
        CASE WHEN bool_and(finite) THEN avg(final) END AS final,
        CASE WHEN bool_and(finite) THEN stddev_samp(final) END AS final_sd,

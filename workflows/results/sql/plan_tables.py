@@ -1,0 +1,204 @@
+"""What the plans of sweep directories know of trajectories and unedited models, as Arrow tables."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_args
+
+import pyarrow as pa
+
+from sphere_core.foundation.storage import Storage
+from sphere_core.hyperparameters import Hyperparameters
+from workflows.results.arrow_tables import table_of_records
+from workflows.results.sql.sweep_roots import SweepRoot, owned_trajectories
+from workflows.store.layout import spec_path
+from workflows.store.plan import BasePlan, TrajectoryPlan
+from workflows.store.state import TrajectoryState
+
+__all__ = [
+    "BASES",
+    "HYPERPARAMETER_COLUMNS",
+    "PLANNED",
+    "SPECIFICATIONS",
+    "STARTS",
+    "UNEDITED",
+    "bases",
+    "planned",
+    "read_specifications",
+    "specifications",
+    "starts",
+    "stream_name",
+]
+
+UNEDITED = "(unedited)"
+_GEOMETRY = "geometry"
+_READERS = 32
+
+PLANNED = pa.schema(
+    [("root", pa.string()), ("sweep", pa.string()), ("place", pa.int64())]
+    + [(name, pa.string()) for name in ("trajectory_id", "model", "model_digest", "dtype")]
+    + [(name, pa.string()) for name in ("stream", "dataset", "stream_order", "stream_digest")]
+    + [(name, pa.string()) for name in ("method", "composition", "editor", "regularizer")]
+    + [(name, pa.int64()) for name in ("seed", "batch_size", "planned_edits", "last_edits")]
+    + [("state", pa.string()), ("edits_done", pa.int64()), ("collapsed_at", pa.int64())]
+)
+BASES = pa.schema(
+    [("root", pa.string()), ("place", pa.int64())]
+    + [(n, pa.string()) for n in ("model", "stream", "method", "model_digest", "dtype", "evaluator", "evaluation_id")]
+)
+STARTS = pa.schema([(name, pa.string()) for name in ("trajectory_id", "evaluator", "evaluation_id")])
+
+
+def _column_type(annotation: Any) -> pa.DataType:
+    """Return the Arrow type of a hyperparameter: what its annotation is made of."""
+    parts = _leaves(annotation)
+    if tuple in parts:
+        return pa.list_(pa.int64())
+    for python, arrow in ((float, pa.float64()), (int, pa.int64()), (str, pa.string()), (bool, pa.bool_())):
+        if python in parts:
+            return arrow
+    raise TypeError(f"a hyperparameter of the type {annotation} has no column")
+
+
+def _leaves(annotation: Any) -> set[type]:
+    found = {annotation} if isinstance(annotation, type) else set()
+    if getattr(annotation, "__origin__", None) is tuple:
+        return {tuple}
+    for inner in get_args(annotation):
+        found |= _leaves(inner) if isinstance(inner, type) or get_args(inner) else {type(inner)}
+    return found
+
+
+# Hyperparameters by the names of their columns: those of the sweep file behind a prefix that keeps them apart.
+HYPERPARAMETER_COLUMNS = {
+    f"hp_{name}": _column_type(field.annotation) for name, field in Hyperparameters.model_fields.items()
+}
+SPECIFICATIONS = pa.schema(
+    [
+        ("trajectory_id", pa.string()),
+        *((name, pa.int64()) for name in ("threads", "moments_tokens", "moments_sentences")),
+        *HYPERPARAMETER_COLUMNS.items(),
+    ]
+)
+
+
+def stream_name(plan: TrajectoryPlan) -> str:
+    """Return how tables call a trajectory's stream."""
+    return f"{plan.dataset}, {plan.order}, {plan.edits} edits in batches of {plan.batch_size}"
+
+
+def planned(roots: Sequence[SweepRoot]) -> pa.Table:
+    """Return one row per trajectory, as planned and as derived from its files (schema: PLANNED)."""
+    owned = owned_trajectories(roots)
+    return table_of_records([_planned(root, found, place) for place, (root, found) in enumerate(owned)], PLANNED)
+
+
+def _planned(root: SweepRoot, found: TrajectoryState, place: int) -> dict[str, object]:
+    plan = found.plan
+    return {
+        "root": root.name,
+        "sweep": root.plan.name,
+        "place": place,
+        "trajectory_id": plan.id,
+        "model": plan.model,
+        "model_digest": plan.model_digest,
+        "dtype": plan.dtype,
+        "stream": stream_name(plan),
+        "dataset": plan.dataset,
+        "stream_order": plan.order,
+        "stream_digest": plan.stream_digest,
+        "method": plan.title,
+        "composition": plan.method,
+        "editor": plan.editor,
+        "regularizer": plan.regularizer,
+        "seed": plan.seed,
+        "batch_size": plan.batch_size,
+        "planned_edits": plan.edits,
+        "last_edits": found.collapsed_at if found.collapsed_at is not None else plan.edits,
+        "state": found.state,
+        "edits_done": found.edits_done,
+        "collapsed_at": found.collapsed_at,
+    }
+
+
+def bases(roots: Sequence[SweepRoot]) -> pa.Table:
+    """Return the unedited model's place in each stream: its own scores, or those that every stream shares."""
+    records: dict[tuple[str, ...], dict[str, Any]] = {}
+    place = 0
+    for root in roots:
+        streams = {(t.model, t.model_digest, t.dtype, stream_name(t), t.stream_digest) for t in root.plan.trajectories}
+        for base in root.plan.bases:
+            for model, digest, dtype, stream, stream_digest in sorted(streams):
+                same_model = (base.model_digest, base.dtype) == (digest, dtype)
+                if same_model and base.stream_digest in (None, stream_digest):
+                    values = (model, stream, UNEDITED, digest, dtype, base.evaluation.kind, base.evaluation.id)
+                    record = {"root": root.name, "place": place}
+                    record |= dict(zip(BASES.names[2:], values, strict=True))
+                    records.setdefault((root.name, *values), record)
+            place += 1
+    return table_of_records(records.values(), BASES)
+
+
+def starts(roots: Sequence[SweepRoot], layers: Mapping[str, tuple[int, ...]]) -> pa.Table:
+    """Return under which evaluation each trajectory's unedited model was scored, by evaluator (schema: STARTS).
+
+    `layers` are the edited layers by trajectory: geometry of the unedited model is measured at these.
+    """
+    records = []
+    for root, found in owned_trajectories(roots):
+        for evaluation in found.plan.evaluations:
+            base = _start(root.plan.bases, found.plan, evaluation.kind, layers.get(found.plan.id))
+            if base is not None:
+                values = (found.plan.id, evaluation.kind, base.evaluation.id)
+                records.append(dict(zip(STARTS.names, values, strict=True)))
+    return table_of_records(records, STARTS)
+
+
+def _start(
+    known: Iterable[BasePlan], plan: TrajectoryPlan, kind: str, layers: tuple[int, ...] | None
+) -> BasePlan | None:
+    same = [
+        base
+        for base in known
+        if base.evaluation.kind == kind
+        and (base.model_digest, base.dtype) == (plan.model_digest, plan.dtype)
+        and base.stream_digest in (None, plan.stream_digest)
+    ]
+    if kind == _GEOMETRY and layers is not None:
+        same = [base for base in same if base.layers == layers]
+    return same[0] if same else None
+
+
+def read_specifications(roots: Sequence[SweepRoot]) -> dict[str, dict[str, Any]]:
+    """Return the stored specification of every trajectory that has a readable one, as plain data, by its id."""
+    owned = owned_trajectories(roots)
+
+    def read(storage: Storage, trajectory_id: str) -> dict[str, Any] | None:
+        try:
+            found = json.loads(storage.read_bytes(spec_path(trajectory_id)))
+        except (FileNotFoundError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    if all(root.storage.is_local for root in roots):
+        read_all = [read(root.storage, found.plan.id) for root, found in owned]
+    else:
+        with ThreadPoolExecutor(_READERS) as pool:
+            read_all = list(pool.map(lambda one: read(one[0].storage, one[1].plan.id), owned))
+    pairs = zip(owned, read_all, strict=True)
+    return {found.plan.id: spec for (_, found), spec in pairs if spec is not None}
+
+
+def specifications(known: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+    """Return one row per trajectory: threads, second moments, and its hyperparameters (schema: SPECIFICATIONS)."""
+    records = []
+    for trajectory_id, spec in known.items():
+        moments, values = spec.get("moments") or {}, spec.get("hyperparameters") or {}
+        record = {"trajectory_id": trajectory_id, "threads": spec.get("threads")}
+        record |= {"moments_tokens": moments.get("tokens"), "moments_sentences": moments.get("sentences")}
+        for name, kind in HYPERPARAMETER_COLUMNS.items():
+            value = values.get(name.removeprefix("hp_"))
+            # `norm_constraint: false` means none.
+            record[name] = None if value is False and kind == pa.float64() else value
+        records.append(record)
+    return table_of_records(records, SPECIFICATIONS)
