@@ -43,10 +43,10 @@ _LOGIT_COPIES = 4
 class Workload:
     """What a method requires of a model.
 
-    `rows` per request: its contexts and the KL prompt. `prompt_tokens` and `target_tokens` are means. `prior` is what a
-    site stores: `moment` C0 and its factor, `null_space` a thin side, `none`. `history` is N at the end. `dense`: the
-    system itself is required, not only its inverse on a batch's keys. `host_sites`: how many sites' solvers do not fit
-    on an accelerator.
+    `rows` per request: its contexts and the KL prompt. `prompt_tokens` and `target_tokens` are means; targets sit at
+    layer `target_layer`. `prior` is what a site stores: `moment` C0 and its factor, `null_space` a thin side, `none`.
+    `history` is N at the end. `dense`: the system itself is required, not only its inverse on a batch's keys.
+    `host_sites`: how many sites' solvers do not fit on an accelerator.
     """
 
     dtype_bytes: int
@@ -57,6 +57,7 @@ class Workload:
     prompt_tokens: int
     target_tokens: int
     last_layer: int
+    target_layer: int
     has_targets: bool
     prior: str
     history: int
@@ -198,7 +199,7 @@ def target_bytes(shape: ModelShape, work: Workload) -> float:
     tokens = rows * (work.prompt_tokens + work.target_tokens)
     cache = tokens * shape.layers * shape.cache_width * work.dtype_bytes
     span = work.prompt_tokens // 2 + work.target_tokens
-    layers = shape.layers - work.last_layer - 1
+    layers = shape.layers - work.target_layer - 1
     kept = layers * rows * span * work.dtype_bytes * (_KEPT_HIDDEN * shape.hidden + _KEPT_WIDE * shape.d_in)
     scored = (rows - requests) * work.target_tokens + requests
     return cache + kept + scored * shape.vocabulary * 4.0 * _LOGIT_COPIES

@@ -50,6 +50,7 @@ def workload_of(
         prompt_tokens=lengths.prompt,
         target_tokens=lengths.target,
         last_layer=hyperparameters.layers[-1],
+        target_layer=hyperparameters.layers[0 if hyperparameters.targets == "forward" else -1],
         has_targets="v_lr" in needed,
         prior=prior,
         history=min(edits, window) if keeps else 0,

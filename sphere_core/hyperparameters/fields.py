@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from sphere_core.foundation.errors import InputError
 
@@ -14,6 +14,11 @@ def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
     return value
+
+
+def _not_spread(value: str | None) -> str | None:
+    """Return None for the default, which enters no identity."""
+    return None if value == "spread" else value
 
 
 # Beyond these bounds no setting of any paper lies, by many orders of magnitude.
@@ -54,6 +59,11 @@ class Hyperparameters(BaseModel):
     requests_per_pass: Count = Field(default=32, description="Requests optimised at once; bounds memory")
     prob_cutoff: Annotated[int, BeforeValidator(_no_boolean), Field(ge=-1000, le=1000)] | None = _optional(
         "ENCORE: forwards with every target token most probable, then stop (sign ignored)"
+    )
+
+    targets: Annotated[Literal["spread", "forward"] | None, AfterValidator(_not_spread)] = _optional(
+        "Where targets are optimised: at the last edited layer and spread over the layers before it (spread, as if left"
+        " out), or at the first, each later layer's own target by one forward (forward, FE)"
     )
 
     # Prior and history of the least-squares step.
@@ -147,6 +157,7 @@ _LOCATE = frozenset(
 _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _LOCATE),
     **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _LOCATE),
+    "targets": _LOCATE - {"rome", "r_rome"},
     "mom2_adjustment": frozenset(["rome", "r_rome"]),
     "mom2_update_weight": _LOCATE - {"rome", "r_rome", "evoedit"},
     "update_norm_lambda": _LOCATE - {"rome", "r_rome"},

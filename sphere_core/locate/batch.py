@@ -129,7 +129,19 @@ class BatchWalk:
         """Return the site's input at the subject's last token of the bare prompts, `[d_in, n]` fp32."""
         return self._walk.inputs(site)[:: self._batch.context_count].float().T.contiguous()
 
-    def outputs(self) -> torch.Tensor:
-        """Return the last edited layer's output at the subject's last token of the bare prompts, `[h, n]` fp32."""
-        bare = torch.arange(0, len(self._batch.prompts), self._batch.context_count)
-        return self._walk.outputs(bare).float().T.contiguous()
+    def outputs(self, site: Site | None = None) -> torch.Tensor:
+        """Return the output of a site's layer (None: the last edited one) at the subject's last token of the bare
+        prompts, `[h, n]` fp32."""
+        return self._walk.outputs(self._bare, None if site is None else site.layer).float().T.contiguous()
+
+    def replayed(self, values: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Return every layer's output `[h, n]` fp32 at the subject's last token of the bare prompts, when the first
+        edited layer's output there is `values` `[h, n]`. Call it before a key is read."""
+        return {
+            layer: outputs.float().T.contiguous()
+            for layer, outputs in self._walk.replayed(self._bare, values.T.contiguous()).items()
+        }
+
+    @property
+    def _bare(self) -> torch.Tensor:
+        return torch.arange(0, len(self._batch.prompts), self._batch.context_count)

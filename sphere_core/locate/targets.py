@@ -36,7 +36,8 @@ class TargetSettings:
     """The hyperparameters of the target optimisation, all of them set.
 
     `most_probable_steps` is ENCORE's stop rule (arXiv 2502.01636), done right: a request stops once every target token
-    was the most probable one in every context in this many forwards. 0 turns it off.
+    was the most probable one in every context in this many forwards. 0 turns it off. `layer` is the last edited one,
+    or with `forward` the first (`layer_targets`).
     """
 
     layer: int
@@ -48,12 +49,14 @@ class TargetSettings:
     v_stop_loss: float
     requests_per_pass: int
     most_probable_steps: int
+    forward: bool = False
 
     @classmethod
     def of(cls, hyperparameters: Hyperparameters) -> "TargetSettings":
         """Read the settings; raises InputError naming the first that is missing."""
+        forward = hyperparameters.targets == "forward"
         return cls(
-            layer=hyperparameters.layers[-1],
+            layer=hyperparameters.layers[0 if forward else -1],
             v_lr=hyperparameters.number("v_lr"),
             v_num_grad_steps=int(hyperparameters.number("v_num_grad_steps")),
             v_weight_decay=hyperparameters.number("v_weight_decay"),
@@ -62,6 +65,7 @@ class TargetSettings:
             v_stop_loss=hyperparameters.v_stop_loss,
             requests_per_pass=hyperparameters.requests_per_pass,
             most_probable_steps=abs(hyperparameters.prob_cutoff or 0),
+            forward=forward,
         )
 
 
@@ -87,7 +91,7 @@ def optimise_targets(
     *,
     anchors: torch.Tensor | None = None,
 ) -> Targets:
-    """Return the targets of a batch at the last edited layer, optimised in groups of `requests_per_pass`.
+    """Return the targets of a batch at the layer of the settings, optimised in groups of `requests_per_pass`.
 
     `anchors` `[h, n]` take the place of h0 in the clamp, the decay and the result: ROME's targets are MLP outputs, to
     which a delta adds just as it adds to the layer's output.

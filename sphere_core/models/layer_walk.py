@@ -5,7 +5,7 @@ token: prompts are cut there, and one forward serves all layers. The published l
 layer's keys, every layer's residual, and once more for every layer's history.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -48,23 +48,50 @@ class Walk:
             picked.append(_at(values, ends))
         return torch.cat(picked)
 
-    def outputs(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return the last layer's output at the last token of some prompts (indices `[r]`), `[r, h]`, as weights are
-        now."""
-        picked, start = [], 0
-        for hidden, calls, ends in self._parts:
+    def outputs(self, rows: torch.Tensor, last: int | None = None) -> torch.Tensor:
+        """Return the output of layer `last` (None: the last of the walk) at the last token of some prompts (indices
+        `[r]`), `[r, h]`, as weights are now."""
+        upto, picked = self._last if last is None else last, []
+        for (hidden, calls, ends), here in self._rows_by_part(rows):
+            picked.append(self._continued(hidden, calls, ends, here, upto))
+        return torch.cat(picked)
+
+    def replayed(self, rows: torch.Tensor, values: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Return each layer's output `[r, h]` at the last token of some prompts (ascending indices `[r]`) when the
+        first layer's output there is `values` `[r, h]`; call it before any site is visited."""
+        picked: dict[int, list[torch.Tensor]] = {}
+        start, first = 0, self._position
+        for (hidden, calls, ends), here in self._rows_by_part(rows):
+            given = values[start : start + len(here)]
+            start += len(here)
+            state, places = hidden[here], ends[here.to(ends.device)]
+            for index in range(first, self._last + 1):
+                with torch.no_grad():
+                    state = call_layer(self._model.layers[index], state, _select(calls[index], here, len(hidden)))
+                if index == first:
+                    state = state.clone()
+                    state[torch.arange(len(state), device=state.device), places.to(state.device)] = given.to(state)
+                picked.setdefault(index, []).append(_at(state, places))
+        return {index: torch.cat(parts) for index, parts in picked.items()}
+
+    def _rows_by_part(
+        self, rows: torch.Tensor
+    ) -> Iterator[tuple[tuple[torch.Tensor, dict[int, Call], torch.Tensor], torch.Tensor]]:
+        """Yield each part that holds some of the rows, with their indices inside it, on its device."""
+        start = 0
+        for part in self._parts:
+            hidden = part[0]
             here = rows[(rows >= start) & (rows < start + len(hidden))] - start
             start += len(hidden)
             if len(here):
-                picked.append(self._continued(hidden, calls, ends, here.to(hidden.device)))
-        return torch.cat(picked)
+                yield part, here.to(hidden.device)
 
     def _continued(
-        self, hidden: torch.Tensor, calls: dict[int, Call], ends: torch.Tensor, rows: torch.Tensor
+        self, hidden: torch.Tensor, calls: dict[int, Call], ends: torch.Tensor, rows: torch.Tensor, last: int
     ) -> torch.Tensor:
         state = hidden[rows]
         with torch.no_grad():
-            for index in range(self._position, self._last + 1):
+            for index in range(self._position, last + 1):
                 state = call_layer(self._model.layers[index], state, _select(calls[index], rows, len(hidden)))
         return _at(state, ends[rows.to(ends.device)])
 

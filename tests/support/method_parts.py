@@ -62,8 +62,13 @@ BY_EDITOR: dict[str, dict[str, Any]] = {
 }
 
 
+# Options of rows, by the name that follows an at sign: `memit@forward`.
+OPTIONS: dict[str, dict[str, Any]] = {"": {}, "forward": {"targets": "forward"}}
+
+
 def values(method: str, **changes: Any) -> dict[str, Any]:
-    return {**VALUES, **BY_EDITOR.get(method.split("+")[0], {}), **changes}
+    name, _, option = method.partition("@")
+    return {**VALUES, **BY_EDITOR.get(name.split("+")[0], {}), **OPTIONS[option], **changes}
 
 
 def moments(model: EditableModel) -> SecondMoments:
@@ -76,7 +81,7 @@ def moments(model: EditableModel) -> SecondMoments:
 
 
 def editor(method: str, model: EditableModel, **changes: Any) -> Editor:
-    resolved = resolve_method(method)
+    resolved = resolve_method(method.partition("@")[0])
     hyperparameters = build_hyperparameters(values(method, **changes), where="test")
     resolved.check(hyperparameters, where="test")
     return resolved.build(hyperparameters, moments(model) if resolved.needs_moments(hyperparameters) else None)

@@ -1,8 +1,9 @@
 """Locate, then edit: targets at the last edited layer, spread over the layers, each written by one rule.
 
 For site i of L, in ascending order (MEMIT, arXiv 2210.07229): K_i the keys under the weights as they are now, H the
-last edited layer's output now, R_i = (Z - H) / (L - i), dW_i from the site's rule. In families with a norm behind the
-site, R_i is what its output must gain for the layer's to gain that (`OutputNorm`).
+last edited layer's output now, R_i = (Z - H) / (L - i), dW_i from the site's rule; with `targets: forward` every layer
+has a target of its own (`layer_targets`). In families with a norm behind the site, R_i is what its output must gain for
+the layer's to gain that (`OutputNorm`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from sphere_core.checkpoints import EditorState
 from sphere_core.editors.base import WriteRule
 from sphere_core.editors.shaping import Shaping
 from sphere_core.locate.batch import BatchWalk, LocatedBatch, locate
+from sphere_core.locate.layer_targets import LayerTargets, layer_targets
 from sphere_core.locate.targets import TargetSettings, optimise_targets
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
@@ -46,7 +48,7 @@ class ClosedFormEditor:
         """Write one batch and return the state for the next."""
         sites = model.open_sites(self.layers)
         batch = locate(model, requests, contexts)
-        targets, state = self._targets(model, sites[-1], batch, state)
+        targets, state = self._targets(model, sites, batch, state)
         before = {site.layer: model.weight(site) for site in sites}
         writes, solved, shaped = self._solve(model, sites, batch, targets, state)
         if self.shaping.rewrites:
@@ -68,25 +70,28 @@ class ClosedFormEditor:
         return None
 
     def _targets(
-        self, model: EditableModel, site: Site, batch: LocatedBatch, state: EditorState
-    ) -> tuple[torch.Tensor, EditorState]:
+        self, model: EditableModel, sites: Sequence[Site], batch: LocatedBatch, state: EditorState
+    ) -> tuple[LayerTargets, EditorState]:
+        forward = self.settings.forward
+        site = sites[0 if forward else -1]
         found = optimise_targets(model, batch, self.settings)
         if self.anchor is None:
-            return found.values, state
+            return layer_targets(model, batch, sites, found.values, forward=forward), state
         values = BatchWalk(model, batch, [site]).contributions(site).to(found.starts)
         norm = self.anchor.norm if self.anchor.norm is not None else state.scalars.get("anchor")
         if norm is None:
             norm = anchor_of(values, found.deltas)
         scaling = NormAnchor(float(norm), self.anchor.factor)
         kept = EditorState(state.tensors, {**state.scalars, "anchor": float(norm)})
-        return scaling.apply(found.starts, found.deltas, values), kept
+        scaled = scaling.apply(found.starts, found.deltas, values)
+        return layer_targets(model, batch, sites, scaled, forward=forward), kept
 
     def _solve(
         self,
         model: EditableModel,
         sites: Sequence[Site],
         batch: LocatedBatch,
-        targets: torch.Tensor,
+        targets: LayerTargets,
         state: EditorState,
     ) -> tuple[dict[int, SiteWrite], dict[int, Update], dict[int, Update]]:
         """Walk through the layers, solving and writing each; return what was asked, solved and reshaped."""
@@ -96,7 +101,7 @@ class ClosedFormEditor:
         walk = BatchWalk(model, batch, sites)
         for index, site in enumerate(sites):
             layer, keys = site.layer, walk.keys(site)
-            residuals = walk.site_residuals(site, (targets - walk.outputs().to(targets)) / (len(sites) - index))
+            residuals = walk.site_residuals(site, targets.change(walk, site, len(sites) - index))
             write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
             rule_state = state.part(f"rule/{layer}")
             solved[layer] = self.rules[layer].solve(write, rule_state, self.shaping.correction(layer, state))

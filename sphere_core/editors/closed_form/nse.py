@@ -15,6 +15,7 @@ import torch
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.shaping import Shaping
 from sphere_core.locate.batch import BatchWalk, LocatedBatch, locate
+from sphere_core.locate.layer_targets import LayerTargets, layer_targets
 from sphere_core.locate.targets import TargetSettings, optimise_targets
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
@@ -57,14 +58,14 @@ class NseEditor:
         targets = self._base_targets(model, sites, batch)
         for _ in range(self.passes):
             outputs = BatchWalk(model, batch, sites).outputs()
-            distance = torch.linalg.vector_norm(targets - outputs.to(targets), dim=0)
+            distance = torch.linalg.vector_norm(targets.last - outputs.to(targets.last), dim=0)
             chosen = ((distance > self.alpha) & (distance < self.upper_bound)).nonzero().squeeze(1)
             # For a collapsed model both comparisons are false, so it is checked separately.
             if not all_finite(distance):
                 chosen = torch.arange(len(distance), device=distance.device)
             if len(chosen) == 0:
                 break
-            self._pass(model, sites, batch.some(chosen.tolist()), targets[:, chosen], state)
+            self._pass(model, sites, batch.some(chosen.tolist()), targets.some(chosen), state)
         walk = BatchWalk(model, batch, sites)
         for site in sites:
             owner = f"rule/{site.layer}"
@@ -80,11 +81,12 @@ class NseEditor:
         """Return None: the edited weights are scored."""
         return None
 
-    def _base_targets(self, model: EditableModel, sites: Sequence[Site], batch: LocatedBatch) -> torch.Tensor:
+    def _base_targets(self, model: EditableModel, sites: Sequence[Site], batch: LocatedBatch) -> LayerTargets:
         edited = [model.weight(site) for site in sites]
         model.restore_base()
         try:
-            return optimise_targets(model, batch, self.settings).values
+            found = optimise_targets(model, batch, self.settings).values
+            return layer_targets(model, batch, sites, found, forward=self.settings.forward)
         finally:
             for site, weight in zip(sites, edited, strict=True):
                 model.set_weight(site, weight)
@@ -94,13 +96,13 @@ class NseEditor:
         model: EditableModel,
         sites: Sequence[Site],
         batch: LocatedBatch,
-        targets: torch.Tensor,
+        targets: LayerTargets,
         state: EditorState,
     ) -> None:
         walk = BatchWalk(model, batch, sites)
         for index, site in enumerate(sites):
             keys = walk.keys(site)
-            residuals = walk.site_residuals(site, (targets - walk.outputs().to(targets)) / (len(sites) - index))
+            residuals = walk.site_residuals(site, targets.change(walk, site, len(sites) - index))
             write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
             update = self._solve(write, KeyHistory.of(state.part(f"rule/{site.layer}")))
             model.add(site, self.shaping.apply(update, write, state))

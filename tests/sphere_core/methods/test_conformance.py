@@ -21,6 +21,7 @@ from sphere_core.trajectory import run_trajectory
 
 FAMILIES = ["llama", "gpt2"]
 COMBINED = ["memit+rect+sphere", "memit+prune+sphere", "memit_seq+rect+error_feedback", "alphaedit+nas+sphere+gate"]
+COMBINED += ["memit@forward", "nse@forward", "alphaedit+nas+sphere@forward"]
 # Every editor; every regularizer on an editor of each scope; and chains.
 ROWS = [*EDITORS, *(name for name in example_names() if name.startswith(("memit+", "alphaedit+"))), *COMBINED]
 
