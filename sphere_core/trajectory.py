@@ -52,7 +52,8 @@ def run_trajectory(
         done += len(batch)
         weights = model.edited_weights()
         collapsed = not all(all_finite(weight) for weight in weights.values())
-        view = editor.read_out(model)
+        with model.clock.stage("read_out"):
+            view = editor.read_out(model)
         if view is None:
             yield Checkpoint(trajectory_id, done, weights, state, contexts, collapsed)
         else:

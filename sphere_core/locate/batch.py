@@ -1,6 +1,7 @@
 """A batch of requests in all its contexts, encoded once and read at the subject's last token."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -52,12 +53,13 @@ def locate(model: EditableModel, requests: Sequence[EditRequest], contexts: Cont
             where="contexts",
             remedy='give template groups such as [["{}"], ["The. {}", "I. {}"]]',
         )
-    prompts = tuple(
-        encode_prompt(model.tokenizer, in_context(context, request.prompt), request.subject)
-        for request in requests
-        for group in contexts
-        for context in group
-    )
+    with model.clock.stage("encode"):
+        prompts = tuple(
+            encode_prompt(model.tokenizer, in_context(context, request.prompt), request.subject)
+            for request in requests
+            for group in contexts
+            for context in group
+        )
     return LocatedBatch(tuple(requests), contexts, prompts)
 
 
@@ -73,12 +75,13 @@ class BatchWalk:
         self._batch = batch
         rows = [prompt.ids[: prompt.subject_last + 1] for prompt in batch.prompts]
         per_forward = max(1, _FORWARD_TOKENS // max(len(row) for row in rows))
-        parts = [
-            pad_right(rows[start : start + per_forward], fill=0, device=model.device)
-            for start in range(0, len(rows), per_forward)
-        ]
         layers = [site.layer for site in sites]
-        self._walk: Walk = start_walk(model, parts, min(layers), max(layers))
+        with self._timed():
+            parts = [
+                pad_right(rows[start : start + per_forward], fill=0, device=model.device)
+                for start in range(0, len(rows), per_forward)
+            ]
+            self._walk: Walk = start_walk(model, parts, min(layers), max(layers))
 
     def keys(self, site: Site) -> torch.Tensor:
         """Return the keys K `[d_in, n]` of the batch at a site, fp32.
@@ -88,21 +91,22 @@ class BatchWalk:
         code). Means are taken in float64.
         """
         batch = self._batch
-        inputs = self._walk.inputs(site).double()
-        per_request = inputs.view(len(batch.requests), batch.context_count, -1)
-        means, start = [], 0
-        for group in batch.contexts:
-            means.append(per_request[:, start : start + len(group)].mean(dim=1))
-            start += len(group)
-        return torch.stack(means).mean(dim=0).T.float().contiguous()
+        with self._timed():
+            inputs = self._walk.inputs(site).double()
+            per_request = inputs.view(len(batch.requests), batch.context_count, -1)
+            means, start = [], 0
+            for group in batch.contexts:
+                means.append(per_request[:, start : start + len(group)].mean(dim=1))
+                start += len(group)
+            return torch.stack(means).mean(dim=0).T.float().contiguous()
 
     def site_outputs(self, site: Site) -> torch.Tensor:
         """Return the site's own output (bias included) at the subject's last token of the bare prompts, `[o, n]`
         fp32."""
-        inputs = self._walk.inputs(site)[:: self._batch.context_count]
-        with torch.no_grad():
+        with self._timed(), torch.no_grad():
+            inputs = self._walk.inputs(site)[:: self._batch.context_count]
             outputs: torch.Tensor = self._model.network.get_submodule(site.module_path)(inputs)
-        return outputs.float().T.contiguous()
+            return outputs.float().T.contiguous()
 
     def contributions(self, site: Site) -> torch.Tensor:
         """Return what the site adds to the residual stream there, `[o, n]` fp32: its output, or the
@@ -122,26 +126,33 @@ class BatchWalk:
 
     def mean_inputs(self, site: Site) -> torch.Tensor:
         """Return the site's input averaged over all templates alike, `[d_in, n]` fp32: the key of ROME."""
-        inputs = self._walk.inputs(site).double().view(len(self._batch.requests), self._batch.context_count, -1)
-        return inputs.mean(dim=1).T.float().contiguous()
+        with self._timed():
+            inputs = self._walk.inputs(site).double().view(len(self._batch.requests), self._batch.context_count, -1)
+            return inputs.mean(dim=1).T.float().contiguous()
 
     def bare_inputs(self, site: Site) -> torch.Tensor:
         """Return the site's input at the subject's last token of the bare prompts, `[d_in, n]` fp32."""
-        return self._walk.inputs(site)[:: self._batch.context_count].float().T.contiguous()
+        with self._timed():
+            return self._walk.inputs(site)[:: self._batch.context_count].float().T.contiguous()
 
     def outputs(self, site: Site | None = None) -> torch.Tensor:
         """Return the output of a site's layer (None: the last edited one) at the subject's last token of the bare
         prompts, `[h, n]` fp32."""
-        return self._walk.outputs(self._bare, None if site is None else site.layer).float().T.contiguous()
+        with self._timed():
+            return self._walk.outputs(self._bare, None if site is None else site.layer).float().T.contiguous()
 
     def replayed(self, values: torch.Tensor) -> dict[int, torch.Tensor]:
         """Return every layer's output `[h, n]` fp32 at the subject's last token of the bare prompts, when the first
         edited layer's output there is `values` `[h, n]`. Call it before a key is read."""
-        return {
-            layer: outputs.float().T.contiguous()
-            for layer, outputs in self._walk.replayed(self._bare, values.T.contiguous()).items()
-        }
+        with self._timed():
+            return {
+                layer: outputs.float().T.contiguous()
+                for layer, outputs in self._walk.replayed(self._bare, values.T.contiguous()).items()
+            }
 
     @property
     def _bare(self) -> torch.Tensor:
         return torch.arange(0, len(self._batch.prompts), self._batch.context_count)
+
+    def _timed(self) -> AbstractContextManager[None]:
+        return self._model.clock.stage("keys")

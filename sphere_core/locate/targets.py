@@ -103,10 +103,11 @@ def optimise_targets(
     parts = []
     for start in range(0, len(batch.requests), settings.requests_per_pass):
         chosen = range(start, min(start + settings.requests_per_pass, len(batch.requests)))
-        objective = build_objective(model, batch, chosen, settings.layer)
-        if anchors is not None:
-            objective = replace(objective, h0=anchors[:, chosen.start : chosen.stop].T.to(objective.h0))
-        parts.append(_optimise(model, objective, settings))
+        with model.clock.stage("targets"):
+            objective = build_objective(model, batch, chosen, settings.layer)
+            if anchors is not None:
+                objective = replace(objective, h0=anchors[:, chosen.start : chosen.stop].T.to(objective.h0))
+            parts.append(_optimise(model, objective, settings))
     return Targets(
         torch.cat([part.starts for part in parts], dim=1),
         torch.cat([part.deltas for part in parts], dim=1),

@@ -12,6 +12,7 @@ from sphere_core.models.family import Family
 from sphere_core.models.outline import ModelOutline
 from sphere_core.models.output_norm import OutputNorm
 from sphere_core.models.sites import Site, find_site
+from sphere_core.models.stage_clock import StageClock
 from sphere_core.numerics.linalg import Update
 from sphere_core.numerics.placement import same_bits
 from sphere_core.numerics.tensor_digest import tensors_digest
@@ -25,7 +26,7 @@ class EditableModel:
     The network may be in any dtype; a site's master is fp32 `[d_out, d_in]`, and the network's own
     parameter is that master rounded to the network's dtype. Masters are replaced, never written in
     place, so a reference taken earlier stays what it was. `base_digest` names the unedited weights
-    and tokenizer by content.
+    and tokenizer by content. `clock` holds the seconds that work on this model took, by stage.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class EditableModel:
         self._base: dict[str, torch.Tensor] = {}
         self._masters: dict[str, torch.Tensor] = {}
         self._original: dict[str, torch.Tensor] = dict(originals or {})
+        self.clock = StageClock(self.device)
 
     @property
     def device(self) -> torch.device:
@@ -112,15 +114,16 @@ class EditableModel:
     def set_weight(self, site: Site, canonical: torch.Tensor) -> None:
         """Replace a site's master (fp32 `[d_out, d_in]`) and the network's parameter with it."""
         parameter = self._parameter(site)
-        master = canonical.to(device=parameter.device, dtype=torch.float32)
-        self._masters[site.name] = master
-        with torch.no_grad():
+        with self.clock.stage("write"), torch.no_grad():
+            master = canonical.to(device=parameter.device, dtype=torch.float32)
+            self._masters[site.name] = master
             parameter.copy_(site.stored(master))
 
     def add(self, site: Site, update: Update) -> None:
         """Add an update to a site: `W <- W + fp32(dW)`."""
         master = self._masters[site.name]
-        self.set_weight(site, master + update.dense().to(master))
+        with self.clock.stage("write"):
+            self.set_weight(site, master + update.dense().to(master))
 
     def output_norm(self, site: Site) -> OutputNorm | None:
         """Return the norm between a site and the residual stream, or None if the site adds to it directly."""

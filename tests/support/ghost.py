@@ -12,6 +12,7 @@ takes the ghost's device to it, a dispatch mode does the work.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -228,6 +229,26 @@ def _shown(device: Any) -> torch.device:
     return DEVICES[found.index] if found.type == "meta" and found.index is not None else found
 
 
+class _Event:
+    """A mark on the stream: in kernels run so far, a second each. Waiting for it is counted."""
+
+    def __init__(self, counts: Counts, enable_timing: bool = False) -> None:
+        self._counts, self._timed = counts, enable_timing
+        self._at: int | None = None
+
+    def record(self) -> None:
+        self._at = self._counts.kernels
+
+    def synchronize(self) -> None:
+        self._counts.wait()
+
+    def elapsed_time(self, end: "_Event") -> float:
+        assert self._timed
+        assert self._at is not None
+        assert end._at is not None
+        return 1000.0 * (end._at - self._at)
+
+
 @contextmanager
 def ghost(*, memory: int = MEMORY) -> Iterator[Counts]:
     """Have two ghost devices with so many free bytes each, and count what they do."""
@@ -241,6 +262,7 @@ def ghost(*, memory: int = MEMORY) -> Iterator[Counts]:
         manual_seed_all=lambda seed: None,
         _is_in_bad_fork=lambda: False,
         get_amp_supported_dtype=lambda: [torch.bfloat16],
+        Event=partial(_Event, counts),
     )
     ordinary = torch.get_device_module
 

@@ -5,14 +5,17 @@ from typing import Annotated
 
 import typer
 
+from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.commands.output_options import FormatOption, JsonOption, OutOption, WideOption
 from workflows.results.formats.output import write_answer
 from workflows.results.formats.output_format import chosen_format
 from workflows.results.formats.published_view import published_answer
 from workflows.results.formats.results_view import results_answer
+from workflows.results.formats.timings_view import timings_answer
 from workflows.results.tables.published import published_table
 from workflows.results.tables.table import results_table
+from workflows.results.tables.timings import stage_totals
 from workflows.store.plan import read_plan
 from workflows.terminal.console import output_console
 
@@ -29,6 +32,7 @@ Examples:
   sphere table runs/quickstart --format csv --out results.csv
   sphere table runs/quickstart --format parquet --out results.parquet
   sphere table runs/sphere_llama3 --published                      papers' numbers beside ours
+  sphere table runs/quickstart --timings                           where the hours went
 """
 
 
@@ -48,6 +52,9 @@ def table(
     published: Annotated[
         bool, typer.Option("--published", help="Instead: the papers' numbers that the sweep file names, beside ours")
     ] = False,
+    timings: Annotated[
+        bool, typer.Option("--timings", help="Instead: seconds by method, work and stage, and their share")
+    ] = False,
     as_json: JsonOption = False,
     wide: WideOption = False,
 ) -> None:
@@ -58,7 +65,11 @@ def table(
     chosen = chosen_format(form, out, as_json=as_json)
     storage = Storage(root)
     storage.require_reachable()
-    if published:
+    if published and timings:
+        raise InputError("--published and --timings are two tables", where="sphere table", remedy="give one of them")
+    if timings:
+        answer = timings_answer(stage_totals(storage, read_plan(storage)))
+    elif published:
         answer = published_answer(published_table(storage))
     else:
         answer = results_answer(results_table(storage, read_plan(storage), by_edits=by is By.EDITS))

@@ -16,6 +16,7 @@ from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import Contexts, ContextSettings
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
+from sphere_core.models.stage_clock import StageClock
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest
@@ -24,6 +25,7 @@ from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.moments.null_spaces import with_null_spaces
 from workflows.replicas.keepalive import KeepAlive
 from workflows.replicas.key_files import KeyKeeper
+from workflows.replicas.stage_seconds import stage_seconds
 from workflows.replicas.tasks import Done, ReplicaProgress, Stopped, TrajectoryTask
 from workflows.store.layout import (
     attempt_path,
@@ -151,7 +153,7 @@ class TrajectoryRun:
         published = [edits for edits in standing if edits in plan.wanted]
         first = resume.edits if resume is not None else 0
         collapsed = resume is not None and resume.collapsed
-        clock = _Clock(first)
+        clock = _Clock(first, model.clock)
         self._note_attempt(first, max(standing, default=0))
         self._say(first, clock, published)
         keeper = None
@@ -193,7 +195,8 @@ class TrajectoryRun:
         self._require_lease()
         if keeper is not None:
             keeper.publish(checkpoint.edits)
-        write_checkpoint(checkpoint, checkpoints)
+        with clock.stages.stage("checkpoint"):
+            write_checkpoint(checkpoint, checkpoints)
         timing = clock.lap(checkpoint.edits, self.lease.attempt)
         timing.write(self.storage, timing_path("edit", scored_name(self.task.plan.id, checkpoint.edits)))
 
@@ -251,7 +254,8 @@ class TrajectoryRun:
 class _Clock:
     """Seconds of one attempt: in total, since the last checkpoint, since the last report."""
 
-    def __init__(self, first_edit: int) -> None:
+    def __init__(self, first_edit: int, stages: StageClock) -> None:
+        self.stages = stages
         self._first_edit = self._lap_edit = first_edit
         self._start = self._lap_start = time.monotonic()
         self._said: float | None = None
@@ -265,7 +269,8 @@ class _Clock:
         now = time.monotonic()
         seconds, lap_edits = round(now - self._lap_start, 6), edits - self._lap_edit
         self._lap_start, self._lap_edit = now, edits
-        return EditTiming(edits=edits, attempt=attempt, seconds=seconds, edits_in_lap=lap_edits)
+        stages = stage_seconds(self.stages, seconds).as_json()
+        return EditTiming(edits=edits, attempt=attempt, seconds=seconds, edits_in_lap=lap_edits, **stages)
 
     def due(self) -> bool:
         """Whether it is time to write progress.json again; true on the first call."""

@@ -14,6 +14,7 @@ from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest
 from workflows.replicas.row_writer import SubjectColumns, encode_rows, encode_table, publish_rows
+from workflows.replicas.stage_seconds import stage_seconds
 from workflows.replicas.tasks import ScoreTask
 from workflows.store.layout import checkpoints_folder, details_path, kept_score_path, task_error_path, timing_path
 from workflows.store.plan import TrajectoryPlan
@@ -69,18 +70,25 @@ def score_subject(
     and RuntimeError for an evaluator that changes the weights.
     """
     started = time.monotonic()
+    model.clock.lap()
     if isinstance(task.subject, TrajectoryPlan):
-        model.load_weights(_weights(task.subject.id, task.edits, storage))
+        with model.clock.stage("read"):
+            model.load_weights(_weights(task.subject.id, task.edits, storage))
         asked = tuple(requests[: task.edits])
     else:
         asked = tuple(requests)
-    digest, masters = model.weights_digest(), model.masters()
-    previous = _previous(task, storage) if evaluator.reads_previous else None
-    scored = evaluator.score(Subject(model, asked, task.edits, previous, moments, KeptScores(storage)))
+    with model.clock.stage("read"):
+        digest, masters = model.weights_digest(), model.masters()
+        previous = _previous(task, storage) if evaluator.reads_previous else None
+    with model.clock.stage("score"):
+        scored = evaluator.score(Subject(model, asked, task.edits, previous, moments, KeptScores(storage)))
     if not model.holds(masters):
         raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the weights it was to score")
-    _publish(task, storage, shared_columns(task, digest), scored)
-    timing = ScoreTiming(seconds=round(time.monotonic() - started, 6), rows=len(scored.rows))
+    with model.clock.stage("publish"):
+        _publish(task, storage, shared_columns(task, digest), scored)
+    seconds = round(time.monotonic() - started, 6)
+    stages = stage_seconds(model.clock, seconds).as_json()
+    timing = ScoreTiming(seconds=seconds, rows=len(scored.rows), **stages)
     timing.write(storage, timing_path(task.evaluation.kind, f"{task.subject_name}-{task.evaluation.id}"))
 
 

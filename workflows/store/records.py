@@ -13,7 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from sphere_core.foundation.storage import Storage
 from workflows.store.policies import Watchdog
 
-__all__ = ["AttemptRecord", "EditTiming", "Failure", "Progress", "ProgressState", "ScoreTiming", "Stop"]
+__all__ = ["AttemptRecord", "EditTiming", "Failure", "Progress", "ProgressState", "ScoreTiming", "StageSeconds", "Stop"]
 
 ProgressState = Literal["running", "stopped", "edited", "collapsed"]
 
@@ -103,7 +103,26 @@ class AttemptRecord(_Record):
     at: float
 
 
-class EditTiming(_Record):
+class StageSeconds(_Record):
+    """Seconds by stage of one piece of work, and what they hold for.
+
+    `stages` add up to the work's seconds, those of `beside` ran on other threads meanwhile. `device` is the kind of
+    device, `threads` those of its process, `versions` of the libraries that do the work. Earlier releases wrote none.
+    """
+
+    stages: dict[str, float] | None = None
+    beside: dict[str, float] | None = None
+    device: str | None = None
+    threads: int | None = None
+    versions: dict[str, str] | None = None
+
+    def as_json(self) -> Mapping[str, Any]:
+        """Return the record as it is stored: what earlier releases wrote first, and of the rest what is known."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {name: values.pop(name) for name in type(self).__annotations__ if name in values} | values
+
+
+class EditTiming(StageSeconds):
     """Below `timings/edit/`: seconds and edits since the previous checkpoint."""
 
     edits: int
@@ -112,7 +131,7 @@ class EditTiming(_Record):
     edits_in_lap: int
 
 
-class ScoreTiming(_Record):
+class ScoreTiming(StageSeconds):
     """Below `timings/EVALUATOR/`: seconds spent on one subject's rows."""
 
     seconds: float

@@ -62,8 +62,10 @@ class ClosedFormEditor:
         # is requested again is not what was lost, and the difference grows from batch to batch.
         for site in sites:
             write, rule = writes[site.layer], self.rules[site.layer]
-            state = self.shaping.fed_back(solved[site.layer], shaped[site.layer], write, rule, state)
-        return self._remembered(model, sites, writes, state)
+            with model.clock.stage("regularizer"):
+                state = self.shaping.fed_back(solved[site.layer], shaped[site.layer], write, rule, state)
+        with model.clock.stage("history"):
+            return self._remembered(model, sites, writes, state)
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
         """Return None: the edited weights are scored."""
@@ -104,8 +106,10 @@ class ClosedFormEditor:
             residuals = walk.site_residuals(site, targets.change(walk, site, len(sites) - index))
             write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
             rule_state = state.part(f"rule/{layer}")
-            solved[layer] = self.rules[layer].solve(write, rule_state, self.shaping.correction(layer, state))
-            shaped[layer] = self.shaping.apply(solved[layer], write, state)
+            with model.clock.stage("solve"):
+                solved[layer] = self.rules[layer].solve(write, rule_state, self.shaping.correction(layer, state))
+            with model.clock.stage("regularizer"):
+                shaped[layer] = self.shaping.apply(solved[layer], write, state)
             model.add(site, shaped[layer] if self.shaping.scope is Scope.IN_LOOP else solved[layer])
             writes[layer] = write
         return writes, solved, shaped

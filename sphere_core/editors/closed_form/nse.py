@@ -71,7 +71,8 @@ class NseEditor:
             owner = f"rule/{site.layer}"
             keys = walk.keys(site)
             home = self._home(site, keys)
-            history = KeyHistory.of(state.part(owner)).append(keys.to(home))
+            with model.clock.stage("history"):
+                history = KeyHistory.of(state.part(owner)).append(keys.to(home))
             state = state.with_part(owner, EditorState(history.state()))
             write = SiteWrite(site, keys, keys.new_zeros(site.d_out, 0), model.weight(site), model.base_weight(site))
             state = self.shaping.remember(write, state)
@@ -104,8 +105,11 @@ class NseEditor:
             keys = walk.keys(site)
             residuals = walk.site_residuals(site, targets.change(walk, site, len(sites) - index))
             write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
-            update = self._solve(write, KeyHistory.of(state.part(f"rule/{site.layer}")))
-            model.add(site, self.shaping.apply(update, write, state))
+            with model.clock.stage("solve"):
+                update = self._solve(write, KeyHistory.of(state.part(f"rule/{site.layer}")))
+            with model.clock.stage("regularizer"):
+                shaped = self.shaping.apply(update, write, state)
+            model.add(site, shaped)
 
     def _home(self, site: Site, keys: torch.Tensor) -> torch.device:
         """Return where a site's system is solved and its history kept."""

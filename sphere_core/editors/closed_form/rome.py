@@ -60,8 +60,11 @@ class RomeEditor:
         if self.same_key:
             key = mean_key
             residual = residual + model.weight(site).to(delta) @ (bare_key - mean_key)
-        direction = mean_key if self.prior is None else self.prior.inverse(mean_key)
-        update = LowRankUpdate(residual, direction / (key * direction).sum())
+        with model.clock.stage("solve"):
+            direction = mean_key if self.prior is None else self.prior.inverse(mean_key)
+            update = LowRankUpdate(residual, direction / (key * direction).sum())
         write = SiteWrite(site, key.float(), residual.float(), model.weight(site), model.base_weight(site))
-        model.add(site, self.shaping.apply(update, write, state))
+        with model.clock.stage("regularizer"):
+            shaped = self.shaping.apply(update, write, state)
+        model.add(site, shaped)
         return self.shaping.remember(write, state)

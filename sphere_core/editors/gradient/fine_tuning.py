@@ -53,7 +53,8 @@ class FineTuningEditor:
         """Train on one batch of requests; the regularizers see the batch's whole change."""
         sites = model.open_sites(self.settings.layers)
         start = {site.layer: model.weight(site) for site in sites}
-        self._train(model, sites, requests)
+        with model.clock.stage("gradients"):
+            self._train(model, sites, requests)
         for site in sites:
             before, base = start[site.layer], model.base_weight(site)
             nothing = before.new_zeros(site.d_in, 0), before.new_zeros(site.d_out, 0)
@@ -61,7 +62,9 @@ class FineTuningEditor:
             if self.shaping.regularizers:
                 change = DenseUpdate(model.weight(site).double() - before.double())
                 model.set_weight(site, before)
-                model.add(site, self.shaping.apply(change, write, state))
+                with model.clock.stage("regularizer"):
+                    shaped = self.shaping.apply(change, write, state)
+                model.add(site, shaped)
             state = self.shaping.remember(write, state)
         return state
 

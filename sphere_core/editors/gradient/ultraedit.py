@@ -71,7 +71,9 @@ class UltraEditEditor:
         ordered = sorted(requests, key=lambda request: -len(answered_ids(model.tokenizer, request)))
         traced: dict[Site, list[torch.Tensor]] = {site: [] for site in sites}
         for begin in range(0, len(ordered), self.settings.batch_size):
-            found = _traced(model, sites, ordered[begin : begin + self.settings.batch_size], self.settings.weighting)
+            chunk = ordered[begin : begin + self.settings.batch_size]
+            with model.clock.stage("gradients"):
+                found = _traced(model, sites, chunk, self.settings.weighting)
             for site in sites:
                 owner, rows = self._owner(site), found[site]
                 moments = RunningMoments.of(state.part(owner)).with_rows(rows, unbiased=self._is_unbiased)
@@ -80,9 +82,12 @@ class UltraEditEditor:
         for site in sites:
             rows = torch.cat(traced[site])
             h, g = rows[:, : site.d_in], rows[:, site.d_in :]
-            update = self._update(rows, site.d_in, RunningMoments.of(state.part(self._owner(site))))
+            with model.clock.stage("solve"):
+                update = self._update(rows, site.d_in, RunningMoments.of(state.part(self._owner(site))))
             write = SiteWrite(site, h.T.float(), g.T.float(), model.weight(site), model.base_weight(site))
-            model.add(site, self.shaping.apply(update, write, state))
+            with model.clock.stage("regularizer"):
+                shaped = self.shaping.apply(update, write, state)
+            model.add(site, shaped)
             state = self.shaping.remember(write, state)
         return state
 

@@ -106,7 +106,7 @@ class _Answers:
 
 def _answers(model: EditableModel, requests: Sequence[EditRequest]) -> _Answers:
     supervision = supervise(model, requests)
-    with torch.no_grad():
+    with model.clock.stage("gate"), torch.no_grad():
         nll, right = supervision.token_scores(model)
     rows, count = supervision.rows.to(nll.device), len(requests)
     tokens = torch.zeros(count, device=nll.device).index_add_(0, rows, torch.ones_like(nll))

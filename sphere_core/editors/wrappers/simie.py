@@ -50,15 +50,18 @@ class SimieEditor:
             earlier = {site.layer: model.weight(site) for site in sites}
             if self.from_unedited:
                 model.restore_base()
-            keys = _token_keys(model, sites, request)
+            with model.clock.stage("keys"):
+                keys = _token_keys(model, sites, request)
             state = state.with_part("editor", self.editor.edit(model, [request], contexts, state.part("editor")))
             for site in sites:
                 owner = f"simie/{site.layer}"
                 history, change = KeyHistory.of(state.part(owner)), model.weight(site) - earlier[site.layer]
-                step = ideal_step(change, keys[site.layer], history, self.ridge)
+                with model.clock.stage("solve"):
+                    step = ideal_step(change, keys[site.layer], history, self.ridge)
                 model.set_weight(site, earlier[site.layer])
                 model.add(site, step)
-                state = state.with_part(owner, EditorState(history.append(keys[site.layer]).state()))
+                with model.clock.stage("history"):
+                    state = state.with_part(owner, EditorState(history.append(keys[site.layer]).state()))
         return state
 
     def read_out(self, model: EditableModel) -> Mapping[str, torch.Tensor] | None:

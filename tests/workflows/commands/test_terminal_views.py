@@ -27,6 +27,7 @@ VIEWS = {
     "status": ("status", "ROOT"),
     "table": ("table", "ROOT"),
     "table by edits": ("table", "ROOT", "--by", "edits"),
+    "table of timings": ("table", "ROOT", "--timings"),
     "ability": ("ability", "ROOT"),
     "ability by edits": ("ability", "ROOT", "--by", "edits"),
     **{

@@ -20,12 +20,16 @@ from workflows.driver.driver import SweepResult
 from workflows.driver.local_executor import LocalExecutor
 from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
+from workflows.results.sql.connect import connect
+from workflows.results.sql.timing_table import EDIT_WORK
 from workflows.results.tables.table import results_table
 from workflows.store.layout import checkpoints_folder
 from workflows.store.lease import Lease, read_lease, take_lease
 from workflows.store.row_reader import read_rows
 from workflows.store.state import derive_state
 from workflows.sweeps.expand import Sweep, load_sweep
+
+KINDS = ("edit_quality", "geometry")
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,21 @@ def test_edit_quality_asks_about_the_edits_so_far(sweep: Sweep, undisturbed: Pat
     rows = read_rows(Storage(undisturbed), sweep.plan).to_pylist()
     asked = {row["edits"]: row["n"] for row in rows if row["metric"] == "efficacy" and row["protocol"] == "argmax"}
     assert asked == {0: 6, 4: 4, 6: 6}
+
+
+def test_every_lap_and_score_leaves_its_seconds_by_stage(sweep: Sweep, undisturbed: Path) -> None:
+    with connect(Storage(undisturbed), sweep.plan, views=("stages",)) as connection:
+        rows = connection.sql("FROM stages").to_arrow_table().to_pylist()
+    work = {(row["trajectory_id"], row["edits"], row["work"]) for row in rows}
+    expected = {(t.id, n, kind) for t in sweep.plan.trajectories for n in (4, 6) for kind in (EDIT_WORK, *KINDS)}
+    assert work == expected | {(None, 0, kind) for kind in KINDS}
+    for path in (undisturbed / "timings").rglob("*.json"):
+        record = json.loads(path.read_bytes())
+        assert sum(record["stages"].values()) == pytest.approx(record["seconds"], abs=1e-4)
+        assert (record["device"], record["threads"]) == ("cpu", 1)
+        assert record["versions"]["torch"]
+        named = {"checkpoint", "write"} if path.parent.name == EDIT_WORK else {"score", "publish"}
+        assert named <= record["stages"].keys()
 
 
 def test_a_second_run_does_nothing(sweep: Sweep, undisturbed: Path) -> None:

@@ -24,7 +24,7 @@ from workflows.results.sql.plan_tables import (
     stream_name,
 )
 from workflows.results.sql.sweep_roots import SweepRoot, owned_trajectories
-from workflows.results.sql.timing_table import timings
+from workflows.results.sql.timing_table import timing_tables
 from workflows.results.sql.view_columns import DOCUMENTS, PROBE_TEXTS, PROBES, ROWS, VIEW_COLUMNS
 from workflows.store.layout import DETAILS, base_name, details_path, scored_name
 from workflows.store.plan import SweepPlan
@@ -81,8 +81,9 @@ def connect_roots(
         connection.register("planned", planned(roots))
         connection.register("bases", bases(roots))
         specs = read_specifications(roots) if {"trajectories", *_FROM_ROWS} & set(views) else {}
-        if {"trajectories", "timings"} & set(views):
-            connection.register("timings", timings(roots))
+        if {"trajectories", "timings", "stages"} & set(views):
+            for name, table in zip(("timings", "stages"), timing_tables(roots), strict=True):
+                connection.register(name, table)
         if "trajectories" in views:
             connection.register("specifications", specifications(specs))
             _create(connection, "trajectories")

@@ -181,6 +181,29 @@ VIEW_COLUMNS = {
             "environment": ("VARCHAR", "Digest of the environment: `environments/DIGEST.json` below the root"),
         },
     ),
+    "stages": ViewColumns(
+        "a stage of a piece of work; stages that are not `beside` add up to its seconds",
+        _ROOT
+        | {
+            "trajectory_id": ("VARCHAR", "The trajectory; null for the unedited model"),
+            "model": ("VARCHAR", "The model's name in tables"),
+            "method": ("VARCHAR", "The method's name in tables, or `(unedited)`"),
+            "edits": ("BIGINT", "Edits at the checkpoint that the work ended with"),
+            "work": ("VARCHAR", "`edit`, or the evaluator that scored"),
+            "evaluation_id": ("VARCHAR", "Of scoring: which evaluation"),
+            "stage": ("VARCHAR", "`targets`, `keys`, `solve`, `score` and others; `whole` without measured stages"),
+            "seconds": ("DOUBLE", "Seconds of the stage; on an accelerator, between events on its stream"),
+            "beside": ("BOOLEAN", "Whether the stage ran on another thread meanwhile"),
+            "edits_written": ("BIGINT", "Of editing: edits since the checkpoint before"),
+            "rows": ("BIGINT", "Of scoring: rows written"),
+            "attempt": ("BIGINT", "Of editing: which attempt at the trajectory"),
+            "threads": ("BIGINT", "Threads of the process"),
+            "device": ("VARCHAR", "Kind of device: `cpu`, or the accelerator's name"),
+            "versions": ("VARCHAR", "Versions of Python and the libraries that did the work"),
+            "code_version": ("VARCHAR", "Version of this package"),
+            "environment": ("VARCHAR", "Digest of the environment: `environments/DIGEST.json` below the root"),
+        },
+    ),
     "edits": ViewColumns(
         "an edit of a trajectory, with its texts",
         _ROOT
