@@ -36,6 +36,7 @@ class Geometry:
             subspace_threshold=settings.subspace_threshold,
             subspace_energy=settings.subspace_energy,
             principal_ratio=settings.principal_ratio,
+            measures=frozenset(settings.measures),
         )
         self._base_digest: str | None = None
         self._bases: dict[str, BaseSite] = {}

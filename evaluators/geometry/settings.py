@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = ["GeometrySettings"]
 
 _VERSION = 2
+_LATER = frozenset({"measures"})
+
+Measure = Literal["concentration", "gain", "cosines"]
 
 
 class GeometrySettings(BaseModel):
@@ -33,6 +36,12 @@ class GeometrySettings(BaseModel):
         description="Share of energy that SPHERE's principal directions hold; its README's cumulative ratio",
     )
 
+    measures: tuple[Measure, ...] = Field(
+        default=(),
+        description="Further figures: concentration of the change's spectrum, gain of the top singular values, cosines"
+        " of the rows as a histogram",
+    )
+
     @property
     def reads_previous(self) -> bool:
         """Whether the checkpoint before enters the scores."""
@@ -45,4 +54,7 @@ class GeometrySettings(BaseModel):
 
     def identity(self) -> dict[str, object]:
         """Return everything but the subject that can change a score."""
-        return {"kind": self.kind, "version": _VERSION, "settings": self.model_dump(mode="json")}
+        settings = self.model_dump(mode="json")
+        # Later options enter an identity only where they are set: scores of roots without them stay valid.
+        kept = {name: value for name, value in settings.items() if name not in _LATER or value}
+        return {"kind": self.kind, "version": _VERSION, "settings": kept}

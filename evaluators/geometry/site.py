@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from evaluators.base import Health
+from evaluators.geometry.measures import COSINE_BINS, concentration, cosine_shares, singular_value_gain
 from sphere_core.numerics.energy import Energy, energy_gradient, hyperspherical_energy, relative_drift
 from sphere_core.numerics.preservation import energy_sensitivity, output_change
 from sphere_core.numerics.spectrum import (
@@ -37,6 +38,7 @@ _BOUND = ("output_change", "output_change_bound")
 _SPECTRA = ("spectral_norm", "effective_rank", "stable_rank", "delta_spectral_norm")
 _SPECTRA_RATIOS = ("delta_effective_rank", "delta_stable_rank")
 _SUBSPACES = ("subspace_similarity_left", "subspace_similarity_right")
+_GAINS = ("singular_value_gain_top", "singular_value_gain_rest")
 _VECTORS = ("singular_vector_similarity", "singular_vector_similarity_matched")
 
 
@@ -49,6 +51,7 @@ class Groups:
     subspace_threshold: float
     subspace_energy: Literal["sum", "squares"]
     principal_ratio: float
+    measures: frozenset[str] = frozenset()
 
     @property
     def dominant(self) -> str:
@@ -75,6 +78,7 @@ class BaseSite:
     output_size: float
     dominant: SingularSubspaces | None
     principal: torch.Tensor | None
+    values: torch.Tensor | None = None
 
 
 @dataclass
@@ -121,6 +125,7 @@ def measure_base(weight: torch.Tensor, moment: torch.Tensor | None, groups: Grou
         output_size=output_change(weight, moment) if moment is not None else math.nan,
         dominant=dominant,
         principal=principal,
+        values=singular_values(weight) if "gain" in groups.measures and finite else None,
     )
 
 
@@ -146,6 +151,7 @@ def measure_site(
         _put_bound(figures, change, size, abs(energy.total - base.energy.total), base)
     if groups.spectra:
         _put_spectra(figures, weight, change, size, base, groups, finite=nonfinite == 0)
+    _put_measures(figures, weight, change, size, base, groups)
     return figures
 
 
@@ -217,6 +223,27 @@ def _put_spectra(
         inside = float(torch.linalg.vector_norm(change @ base.principal))
         share = (inside / size) ** 2
         figures.put(("principal_share",), groups.principal, (share,), n=base.principal.shape[1])
+
+
+def _put_measures(
+    figures: Figures, weight: torch.Tensor, change: torch.Tensor, size: float, base: BaseSite, groups: Groups
+) -> None:
+    """Add the further figures that the settings name."""
+    if "concentration" in groups.measures and size != 0:
+        figures.put(("delta_concentration",), EXACT, (concentration(change),), n=min(weight.shape))
+    if "gain" in groups.measures and base.values is not None:
+        values = base.values[base.values > 0]
+        rank = dominant_rank(values, groups.subspace_threshold, groups.subspace_energy) if len(values) else 0
+        gains = singular_value_gain(weight, base.values, rank)
+        for name, gain, count in zip(_GAINS, gains, (rank, len(values) - rank), strict=True):
+            if count:
+                figures.put((name,), groups.dominant, (gain,), n=count)
+    if "cosines" in groups.measures:
+        shares, mean = cosine_shares(weight)
+        pairs = weight.shape[0] * (weight.shape[0] - 1) // 2
+        for protocol, share in zip(COSINE_BINS, shares, strict=True):
+            figures.put(("row_cosine",), protocol, (share,), n=pairs)
+        figures.put(("row_cosine_magnitude",), EXACT, (mean,), n=pairs)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

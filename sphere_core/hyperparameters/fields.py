@@ -113,6 +113,9 @@ class Hyperparameters(BaseModel):
         description="SPHERE: directions of the current weight (released code) or of W_0 (paper's text)",
     )
     rect_keep: Annotated[Number, Field(gt=0, le=1)] | None = _optional("RECT: share of entries kept")
+    balance_strength: Share | None = _optional(
+        "Balance: b in S^(1-b), S the update's singular values; 1 makes them all equal"
+    )
     revive_threshold: Share | None = _optional("REVIVE: share of the spectrum that is protected")
     revive_energy: Literal["sum", "squares"] = Field(default="sum", description="REVIVE: of singular values or squares")
     revive_weight: Literal["base", "current"] = Field(default="base", description="REVIVE: whose singular vectors")
@@ -173,6 +176,7 @@ _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("ultraedit_variance", "ultraedit_weighting", "ultraedit_sharing"), frozenset(["ultraedit"])),
     **dict.fromkeys(("energy_ratio", "strength", "basis"), frozenset(["sphere"])),
     "rect_keep": frozenset(["rect"]),
+    "balance_strength": frozenset(["balance"]),
     **dict.fromkeys(("revive_threshold", "revive_energy", "revive_weight", "revive_basis"), frozenset(["revive"])),
     **dict.fromkeys(("nas_factor", "anchor_norm"), frozenset(["nas"])),
     **dict.fromkeys(("simie_lambda", "simie_start"), frozenset(["simie"])),

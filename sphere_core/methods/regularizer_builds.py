@@ -1,12 +1,13 @@
 """From hyperparameters to a regularizer: the `filter` and `read_out` of each row of the table of regularizers."""
 
 from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.regularizers.balance import Balance
 from sphere_core.regularizers.prune import Prune
 from sphere_core.regularizers.rect import Rect
 from sphere_core.regularizers.revive import Revive
 from sphere_core.regularizers.sphere import Sphere
 
-__all__ = ["prune", "rect", "revive", "sphere"]
+__all__ = ["balance", "prune", "rect", "revive", "sphere"]
 
 
 def sphere(hyperparameters: Hyperparameters) -> Sphere:
@@ -28,6 +29,11 @@ def revive(hyperparameters: Hyperparameters) -> Revive:
 def rect(hyperparameters: Hyperparameters) -> Rect:
     """Build RECT."""
     return Rect(keep=hyperparameters.number("rect_keep"))
+
+
+def balance(hyperparameters: Hyperparameters) -> Balance:
+    """Build the balance of an update's spectrum."""
+    return Balance(strength=hyperparameters.number("balance_strength"))
 
 
 def prune(hyperparameters: Hyperparameters) -> Prune:

@@ -28,6 +28,12 @@ REGULARIZERS: Mapping[str, RegularizerRow] = {
         requires=(("rect_keep",),),
         filter="sphere_core.methods.regularizer_builds:rect",
     ),
+    "balance": RegularizerRow(
+        title="Balance: the singular values of an update made more equal, at equal norm",
+        paper="after EBLoRA, arXiv 2602.00722",
+        requires=(("balance_strength",),),
+        filter="sphere_core.methods.regularizer_builds:balance",
+    ),
     "prune": RegularizerRow(
         title="PRUNE: large singular values of the whole change damped, for scoring only",
         paper="arXiv 2405.16821",

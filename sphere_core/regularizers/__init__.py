@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sphere_core.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from sphere_core.regularizers.balance import Balance
     from sphere_core.regularizers.base import ReadOut, Regularizer
     from sphere_core.regularizers.nas import AnchorSettings, NormAnchor
     from sphere_core.regularizers.prune import Prune
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnchorSettings",
+    "Balance",
     "NormAnchor",
     "Prune",
     "ReadOut",
@@ -28,6 +30,7 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
+        "balance": "Balance",
         "base": "ReadOut Regularizer",
         "nas": "AnchorSettings NormAnchor",
         "prune": "Prune",

@@ -34,6 +34,7 @@ VALUES: dict[str, Any] = {
     "energy_ratio": 0.3,
     "strength": 0.4,
     "rect_keep": 0.7,
+    "balance_strength": 0.5,
     "revive_threshold": 0.1,
     "simie_lambda": 1e-3,
     "simie_start": "unedited",
