@@ -32,6 +32,7 @@ def probes_table(answers: list[tuple[int, bool, float]], *, finite: bool = True,
             "finite": [finite] * count,
             "tied": [tied] * count,
             "contrast_nll_mean": pa.array([1.0 + margin for *_, margin in answers], pa.float32()),
+            "contrast_tokens": pa.array([2] * count, pa.int16()),
             "contrast_finite": [finite] * count,
             "won": [margin > 0 for *_, margin in answers],
         }

@@ -10,7 +10,8 @@ from workflows.results.arrow_tables import table_of_records
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
 from workflows.results.figures.heat import colour_bar, heat_cells
 from workflows.results.figures.panels import grouped, legend, panels, place_title, tag
-from workflows.store.layout import spec_path
+from workflows.results.sql.plan_tables import read_specifications
+from workflows.results.sql.sweep_roots import SweepRoot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -56,15 +57,10 @@ def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
 def _fields(source: FigureSource) -> pa.Table:
     """Return every field of the specification of every trajectory, by its path, as a number or a text."""
     records = []
-    for plan in source.plan.trajectories:
-        try:
-            spec = json.loads(source.storage.read_bytes(spec_path(plan.id)))
-        except FileNotFoundError:
-            # Not yet begun: it has no scores either.
-            continue
+    for trajectory_id, spec in read_specifications([SweepRoot.of(source.storage, source.plan)]).items():
         for path, value in _leaves(spec, ""):
             number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-            records.append({"trajectory_id": plan.id, "field": path, "number": number, "text": json.dumps(value)})
+            records.append({"trajectory_id": trajectory_id, "field": path, "number": number, "text": json.dumps(value)})
     return table_of_records(records, _FIELDS)
 
 

@@ -7,7 +7,6 @@ import pyarrow as pa
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
 from workflows.results.figures.panels import edits_axis, grouped, legend, panels, place_title, tag
 from workflows.results.figures.style import INK, log_ticks
-from workflows.results.sql.connect import query
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -18,7 +17,7 @@ _INPUTS = {"orthonormal": "orthonormal inputs", "moments": "inputs of C0"}
 
 
 def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
-    found = source.connection.sql(query("bound")).to_arrow_table()
+    found = source.ask("bound")
     remedy = "add 'geometry: {}' to the sweep's evaluators, and run it"
     return needs(found, "output_change_ratio is scored", remedy, where=source.storage.uri)
 

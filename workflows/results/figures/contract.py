@@ -49,7 +49,7 @@ class FigureAsk:
 
 @dataclass(frozen=True)
 class FigureSource:
-    """A sweep to draw from: its storage and plan, and a connection with its views and `points`."""
+    """A sweep to draw from: its storage and plan, and a connection with its views and the table `points`."""
 
     storage: Storage
     plan: SweepPlan

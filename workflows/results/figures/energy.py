@@ -39,6 +39,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
     groups = grouped(rows, "model", "stream", "method")
     across = max(1, min(len(groups), round(look.width / 1.7)))
     down = -(-len(groups) // across)
+    across = -(-len(groups) // down)
     sheet = Sheet(figsize=(look.width, down * 2.9 + 0.4), layout="constrained")
     blocks = sheet.subfigures(down, 1, squeeze=False)[:, 0]
     pairs: list[tuple[Axes, Axes]] = []

@@ -40,8 +40,8 @@ def panels(
     from matplotlib.figure import Figure
 
     columns = max(1, min(across, count, round(look.width / 2.2)))
-    columns = 2 if (columns, count) == (3, 4) else columns
     rows = -(-count // columns)
+    columns = -(-count // rows)
     figure = Figure(figsize=(look.width, rows * height + 0.45), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False, sharey=share_y).flat)
     for unused in axes[count:]:

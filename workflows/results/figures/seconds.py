@@ -1,16 +1,12 @@
 """Seconds by stage: editing, and each evaluator."""
 
-import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from workflows.results.arrow_tables import table_of_records
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
 from workflows.results.figures.panels import grouped, panels, place_title, tag
-from workflows.store.layout import scored_name, timing_path
-from workflows.store.plan import TrajectoryPlan
+from workflows.results.sql.connect import connect, query
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -20,33 +16,12 @@ __all__ = ["FIGURE"]
 _STAGES = {"edit": "editing", "edit_quality": "edit quality", "general": "general ability", "geometry": "geometry"}
 _SHADES = {"edit": "#0072B2", "edit_quality": "#E69F00", "general": "#56B4E9", "geometry": "#009E73"}
 _HATCHES = {"edit": "", "edit_quality": "///", "general": "...", "geometry": "xxx"}
-_TIMES = pa.schema(
-    [
-        ("trajectory_id", pa.string()),
-        ("stage", pa.string()),
-        ("edits", pa.int64()),
-        ("seconds", pa.float64()),
-    ]
-)
 
 
 def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
-    stored = set(source.storage.list("timings"))
-    times = [row for plan in source.plan.trajectories for row in _times(source, plan, stored)]
-    source.connection.register("stage_times", table_of_records(times, _TIMES))
-    found = source.ask("seconds")
+    with connect(source.storage, source.plan, views=("timings",)) as connection:
+        found = connection.sql(query("figures/seconds")).to_arrow_table()
     return needs(found, "timings are stored", "run the sweep; timings are written as it runs", where=source.storage.uri)
-
-
-def _times(source: FigureSource, plan: TrajectoryPlan, stored: set[str]) -> Iterator[dict[str, Any]]:
-    for edits in plan.wanted:
-        name = scored_name(plan.id, edits)
-        paths = {"edit": timing_path("edit", name)}
-        paths |= {one.kind: timing_path(one.kind, f"{name}-{one.id}") for one in plan.evaluations}
-        for stage, path in paths.items():
-            if path in stored:
-                seconds = json.loads(source.storage.read_bytes(path))["seconds"]
-                yield {"trajectory_id": plan.id, "stage": stage, "edits": edits, "seconds": seconds}
 
 
 def _draw(table: pa.Table, look: Look) -> "Drawing":

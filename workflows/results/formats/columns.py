@@ -2,7 +2,7 @@
 
 from workflows.terminal.table import Column
 
-__all__ = ["ABILITY_COLUMNS", "RETENTION_COLUMNS"]
+__all__ = ["ABILITY_COLUMNS", "EDIT_COLUMNS", "RETENTION_COLUMNS"]
 
 
 def _numbers(**priorities: int) -> dict[str, Column]:
@@ -37,4 +37,13 @@ RETENTION_COLUMNS = {
     "installed_at": Column("installed_at", 9, right=True),
     **_numbers(low=4, high=4, final_sd=5, auc_sd=5, sd_over_seeds=5, monotone=3, margin=5, final_margin=5),
     **_numbers(strength=2, last_right=3, first_lost=1, written=4),
+}
+EDIT_COLUMNS = {
+    **_PLACES,
+    "seed": Column("seed", 1, right=True, shared=True),
+    "case_id": Column("case_id", 5, shared=True),
+    "prompt": Column("prompt", shared=True, prose=True),
+    "target": Column("target", shared=True),
+    "contrast": Column("contrast", 4, shared=True),
+    **_numbers(written=6, contrast_probability=3, learned=2, trajectories=3),
 }

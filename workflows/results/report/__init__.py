@@ -1,0 +1,1 @@
+"""The report of sweeps as one self-contained HTML file. Reads only."""

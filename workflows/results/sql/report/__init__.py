@@ -1,0 +1,1 @@
+"""Queries of the report and of `sphere edits`."""

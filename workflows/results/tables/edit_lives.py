@@ -1,0 +1,71 @@
+"""The history of single edits with their texts, and the edits that were lost most often."""
+
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.storage import Storage
+from workflows.results.sql.connect import connect, query
+from workflows.store.plan import SweepPlan
+
+__all__ = ["EditChoice", "edit_lives", "forgotten_edits"]
+
+
+@dataclass(frozen=True)
+class EditChoice:
+    """Which edits: part of the prompt, the case id, the 1-based place in the stream, the method; empty: any."""
+
+    subject: str = ""
+    case: str = ""
+    edit: int = 0
+    method: str = ""
+
+
+def edit_lives(storage: Storage, plan: SweepPlan, choice: EditChoice, *, role: str, protocol: str) -> pa.Table:
+    """Return one row per edit chosen and checkpoint: texts, whether it was right, the targets' probabilities.
+
+    A probability is that of all tokens of a target, from the natural exponent of its summed log-likelihood. Raises
+    InputError if nothing is stored, and if no edit is chosen.
+    """
+    with connect(storage, plan, views=("probes", "edits")) as connection:
+        _answered(connection, storage, role, protocol)
+        parameters = {"subject": choice.subject, "case": choice.case, "edit": choice.edit, "method": choice.method}
+        found = connection.sql(query("report/lives"), params=parameters).to_arrow_table()
+    if not found.num_rows:
+        wanted = ", ".join(f"{name} {value!r}" for name, value in parameters.items() if value)
+        raise InputError(
+            f"no scored edit has {wanted}",
+            where=storage.uri,
+            remedy="--subject takes any part of the prompt; 'sphere edits ROOT' lists edits that were lost",
+        )
+    return found
+
+
+def forgotten_edits(
+    storage: Storage, plan: SweepPlan, *, top: int, role: str, protocol: str
+) -> tuple[pa.Table, pa.Table]:
+    """Return the edits that the largest share of trajectories learned and lost, and their probabilities over edits.
+
+    Learned: right at the first checkpoint after writing; lost: wrong at the last. Raises InputError if no probes are
+    stored.
+    """
+    with connect(storage, plan, views=("probes", "edits")) as connection:
+        _answered(connection, storage, role, protocol)
+        lost = connection.sql(query("report/forgotten"), params={"top": top}).to_arrow_table()
+        cases = lost["case_id"].to_pylist()
+        paths = connection.sql(query("report/paths"), params={"cases": cases}).to_arrow_table()
+    return lost, paths
+
+
+def _answered(connection: duckdb.DuckDBPyConnection, storage: Storage, role: str, protocol: str) -> None:
+    """Make the table `answered` of the answers to one role's probes."""
+    if not connection.sql("FROM probes WHERE trajectory_id IS NOT NULL LIMIT 1").fetchall():
+        raise InputError(
+            "no scored probes are stored here",
+            where=storage.uri,
+            remedy="run the sweep with the evaluator edit_quality; 'sphere status' shows what is scored",
+        )
+    parameters = {"role": role, "protocol": protocol}
+    connection.execute(f"CREATE TABLE answered AS {query('report/answers')}", parameters)
