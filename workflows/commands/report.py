@@ -43,12 +43,11 @@ def report(
 ) -> None:
     """Write a report of one or more sweeps: tables, figures, lost edits, provenance, in one HTML file."""
     console = output_console()
-    storages = [Storage(root) for root in roots]
-    for storage in storages:
-        storage.require_reachable()
+    for root in roots:
+        Storage(root).require_reachable()
     ask = ReportAsk(FigureAsk(protocol, "rewrite", "argmax", against=against), tolerance, lost)
     while True:
-        page, complete = report_page(storages, ask, refresh=every if watch else None)
+        page, complete = report_page(roots, ask, refresh=every if watch else None)
         _replace(out, page)
         say(console, f"{out}: {len(page.encode()) / 1e6:.2f} MB{'' if complete else ', not complete yet'}")
         if complete or not watch:

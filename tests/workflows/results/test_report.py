@@ -1,14 +1,11 @@
 """The report of a sweep with known numbers: its content, and how it behaves in a real browser if one is installed."""
 
 import csv
-import html
 import io
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
-from math import exp
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -19,24 +16,18 @@ from store_parts import QUALITY, trajectory
 from typer.testing import CliRunner
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.storage import Storage
-from workflows.commands.edits import app as edits_app
 from workflows.commands.report import app
 from workflows.results.figures.catalogue import FIGURES
 from workflows.results.figures.contract import FigureAsk
 from workflows.results.report.chapter import ReportAsk
-from workflows.results.report.inline_svg import inline_svg
 from workflows.results.report.page import report_page
-from workflows.results.report.page_tables import ledger
-from workflows.results.tables.published import Comparison
-from workflows.results.tables.table import Cell
 from workflows.store.layout import PLAN_FILE
 from workflows.store.plan import SweepPlan
 
 TITLES = [title for title, *_ in METHODS]
 ASK = ReportAsk(FigureAsk("argmax", "rewrite", "argmax", against="he_drift"), tolerance=0.02, lost=5)
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-MOST_BYTES, MOST_SECONDS = 3_000_000, 2
+MOST_BYTES = 3_000_000
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +52,7 @@ def bare(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(root: Path) -> str:
-    return report_page([Storage(root)], ASK)[0]
+    return report_page([str(root)], ASK)[0]
 
 
 @pytest.fixture(scope="module")
@@ -130,22 +121,8 @@ def test_texts_of_users_are_texts(page: str) -> None:
 
 
 def test_the_same_files_give_the_same_page(bare: Path) -> None:
-    first, second = (report_page([Storage(bare)], ASK)[0] for _ in range(2))
+    first, second = (report_page([str(bare)], ASK)[0] for _ in range(2))
     assert first == second
-
-
-def test_the_ledger_says_what_agrees_what_differs_and_what_cannot_be_compared() -> None:
-    def compared(published: float, measured: Cell | None) -> str:
-        one = Comparison("paper", "m", "facts", "memit", 10, "efficacy", "argmax", published, measured)
-        return ledger([one], tolerance=0.02).rows[0][1][-1].text
-
-    assert compared(0.5, Cell(0.515, 0.001, 3, 0, 0)) == "agrees"
-    assert compared(0.5, Cell(0.53, 0.001, 3, 0, 0)) == "differs"
-    # Within two standard deviations over seeds.
-    assert compared(0.5, Cell(0.53, 0.02, 3, 0, 0)) == "agrees"
-    assert compared(0.5, Cell(0.53, None, 1, 0, 0)) == "differs"
-    assert compared(0.5, Cell(None, None, 3, 1, 0)) == "cannot be compared: collapsed or failed"
-    assert compared(0.5, None) == "cannot be compared: not scored at this edit count"
 
 
 def test_the_table_to_copy_holds_what_the_page_shows(page: str) -> None:
@@ -160,13 +137,6 @@ def test_the_table_to_copy_holds_what_the_page_shows(page: str) -> None:
     assert latex.count("\\\\") == 1 + len(rows)
     assert r"\begin{tabular}" in latex
     assert r"\pm" in latex
-
-
-def test_a_tag_that_names_other_values_than_there_are_marks_is_an_error() -> None:
-    tag = html.escape(json.dumps({"method": "m", "texts": ["a", "b"]}))
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg"><g id="{tag}"><path d=""/></g></svg>'
-    with pytest.raises(ValueError, match="2 values for 0 marks"):
-        inline_svg(svg.encode(), prefix="p", label="")
 
 
 def test_sorting_by_number_by_text_and_what_is_missing_last(show: Callable[..., Any]) -> None:
@@ -265,16 +235,6 @@ def test_dark_light_print_and_a_narrow_screen(show: Callable[..., Any]) -> None:
     tab.close()
 
 
-def test_it_opens_fast(show: Callable[..., Any]) -> None:
-    tab = show()
-    times = tab.evaluate(
-        "(() => { const t = performance.getEntriesByType('navigation')[0]; return t.domInteractive - t.fetchStart; })()"
-    )
-    # Far below the limit on an idle machine; the suite's machine is shared.
-    assert times < 10 * MOST_SECONDS * 1000
-    tab.close()
-
-
 def test_the_command_writes_one_file(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(
         app,
@@ -325,21 +285,3 @@ def test_watch_writes_until_the_sweep_is_complete(bare: Path, tmp_path: Path, mo
     assert '<meta http-equiv="refresh" content="7">' in while_running
     assert "not finished: later, seed 0, planned" in while_running
     assert 'http-equiv="refresh"' not in (tmp_path / "w.html").read_text()
-
-
-def test_one_edit_and_the_most_forgotten(root: Path) -> None:
-    def answer(*arguments: str) -> list[dict]:
-        done = CliRunner().invoke(edits_app, [str(root), *arguments, "--format", "csv"], catch_exceptions=False)
-        return list(csv.DictReader(io.StringIO(done.stdout)))
-
-    life = answer("--subject", "sUBJECT 7 ", "--method", "alphaedit <b>")
-    assert {row["case_id"] for row in life} == {"case 7"}
-    assert len(life) == len(SEEDS) * len(CHECKPOINTS)
-    # Two tokens at a mean NLL of one each.
-    assert [float(row["probability"]) for row in life] == pytest.approx([exp(-2)] * len(life))
-    lost = answer("--top", "3")
-    assert len(lost) == 3
-    shares = [int(row["lost"]) / int(row["trajectories"]) for row in lost]
-    assert shares == sorted(shares, reverse=True)
-    with pytest.raises(InputError, match="no scored edit has subject 'nowhere'"):
-        answer("--subject", "nowhere")

@@ -162,11 +162,12 @@ def legend(figure: "Figure", rows: Iterable[Row], look: Look, *, columns: int = 
     drawn = [Line2D([], [], label=name, mew=0, **look.of(name)) for name in names if name != UNEDITED]
     if UNEDITED in names:
         drawn.append(Line2D([], [], color=INK, linewidth=0.8, linestyle=":", label="unedited"))
-    for handle in drawn:
-        tag(handle, look, str(handle.get_label()))
     widest = max((len(str(handle.get_label())) for handle in drawn), default=1)
     fitting = max(1, int(look.width * 10 / (widest + 8)))
-    figure.legend(handles=drawn, loc="outside upper left", ncols=max(1, min(len(drawn), columns, fitting)))
+    shown = figure.legend(handles=drawn, loc="outside upper left", ncols=max(1, min(len(drawn), columns, fitting)))
+    for handle, text in zip(shown.legend_handles, shown.get_texts(), strict=True):
+        for artist in (handle, text):
+            tag(artist, look, UNEDITED if text.get_text() == "unedited" else text.get_text())
 
 
 def seeds_caption(rows: Sequence[Row]) -> str:

@@ -15,6 +15,7 @@ __all__ = ["FIGURE"]
 
 _STAGES = {"edit": "editing", "edit_quality": "edit quality", "general": "general ability", "geometry": "geometry"}
 _SHADES = {"edit": "#0072B2", "edit_quality": "#E69F00", "general": "#56B4E9", "geometry": "#009E73"}
+_OTHER = "#8c6d31"
 _HATCHES = {"edit": "", "edit_quality": "///", "general": "...", "geometry": "xxx"}
 
 
@@ -35,18 +36,20 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
         methods = grouped(own, "method")
         for height, ((method,), lives) in enumerate(methods.items()):
             left = 0.0
-            for row in sorted(lives, key=lambda row: list(_STAGES).index(row["stage"])):
+            for row in sorted(lives, key=lambda row: _place(row["stage"])):
                 value, stage = row["seconds_per_100_edits"], row["stage"]
                 drawn = axis.barh(
                     height,
                     value,
                     left=left,
                     height=0.65,
-                    color=_SHADES[stage],
-                    hatch=_HATCHES[stage],
+                    color=_SHADES.get(stage, _OTHER),
+                    hatch=_HATCHES.get(stage, ""),
                     edgecolor="#ffffff",
                 )
-                text = f"{method}\n{_STAGES[stage]}: {value:.3g} s per 100 edits, {row['seeds']} trajectories"
+                text = (
+                    f"{method}\n{_STAGES.get(stage, stage)}: {value:.3g} s per 100 edits, {row['seeds']} trajectories"
+                )
                 tag(drawn.patches[0], look, method, [text])
                 left += value
         axis.set_yticks(range(len(methods)), [method for (method,) in methods])
@@ -54,10 +57,24 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
         axis.set_xlabel("seconds per 100 edits")
         axis.set_title(place_title(rows, place, ""))
         axis.grid(visible=False, axis="y")
-    used = [stage for stage in _STAGES if any(row["stage"] == stage for row in rows)]
-    patches = [Patch(facecolor=_SHADES[s], hatch=_HATCHES[s], edgecolor="#ffffff", label=_STAGES[s]) for s in used]
+    used = sorted({row["stage"] for row in rows}, key=_place)
+    patches = [
+        Patch(
+            facecolor=_SHADES.get(stage, _OTHER),
+            hatch=_HATCHES.get(stage, ""),
+            edgecolor="#ffffff",
+            label=_STAGES.get(stage, stage),
+        )
+        for stage in used
+    ]
     figure.legend(handles=patches, loc="outside upper left", ncols=len(patches))
     return figure
+
+
+def _place(stage: str) -> tuple[int, str]:
+    """Return the key by which stages are sorted: the known ones first, in the order of the work."""
+    known = list(_STAGES)
+    return (known.index(stage) if stage in known else len(known), stage)
 
 
 def _caption(table: pa.Table) -> str:

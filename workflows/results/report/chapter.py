@@ -77,8 +77,12 @@ class Chapter:
     sections: tuple[Section, ...] = field(default=())
 
 
-def chapter_of(storage: Storage, ask: ReportAsk, *, prefix: str) -> Chapter:
-    """Read one sweep; raises InputError if there is none, or if nothing of it is scored."""
+def chapter_of(root: str, ask: ReportAsk, *, prefix: str) -> Chapter:
+    """Read one sweep; raises InputError if there is none, or if nothing of it is scored.
+
+    Commands in the page name the root as it was given.
+    """
+    storage = Storage(root)
     plan = read_plan(storage)
     state = derive_state(storage, plan)
     published = published_table(storage)
@@ -89,7 +93,7 @@ def chapter_of(storage: Storage, ask: ReportAsk, *, prefix: str) -> Chapter:
     look = Look(WIDTHS["text"] + 1, method_looks(methods, style="page"), interactive=True)
     tables = tuple(main_table(results, state, published, whole=whole) for whole in (False, True))
     with connect(storage, plan, views=("rows",)) as connection:
-        drawing = _Drawing(FigureSource.opened(storage, plan, connection), ask.figures, look, prefix)
+        drawing = _Drawing(FigureSource.opened(storage, plan, connection), ask.figures, look, prefix, root)
         sections = (
             drawing.section("works", "Did it work?", ("methods",), tables=tables),
             drawing.section("breaks", "When did it break?", ("scores", "ability", "energy")),
@@ -110,13 +114,13 @@ def chapter_of(storage: Storage, ask: ReportAsk, *, prefix: str) -> Chapter:
                 "provenance",
                 "Where does it come from, and how is it run again?",
                 ("seconds",),
-                facts=_facts(storage, plan, state),
+                facts=_facts(storage, plan, state, root),
                 file=_file(storage),
             ),
         )
     streams = "; ".join(dict.fromkeys(f"{one.model}; {stream_name(one)}" for one in plan.trajectories))
     counted = f"{len(plan.trajectories)} trajectories: {state_counts(state.trajectories)}"
-    return Chapter(plan.name, storage.uri, streams, counted, state.is_complete, methods, sections)
+    return Chapter(plan.name, root, streams, counted, state.is_complete, methods, sections)
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ class _Drawing:
     ask: FigureAsk
     look: Look
     prefix: str
+    root: str
 
     def section(self, name: str, title: str, figures: Sequence[str], **others: Any) -> Section:
         """Return a section with those of the figures that the rows allow."""
@@ -141,8 +146,7 @@ class _Drawing:
         data = draw_bytes(made, self.look, style="page", form="svg")
         place, title = f"{self.prefix}-{name}", made.figure.title
         svg = inline_svg(data, prefix=place, label=f"{title} {made.caption}")
-        root = self.source.storage.uri
-        return Picture(place, name, title, svg, made.caption, made.figure.repeats, root)
+        return Picture(place, name, title, svg, made.caption, made.figure.repeats, self.root)
 
 
 def _lost(storage: Storage, plan: SweepPlan, ask: ReportAsk, methods: Sequence[str]) -> tuple[dict[str, Any], ...]:
@@ -190,7 +194,7 @@ def _ledger_section(published: Sequence[Any], tolerance: float) -> Section:
     return Section("ledger", title, f"Of {len(verdicts)} published numbers {counts}.", tables=(table,))
 
 
-def _facts(storage: Storage, plan: SweepPlan, state: SweepState) -> tuple[tuple[str, str], ...]:
+def _facts(storage: Storage, plan: SweepPlan, state: SweepState, root: str) -> tuple[tuple[str, str], ...]:
     trajectories = plan.trajectories
     models = {f"{one.model}: {one.model_digest[:12]}, {one.dtype}" for one in trajectories}
     streams = {f"{stream_name(one)}, seed {one.seed}: {one.stream_digest[:12]}" for one in trajectories}
@@ -198,16 +202,26 @@ def _facts(storage: Storage, plan: SweepPlan, state: SweepState) -> tuple[tuple[
     seeds = sorted({one.seed for one in trajectories})
     return (
         ("sweep", plan.name),
-        ("root", storage.uri),
+        ("root", root),
         ("models, digest, dtype", "; ".join(sorted(models))),
         ("streams, digest", "; ".join(sorted(streams))),
         ("seeds", ", ".join(map(str, seeds))),
         ("evaluators", "; ".join(sorted(evaluations))),
         ("edits", f"{sum(one.edits_done for one in state.trajectories)} of {plan.edits}"),
         ("trajectories", ", ".join(one.id for one in trajectories[:40]) + (" ..." if len(trajectories) > 40 else "")),
+        *_environment(storage, plan),
         ("report made by", f"SPHERE {__version__}"),
-        ("run it again", f"sphere run {storage.uri}/{SWEEP_FILE} --root {storage.uri}"),
+        ("run it again", f"sphere run {root}/{SWEEP_FILE} --root {root}"),
     )
+
+
+def _environment(storage: Storage, plan: SweepPlan) -> list[tuple[str, str]]:
+    """Return devices, versions and commits of the code that did the work, as far as they were recorded."""
+    names = {"device": "devices", "code_version": "code versions", "code_commit": "code commits"}
+    with connect(storage, plan, views=("timings",)) as connection:
+        columns = ", ".join(f"string_agg(DISTINCT {name}, ', ' ORDER BY {name})" for name in names)
+        found = connection.sql(f"SELECT {columns} FROM timings").fetchall()[0]
+    return [(label, text or "not recorded") for label, text in zip(names.values(), found, strict=True)]
 
 
 def _file(storage: Storage) -> str:

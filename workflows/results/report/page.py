@@ -3,28 +3,23 @@
 import csv
 import io
 from collections.abc import Sequence
-from importlib.resources import files as package_files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
-from sphere_core.foundation.storage import Storage
 from workflows.results.report.chapter import Chapter, ReportAsk, chapter_of
 from workflows.results.report.page_tables import PageTable, table_latex
 from workflows.terminal.escape import one_line
 
 __all__ = ["report_page"]
 
-_TEMPLATES = "workflows.results.report.templates"
 
-
-def report_page(storages: Sequence[Storage], ask: ReportAsk, *, refresh: int | None = None) -> tuple[str, bool]:
+def report_page(roots: Sequence[str], ask: ReportAsk, *, refresh: int | None = None) -> tuple[str, bool]:
     """Return the page of one or more sweeps, and whether all of them are complete.
 
     `refresh`: seconds after which a browser reads the page again while a sweep is not complete. The same files give
     the same page. Raises InputError for a root without a scored sweep.
     """
-    chapters = [chapter_of(storage, ask, prefix=f"r{place}") for place, storage in enumerate(storages)]
+    chapters = [chapter_of(root, ask, prefix=f"r{place}") for place, root in enumerate(roots)]
     complete = all(chapter.complete for chapter in chapters)
     return _rendered(chapters, None if complete else refresh), complete
 
@@ -34,9 +29,7 @@ def _rendered(chapters: Sequence[Chapter], refresh: int | None) -> str:
     # LaTeX has its own special characters, which table_latex escapes.
     plain = Environment(loader=loader, autoescape=False, undefined=StrictUndefined, keep_trailing_newline=True)
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    style, script = (
-        Markup(package_files(_TEMPLATES).joinpath(name).read_text("utf-8")) for name in ("page.css", "page.js")
-    )
+    style, script = (loader.get_source(plain, name)[0] for name in ("page.css", "page.js"))
     return pages.get_template("page.html.j2").render(
         chapters=chapters,
         refresh=refresh,

@@ -1,0 +1,60 @@
+"""Parts of the report by themselves: the ledger of published numbers, the SVG of a page, the history of edits."""
+
+import csv
+import html
+import io
+import json
+from math import exp
+from pathlib import Path
+
+import pytest
+from figure_parts import CHECKPOINTS, SEEDS, drawn_sweep
+from typer.testing import CliRunner
+
+from sphere_core.foundation.errors import InputError
+from workflows.commands.edits import app as edits_app
+from workflows.results.report.inline_svg import inline_svg
+from workflows.results.report.page_tables import ledger
+from workflows.results.tables.published import Comparison
+from workflows.results.tables.table import Cell
+
+
+def test_the_ledger_says_what_agrees_what_differs_and_what_cannot_be_compared() -> None:
+    def compared(published: float, measured: Cell | None) -> str:
+        one = Comparison("paper", "m", "facts", "memit", 10, "efficacy", "argmax", published, measured)
+        return ledger([one], tolerance=0.02).rows[0][1][-1].text
+
+    assert compared(0.5, Cell(0.515, 0.001, 3, 0, 0)) == "agrees"
+    assert compared(0.5, Cell(0.53, 0.001, 3, 0, 0)) == "differs"
+    # Within two standard deviations over seeds.
+    assert compared(0.5, Cell(0.53, 0.02, 3, 0, 0)) == "agrees"
+    assert compared(0.5, Cell(0.53, None, 1, 0, 0)) == "differs"
+    assert compared(0.5, Cell(None, None, 3, 1, 0)) == "cannot be compared: collapsed or failed"
+    assert compared(0.5, None) == "cannot be compared: not scored at this edit count"
+
+
+def test_a_tag_that_names_other_values_than_there_are_marks_is_an_error() -> None:
+    tag = html.escape(json.dumps({"method": "m", "texts": ["a", "b"]}))
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg"><g id="{tag}"><path d=""/></g></svg>'
+    with pytest.raises(ValueError, match="2 values for 0 marks"):
+        inline_svg(svg.encode(), prefix="p", label="")
+
+
+def test_one_edit_and_the_most_forgotten(tmp_path: Path) -> None:
+    drawn_sweep(tmp_path)
+
+    def answer(*arguments: str) -> list[dict]:
+        done = CliRunner().invoke(edits_app, [str(tmp_path), *arguments, "--format", "csv"], catch_exceptions=False)
+        return list(csv.DictReader(io.StringIO(done.stdout)))
+
+    life = answer("--subject", "sUBJECT 7 ", "--method", "alphaedit <b>")
+    assert {row["case_id"] for row in life} == {"case 7"}
+    assert len(life) == len(SEEDS) * len(CHECKPOINTS)
+    # Two tokens at a mean NLL of one each.
+    assert [float(row["probability"]) for row in life] == pytest.approx([exp(-2)] * len(life))
+    lost = answer("--top", "3")
+    assert len(lost) == 3
+    shares = [int(row["lost"]) / int(row["trajectories"]) for row in lost]
+    assert shares == sorted(shares, reverse=True)
+    with pytest.raises(InputError, match="no scored edit has subject 'nowhere'"):
+        answer("--subject", "nowhere")
