@@ -9,11 +9,11 @@ results are stored.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
 
 from sphere_core.checkpoint_files import (
     MANIFEST,
@@ -28,13 +28,25 @@ from sphere_core.checkpoint_files import (
 )
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
+from sphere_core.numerics.tensor_file import read_tensors, write_tensors
 
-__all__ = ["Checkpoint", "EditorState", "latest_checkpoint", "read_checkpoint", "read_weights", "write_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "EditorState",
+    "latest_checkpoint",
+    "on_host",
+    "read_checkpoint",
+    "read_weights",
+    "write_checkpoint",
+]
 
 
 @dataclass(frozen=True)
 class EditorState:
-    """What an editor carries from batch to batch: named tensors and scalars, nothing else."""
+    """What an editor carries from batch to batch: named tensors and scalars, nothing else.
+
+    A tensor whose name ends in `.lower` is square and lower triangular; files hold its triangle.
+    """
 
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
     scalars: Mapping[str, float | int | str | bool] = field(default_factory=dict)
@@ -75,6 +87,12 @@ class Checkpoint:
     raw: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
+    def size(self) -> int:
+        """Bytes of its tensors."""
+        parts = (self.weights, self.state.tensors, self.raw)
+        return sum(tensor.numel() * tensor.element_size() for part in parts for tensor in part.values())
+
+    @property
     def live(self) -> Mapping[str, torch.Tensor]:
         """The weights from which editing continues."""
         return self.raw or self.weights
@@ -85,20 +103,51 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
 
     A second call with the same checkpoint writes the same bytes. Raises StorageError if storage fails.
     """
-    files = {WEIGHTS: _encode(checkpoint.weights), STATE: _encode(checkpoint.state.tensors)}
+    files = {WEIGHTS: checkpoint.weights, STATE: checkpoint.state.tensors}
     if checkpoint.raw:
-        files[RAW] = _encode({f"raw/{name}": weight for name, weight in checkpoint.raw.items()})
+        files[RAW] = {f"raw/{name}": weight for name, weight in checkpoint.raw.items()}
+    digests = {name: _write(storage, checkpoint_file(checkpoint.edits, name), files[name]) for name in files}
     manifest = Manifest(
         trajectory_id=checkpoint.trajectory_id,
         edits=checkpoint.edits,
         collapsed=checkpoint.collapsed,
         contexts=checkpoint.contexts,
         scalars=dict(checkpoint.state.scalars),
-        files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        files=digests,
     )
-    for name, data in files.items():
-        storage.write_bytes(checkpoint_file(checkpoint.edits, name), data)
     storage.write_bytes(checkpoint_file(checkpoint.edits, MANIFEST), manifest.encode())
+
+
+def on_host(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], None]]:
+    """Return a checkpoint with its tensors on the host, and a call that waits until they have arrived.
+
+    From a CUDA device they are copied into pinned buffers in the order of its stream, which nothing waits for: later
+    batches may replace the originals. From others the copy is waited for here. Tensors of the host are not copied.
+    """
+    copied: set[torch.device] = set()
+
+    def copy(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        found = {}
+        for name, tensor in tensors.items():
+            if tensor.is_cuda:
+                found[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+                found[name].copy_(tensor.detach(), non_blocking=True)
+                copied.add(tensor.device)
+            else:
+                found[name] = tensor.detach().cpu()
+        return found
+
+    state = EditorState(copy(checkpoint.state.tensors), checkpoint.state.scalars)
+    whole = replace(checkpoint, weights=copy(checkpoint.weights), state=state, raw=copy(checkpoint.raw))
+    arrived = [
+        torch.get_device_module(device).current_stream(device).record_event() for device in sorted(copied, key=str)
+    ]
+
+    def wait() -> None:
+        for event in arrived:
+            event.synchronize()
+
+    return whole, wait
 
 
 def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
@@ -136,7 +185,7 @@ def _tensors(storage: Storage, edits: int, manifest: Manifest, name: str) -> dic
             where=f"{storage.uri}/{checkpoint_folder(edits)}",
             remedy="delete this checkpoint's folder and run again: the trajectory resumes from the one before it",
         )
-    return load(data)
+    return read_tensors(data)
 
 
 def latest_checkpoint(storage: Storage, *, at_most: int | None = None) -> Checkpoint | None:
@@ -155,6 +204,13 @@ def latest_checkpoint(storage: Storage, *, at_most: int | None = None) -> Checkp
     return None
 
 
-def _encode(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    # Two owners may keep one tensor (the keys of a batch, say); a file holds it once for each.
-    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())})
+def _write(storage: Storage, path: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Publish one file of tensors and return its sha256."""
+    digest = ""
+
+    def write(scratch: Path) -> None:
+        nonlocal digest
+        digest = write_tensors({name: tensor.detach().cpu() for name, tensor in tensors.items()}, scratch)
+
+    storage.write_file(path, write, repeatable=True)
+    return digest

@@ -84,10 +84,12 @@ def moments_bytes(shape: ModelShape, sites: int) -> float:
 def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:
     """Return the size of a checkpoint after `edits` edits: fp32 weights, and keys or their Gram matrix.
 
-    With history the factor of the key system goes along, `[N, N]` float64, while N < d.
+    With history the triangle of the key system's factor goes along, float64, while N < d.
     """
     weights = 4.0 * work.sites * shape.d_out * shape.d_in
-    return weights + work.sites * _history_bytes(shape.d_in, min(edits, work.history))
+    kept = min(edits, work.history)
+    triangle = 4.0 * kept * (kept - 1) if kept < shape.d_in else 0.0
+    return weights + work.sites * (_history_bytes(shape.d_in, kept) - triangle)
 
 
 def solver_bytes(width: int, work: Workload, basis: float | None = None) -> float:
@@ -140,7 +142,8 @@ def _stages(shape: ModelShape, work: Workload) -> Iterator[Stage]:
     if work.has_targets:
         yield _stage(work, "targets", model + opened + target_bytes(shape, work), solver)
     yield _stage(work, "write", model + opened + write_bytes(shape, work), max(solver, building))
-    saved = 3 * checkpoint_bytes(shape, work, work.history)
+    # Written from where it lies; an accelerator's tensors lie on the host once, for the writer.
+    saved = checkpoint_bytes(shape, work, work.history) if work.on_accelerator else 0.0
     yield _stage(work, "checkpoint", model + opened + work.sites * weight * 4.0, solver + saved)
     logits = _HEAD_ROWS * shape.vocabulary * (4 + 8 + 8.0)
     scored = max(_forward(shape, work, _SCORER_TOKENS) + logits, 24.0 * weight + 8.0 * _EIGEN_COPIES * shape.d_out**2)

@@ -70,12 +70,17 @@ class Storage:
         else:
             self._try(path, lambda full: self._files.pipe_file(full, data))
 
-    def write_file(self, path: str, write: Callable[[Path], object]) -> None:
-        """Publish a file that `write` creates at a given local path; for content too large for one bytes object."""
+    def write_file(self, path: str, write: Callable[[Path], object], *, repeatable: bool = False) -> None:
+        """Publish a file that `write` creates at a given local path; for content too large for one bytes object.
+
+        A failing `write` is retried only if it is `repeatable`: it may take minutes, and its errors may not be the
+        storage's.
+        """
         where = f"{self.uri}/{path}"
         if self.is_local:
-            # Not retried: `write` may take minutes, and its errors may not be the storage's.
-            persistently(lambda: self._publish(Path(self._full(path)), write), where=where, faults=OSError, patience=())
+            patience = self._patience if repeatable else ()
+            target = Path(self._full(path))
+            persistently(lambda: self._publish(target, write), where=where, faults=OSError, patience=patience)
             return
         with tempfile.TemporaryDirectory() as folder:
             scratch = Path(folder) / PurePosixPath(path).name

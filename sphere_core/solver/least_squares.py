@@ -21,9 +21,12 @@ import torch
 from sphere_core.checkpoints import EditorState
 from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate, Update, cholesky_factor
 from sphere_core.numerics.placement import all_finite
+from sphere_core.numerics.tensor_file import LOWER
 from sphere_core.solver.priors import Prior
 
 __all__ = ["KeyHistory", "corrected_update", "key_memory_gain", "least_squares_update", "times_system"]
+
+_FACTOR = f"factor{LOWER}"
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class KeyHistory:
     @classmethod
     def of(cls, state: EditorState) -> "KeyHistory":
         """Read a history from a state."""
-        return cls(state.tensors.get("columns"), state.tensors.get("gram"), state.tensors.get("factor"))
+        tensors = state.tensors
+        # Checkpoints of the first release hold the factor as a square.
+        return cls(tensors.get("columns"), tensors.get("gram"), tensors.get(_FACTOR, tensors.get("factor")))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the tensors that a checkpoint keeps."""
-        named = {"columns": self.columns, "gram": self.gram, "factor": self.factor}
+        named = {"columns": self.columns, "gram": self.gram, _FACTOR: self.factor}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def append(

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import sphere
@@ -49,14 +50,14 @@ def test_a_full_disk_ends_the_run_with_code_3_and_nothing_is_marked_done(
         full = any(path.endswith("000004/weights.safetensors") for path in stands)
         FaultyFiles.fault = staticmethod(lambda call: disk_full() if full and call == "write" else None)
 
-    write = Storage.write_bytes
+    write = Storage.write_file
 
-    def write_until_full(storage: Storage, path: str, data: bytes) -> None:
-        write(storage, path, data)
-        if path.endswith("000004/weights.safetensors") or "weights" in path:
+    def write_until_full(storage: Storage, path: str, *arguments: Any, **options: Any) -> None:
+        write(storage, path, *arguments, **options)
+        if "weights" in path:
             fill()
 
-    monkeypatch.setattr(Storage, "write_bytes", write_until_full)
+    monkeypatch.setattr(Storage, "write_file", write_until_full)
     arguments = ("run", sweep_file, "--local", "--root", faulty)
     assert sphere(monkeypatch, *arguments) == 3
     shown = capsys.readouterr()
@@ -67,7 +68,7 @@ def test_a_full_disk_ends_the_run_with_code_3_and_nothing_is_marked_done(
     state = derive_state(Storage(faulty), sweep.plan)
     assert not any(found.is_finished for found in state.trajectories)
     assert state.failures == []
-    monkeypatch.setattr(Storage, "write_bytes", write)
+    monkeypatch.setattr(Storage, "write_file", write)
     assert sphere(monkeypatch, *arguments) == 0
     stored = {name: Storage(faulty).read_bytes(name) for name in results_of(undisturbed)}
     assert stored == results_of(undisturbed)
@@ -128,6 +129,7 @@ def test_a_replica_says_so_when_not_even_a_failure_can_be_written(
 SMALL_DISK = """
 import shutil, subprocess, sys
 from pathlib import Path
+from typing import Any
 from workflows.cli import main
 
 disk, sweep_file, kept = sys.argv[1:]

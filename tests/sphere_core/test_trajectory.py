@@ -1,12 +1,15 @@
 """Trajectories: bit-equal resume, independence of what else ran, and collapse as a result."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 from tiny_models import CONTEXTS, LAYERS, requests, tiny_model
 
-from sphere_core.checkpoint_files import checkpoints_in
+from sphere_core.checkpoint_files import MANIFEST, STATE, checkpoint_file, checkpoints_in, read_manifest
 from sphere_core.checkpoints import Checkpoint, latest_checkpoint, read_checkpoint, read_weights, write_checkpoint
 from sphere_core.editors.base import Editor
 from sphere_core.foundation.errors import InputError
@@ -78,6 +81,22 @@ def test_resumed_from_disk_is_bit_equal(tmp_path: Path, family: str, method: str
         write_checkpoint(checkpoint, storage)
         resumed = run(method, tiny_model(family), resume=read_checkpoint(storage, checkpoint.edits))
         assert_same(resumed[-1], whole[-1])
+
+
+@pytest.mark.parametrize("method", ["alphaedit", "memit_seq"])
+def test_a_checkpoint_of_the_first_release_is_resumed_with_the_same_bits(tmp_path: Path, method: str) -> None:
+    """It holds the history's factor as a square."""
+    storage, whole = Storage(tmp_path), run(method, tiny_model("llama"))
+    write_checkpoint(whole[0], storage)
+    square = {name.replace(".lower", ""): tensor for name, tensor in whole[0].state.tensors.items()}
+    assert square.keys() != whole[0].state.tensors.keys()
+    data = save({name: tensor.contiguous().clone() for name, tensor in square.items()})
+    storage.write_bytes(checkpoint_file(2, STATE), data)
+    manifest = read_manifest(storage, 2)
+    digests = {**manifest.files, STATE: hashlib.sha256(data).hexdigest()}
+    storage.write_bytes(checkpoint_file(2, MANIFEST), replace(manifest, files=digests).encode())
+    resumed = run(method, tiny_model("llama"), resume=read_checkpoint(storage, 2))
+    assert_same(resumed[-1], whole[-1])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -65,6 +65,10 @@ class FaultyFiles(MemoryFileSystem):
         self._may_fail("write")
         return super().pipe_file(path, value, **options)
 
+    def put_file(self, lpath, rpath, **options):
+        self._may_fail("write")
+        return super().put_file(lpath, rpath, **options)
+
     def find(self, path, **options):
         self._may_fail("list")
         return super().find(path, **options)

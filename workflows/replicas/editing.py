@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from sphere_core.checkpoint_files import checkpoints_in, delete_checkpoint
-from sphere_core.checkpoints import Checkpoint, latest_checkpoint, write_checkpoint
+from sphere_core.checkpoints import Checkpoint, latest_checkpoint, on_host, write_checkpoint
 from sphere_core.costs import place
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
@@ -16,7 +16,6 @@ from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import Contexts, ContextSettings
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
-from sphere_core.models.stage_clock import StageClock
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest
@@ -25,7 +24,8 @@ from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.moments.null_spaces import with_null_spaces
 from workflows.replicas.keepalive import KeepAlive
 from workflows.replicas.key_files import KeyKeeper
-from workflows.replicas.stage_seconds import stage_seconds
+from workflows.replicas.lap_clock import LapClock
+from workflows.replicas.publisher import Publisher
 from workflows.replicas.tasks import Done, ReplicaProgress, Stopped, TrajectoryTask
 from workflows.store.layout import (
     attempt_path,
@@ -37,11 +37,9 @@ from workflows.store.layout import (
 )
 from workflows.store.lease import Lease, require_lease
 from workflows.store.plan import TrajectoryPlan
-from workflows.store.records import AttemptRecord, EditTiming, Progress, ProgressState
+from workflows.store.records import AttemptRecord, Progress, ProgressState
 
 __all__ = ["TrajectoryRun", "moments_for", "moments_of", "resume_point"]
-
-_PROGRESS_SECONDS = 1.0
 
 
 def moments_for(
@@ -127,9 +125,10 @@ class TrajectoryRun:
 
         Reads checkpoints and moments. Writes the attempt's record first; then after each batch `progress.json`, at most
         once per second; at each wanted edit count, after a stop request or a collapse: the keys of the edits, the
-        checkpoint, its timing, and only then removes the checkpoints of earlier stops. Every publication is preceded by
-        a check of the lease. Raises LeaseLostError if a later attempt has taken over, InputError for moments that do
-        not fit, StorageError if storage fails.
+        checkpoint, its timing, and only then removes the checkpoints of earlier stops. A thread writes these, in order,
+        while later batches are edited; what is written is reported, and all is when this returns or raises. Every
+        publication is preceded by a check of the lease. Raises LeaseLostError if a later attempt has taken over,
+        InputError for moments that do not fit, StorageError if storage fails.
         """
         plan, spec = self.task.plan, self.task.spec
         checkpoints = self.storage.child(checkpoints_folder(plan.id))
@@ -150,12 +149,14 @@ class TrajectoryRun:
         )
         editor = method.build(spec.hyperparameters, moments, placement)
         standing = checkpoints_in(checkpoints)
-        published = [edits for edits in standing if edits in plan.wanted]
+        # `published` are written, the others of `handed` are being written.
+        published = {edits for edits in standing if edits in plan.wanted}
+        handed = set(published)
         first = resume.edits if resume is not None else 0
         collapsed = resume is not None and resume.collapsed
-        clock = _Clock(first, model.clock)
+        clock = LapClock(first, model.clock)
         self._note_attempt(first, max(standing, default=0))
-        self._say(first, clock, published)
+        self._say(first, clock, sorted(published))
         keeper = None
         if plan.keep_keys:
             keeper = KeyKeeper(self.storage, plan.id, plan.wanted, spec.hyperparameters.layers, first)
@@ -171,34 +172,56 @@ class TrajectoryRun:
         )
         stopped_at = None
         # A batch on a large model may take longer than the time after which a silent replica counts as dead.
-        with KeepAlive(self._say_again):
+        with KeepAlive(self._say_again), Publisher() as publisher:
             for checkpoint in chain:
                 collapsed, stopping = checkpoint.collapsed, self.should_stop()
                 if checkpoint.edits in plan.wanted or collapsed or stopping:
-                    self._publish(checkpoint, checkpoints, clock, keeper)
-                    self._drop_stops(checkpoint.edits, checkpoints)
-                    if keeper is not None:
-                        keeper.drop_stops(checkpoint.edits)
-                    published = sorted({*published, checkpoint.edits})
-                self._say(checkpoint.edits, clock, published)
+                    self._hand_over(publisher, checkpoint, checkpoints, clock, keeper, published)
+                    handed.add(checkpoint.edits)
+                self._say(checkpoint.edits, clock, sorted(published))
                 if stopping and not collapsed and checkpoint.edits < plan.edits:
                     stopped_at = checkpoint.edits
-                if stopped_at is not None or set(plan.wanted) <= set(published):
+                if stopped_at is not None or set(plan.wanted) <= handed:
                     break
         if stopped_at is not None:
             self._write_progress(stopped_at, clock, "stopped")
-            return Stopped(tuple(published))
+            return Stopped(tuple(sorted(published)))
         self._write_progress(max(published, default=0), clock, "collapsed" if collapsed else "edited")
-        return Done(tuple(published), collapsed)
+        return Done(tuple(sorted(published)), collapsed)
 
-    def _publish(self, checkpoint: Checkpoint, checkpoints: Storage, clock: "_Clock", keeper: KeyKeeper | None) -> None:
-        self._require_lease()
-        if keeper is not None:
-            keeper.publish(checkpoint.edits)
+    def _hand_over(
+        self,
+        publisher: Publisher,
+        checkpoint: Checkpoint,
+        checkpoints: Storage,
+        clock: LapClock,
+        keeper: KeyKeeper | None,
+        published: set[int],
+    ) -> None:
+        """Have a checkpoint written while the next batch is edited: lease, keys, checkpoint, timing, earlier stops."""
+        edits = checkpoint.edits
         with clock.stages.stage("checkpoint"):
-            write_checkpoint(checkpoint, checkpoints)
-        timing = clock.lap(checkpoint.edits, self.lease.attempt)
-        timing.write(self.storage, timing_path("edit", scored_name(self.task.plan.id, checkpoint.edits)))
+            keys = None if keeper is None else keeper.packed(edits)
+            copied, arrived = on_host(checkpoint)
+
+        def publish() -> None:
+            begin = time.monotonic()
+            arrived()
+            self._require_lease()
+            if keeper is not None and keys is not None:
+                keeper.publish(edits, keys)
+            write_checkpoint(copied, checkpoints)
+            beside = {"checkpoint": round(time.monotonic() - begin, 6)}
+            timing = lap.model_copy(update={"beside": beside})
+            timing.write(self.storage, timing_path("edit", scored_name(self.task.plan.id, edits)))
+            self._drop_stops(edits, checkpoints)
+            if keeper is not None:
+                keeper.drop_stops(edits)
+            published.add(edits)
+
+        lap = clock.lap(edits, self.lease.attempt)
+        with clock.stages.stage("checkpoint"):
+            publisher.submit(publish, copied.size)
 
     def _drop_stops(self, edits: int, checkpoints: Storage) -> None:
         """Remove earlier checkpoints that were published only because of a stop."""
@@ -206,7 +229,7 @@ class TrajectoryRun:
             if earlier < edits and earlier not in self.task.plan.wanted:
                 delete_checkpoint(checkpoints, earlier)
 
-    def _say(self, edits: int, clock: "_Clock", published: Sequence[int]) -> None:
+    def _say(self, edits: int, clock: LapClock, published: Sequence[int]) -> None:
         plan = self.task.plan
         self.report(ReplicaProgress.at(self.task, edits, plan.edits, tuple(published)))
         if clock.due():
@@ -228,7 +251,7 @@ class TrajectoryRun:
     def _require_lease(self) -> None:
         require_lease(self.storage, self.task.plan.id, self.lease)
 
-    def _write_progress(self, edits: int, clock: "_Clock", state: ProgressState) -> None:
+    def _write_progress(self, edits: int, clock: LapClock, state: ProgressState) -> None:
         # A superseded attempt notices here, long before its next checkpoint.
         self._require_lease()
         self._said = Progress(
@@ -249,33 +272,3 @@ class TrajectoryRun:
     def _put_progress(self, record: Progress) -> None:
         dated = record.model_copy(update={"at": time.time()})
         dated.write(self.storage, progress_path(self.task.plan.id))
-
-
-class _Clock:
-    """Seconds of one attempt: in total, since the last checkpoint, since the last report."""
-
-    def __init__(self, first_edit: int, stages: StageClock) -> None:
-        self.stages = stages
-        self._first_edit = self._lap_edit = first_edit
-        self._start = self._lap_start = time.monotonic()
-        self._said: float | None = None
-
-    def rate(self, edits: int) -> float:
-        """Edits per second of this attempt."""
-        return (edits - self._first_edit) / max(time.monotonic() - self._start, 1e-9)
-
-    def lap(self, edits: int, attempt: int) -> EditTiming:
-        """Seconds and edits since the last checkpoint; starts the next lap."""
-        now = time.monotonic()
-        seconds, lap_edits = round(now - self._lap_start, 6), edits - self._lap_edit
-        self._lap_start, self._lap_edit = now, edits
-        stages = stage_seconds(self.stages, seconds).as_json()
-        return EditTiming(edits=edits, attempt=attempt, seconds=seconds, edits_in_lap=lap_edits, **stages)
-
-    def due(self) -> bool:
-        """Whether it is time to write progress.json again; true on the first call."""
-        now = time.monotonic()
-        if self._said is not None and now - self._said < _PROGRESS_SECONDS:
-            return False
-        self._said = now
-        return True

@@ -39,11 +39,16 @@ class KeyKeeper:
         """Add the keys of a batch that is about to be edited, after `done` edits."""
         self._pending.note(model, self._layers, done + 1, batch, contexts)
 
-    def publish(self, edits: int) -> None:
-        """Write the keys since the last wanted checkpoint; a second call at the same edit count replaces the file."""
-        self._storage.write_bytes(_file(edits), self._pending.encode())
+    def packed(self, edits: int) -> bytes:
+        """Return the file of the keys since the last wanted checkpoint; after a wanted one the next file begins."""
+        data = self._pending.encode()
         if edits in self._wanted:
             self._pending = EditKeys.empty()
+        return data
+
+    def publish(self, edits: int, data: bytes) -> None:
+        """Write the file at an edit count, replacing an earlier one."""
+        self._storage.write_bytes(_file(edits), data)
 
     def drop_stops(self, edits: int) -> None:
         """Remove the files of earlier stops once the checkpoint at `edits` is published: nothing resumes there any

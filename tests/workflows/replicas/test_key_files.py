@@ -60,13 +60,13 @@ def test_an_interrupted_keeper_leaves_the_same_files(tmp_path) -> None:
     for done in range(10):
         steady.note(model, done, many[done : done + 1], CONTEXTS)
         if done + 1 in (5, 10):
-            steady.publish(done + 1)
+            steady.publish(done + 1, steady.packed(done + 1))
     for start, end in ((0, 2), (2, 4), (4, 6), (6, 10)):
         fresh = keeper(broken, start)
         for done in range(start, end):
             fresh.note(model, done, many[done : done + 1], CONTEXTS)
             if done + 1 in (5, end):
-                fresh.publish(done + 1)
+                fresh.publish(done + 1, fresh.packed(done + 1))
                 if done + 1 == 5:
                     # Killed here, with no checkpoint at 5 yet, it would be taken up at 4.
                     assert keeper(broken, 4)._pending.edits == [1, 2, 3, 4]

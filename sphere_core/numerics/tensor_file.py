@@ -1,0 +1,108 @@
+"""Tensors written to a file in the safetensors format piece by piece: no copy of the whole, hashed while written.
+
+A name that ends in `.lower` marks a square lower triangular matrix. Its file holds the triangle alone, row after row;
+reading gives the square matrix with the same bits.
+"""
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load
+
+__all__ = ["LOWER", "read_tensors", "write_tensors"]
+
+LOWER = ".lower"
+# In the format's own order: the widest come first in a file.
+_DTYPES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.int64: "I64",
+}
+_WIDTH = {dtype: place for place, dtype in enumerate(_DTYPES)}
+# The header is padded to a multiple of this, and a triangle is gathered from pieces of this many bytes.
+_ALIGNMENT = 8
+_PIECE = 1 << 22
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
+    """Write tensors of the host to a new file and return the file's sha256.
+
+    Without a triangle the bytes are those of `safetensors.torch.save`: widest dtype first, then by name; equal tensors
+    give equal bytes. Raises ValueError for a dtype that is not listed, and for a `.lower` that is not square.
+    """
+    for name, tensor in tensors.items():
+        _require_writable(name, tensor)
+    ordered = sorted(tensors.items(), key=lambda item: (-_WIDTH[item[1].dtype], item[0]))
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for piece in _pieces(ordered):
+            digest.update(piece)
+            file.write(piece)
+    return digest.hexdigest()
+
+
+def read_tensors(data: bytes) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file's bytes, triangles as square matrices."""
+    return {name: _square(tensor) if name.endswith(LOWER) else tensor for name, tensor in load(data).items()}
+
+
+def _require_writable(name: str, tensor: torch.Tensor) -> None:
+    if tensor.dtype not in _DTYPES:
+        raise ValueError(f"{name} has the dtype {tensor.dtype}, which is not written")
+    if name.endswith(LOWER) and (tensor.ndim != 2 or tensor.shape[0] != tensor.shape[1]):
+        raise ValueError(f"{name} is not square: {tuple(tensor.shape)}")
+
+
+def _pieces(ordered: list[tuple[str, torch.Tensor]]) -> Iterator[memoryview | bytes]:
+    header, offset = {}, 0
+    for name, tensor in ordered:
+        shape = list(tensor.shape)
+        if name.endswith(LOWER):
+            shape = [shape[0] * (shape[0] + 1) // 2]
+        end = offset + math.prod(shape) * tensor.element_size()
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": shape, "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    yield struct.pack("<Q", len(text)) + text
+    for name, tensor in ordered:
+        if name.endswith(LOWER):
+            yield from map(_bytes_of, _rows_of_triangle(tensor.detach()))
+        else:
+            yield _bytes_of(tensor.detach())
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """Return the bytes of a tensor; a contiguous one is not copied."""
+    flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+    return flat.numpy().data
+
+
+def _rows_of_triangle(matrix: torch.Tensor) -> Iterator[torch.Tensor]:
+    count = matrix.shape[0]
+    height = max(1, _PIECE // max(1, count * matrix.element_size()))
+    for start in range(0, count, height):
+        yield torch.cat([matrix[row, : row + 1] for row in range(start, min(start + height, count))])
+
+
+def _square(packed: torch.Tensor) -> torch.Tensor:
+    """Return the lower triangular matrix whose triangle is given row after row."""
+    count = (math.isqrt(8 * packed.numel() + 1) - 1) // 2
+    matrix = packed.new_zeros(count, count)
+    start = 0
+    for row in range(count):
+        matrix[row, : row + 1] = packed[start : start + row + 1]
+        start += row + 1
+    return matrix
