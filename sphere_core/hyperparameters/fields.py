@@ -105,6 +105,16 @@ class Hyperparameters(BaseModel):
         "UltraEdit: one normalisation for all sites of one shape (release), or one per site"
     )
 
+    # Experiments on the spectrum.
+    spectrum_levels: Annotated[tuple[NotNegative, ...], Field(min_length=1)] | None = _optional(
+        "truncate: share of the spectrum kept, a level per batch; perturb: norm of the noise in units of |W_0|"
+    )
+    spectrum_share: Literal["sum", "squares", "count"] | None = _optional(
+        "truncate, perturb: shares of the singular values, of their squares, or of their number"
+    )
+    perturb_band: tuple[Share, Share] | None = _optional("perturb: noise lies in directions from and below this place")
+    perturb_seed: Layer | None = _optional("perturb: seed of the noise")
+
     # Regularizers.
     energy_ratio: Share | None = _optional("SPHERE: principal directions hold this share of the neurons' energy")
     strength: Share | None = _optional("SPHERE: how much of the update along them is removed")
@@ -174,6 +184,8 @@ _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("num_steps", "weight_decay", "ft_stop_loss"), frozenset(["ft", "ft_l"])),
     **dict.fromkeys(("norm_constraint", "norm_reference"), frozenset(["ft", "ft_l"])),
     **dict.fromkeys(("ultraedit_variance", "ultraedit_weighting", "ultraedit_sharing"), frozenset(["ultraedit"])),
+    **dict.fromkeys(("spectrum_levels", "spectrum_share"), frozenset(["truncate", "perturb"])),
+    **dict.fromkeys(("perturb_band", "perturb_seed"), frozenset(["perturb"])),
     **dict.fromkeys(("energy_ratio", "strength", "basis"), frozenset(["sphere"])),
     "rect_keep": frozenset(["rect"]),
     "balance_strength": frozenset(["balance"]),

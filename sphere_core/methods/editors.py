@@ -136,4 +136,22 @@ EDITORS: Mapping[str, EditorRow] = {
         state="running mean and variance of inputs and gradients",
         revision=lambda _: 2,
     ),
+    "truncate": EditorRow(
+        title="Truncate: the leading share of a weight's spectrum, no request written",
+        paper="after REVIVE, arXiv 2601.11042",
+        build="sphere_core.methods.experiment_builds:truncate",
+        requires=(("spectrum_levels",), ("spectrum_share",)),
+        needs_moments=lambda _: False,
+        writes_requests=False,
+        state="the number of steps",
+    ),
+    "perturb": EditorRow(
+        title="Perturb: noise of equal norm inside a band of a weight's spectrum, no request written",
+        paper="after REVIVE, arXiv 2601.11042",
+        build="sphere_core.methods.experiment_builds:perturb",
+        requires=(("spectrum_levels",), ("spectrum_share",), ("perturb_band",), ("perturb_seed",)),
+        needs_moments=lambda _: False,
+        writes_requests=False,
+        state="the number of steps",
+    ),
 }

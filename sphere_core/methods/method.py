@@ -124,6 +124,12 @@ def resolve_method(name: str, *, where: str | None = None) -> Method:
         )
     if len(set(regularizers)) != len(regularizers):
         raise InputError(f"method '{name}' names a regularizer twice", where=where)
+    if regularizers and not EDITORS[editor].writes_requests:
+        raise InputError(
+            f"'{editor}' writes no requests, so that no regularizer applies to it",
+            where=where,
+            remedy=f"use '{editor}'",
+        )
     for part in regularizers:
         needed = REGULARIZERS[part].needs
         if needed not in (None, *EDITORS[editor].gives):
@@ -146,6 +152,6 @@ def example_names() -> list[str]:
     names = list(EDITORS)
     for editor, row in EDITORS.items():
         for regularizer, entry in REGULARIZERS.items():
-            if regularizer != "error_feedback" and entry.needs in (None, *row.gives):
+            if row.writes_requests and regularizer != "error_feedback" and entry.needs in (None, *row.gives):
                 names.append(f"{editor}+{regularizer}")
     return names

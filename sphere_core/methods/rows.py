@@ -20,7 +20,8 @@ class EditorRow:
     `build` is the place `module:name` of an `assembly.Build`, imported when an editor is made: listing methods loads no
     torch.
     `requires` lists hyperparameters; of a tuple of several exactly one must be set. `gives` names what regularizers
-    may build on. `revision` is raised whenever the row's numbers change, and enters the identity from 2 on: a method
+    may build on. `writes_requests` False: an experiment on the weights, which counts requests and carries no
+    regularizer. `revision` is raised whenever the row's numbers change, and enters the identity from 2 on: a method
     that has changed never answers with rows of its earlier form.
     """
 
@@ -33,6 +34,7 @@ class EditorRow:
     needs_moments: Callable[[Hyperparameters], bool] = lambda _: True
     uses_null_space: bool = False
     state: str = "none"
+    writes_requests: bool = True
     revision: Callable[[Hyperparameters], int] = lambda _: 1
 
 

@@ -54,6 +54,13 @@ BY_EDITOR: dict[str, dict[str, Any]] = {
     "r_rome": {"layers": [1]},
     "emmet": {"emmet_lambda": 0.1, "layers": [1]},
     "encore": {"update_norm_lambda": 1e-4, "prob_cutoff": -2},
+    "truncate": {"spectrum_levels": [0.9, 0.5, 0.2], "spectrum_share": "sum"},
+    "perturb": {
+        "spectrum_levels": [0.1, 0.3],
+        "spectrum_share": "squares",
+        "perturb_band": [0.2, 0.5],
+        "perturb_seed": 3,
+    },
     "ultraedit": {
         "lr": 1e-3,
         "ultraedit_variance": "unbiased",

@@ -103,7 +103,10 @@ def test_every_example_is_priced_without_its_model(example: str) -> None:
     price = price_sweep(spec, EXAMPLES, accelerator("h100"))
     assert len(price.cells) == len(spec.models) * len(spec.streams) * len(spec.methods)
     assert price.hours > 0
-    assert price.disk > sum(cell.disk_bytes for cell in price.cells)
+    # Second moments are shared; an example of which no row requires them has none.
+    has_moments = any(resolve_method(method.name).editor_name not in ("truncate", "perturb") for method in spec.methods)
+    shared = price.disk - sum(cell.disk_bytes for cell in price.cells)
+    assert shared > 0 if has_moments else shared == 0
 
 
 def test_one_gpu_fits_its_gpu() -> None:
