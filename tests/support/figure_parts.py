@@ -52,6 +52,8 @@ def geometry(title: str, seed: int, edits: int) -> list[Score]:
         ("subspace_similarity_right", "sum-0.1"): 1 - 3 * own,
         ("singular_vector_similarity", "sum-0.1"): 1 - 4 * own,
         ("output_change_ratio", "orthonormal"): 30.0 + own,
+        ("row_cosine", "[-0.1,0)"): 0.25,
+        ("row_cosine", "[0.9,1]"): 0.125,
     }
     rows = [plain(*names, value) for names, value in values.items()]
     return rows + [
@@ -70,6 +72,7 @@ def drawn_sweep(root: Path) -> tuple[Storage, SweepPlan]:
             plan = trajectory(
                 f"m{place}s",
                 seed,
+                id=f"m{place}s{seed:013d}",
                 title=title,
                 method=method,
                 editor=editor,

@@ -149,6 +149,15 @@ def test_energy_has_each_site_and_their_mean(source: FigureSource) -> None:
     )
 
 
+def test_cosines_are_in_their_bins(source: FigureSource) -> None:
+    rows = [row for row in rows_of(source, "cosines") if (row["method"], row["site"]) == ("memit", SITES[1])]
+    # The fixture's second site has twice the value.
+    assert [(row["low"], row["high"], row["share"], row["seeds"]) for row in rows] == [
+        (-0.1, 0.0, 0.5, len(SEEDS)),
+        (0.9, 1.0, 0.25, len(SEEDS)),
+    ]
+
+
 def test_cohorts_partition_the_edits_of_a_checkpoint(tmp_path: Path) -> None:
     _, plan, answers = answered_sweep(tmp_path)
     source = next(found := opened(tmp_path))

@@ -27,6 +27,7 @@ FIGURES = (
     "ablation",
     "subspaces",
     "norms",
+    "cosines",
     "seconds",
 )
 

@@ -106,7 +106,7 @@ def chapter_of(root: str, ask: ReportAsk, *, prefix: str) -> Chapter:
             drawing.section(
                 "geometry",
                 "Does geometry show it earlier than the score?",
-                ("drift", "lag", "bound", "subspaces", "norms"),
+                ("drift", "lag", "bound", "subspaces", "norms", "cosines"),
             ),
             drawing.section("parts", "What did each part add?", ("plugins", "ablation")),
             _ledger_section(published, ask.tolerance),
