@@ -51,9 +51,9 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
 def _caption(table: pa.Table) -> str:
     seeds = max(table["seeds"].to_pylist())
     return (
-        "Share of the pairs of rows (neurons) of each edited weight by their cosine, in 20 bins, on a logarithmic axis, "
-        f"at the last checkpoint, mean over {seeds} seed{'s' * (seeds > 1)}; dotted: the unedited model. Empty bins have "
-        "no mark."
+        "Share of the pairs of rows (neurons) of each edited weight by their cosine, in 20 bins, on a logarithmic "
+        f"axis, at the last checkpoint, mean over {seeds} seed{'s' * (seeds > 1)}; dotted: the unedited model. Empty bins "
+        "have no mark."
     )
 
 
