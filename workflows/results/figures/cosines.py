@@ -52,8 +52,8 @@ def _caption(table: pa.Table) -> str:
     seeds = max(table["seeds"].to_pylist())
     return (
         "Share of the pairs of rows (neurons) of each edited weight by their cosine, in 20 bins, on a logarithmic "
-        f"axis, at the last checkpoint, mean over {seeds} seed{'s' * (seeds > 1)}; dotted: the unedited model. Empty bins "
-        "have no mark."
+        f"axis, at the last checkpoint, mean over {seeds} seed{'s' * (seeds > 1)}; dotted: the unedited model. Empty "
+        "bins have no mark."
     )
 
 
