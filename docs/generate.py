@@ -6,7 +6,8 @@ import importlib
 import inspect
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -23,6 +24,7 @@ from evaluators.registry import EVALUATOR_KINDS
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.streams.orders import Order
 from workflows import cli
+from workflows.results.layouts.layout import Layout
 from workflows.results.sql.view_columns import VIEW_COLUMNS
 from workflows.store.policies import Keep
 from workflows.store.row_schema import COLUMN_DESCRIPTIONS, ROW_SCHEMA
@@ -73,20 +75,15 @@ def filled_in(markdown: str) -> str:
 # Settings: pydantic models as tables.
 
 
-def sweep_fields() -> str:
-    """Return the fields of a sweep file, a section for each nested part."""
-    return "\n".join(model_section(path, model) for path, model in parts(SweepSpec, ""))
+def file_fields(top: type[BaseModel]) -> str:
+    """Return the fields of a YAML file, a section for each nested part."""
+    return "\n".join(model_section(path, model) for path, model in parts(top, ""))
 
 
 def evaluator_fields() -> str:
     """Return the settings of each evaluator kind."""
     tops = EVALUATOR_KINDS.items()
     return "\n".join(model_section(path, model) for kind, top in tops for path, model in parts(top, kind))
-
-
-def hyperparameter_fields() -> str:
-    """Return the hyperparameters of all methods."""
-    return field_table(Hyperparameters)
 
 
 def parts(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -288,10 +285,11 @@ def prose(text: str | None) -> str:
     return "`".join(part if place % 2 else part.replace("{", "&#123;") for place, part in enumerate(parts))
 
 
-GENERATED = {
-    "sweep_fields": sweep_fields,
+GENERATED: dict[str, Callable[[], str]] = {
+    "sweep_fields": partial(file_fields, SweepSpec),
+    "layout_fields": partial(file_fields, Layout),
     "evaluator_fields": evaluator_fields,
-    "hyperparameter_fields": hyperparameter_fields,
+    "hyperparameter_fields": partial(field_table, Hyperparameters),
     "command_help": command_help,
     "row_columns": row_columns,
     "views": views,

@@ -11,7 +11,10 @@ __all__ = ["FormatOption", "JsonOption", "OutOption", "WideOption"]
 
 FormatOption = Annotated[
     Format | None,
-    typer.Option("--format", help="md, csv, parquet or json; default: by the name of --out, else to be read"),
+    typer.Option(
+        "--format",
+        help="md, csv, parquet, json; for `table` also tex, html; default: by the name of --out, else to be read",
+    ),
 ]
 OutOption = Annotated[Path | None, typer.Option(help="File to write; default: print")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs")]

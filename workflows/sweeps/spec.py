@@ -10,12 +10,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.model_errors import as_input_error
 from sphere_core.foundation.yaml_files import YamlText, read_yaml
 from sphere_core.locate.templates import ContextSettings
 from sphere_core.streams.stream import StreamSpec
 from workflows.store.plan import PublishedEntry
 from workflows.store.policies import Keep, Watchdog
-from workflows.sweeps.spec_errors import as_input_error
 
 __all__ = [
     "ContextsEntry",

@@ -4,8 +4,8 @@ import re
 import textwrap
 from importlib.resources import files
 
+from sphere_core.foundation.model_errors import model_at
 from workflows.sweeps.spec import SweepSpec
-from workflows.sweeps.spec_errors import model_at
 
 __all__ = ["field_description", "sweep_template"]
 

@@ -9,11 +9,11 @@ from repository import EXAMPLES
 from sweep_files import tiny, write_sweep
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.model_errors import _model_in
 from sphere_core.foundation.yaml_files import read_yaml
 from sphere_core.hyperparameters import preset
 from sphere_core.methods import resolve_method
 from workflows.sweeps.spec import SweepSpec, read_sweep
-from workflows.sweeps.spec_errors import _model_in
 
 
 def refusal(folder: Path, settings: dict[str, Any]) -> InputError:

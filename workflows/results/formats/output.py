@@ -23,6 +23,7 @@ class Answer:
     """The answer of a command, in every available form.
 
     `table` is the content of CSV and Parquet, `shown` of a terminal, `notes` are lines below it, `record` is the JSON.
+    LaTeX and HTML are forms of a paper's table only.
     """
 
     table: pa.Table
@@ -30,6 +31,8 @@ class Answer:
     markdown: Callable[[], str]
     record: Mapping[str, object]
     notes: Sequence[str] = ()
+    latex: Callable[[], str] | None = None
+    html: Callable[[], str] | None = None
 
 
 def write_answer(
@@ -64,6 +67,15 @@ def _data(answer: Answer, form: Format) -> bytes:
             return json_text(answer.record).encode()
         case Format.MARKDOWN:
             return answer.markdown().encode()
+        case Format.LATEX | Format.HTML:
+            make = answer.latex if form is Format.LATEX else answer.html
+            if make is None:
+                raise InputError(
+                    "this table has no such form",
+                    where=f"--format {form.value}",
+                    remedy="give md, csv, parquet or json",
+                )
+            return make().encode()
 
 
 def _show(answer: Answer, console: Console, *, wide: bool) -> None:

@@ -15,6 +15,8 @@ class Format(Enum):
     CSV = "csv"
     PARQUET = "parquet"
     JSON = "json"
+    LATEX = "tex"
+    HTML = "html"
 
 
 def chosen_format(form: Format | None, out: Path | None, *, as_json: bool) -> Format | None:

@@ -1,0 +1,1 @@
+"""Tables of a paper: what a layout file asks, the cells it gets, and how sure they are."""

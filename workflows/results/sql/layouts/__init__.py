@@ -1,0 +1,1 @@
+"""Queries of `sphere table --layout`."""
