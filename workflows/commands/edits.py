@@ -1,12 +1,12 @@
 """`sphere edits`: the history of single edits, and those that were lost most often."""
 
-from enum import Enum
 from typing import Annotated
 
 import typer
 
 from sphere_core.foundation.storage import Storage
 from workflows.commands.output_options import FormatOption, JsonOption, OutOption, WideOption
+from workflows.commands.probe_options import Role
 from workflows.results.formats.arrow_answer import arrow_answer
 from workflows.results.formats.columns import EDIT_COLUMNS
 from workflows.results.formats.output import write_answer
@@ -29,13 +29,6 @@ Examples:
 A probability is that of all tokens of an answer: of the new one, and of the contrast
 (the old one). is_right: every token of the new answer is the argmax.
 """
-
-
-class Role(Enum):
-    """The probes to use."""
-
-    REWRITE = "rewrite"
-    PARAPHRASE = "paraphrase"
 
 
 @app.command(epilog=_EPILOG)

@@ -8,6 +8,7 @@ import typer
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
+from workflows.commands.probe_options import Measure, Role
 from workflows.results.figures.catalogue import FIGURES, figure_named
 from workflows.results.figures.contract import FigureAsk, FigureSource, Look
 from workflows.results.figures.make import make_figure, write_figure
@@ -34,22 +35,6 @@ The CSV beside a figure holds all that it shows. PDF embeds its fonts. Colour an
 marker belong to the method, in every figure of a sweep; --style grey has no colour.
 """
 _ALL = "all"
-
-
-class Role(Enum):
-    """The probes to use."""
-
-    REWRITE = "rewrite"
-    PARAPHRASE = "paraphrase"
-    NEIGHBORHOOD = "neighborhood"
-    PORTABILITY = "portability"
-
-
-class Measure(Enum):
-    """When an answer counts as right."""
-
-    ARGMAX = "argmax"
-    PROBABILITY = "probability"
 
 
 class Form(Enum):

@@ -7,6 +7,7 @@ import typer
 
 from sphere_core.foundation.storage import Storage
 from workflows.commands.output_options import FormatOption, JsonOption, OutOption, WideOption
+from workflows.commands.probe_options import Measure, Role
 from workflows.results.formats.arrow_answer import arrow_answer
 from workflows.results.formats.columns import RETENTION_COLUMNS
 from workflows.results.formats.output import write_answer
@@ -59,22 +60,6 @@ class Table(Enum):
     EDITS = "edits"
     SURVIVAL = "survival"
     PREDICTORS = "predictors"
-
-
-class Role(Enum):
-    """The probes to use."""
-
-    REWRITE = "rewrite"
-    PARAPHRASE = "paraphrase"
-    NEIGHBORHOOD = "neighborhood"
-    PORTABILITY = "portability"
-
-
-class Measure(Enum):
-    """When an answer counts as right."""
-
-    ARGMAX = "argmax"
-    PROBABILITY = "probability"
 
 
 @app.command(epilog=_EPILOG)

@@ -47,6 +47,7 @@ VIEWS = {
     },
     "correlate": ("correlate", "ROOT", "--resamples", "100"),
     "plot": ("plot", "ROOT"),
+    "an edit": ("edits", "ROOT", "--edit", "1"),
     "methods": ("methods",),
     "a method": ("methods", "memit+rect+sphere"),
     "tasks": ("tasks",),
