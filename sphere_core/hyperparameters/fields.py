@@ -21,6 +21,10 @@ def _not_spread(value: str | None) -> str | None:
     return None if value == "spread" else value
 
 
+def _not_true(value: bool | None) -> bool | None:
+    return None if value else value
+
+
 # Beyond these bounds no setting of any paper lies, by many orders of magnitude.
 Number = Annotated[float, BeforeValidator(_no_boolean)]
 Positive = Annotated[Number, Field(ge=1e-30, le=1e15)]
@@ -82,6 +86,9 @@ class Hyperparameters(BaseModel):
     lyaplock_alpha: Positive | None = _optional("LyapLock: preservation budget in units of the first batch's loss")
     nse_alpha: NotNegative | None = _optional("NSE: requests nearer to their target than this are done")
     nse_upper_bound: Positive | None = _optional("NSE: requests farther from their target than this are left")
+    nse_target_space: Annotated[bool | None, AfterValidator(_not_true)] = _optional(
+        "NSE: false optimises targets without the space before them, as the release does; true is as if left out"
+    )
     neuron_threshold: Share | None = _optional("NSE: share of key mass whose neurons are edited")
     max_iterations: Count | None = _optional("NSE: passes over a batch; as released, the last one only checks")
 
@@ -179,7 +186,9 @@ _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("history_weight", "history_window"), _LOCATE - {"rome", "r_rome"}),
     "evoedit_threshold": frozenset(["evoedit"]),
     "lyaplock_alpha": frozenset(["lyaplock"]),
-    **dict.fromkeys(("nse_alpha", "nse_upper_bound", "neuron_threshold", "max_iterations"), frozenset(["nse"])),
+    **dict.fromkeys(
+        ("nse_alpha", "nse_upper_bound", "nse_target_space", "neuron_threshold", "max_iterations"), frozenset(["nse"])
+    ),
     **dict.fromkeys(("lr", "batch_size"), frozenset(["ft", "ft_l", "ultraedit"])),
     **dict.fromkeys(("num_steps", "weight_decay", "ft_stop_loss"), frozenset(["ft", "ft_l"])),
     **dict.fromkeys(("norm_constraint", "norm_reference"), frozenset(["ft", "ft_l"])),

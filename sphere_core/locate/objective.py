@@ -82,15 +82,20 @@ class Reading:
     most_probable: torch.Tensor | None
 
 
-def build_objective(model: EditableModel, batch: LocatedBatch, chosen: range, layer: int) -> Objective:
-    """Encode the rows of the chosen requests, run the model once and note where each target token is scored."""
+def build_objective(
+    model: EditableModel, batch: LocatedBatch, chosen: range, layer: int, *, space: bool = True
+) -> Objective:
+    """Encode the rows of the chosen requests, run the model once and note where each target token is scored.
+
+    Without `space` the targets follow their prompts without one.
+    """
     rows: list[Sequence[int]] = []
     starts: list[int] = []
     scored: list[tuple[int, int, int, int, float]] = []
     per_request = batch.context_count + 1
     for owner, index in enumerate(chosen):
         request = batch.requests[index]
-        target = target_ids(model.tokenizer, request)
+        target = target_ids(model.tokenizer, request, space=space)
         for prompt in batch.prompts[index * batch.context_count : (index + 1) * batch.context_count]:
             first = len(prompt.ids) - 1 - prompt.subject_last
             weight = 1 / (batch.context_count * len(target))

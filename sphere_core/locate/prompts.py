@@ -91,19 +91,25 @@ def shared_length(left: Iterable[int], right: Iterable[int]) -> int:
     return count
 
 
-def target_ids(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> tuple[int, ...]:
+def target_ids(tokenizer: PreTrainedTokenizerBase, request: EditRequest, *, space: bool = True) -> tuple[int, ...]:
     """Return the ids of the new target as it continues the prompt; raises InputError if it has none.
 
     They are what the encoding of prompt, space and target has after the prompt's own ids: the tokens that are scored
     later, also for tokenizers that mark the start of a text. Where a token spans the joint, the target is
-    encoded by itself.
+    encoded by itself. Without `space` it is encoded by itself, as it is written: what NSE's release optimises.
     """
+    if not space:
+        return _some(tuple(tokenizer(request.target_new, add_special_tokens=False)["input_ids"]), request)
     head = text_ids(tokenizer, request.question)
     whole = text_ids(tokenizer, f"{request.question} {request.target_new}")
     if shared_length(head, whole) == len(head):
         ids = whole[len(head) :]
     else:
         ids = tuple(tokenizer(" " + request.target_new, add_special_tokens=False)["input_ids"])
+    return _some(ids, request)
+
+
+def _some(ids: tuple[int, ...], request: EditRequest) -> tuple[int, ...]:
     if not ids:
         raise InputError("the target has no token", where=f"case {request.case_id}, field target_new")
     return ids

@@ -37,7 +37,7 @@ class TargetSettings:
 
     `most_probable_steps` is ENCORE's stop rule (arXiv 2502.01636), done right: a request stops once every target token
     was the most probable one in every context in this many forwards. 0 turns it off. `layer` is the last edited one,
-    or with `forward` the first (`layer_targets`).
+    or with `forward` the first (`layer_targets`). `space` False leaves out the space before a target (NSE as released).
     """
 
     layer: int
@@ -50,6 +50,7 @@ class TargetSettings:
     requests_per_pass: int
     most_probable_steps: int
     forward: bool = False
+    space: bool = True
 
     @classmethod
     def of(cls, hyperparameters: Hyperparameters) -> "TargetSettings":
@@ -104,7 +105,7 @@ def optimise_targets(
     for start in range(0, len(batch.requests), settings.requests_per_pass):
         chosen = range(start, min(start + settings.requests_per_pass, len(batch.requests)))
         with model.clock.stage("targets"):
-            objective = build_objective(model, batch, chosen, settings.layer)
+            objective = build_objective(model, batch, chosen, settings.layer, space=settings.space)
             if anchors is not None:
                 objective = replace(objective, h0=anchors[:, chosen.start : chosen.stop].T.to(objective.h0))
             parts.append(_optimise(model, objective, settings))

@@ -225,7 +225,7 @@ def nse(
 ) -> Editor:
     """Build NSE; `max_iterations` counts the first pass, the editor the passes after it."""
     return NseEditor(
-        settings=_settings(hyperparameters, placement),
+        settings=replace(_settings(hyperparameters, placement), space=hyperparameters.nse_target_space is not False),
         layers=hyperparameters.layers,
         moments={layer: Resident(_moment(moments, layer)) for layer in hyperparameters.layers},
         weight=hyperparameters.number("mom2_update_weight"),

@@ -69,3 +69,13 @@ def test_a_prompt_without_place_for_the_subject_says_what_to_do() -> None:
     with pytest.raises(InputError, match="exactly once") as raised:
         EditRequest("7", "The home of nobody is", "Mira Solen", "Quint", None, ())
     assert "does not occur" in str(raised.value)
+
+
+def test_without_the_space_a_target_is_encoded_by_itself() -> None:
+    """What NSE's release optimises: the ids of the bare text, which are not those that are scored."""
+    words = tokenizer(adds_bos=True)
+    for request in requests():
+        bare = target_ids(words, request, space=False)
+        assert words.decode(bare) == request.target_new
+        assert bare[0] != words.bos_token_id
+        assert bare != target_ids(words, request)
