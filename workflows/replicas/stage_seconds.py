@@ -6,6 +6,7 @@ from importlib import metadata
 
 import torch
 
+from sphere_core.foundation.code_version import code_commit, code_version
 from sphere_core.models.stage_clock import OTHER, StageClock
 from sphere_core.numerics.placement import device_name
 from workflows.store.records import StageSeconds
@@ -28,5 +29,12 @@ def stage_seconds(clock: StageClock, whole: float, beside: Mapping[str, float] |
         beside={stage: round(seconds, 6) for stage, seconds in sorted(beside.items())} if beside else None,
         device=device_name(clock.device),
         threads=torch.get_num_threads(),
-        versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}},
+        versions=_versions(),
     )
+
+
+def _versions() -> dict[str, str]:
+    commit = code_commit()
+    found = {"sphere": code_version(), "python": platform.python_version()}
+    found |= {name: metadata.version(name) for name in _LIBRARIES}
+    return found if commit is None else found | {"commit": commit}

@@ -6,7 +6,6 @@ __all__ = [
     "CHECKPOINTS",
     "DETAILS",
     "DRIVER_LOCK",
-    "ENVIRONMENTS",
     "ERRORS",
     "ERROR_FILE",
     "LOCKS",
@@ -26,7 +25,6 @@ __all__ = [
     "checkpoint_path",
     "checkpoints_folder",
     "details_path",
-    "environment_path",
     "error_path",
     "kept_score_path",
     "keys_folder",
@@ -61,7 +59,6 @@ DRIVER_LOCK = "driver"
 LOCKS = "locks"
 RETRIED = "retried"
 TIMINGS = "timings"
-ENVIRONMENTS = "environments"
 
 
 def trajectory_folder(trajectory_id: str) -> str:
@@ -176,8 +173,3 @@ def kept_score_path(key: str) -> str:
 def timing_path(stage: str, name: str) -> str:
     """Return the path of the seconds spent on one piece of work; row files hold no seconds."""
     return f"{TIMINGS}/{stage}/{name}.json"
-
-
-def environment_path(digest: str) -> str:
-    """Return the path of a record of code and libraries that work was done with."""
-    return f"{ENVIRONMENTS}/{digest}.json"

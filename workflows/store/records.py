@@ -107,7 +107,8 @@ class StageSeconds(_Record):
     """Seconds by stage of one piece of work, and what they hold for.
 
     `stages` add up to the work's seconds, those of `beside` ran on other threads meanwhile. `device` is the kind of
-    device, `threads` those of its process, `versions` of the libraries that do the work. Earlier releases wrote none.
+    device, `threads` those of its process, `versions` of this package, its commit and the libraries that do the work.
+    Earlier releases wrote none.
     """
 
     stages: dict[str, float] | None = None

@@ -77,7 +77,7 @@ def test_arguments_and_values_are_in_capitals(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("sphere re", {"retry", "retention"}),
+        ("sphere re", {"report", "retry", "retention"}),
         ("sphere status --wat", {"--watch"}),
         ("sphere moments ver", {"verify"}),
         ("sphere retention runs/main --measure p", {"probability"}),

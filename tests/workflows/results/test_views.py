@@ -19,7 +19,7 @@ from workflows.replicas.row_writer import encode_rows, publish_rows
 from workflows.results.sql.connect import connect_roots
 from workflows.results.sql.sweep_roots import open_roots
 from workflows.results.sql.view_columns import VIEW_COLUMNS
-from workflows.store.layout import PLAN_FILE, environment_path, spec_path, timing_path
+from workflows.store.layout import PLAN_FILE, spec_path, timing_path
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 from workflows.store.row_reader import read_rows
 from workflows.store.row_schema import RENAMED, SCHEMA_VERSION
@@ -47,9 +47,9 @@ def write_sweep(root: Path, *names: str, value: float = 0.5, seeds: tuple[int, .
         publish_rows(storage, plan.rows_path(8, GEOMETRY), encode_rows(shared(plan, 8, GEOMETRY), figures))
         spec = {"threads": 2, "moments": {"tokens": 99}, "hyperparameters": {"layers": [0, 1], "strength": 0.25}}
         storage.write_bytes(spec_path(plan.id), json.dumps(spec).encode())
-        timing = {"edits": 8, "seconds": 4.0, "edits_in_lap": 8, "device": "cpu", "environment": "e1", "attempt": 1}
+        timing = {"edits": 8, "seconds": 4.0, "edits_in_lap": 8, "device": "cpu", "attempt": 1}
+        timing["versions"] = {"sphere": "9.9", "commit": "abc", "torch": "2"}
         storage.write_bytes(timing_path("edit", f"{plan.id}-000008"), json.dumps(timing).encode())
-    storage.write_bytes(environment_path("e1"), json.dumps({"version": "9.9", "commit": "abc"}).encode())
     sweep = SweepPlan(name="s", trajectories=tuple(plans), bases=tuple(bases), recipes=())
     storage.write_bytes(PLAN_FILE, sweep.model_dump_json().encode())
     return storage
@@ -106,6 +106,7 @@ def test_hyperparameters_cost_and_code_are_columns_of_trajectories(root: Path) -
     found = api.open_sweep(root=str(root)).view("trajectories").to_pylist()
     wanted = {"hp_strength": 0.25, "hp_layers": [0, 1], "hp_rect_keep": None, "threads": 2, "moments_tokens": 99}
     wanted |= {"edit_seconds": 4.0, "edits_per_second": 2.0, "device": "cpu", "code_version": "9.9"}
+    wanted["code_commit"] = "abc"
     assert len(found) == 4
     assert all({name: row[name] for name in wanted} == wanted for row in found)
 

@@ -11,7 +11,7 @@ from sphere_core.foundation.storage import Storage
 from workflows.results.arrow_tables import table_of_records
 from workflows.results.sql.plan_tables import UNEDITED
 from workflows.results.sql.sweep_roots import SweepRoot, owned_trajectories
-from workflows.store.layout import TIMINGS, base_name, environment_path
+from workflows.store.layout import TIMINGS, base_name
 
 __all__ = ["EDIT_WORK", "STAGES_SCHEMA", "TIMINGS_SCHEMA", "WHOLE", "timing_tables"]
 
@@ -24,7 +24,7 @@ TIMINGS_SCHEMA = pa.schema(
         ("evaluation_id", pa.string()),
         ("seconds", pa.float64()),
         *((name, pa.int64()) for name in ("edits_written", "rows", "attempt")),
-        *((name, pa.string()) for name in ("device", "code_version", "code_commit", "environment")),
+        *((name, pa.string()) for name in ("device", "versions", "code_version", "code_commit")),
     ]
 )
 STAGES_SCHEMA = pa.schema(
@@ -35,7 +35,7 @@ STAGES_SCHEMA = pa.schema(
         ("seconds", pa.float64()),
         ("beside", pa.bool_()),
         *((name, pa.int64()) for name in ("edits_written", "rows", "attempt", "threads")),
-        *((name, pa.string()) for name in ("device", "versions", "code_version", "environment")),
+        *((name, pa.string()) for name in ("device", "versions", "code_version", "code_commit")),
     ]
 )
 # The work that is not an evaluator's, and the one stage of records of releases that measured no stages.
@@ -66,7 +66,6 @@ def _stages(record: Mapping[str, Any], titles: Mapping[str, tuple[str, str]]) ->
 
 
 def _of_root(root: SweepRoot, owners: Mapping[str, SweepRoot]) -> Iterator[dict[str, object]]:
-    environments: dict[str, Mapping[str, Any]] = {}
     models = {base_name(base.model_digest): base.model for base in root.plan.bases}
     for path in root.storage.list(TIMINGS):
         named = _NAME.fullmatch(path)
@@ -77,10 +76,7 @@ def _of_root(root: SweepRoot, owners: Mapping[str, SweepRoot]) -> Iterator[dict[
         is_base = subject == "base"
         if not is_base and owners.get(subject) is not root:
             continue
-        environment = str(found.get("environment") or "")
-        if environment and environment not in environments:
-            environments[environment] = _json(root.storage, environment_path(environment))
-        code = environments.get(environment, {})
+        versions = found.get("versions") or {}
         yield {
             "root": root.name,
             "trajectory_id": None if is_base else subject,
@@ -92,19 +88,18 @@ def _of_root(root: SweepRoot, owners: Mapping[str, SweepRoot]) -> Iterator[dict[
             "rows": found.get("rows"),
             "attempt": found.get("attempt"),
             "device": found.get("device") or None,
-            "code_version": code.get("version"),
-            "code_commit": code.get("commit"),
-            "environment": environment or None,
+            "code_version": versions.get("sphere"),
+            "code_commit": versions.get("commit"),
             "base_model": models.get(f"base-{parts[0]}") if is_base else None,
             "spent": found.get("stages") or {WHOLE: found.get("seconds")},
             "beside": found.get("beside") or {},
             "threads": found.get("threads"),
-            "versions": _versions(found.get("versions")),
+            "versions": _versions(versions),
         }
 
 
-def _versions(found: Mapping[str, str] | None) -> str | None:
-    return ", ".join(f"{name} {version}" for name, version in sorted((found or {}).items())) or None
+def _versions(found: Mapping[str, str]) -> str | None:
+    return ", ".join(f"{name} {version}" for name, version in sorted(found.items()) if name != "commit") or None
 
 
 def _json(storage: Storage, path: str) -> dict[str, Any]:
