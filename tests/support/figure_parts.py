@@ -122,6 +122,7 @@ def _checkpoint(storage: Storage, plan: TrajectoryPlan, edits: int, rng: random.
         path = timing_path(evaluation.kind, f"{scored_name(plan.id, edits)}-{evaluation.id}")
         storage.write_bytes(path, json.dumps(timing).encode())
     lap = {"edits": edits, "attempt": 1, "seconds": 2.0, "edits_in_lap": 10}
+    lap |= {"stages": {"targets": 1.5, "solve": 0.5}, "beside": {"keys": 9.0}}
     storage.write_bytes(timing_path("edit", scored_name(plan.id, edits)), json.dumps(lap).encode())
     kept = value or 0.0
     asked = [(edit, rng.random() < kept, round(rng.uniform(-2, 4), 3)) for edit in range(1, edits + 1)]

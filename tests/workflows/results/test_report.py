@@ -61,7 +61,7 @@ def browser() -> Iterator[Any]:
     if BROWSER is None:
         pytest.skip("needs Chromium")
     with api.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        opened = running.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"], timeout=300_000)
         yield opened
         opened.close()
 
@@ -75,6 +75,8 @@ def show(browser: Any, page: str, tmp_path_factory: pytest.TempPathFactory) -> I
 
     def opened(**settings: Any) -> Any:
         tab = browser.new_page(**settings)
+        # A guard against what hangs, far above what load can do.
+        tab.set_default_timeout(300_000)
         tab.on("console", lambda message: said.append(message.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)

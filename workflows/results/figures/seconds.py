@@ -1,6 +1,6 @@
-"""Seconds by stage: editing, and each evaluator."""
+"""Seconds by stage: the stages of editing, and each evaluator."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -13,14 +13,13 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURE"]
 
-_STAGES = {"edit": "editing", "edit_quality": "edit quality", "general": "general ability", "geometry": "geometry"}
-_SHADES = {"edit": "#0072B2", "edit_quality": "#E69F00", "general": "#56B4E9", "geometry": "#009E73"}
-_OTHER = "#8c6d31"
-_HATCHES = {"edit": "", "edit_quality": "///", "general": "...", "geometry": "xxx"}
+# Stages differ by hatch as well, for print without colour.
+_COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#8c6d31")
+_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "---", "+++", "ooo", "***")
 
 
 def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
-    with connect(source.storage, source.plan, views=("timings",)) as connection:
+    with connect(source.storage, source.plan, views=("stages",)) as connection:
         found = connection.sql(query("figures/seconds")).to_arrow_table()
     return needs(found, "timings are stored", "run the sweep; timings are written as it runs", where=source.storage.uri)
 
@@ -29,6 +28,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
     from matplotlib.patches import Patch
 
     rows = table.to_pylist()
+    looks = _looks(rows)
     groups = grouped(rows, "model", "stream")
     most = max(len(grouped(own, "method")) for own in groups.values())
     figure, axes = panels(len(groups), look, across=1, height=0.7 + 0.22 * most)
@@ -36,52 +36,40 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
         methods = grouped(own, "method")
         for height, ((method,), lives) in enumerate(methods.items()):
             left = 0.0
-            for row in sorted(lives, key=lambda row: _place(row["stage"])):
-                value, stage = row["seconds_per_100_edits"], row["stage"]
-                drawn = axis.barh(
-                    height,
-                    value,
-                    left=left,
-                    height=0.65,
-                    color=_SHADES.get(stage, _OTHER),
-                    hatch=_HATCHES.get(stage, ""),
-                    edgecolor="#ffffff",
-                )
-                text = (
-                    f"{method}\n{_STAGES.get(stage, stage)}: {value:.3g} s per 100 edits, {row['seeds']} trajectories"
-                )
-                tag(drawn.patches[0], look, method, [text])
+            for row in sorted(lives, key=lambda row: list(looks).index(row["stage"])):
+                value = row["seconds_per_100_edits"]
+                bar = axis.barh(height, value, left=left, height=0.65, edgecolor="#ffffff", **looks[row["stage"]])
+                text = f"{method}\n{row['stage']}: {value:.3g} s per 100 edits, {row['seeds']} trajectories"
+                tag(bar.patches[0], look, method, [text])
                 left += value
         axis.set_yticks(range(len(methods)), [method for (method,) in methods])
         axis.set_ylim(len(methods) - 0.5, -0.5)
         axis.set_xlabel("seconds per 100 edits")
         axis.set_title(place_title(rows, place, ""))
         axis.grid(visible=False, axis="y")
-    used = sorted({row["stage"] for row in rows}, key=_place)
-    patches = [
-        Patch(
-            facecolor=_SHADES.get(stage, _OTHER),
-            hatch=_HATCHES.get(stage, ""),
-            edgecolor="#ffffff",
-            label=_STAGES.get(stage, stage),
-        )
-        for stage in used
-    ]
-    figure.legend(handles=patches, loc="outside upper left", ncols=len(patches))
+    patches = [Patch(edgecolor="#ffffff", label=stage, **shown) for stage, shown in looks.items()]
+    figure.legend(handles=patches, loc="outside upper left", ncols=max(1, min(len(patches), round(look.width / 1.5))))
     return figure
 
 
-def _place(stage: str) -> tuple[int, str]:
-    """Return the key by which stages are sorted: the known ones first, in the order of the work."""
-    known = list(_STAGES)
-    return (known.index(stage) if stage in known else len(known), stage)
+def _looks(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return colour and hatch by stage: those of editing first, the longest first."""
+    totals: dict[tuple[bool, str], float] = {}
+    for row in rows:
+        key = (row["work"] != "edit", row["stage"])
+        totals[key] = totals.get(key, 0.0) + row["seconds"]
+    ordered = sorted(totals, key=lambda key: (key[0], -totals[key], key[1]))
+    return {
+        stage: {"facecolor": _COLOURS[place % len(_COLOURS)], "hatch": _HATCHES[place % len(_HATCHES)]}
+        for place, (_, stage) in enumerate(ordered)
+    }
 
 
 def _caption(table: pa.Table) -> str:
     seeds = max(table["seeds"].to_pylist())
     return (
         f"Wall seconds of each stage per 100 edits, summed over a trajectory's checkpoints, mean over {seeds} "
-        f"trajector{'ies' if seeds > 1 else 'y'}. Stages of different replicas overlap, and share the machine."
+        f"trajector{'ies' if seeds > 1 else 'y'}; what runs beside other work is left out. Replicas share the machine."
     )
 
 

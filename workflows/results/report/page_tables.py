@@ -1,11 +1,11 @@
 """The tables of a report: cells with what they sort by, and the same table as LaTeX and CSV to copy."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment
 
+from workflows.results.formats.latex_table import latex_text
 from workflows.results.sql.connect import UNEDITED
 from workflows.results.tables.published import Comparison
 from workflows.results.tables.table import Cell, ResultsTable, TableRow, column_group
@@ -16,8 +16,6 @@ __all__ = ["PageCell", "PageTable", "ledger", "main_table", "table_latex"]
 
 _SHOWN_PROTOCOL = "argmax"
 _SHOWN_METRICS = ("efficacy", "generalization", "specificity", "score")
-_LATEX_ESCAPES = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX_SPECIAL = re.compile(r"[\\~^&%$#_{}]")
 
 
 @dataclass(frozen=True)
@@ -138,16 +136,11 @@ def _ledger_row(one: Comparison, tolerance: float) -> tuple[PageCell, ...]:
 
 
 def table_latex(table: PageTable, environment: Environment) -> str:
-    """Return a table as a fragment of LaTeX to `\\input`; requires the package booktabs."""
-    rows = [[_latex(cell.text) for cell in cells] for _, cells in table.rows]
+    """Return a table as a fragment of LaTeX to `\\input`; requires the packages booktabs and fontenc (T1)."""
+    rows = [[latex_text(cell.text) for cell in cells] for _, cells in table.rows]
     return environment.get_template("table.tex.j2").render(
         alignment="".join("r" if number else "l" for _, number in table.columns),
-        heads=[_latex(name) for name, _ in table.columns],
+        heads=[latex_text(name) for name, _ in table.columns],
         rows=rows,
         caption=table.caption,
     )
-
-
-def _latex(text: str) -> str:
-    escaped = _LATEX_SPECIAL.sub(lambda found: _LATEX_ESCAPES.get(found[0], "\\" + found[0]), text)
-    return escaped.replace("±", r"$\pm$").replace("|dW|/|W|", r"$|dW|/|W|$")
