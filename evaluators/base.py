@@ -1,7 +1,8 @@
 """Input and output of evaluators: a subject to score, and scores in long format."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -26,6 +27,7 @@ __all__ = [
     "collapses",
     "make_score",
     "total_health",
+    "unedited",
 ]
 
 Status = Literal["ok", "collapsed", "failed"]
@@ -225,3 +227,16 @@ def make_score(
         ci_low=low,
         ci_high=high,
     )
+
+
+@contextmanager
+def unedited(model: EditableModel) -> Iterator[None]:
+    """Lend the model unedited; raises RuntimeError if the edited weights do not come back as they were."""
+    weights, digest = model.edited_weights(), model.weights_digest()
+    model.restore_base()
+    try:
+        yield
+    finally:
+        model.load_weights(weights)
+        if model.weights_digest() != digest:
+            raise RuntimeError("the edited weights did not come back as they were")

@@ -1,29 +1,16 @@
 """Agreement with the unedited model: what it predicted before, on prompts an edit should leave alone."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 
+from evaluators.base import unedited
 from evaluators.edit_quality.encoding import Encoder, Pair
 from evaluators.edit_quality.pair_scores import PairScores
 from evaluators.edit_quality.probes import ask
 from sphere_core.models import EditableModel
 
-__all__ = ["UneditedAnswers", "unedited"]
-
-
-@contextmanager
-def unedited(model: EditableModel) -> Iterator[None]:
-    """Lend the model unedited; raises RuntimeError if the edited weights do not come back as they were."""
-    weights, digest = model.edited_weights(), model.weights_digest()
-    model.restore_base()
-    try:
-        yield
-    finally:
-        model.load_weights(weights)
-        if model.weights_digest() != digest:
-            raise RuntimeError("the edited weights did not come back as they were")
+__all__ = ["UneditedAnswers"]
 
 
 class UneditedAnswers:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from evaluators.edit_quality.agreement import unedited
+from evaluators.base import unedited
 from evaluators.edit_quality.encoding import Encoder, Pair
 from evaluators.edit_quality.probes import ask
 from sphere_core.models import EditableModel

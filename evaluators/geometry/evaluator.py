@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from evaluators.base import Health, MissingPrevious, Score, Scored, Subject, collapses, make_score, total_health
+from evaluators.geometry.hidden_states import HiddenStates
 from evaluators.geometry.settings import GeometrySettings
 from evaluators.geometry.site import BaseSite, Figures, Groups, fail_step, measure_base, measure_site, put_step
 from sphere_core.models import Site
@@ -38,6 +39,7 @@ class Geometry:
             principal_ratio=settings.principal_ratio,
             measures=frozenset(settings.measures),
         )
+        self._hidden = HiddenStates(settings.hidden_prompts)
         self._base_digest: str | None = None
         self._bases: dict[str, BaseSite] = {}
         self._given: dict[str, torch.Tensor | None] = {}
@@ -60,7 +62,8 @@ class Geometry:
         sites = subject.model.sites
         figures = {site.name: self._measure(subject, site) for site in sites}
         rows = [row for site in sites for row in _site_rows(site.name, figures[site.name])]
-        return Scored(rows + list(_mean_rows(list(figures.values()))))
+        rows += _mean_rows(list(figures.values()))
+        return Scored(rows + (self._hidden.score(subject) if self.settings.hidden_prompts else []))
 
     def _measure(self, subject: Subject, site: Site) -> Figures:
         model = subject.model
