@@ -232,11 +232,13 @@ def make_score(
 @contextmanager
 def unedited(model: EditableModel) -> Iterator[None]:
     """Lend the model unedited; raises RuntimeError if the edited weights do not come back as they were."""
-    weights, digest = model.edited_weights(), model.weights_digest()
+    masters, digest = model.masters(), model.weights_digest()
     model.restore_base()
     try:
         yield
     finally:
-        model.load_weights(weights)
+        # The same tensors, not copies in stored orientation: a loan is compared by them (`EditableModel.holds`).
+        for site in model.sites:
+            model.set_weight(site, masters[site.name])
         if model.weights_digest() != digest:
             raise RuntimeError("the edited weights did not come back as they were")

@@ -47,10 +47,12 @@ def test_rows_against_one_forward_a_prompt(kind: str) -> None:
     last = LAYERS[-1]
     before = states_one_by_one(model, last)
     edit(model)
-    digest, now = model.weights_digest(), states_one_by_one(model, last)
+    digest, masters, now = model.weights_digest(), model.masters(), states_one_by_one(model, last)
     evaluator = Geometry(SETTINGS)
     rows = hidden_rows(evaluator, model)
+    # As a replica compares them, also where a weight is stored transposed.
     assert model.weights_digest() == digest
+    assert model.holds(masters)
     assert {(row.protocol, row.n, row.site, row.status) for row in rows.values()} == {(f"layer-{last}", 4, None, "ok")}
     change = now - before
     relative = sum(float(c.norm() / b.norm()) for c, b in zip(change, before, strict=True)) / 4
