@@ -1,11 +1,11 @@
 """Each score against energy drift, one point per checkpoint."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
-from workflows.results.figures.panels import collapses, grouped, legend, panels, place_title, tag
+from workflows.results.figures.panels import Row, collapses, grouped, legend, panels, place_title, tag
 from workflows.results.figures.style import log_ticks
 from workflows.results.tables.rank_correlation import Estimate, rank_correlation
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURE"]
 
+# More points than this in a panel cannot be distinguished, and make a page heavy.
+_MOST_POINTS = 1000
 _METRICS = ("efficacy", "generalization", "specificity", "general_mean")
 
 
@@ -28,7 +30,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
     groups = grouped(rows, "model", "stream", "metric", "protocol")
     figure, axes = panels(len(groups), look, across=4 if len(groups) == 4 else 3)
     for axis, (place, own) in zip(axes, groups.items(), strict=True):
-        for (method, _), lives in grouped(own, "method", "trajectory_id").items():
+        for (method, _), lives in _drawn(own):
             known = [row for row in lives if row["value"] is not None and row["drift"] is not None]
             drifts, values = [row["drift"] for row in known], [row["value"] for row in known]
             tag(axis.plot(drifts, values, color=look.of(method)["color"], alpha=0.25)[0], look, method)
@@ -54,7 +56,13 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
     return figure
 
 
-def _rank(rows: list[dict[str, object]]) -> Estimate:
+def _drawn(rows: list[Row]) -> list[tuple[tuple[Any, ...], list[Row]]]:
+    """Return the trajectories of a panel that are drawn: all, or every k-th if they have too many points."""
+    every = list(grouped(rows, "method", "trajectory_id").items())
+    return every[:: -(-len(rows) // _MOST_POINTS)]
+
+
+def _rank(rows: list[Row]) -> Estimate:
     known = [row for row in rows if row["value"] is not None and row["drift"] is not None]
     x, y = ([float(str(row[name])) for row in known] for name in ("drift", "value"))
     units, strata = ([str(row[name]) for row in known] for name in ("trajectory_id", "method"))
@@ -63,10 +71,12 @@ def _rank(rows: list[dict[str, object]]) -> Estimate:
 
 def _caption(table: pa.Table) -> str:
     trajectories = len(set(table["trajectory_id"].to_pylist()))
+    most = max(len(own) for own in grouped(table.to_pylist(), "model", "stream", "metric", "protocol").values())
+    left = f" Of {most} points in a panel at most {_MOST_POINTS} are drawn." if most > _MOST_POINTS else ""
     return (
         f"One point per checkpoint of {trajectories} trajectories, which the lines join; the absolute value of the "
         "drift is averaged over sites. ρ: Spearman over all checkpoints, which grow more edited and worse together; "
-        "'sphere correlate' holds edit count and size of the change fixed. Crosses: collapsed."
+        f"'sphere correlate' holds edit count and size of the change fixed. Crosses: collapsed.{left}"
     )
 
 

@@ -18,6 +18,8 @@ __all__ = ["FIGURE"]
 
 # Below this the axis of the drift is linear, above it logarithmic: methods differ by orders of magnitude.
 _LINEAR = 1e-3
+# More faint lines than this, one per site and seed, would be a grey field.
+_MOST_LINES = 120
 _METRICS = ("efficacy", "generalization", "specificity")
 # Shade, marker and line of the scores in a panel: greys, since a colour is a method everywhere else.
 _SCORES = ((INK, "o", "-"), ("#6e6e6f", "s", "--"), ("#9a9a9b", "^", "-."), ("#6e6e6f", "D", ":"))
@@ -62,8 +64,9 @@ def _strips(pair: "tuple[Axes, Axes]", method: str, own: Sequence[Any], look: Lo
     upper, lower = pair
     energy = [row for row in own if row["strip"] == "geometry"]
     colour = look.of(method)["color"]
-    for (_, site), lives in grouped(energy, "seed", "site").items():
-        if site is not None:
+    lines = {key: lives for key, lives in grouped(energy, "seed", "site").items() if key[1] is not None}
+    if len(lines) <= _MOST_LINES:
+        for (_, site), lives in lines.items():
             known = [row for row in lives if row["value"] is not None]
             line = upper.plot([r["edits"] for r in known], [r["value"] for r in known], color=colour, alpha=0.3, lw=0.6)
             tag(line[0], look, method, [f"{method}\n{site}"])
