@@ -71,6 +71,7 @@ def gpt2_keys(config: GPT2Config, layers: Sequence[int], *, count: int, repeats:
         f"{config.n_layer}",
         f"a batch of {count}, {batch.context_count} contexts; fp32; keys, residuals and history keys",
         found.seconds,
+        wall=found.wall,
         required=6,
         difference=max(relative_difference(ours, plain) for ours, plain in pairs),
         tolerance=TOLERANCE,

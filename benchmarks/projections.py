@@ -91,6 +91,7 @@ def _row(
         f"{' x '.join(str(size) for size in weight.shape)}, rank {RANK}; published: fp32, decomposed every batch; "
         "ours: fp64",
         found.seconds,
+        wall=found.wall,
         required=required,
         difference=relative_difference(found.ours, expected),
         tolerance=TOLERANCE,

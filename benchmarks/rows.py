@@ -13,8 +13,8 @@ class Row:
     """One measurement and what it must reach.
 
     `measured` is a ratio of times (unit "x", at least `required`) or a cost (seconds or GB, at most `required`).
-    `published` and `ours` are median seconds of the two forms. `difference` is the relative difference of their
-    results, at most `tolerance`.
+    `published` and `ours` are median processor seconds of the two forms, `wall` the time that passed. `difference` is
+    the relative difference of their results, at most `tolerance`.
     """
 
     what: str
@@ -26,6 +26,7 @@ class Row:
     ours: float | None = None
     difference: float | None = None
     tolerance: float | None = None
+    wall: tuple[float, float] | None = None
 
     @property
     def met(self) -> bool | None:
@@ -45,10 +46,11 @@ def comparison(
     required: float | None,
     difference: float,
     tolerance: float,
+    wall: tuple[float, float] | None = None,
 ) -> Row:
-    """Return the row of two forms of the same thing; `seconds` are the published form's and ours."""
+    """Return the row of two forms of the same thing; seconds are the published form's and ours."""
     published, ours = seconds
-    return Row(what, setting, published / ours, "x", required, published, ours, difference, tolerance)
+    return Row(what, setting, published / ours, "x", required, published, ours, difference, tolerance, wall)
 
 
 def table(rows: Sequence[Row], *, title: str) -> Table:
@@ -58,6 +60,7 @@ def table(rows: Sequence[Row], *, title: str) -> Table:
         "setting": [row.setting for row in rows],
         "published": [_seconds(row.published) for row in rows],
         "ours": [_seconds(row.ours) for row in rows],
+        "wall": ["" if row.wall is None else " / ".join(map(_seconds, row.wall)) for row in rows],
         "measured": [f"{row.measured:.3g} {row.unit}".rstrip() for row in rows],
         "must reach": [_required(row) for row in rows],
         "difference": ["" if row.difference is None else f"{row.difference:.1e}" for row in rows],

@@ -128,6 +128,7 @@ def _row(
         f"step of {what}",
         f"d = {len(layer.keys)}, o = {len(layer.residuals)}, batch {BATCH}; published: {published}, ours: fp64",
         found.seconds,
+        wall=found.wall,
         required=10,
         difference=relative_difference(found.ours, dense[1]()[0]),
         tolerance=TOLERANCE,

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -20,9 +21,13 @@ OurResult = TypeVar("OurResult")
 
 @dataclass(frozen=True)
 class Timed(Generic[PlainResult, OurResult]):
-    """Median seconds (published form, our form) and the last result of each."""
+    """Median seconds (published form, our form) and the last result of each.
+
+    `seconds` are of the processor, user and system: what else the machine does hardly changes them. `wall` has passed.
+    """
 
     seconds: tuple[float, float]
+    wall: tuple[float, float]
     plain: PlainResult
     ours: OurResult
 
@@ -33,15 +38,24 @@ def interleaved(
     """Time the two forms in turn `repeats` times, so that what else the machine does falls on both."""
     if repeats < 1:
         raise ValueError("at least one repeat")
-    plain_seconds, our_seconds = [], []
+    readings: list[tuple[tuple[float, float], ...]] = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = _now()
         plain_result = plain()
-        middle = time.perf_counter()
+        middle = _now()
         our_result = ours()
-        plain_seconds.append(middle - start)
-        our_seconds.append(time.perf_counter() - middle)
-    return Timed((statistics.median(plain_seconds), statistics.median(our_seconds)), plain_result, our_result)
+        readings.append((start, middle, _now()))
+
+    def medians(clock: int) -> tuple[float, float]:
+        spent = [tuple(after[clock] - before[clock] for before, after in pairwise(reading)) for reading in readings]
+        return statistics.median(form[0] for form in spent), statistics.median(form[1] for form in spent)
+
+    return Timed(medians(0), medians(1), plain_result, our_result)
+
+
+def _now() -> tuple[float, float]:
+    """Return processor seconds of this process, and the time."""
+    return time.process_time(), time.perf_counter()
 
 
 def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:

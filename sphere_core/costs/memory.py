@@ -84,12 +84,14 @@ def moments_bytes(shape: ModelShape, sites: int) -> float:
 def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:
     """Return the size of a checkpoint after `edits` edits: fp32 weights, and keys or their Gram matrix.
 
-    With history the triangle of the key system's factor goes along, float64, while N < d.
+    Keys go along with the triangle of their system's factor, float64, or with N >= d / 2 the triangle of what they take
+    from the prior's covariance instead of both.
     """
     weights = 4.0 * work.sites * shape.d_out * shape.d_in
     kept = min(edits, work.history)
-    triangle = 4.0 * kept * (kept - 1) if kept < shape.d_in else 0.0
-    return weights + work.sites * (_history_bytes(shape.d_in, kept) - triangle)
+    square = _square_side(shape.d_in, kept, work)
+    triangle = 4.0 * square * (square - 1)
+    return weights + work.sites * (_history_bytes(shape.d_in, kept, work) - triangle)
 
 
 def solver_bytes(width: int, work: Workload, basis: float | None = None) -> float:
@@ -99,12 +101,12 @@ def solver_bytes(width: int, work: Workload, basis: float | None = None) -> floa
     system if it is used itself; the history before and after a batch.
     """
     square = 8.0 * width**2
-    kept = 2.0 * _history_bytes(width, work.history)
+    kept = 2.0 * _history_bytes(width, work.history, work)
     if work.prior == "moment":
         kept += square
     elif work.prior == "null_space":
         kept += square / 2 if basis is None else basis
-    return kept + (square if work.dense or work.history >= width else 0.0)
+    return kept + (square if work.dense else 0.0)
 
 
 def write_bytes(shape: ModelShape, work: Workload) -> float:
@@ -156,12 +158,19 @@ def _stage(work: Workload, name: str, on_device: float, on_host: float) -> Stage
     return Stage(name, 0.0, LIBRARIES + on_device + on_host)
 
 
-def _history_bytes(width: int, edits: int) -> float:
+def _history_bytes(width: int, edits: int, work: Workload) -> float:
     if edits == 0:
         return 0.0
-    if edits < width:
+    if edits < width if work.dense else 2 * edits < width:
         return 4.0 * width * edits + 8.0 * edits**2
     return 8.0 * width**2
+
+
+def _square_side(width: int, edits: int, work: Workload) -> int:
+    """Return the side of the square of which a file holds the triangle: factor or reduction; a Gram matrix is whole."""
+    if work.dense:
+        return edits if edits < width else 0
+    return edits if 2 * edits < width else width
 
 
 def _solver(shape: ModelShape, work: Workload) -> tuple[float, float]:
@@ -174,7 +183,7 @@ def _solver(shape: ModelShape, work: Workload) -> tuple[float, float]:
     if work.on_accelerator:
         kept = moments + work.host_sites * solver_bytes(shape.d_in, work)
         return kept, kept + (_EIGEN_COPIES * square if work.prior == "null_space" else 0.0)
-    history = work.sites * _history_bytes(shape.d_in, work.history)
+    history = work.sites * _history_bytes(shape.d_in, work.history, work)
     if work.prior == "moment":
         kept = moments + 2 * work.sites * square + history
         return kept, kept + _CHOLESKY_COPIES * square

@@ -84,9 +84,11 @@ def _solve(shape: ModelShape, work: Workload) -> float:
     """Return the mean float64 work of one site's solve: prior on a batch's keys, and half of the final history."""
     width, earlier = shape.d_in, work.history / 2
     prior = 8.0 * width**2 * work.batch if work.prior == "moment" else 0.0
-    if work.history < width:
+    if work.dense and work.history >= width:
+        return prior + 2.0 * width**3
+    if 2 * work.history < width:
         return prior + 4.0 * work.batch * earlier * (width + earlier)
-    return prior + 2.0 * width**3
+    return prior + 6.0 * work.batch * width**2
 
 
 def _decomposition(shape: ModelShape) -> float:

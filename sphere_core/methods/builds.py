@@ -62,6 +62,11 @@ def _closed_form(rule_of: RuleOf, *, null_spaces: bool = False) -> Build:
         if null_spaces:
             moments = _with_null_spaces(hyperparameters, moments, placement.decomposes_on)
         rules = {layer: rule_of(hyperparameters, moments, layer) for layer in hyperparameters.layers}
+        if shaping.error_feedback:
+            rules = {
+                layer: replace(rule, keeps_system=True) if isinstance(rule, LeastSquaresRule) else rule
+                for layer, rule in rules.items()
+            }
         rules |= {layer: HostRule(rules[layer]) for layer in placement.on_host & rules.keys()}
         return ClosedFormEditor(_settings(hyperparameters, placement), hyperparameters.layers, rules, shaping, anchor)
 

@@ -1,7 +1,7 @@
 """Tensors written to a file in the safetensors format piece by piece: no copy of the whole, hashed while written.
 
-A name that ends in `.lower` marks a square lower triangular matrix. Its file holds the triangle alone, row after row;
-reading gives the square matrix with the same bits.
+A name that ends in `.lower` marks a square lower triangular matrix, one that ends in `.symmetric` a matrix that is
+symmetric to the last bit. The file holds the triangle alone, row after row; reading gives the square matrix.
 """
 
 import hashlib
@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load
 
-__all__ = ["LOWER", "read_tensors", "write_tensors"]
+__all__ = ["LOWER", "SYMMETRIC", "read_tensors", "write_tensors"]
 
-LOWER = ".lower"
+LOWER, SYMMETRIC = ".lower", ".symmetric"
+_TRIANGLES = (LOWER, SYMMETRIC)
 # In the format's own order: the widest come first in a file.
 _DTYPES = {
     torch.bool: "BOOL",
@@ -34,13 +35,16 @@ _WIDTH = {dtype: place for place, dtype in enumerate(_DTYPES)}
 # The header is padded to a multiple of this, and a triangle is gathered from pieces of this many bytes.
 _ALIGNMENT = 8
 _PIECE = 1 << 22
+# Rows that are mirrored at once.
+_MIRRORED = 1024
 
 
 def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
     """Write tensors of the host to a new file and return the file's sha256.
 
     Without a triangle the bytes are those of `safetensors.torch.save`: widest dtype first, then by name; equal tensors
-    give equal bytes. Raises ValueError for a dtype that is not listed, and for a `.lower` that is not square.
+    give equal bytes. Raises ValueError for a dtype that is not listed, and for a triangle of a
+    matrix that is not square.
     """
     for name, tensor in tensors.items():
         _require_writable(name, tensor)
@@ -55,13 +59,16 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
 
 def read_tensors(data: bytes) -> dict[str, torch.Tensor]:
     """Return the tensors of a file's bytes, triangles as square matrices."""
-    return {name: _square(tensor) if name.endswith(LOWER) else tensor for name, tensor in load(data).items()}
+    return {
+        name: _square(tensor, mirrored=name.endswith(SYMMETRIC)) if name.endswith(_TRIANGLES) else tensor
+        for name, tensor in load(data).items()
+    }
 
 
 def _require_writable(name: str, tensor: torch.Tensor) -> None:
     if tensor.dtype not in _DTYPES:
         raise ValueError(f"{name} has the dtype {tensor.dtype}, which is not written")
-    if name.endswith(LOWER) and (tensor.ndim != 2 or tensor.shape[0] != tensor.shape[1]):
+    if name.endswith(_TRIANGLES) and (tensor.ndim != 2 or tensor.shape[0] != tensor.shape[1]):
         raise ValueError(f"{name} is not square: {tuple(tensor.shape)}")
 
 
@@ -69,7 +76,7 @@ def _pieces(ordered: list[tuple[str, torch.Tensor]]) -> Iterator[memoryview | by
     header, offset = {}, 0
     for name, tensor in ordered:
         shape = list(tensor.shape)
-        if name.endswith(LOWER):
+        if name.endswith(_TRIANGLES):
             shape = [shape[0] * (shape[0] + 1) // 2]
         end = offset + math.prod(shape) * tensor.element_size()
         header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": shape, "data_offsets": [offset, end]}
@@ -78,7 +85,7 @@ def _pieces(ordered: list[tuple[str, torch.Tensor]]) -> Iterator[memoryview | by
     text += b" " * (-len(text) % _ALIGNMENT)
     yield struct.pack("<Q", len(text)) + text
     for name, tensor in ordered:
-        if name.endswith(LOWER):
+        if name.endswith(_TRIANGLES):
             yield from map(_bytes_of, _rows_of_triangle(tensor.detach()))
         else:
             yield _bytes_of(tensor.detach())
@@ -97,12 +104,17 @@ def _rows_of_triangle(matrix: torch.Tensor) -> Iterator[torch.Tensor]:
         yield torch.cat([matrix[row, : row + 1] for row in range(start, min(start + height, count))])
 
 
-def _square(packed: torch.Tensor) -> torch.Tensor:
-    """Return the lower triangular matrix whose triangle is given row after row."""
+def _square(packed: torch.Tensor, *, mirrored: bool) -> torch.Tensor:
+    """Return the lower triangular or symmetric matrix whose triangle is given row after row."""
     count = (math.isqrt(8 * packed.numel() + 1) - 1) // 2
     matrix = packed.new_zeros(count, count)
     start = 0
     for row in range(count):
         matrix[row, : row + 1] = packed[start : start + row + 1]
         start += row + 1
+    for begin in range(0, count if mirrored else 0, _MIRRORED):
+        end = min(begin + _MIRRORED, count)
+        corner = matrix[begin:end, begin:end]
+        corner.copy_(torch.where(torch.ones_like(corner, dtype=torch.bool).tril(), corner, corner.T))
+        matrix[:begin, begin:end] = matrix[begin:end, :begin].T
     return matrix

@@ -6,11 +6,12 @@ Symbols: K keys of the batch `[d, n]`, R residuals `[o, n]`, H keys of earlier b
 prior's precision `[d, d]` (priors.py), B an optional correction `[o, d]` of the right-hand side (error feedback).
 Editors differ only in Pi and in what they keep of H. All in float64.
 
-Two forms of A^{-1} K, chosen by size. Key memory, while N + n < d, with M = [sqrt(h) H, K] and G = Pi^{-1} M
+Forms of A^{-1} K, chosen by size. Key memory, while N + n < d, with M = [sqrt(h) H, K] and G = Pi^{-1} M
 (Woodbury):
     A^{-1} M = G (I + M^T G)^{-1}, of which the last n columns count; no d x d state.
 Where the history carries the Cholesky factor of its own block of I + M^T G, a batch costs O(d N n + N^2 n) and
-Pi^{-1} is applied to 2 n columns instead of N + n.
+Pi^{-1} is applied to 2 n columns instead of N + n. From N = d / 2 on such a history is kept in reduced coordinates
+(`reduced_history`), at O(d^2 n).
 Dense, otherwise: a Cholesky factor of A itself.
 """
 
@@ -21,12 +22,13 @@ import torch
 from sphere_core.checkpoints import EditorState
 from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate, Update, cholesky_factor
 from sphere_core.numerics.placement import all_finite
-from sphere_core.numerics.tensor_file import LOWER
+from sphere_core.numerics.tensor_file import LOWER, SYMMETRIC
 from sphere_core.solver.priors import Prior
+from sphere_core.solver.reduced_history import extended_reduction, reduced_gain, reduction_of
 
 __all__ = ["KeyHistory", "corrected_update", "key_memory_gain", "least_squares_update", "times_system"]
 
-_FACTOR = f"factor{LOWER}"
+_FACTOR, _REDUCTION = f"factor{LOWER}", f"reduction{SYMMETRIC}"
 
 
 @dataclass(frozen=True)
@@ -35,61 +37,84 @@ class KeyHistory:
 
     Columns are the smaller state until N reaches d. With a `window` only the latest columns are kept, as columns.
     `factor` `[N, N]` float64 goes with the columns: the lower Cholesky factor of I + h H^T Pi^{-1} H, extended by each
-    batch. It is part of the state, so that a resumed trajectory continues with the same bits.
+    batch. It is part of the state, so that a resumed trajectory continues with the same bits. From N = d / 2 on
+    `reduction` `[d, d]` float64 takes the place of both, if a prior is given and the system itself is not required.
     """
 
     columns: torch.Tensor | None = None
     gram: torch.Tensor | None = None
     factor: torch.Tensor | None = None
+    reduction: torch.Tensor | None = None
 
     @classmethod
     def of(cls, state: EditorState) -> "KeyHistory":
         """Read a history from a state."""
         tensors = state.tensors
         # Checkpoints of the first release hold the factor as a square.
-        return cls(tensors.get("columns"), tensors.get("gram"), tensors.get(_FACTOR, tensors.get("factor")))
+        factor = tensors.get(_FACTOR, tensors.get("factor"))
+        return cls(tensors.get("columns"), tensors.get("gram"), factor, tensors.get(_REDUCTION))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the tensors that a checkpoint keeps."""
-        named = {"columns": self.columns, "gram": self.gram, _FACTOR: self.factor}
+        named = {"columns": self.columns, "gram": self.gram, _FACTOR: self.factor, _REDUCTION: self.reduction}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def append(
-        self, keys: torch.Tensor, *, window: int | None = None, prior: Prior | None = None, weight: float = 1.0
+        self,
+        keys: torch.Tensor,
+        *,
+        window: int | None = None,
+        prior: Prior | None = None,
+        weight: float = 1.0,
+        reduces: bool = True,
     ) -> "KeyHistory":
         """Return the history with a batch's keys `[d, n]` added.
 
         With a `prior`, a constant of the trajectory, and the history's weight h the factor is kept too; a window, or
-        keys that are not finite, drop it.
+        keys that are not finite, drop it. `reduces` allows reduced coordinates, from which H H^T cannot be had again.
         """
+        if self.reduction is not None and prior is not None:
+            if not all_finite(keys):
+                return KeyHistory(reduction=self.reduction + torch.nan)
+            return KeyHistory(reduction=extended_reduction(prior, self.reduction, weight**0.5 * keys.double()))
         if self.gram is not None:
             wide = keys.to(self.gram)
             return KeyHistory(gram=self.gram + wide @ wide.T)
         columns = keys if self.columns is None else torch.cat([self.columns.to(keys), keys], dim=1)
         if window is not None:
             return KeyHistory(columns=columns[:, -window:].contiguous())
-        if columns.shape[1] < columns.shape[0]:
-            grows = prior is not None and (self.columns is None or self.factor is not None)
-            if prior is None or not grows or not all_finite(keys):
-                return KeyHistory(columns=columns)
-            border = _border(prior, self, weight**0.5 * keys.double(), weight)
-            return KeyHistory(columns=columns, factor=border.extended(self.factor))
+        width, count = columns.shape
+        carries = self.columns is None or self.factor is not None
+        if prior is not None and carries and (reduces or count < width) and all_finite(keys):
+            new = weight**0.5 * keys.double()
+            if reduces and 2 * count >= width:
+                earlier = reduction_of(prior, self.columns, weight, like=new)
+                return KeyHistory(reduction=extended_reduction(prior, earlier, new))
+            return KeyHistory(columns=columns, factor=_border(prior, self, new, weight).extended(self.factor))
+        if count < width:
+            return KeyHistory(columns=columns)
         wide = columns.double()
         return KeyHistory(gram=wide @ wide.T)
 
     def columns_with(self, keys: torch.Tensor, weight: float) -> torch.Tensor | None:
         """Return M = [sqrt(h) H, K] `[d, N + n]` in the dtype of K, or None if only the Gram matrix is kept."""
+        self._require_keys()
         if self.gram is not None:
             return None
         return keys if self.columns is None else torch.cat([weight**0.5 * self.columns.to(keys), keys], dim=1)
 
     def gram_with(self, keys: torch.Tensor, weight: float) -> torch.Tensor:
         """Return h H H^T + K K^T `[d, d]` in the dtype of K."""
+        self._require_keys()
         if self.gram is not None:
             return weight * self.gram.to(keys) + keys @ keys.T
         memory = self.columns_with(keys, weight)
         columns = keys if memory is None else memory
         return columns @ columns.T
+
+    def _require_keys(self) -> None:
+        if self.reduction is not None:
+            raise ValueError("a history in reduced coordinates gives neither its keys nor their Gram matrix")
 
 
 def least_squares_update(
@@ -108,6 +133,8 @@ def least_squares_update(
     wide_keys, wide_residuals = keys.double(), residuals.double()
     if not all_finite(wide_keys, wide_residuals):
         return LowRankUpdate(torch.full_like(wide_residuals, torch.nan), torch.full_like(wide_keys, torch.nan))
+    if history.reduction is not None:
+        return LowRankUpdate(wide_residuals, reduced_gain(prior, history.reduction, wide_keys))
     if history.factor is not None:
         return LowRankUpdate(wide_residuals, _factored_gain(prior, history, wide_keys, history_weight))
     memory = history.columns_with(wide_keys, history_weight)

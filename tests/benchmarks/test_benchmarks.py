@@ -76,8 +76,9 @@ def test_layer_forms_agree(shape: tuple[int, int]) -> None:
 def test_steps_agree_and_the_state_is_counted() -> None:
     rows = step_rows(350, 24, (100, 200), repeats=1)
     assert [row.what for row in rows if row.difference is None or row.difference > 1e-9] == []
-    # Keys in fp32 and their factor in fp64.
-    assert state_size(400, 200, 2).measured == pytest.approx(2 * (400 * 200 * 4 + 200 * 200 * 8) / 1e9)
+    # Keys in fp32 and their factor in fp64; from half of the width on, what they take from the prior's covariance.
+    assert state_size(400, 100, 2).measured == pytest.approx(2 * (400 * 100 * 4 + 100 * 100 * 8) / 1e9)
+    assert state_size(400, 200, 2).measured == pytest.approx(2 * 400 * 400 * 8 / 1e9)
 
 
 def test_energy_agrees_with_the_double_loop() -> None:
@@ -95,7 +96,7 @@ def test_a_factor_carried_along_gives_the_same_update(prior_kind: str, weight: f
     if prior_kind == "moment":
         prior = MomentPrior(moment @ moment.T / 90, weight=2.0, ridge=0.0, width=width)
     carried, plain = KeyHistory(), KeyHistory()
-    # The last batch takes the history over the width: columns and factor become the Gram matrix.
+    # The fourth batch takes the history over half of the width, the last over the width.
     for count in (3, 7, 1, 20, 15):
         keys, residuals = (torch.randn(size, count, generator=generator) for size in (width, 6))
         found = least_squares_update(prior, carried, keys, residuals, history_weight=weight).dense()
@@ -103,8 +104,9 @@ def test_a_factor_carried_along_gives_the_same_update(prior_kind: str, weight: f
         assert float((found - expected).norm() / expected.norm()) < 1e-11
         carried = carried.append(keys, prior=prior, weight=weight)
         plain = plain.append(keys)
-        assert (carried.factor is None) == (carried.gram is not None)
-    assert carried.gram is not None
+        assert (carried.factor is None) == (carried.reduction is not None)
+    assert carried.reduction is not None
+    assert plain.gram is not None
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 17])
@@ -153,8 +155,8 @@ def test_bytes_on_disk_are_those_of_real_files(tmp_path: Path) -> None:
         rows["a checkpoint", "5 sites 24 x 400, 200 edits"],
     )
     # Beside the tensors stand the headers and the manifest.
-    assert 0 < small * 1e9 - (weights + 100 * keys + 5 * 100 * 100 * 8) < 4000
-    assert 0 < large * 1e9 - (weights + 200 * keys + 5 * 200 * 200 * 8) < 4000
+    assert 0 < small * 1e9 - (weights + 100 * keys + 5 * 100 * 101 * 4) < 4000
+    assert 0 < large * 1e9 - (weights + 5 * 400 * 401 * 4) < 4000
     assert rows["200 edits, a checkpoint every 100", "5 sites 24 x 400"] == pytest.approx(small + large)
     assert list(tmp_path.iterdir()) == []
 

@@ -41,12 +41,16 @@ class HostRule:
 
 @dataclass(frozen=True)
 class LeastSquaresRule:
-    """MEMIT, MEMIT-seq, ENCORE, AlphaEdit: a prior, and key history with a weight and a window."""
+    """MEMIT, MEMIT-seq, ENCORE, AlphaEdit: a prior, and key history with a weight and a window.
+
+    `keeps_system`: the system A itself is required later (error feedback), so a long history stays its Gram matrix.
+    """
 
     prior: Prior
     keeps_history: bool
     history_weight: float
     history_window: int | None
+    keeps_system: bool = False
 
     def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
         """Return dW = (R K^T + B) A^{-1}."""
@@ -65,7 +69,11 @@ class LeastSquaresRule:
         if not self.keeps_history or self.history_weight == 0:
             return state
         history = KeyHistory.of(state).append(
-            write.keys, window=self.history_window, prior=self.prior, weight=self.history_weight
+            write.keys,
+            window=self.history_window,
+            prior=self.prior,
+            weight=self.history_weight,
+            reduces=not self.keeps_system,
         )
         return EditorState(history.state())
 

@@ -77,7 +77,7 @@ def test_a_checkpoint_weighs_what_the_keys_or_their_gram_matrix_weigh() -> None:
     weights = 5 * 4 * 4096 * 14336
     assert checkpoint_bytes(shape, memit, 3000) == weights
     assert checkpoint_bytes(shape, alphaedit, 1000) == weights + 5 * (4 * 14336 * 1000 + 4 * 1000 * 1001)
-    assert checkpoint_bytes(shape, alphaedit, 20000) == weights + 5 * 8 * 14336**2
+    assert checkpoint_bytes(shape, alphaedit, 20000) == weights + 5 * 4 * 14336 * 14337
 
 
 def test_memory_and_work_follow_what_is_asked() -> None:

@@ -1,6 +1,7 @@
 """Write rules against independent slow forms: dense, float64, loops."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def least_squares(weight: float, history: bool) -> LeastSquaresRule:
 @pytest.mark.parametrize("keep", [0.3, 0.8])
 def test_error_feedback_ends_where_one_solution_over_all_edits_does(keep: float) -> None:
     """For any filter F: before the last filter, W equals the one-time solution (fixed keys, one layer)."""
-    rule = least_squares(0.5, history=True)
+    rule = replace(least_squares(0.5, history=True), keeps_system=True)
     shaping = Shaping([("rect", Rect(keep=keep))], Scope.AFTER_BATCH, error_feedback=True)
     keys, values = normal(21, D, 8).float().double(), normal(22, OUT, 8)
     base, weight, state = normal(23, OUT, D), normal(23, OUT, D), EditorState()

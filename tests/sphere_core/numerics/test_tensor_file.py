@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from sphere_core.numerics import tensor_file
-from sphere_core.numerics.tensor_file import LOWER, read_tensors, write_tensors
+from sphere_core.numerics.tensor_file import LOWER, SYMMETRIC, read_tensors, write_tensors
 
 DTYPES = sorted(tensor_file._DTYPES, key=str)
 SHAPES = st.lists(st.integers(0, 4), max_size=3)
-NAMES = st.text('ab/é "\\.0', min_size=1, max_size=5).filter(lambda name: not name.endswith(LOWER))
+NAMES = st.text('ab/é "\\.0', min_size=1, max_size=5).filter(lambda name: not name.endswith((LOWER, SYMMETRIC)))
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,20 @@ def test_a_triangle_keeps_its_bits(path: Path, monkeypatch: pytest.MonkeyPatch, 
     found = read_tensors(path.read_bytes())[f"4/factor{LOWER}"]
     assert torch.equal(found.view(torch.int64), factor.view(torch.int64))
     assert path.stat().st_size < 4 * count * (count + 1) + 300
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 40])
+@pytest.mark.parametrize("block", [1, 3, 1024])
+def test_a_symmetric_matrix_keeps_its_bits(path: Path, monkeypatch: pytest.MonkeyPatch, count: int, block: int) -> None:
+    monkeypatch.setattr(tensor_file, "_MIRRORED", block)
+    half = torch.randn(count, count, generator=torch.Generator().manual_seed(count), dtype=torch.float64).tril()
+    matrix = half + half.tril(-1).T
+    if count > 2:
+        matrix[2, 1] = matrix[1, 2] = math.nan
+    write_tensors({f"4/reduction{SYMMETRIC}": matrix}, path)
+    found = read_tensors(path.read_bytes())[f"4/reduction{SYMMETRIC}"]
+    assert torch.equal(found.view(torch.int64), matrix.view(torch.int64))
+    assert path.stat().st_size < 4 * count * (count + 1) + 200
 
 
 def test_what_a_triangle_cannot_be_is_refused_before_anything_is_written(path: Path) -> None:
