@@ -5,16 +5,18 @@ Reading settings and describing an evaluator load neither torch nor the harness;
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, cast
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from evaluators.edit_quality.settings import EditQualitySettings
 from evaluators.general.asked_tasks import AskedTasks
 from evaluators.general.settings import GeneralAbilitySettings
 from evaluators.geometry.settings import GeometrySettings
+from evaluators.plugins.rows import OutsideSettings, build_outside, outside_settings
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.lazy import load_object
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 
 if TYPE_CHECKING:
     from evaluators.base import Evaluator
@@ -22,14 +24,11 @@ if TYPE_CHECKING:
 __all__ = [
     "EVALUATOR_KINDS",
     "Description",
-    "EvaluatorSettings",
     "build_evaluator",
     "describe_evaluator",
     "read_evaluator_settings",
 ]
 
-AnySettings = EditQualitySettings | GeneralAbilitySettings | GeometrySettings
-EvaluatorSettings = Annotated[AnySettings, Field(discriminator="kind")]
 EVALUATOR_KINDS: dict[str, type[BaseModel]] = {
     "edit_quality": EditQualitySettings,
     "general": GeneralAbilitySettings,
@@ -41,6 +40,7 @@ _CLASSES = {
     "general": "evaluators.general.evaluator:GeneralAbility",
     "geometry": "evaluators.geometry.evaluator:Geometry",
 }
+AnySettings = EditQualitySettings | GeneralAbilitySettings | GeometrySettings | OutsideSettings
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,30 @@ class Description:
     reads_moments: bool = False
 
 
-def read_evaluator_settings(raw: Mapping[str, object], *, where: str) -> AnySettings:
-    """Check one evaluator's entry, `{kind: ..., ...}`; raises InputError with the nearest valid name."""
+def read_evaluator_settings(raw: Mapping[str, object], *, where: str, plugins: Plugins = NO_PLUGINS) -> AnySettings:
+    """Check one evaluator's entry, `{kind: ..., ...}`; raises InputError with the nearest valid name.
+
+    A kind that the release does not have is looked up in `plugins` and in installed packages.
+    """
+    plugins.refuse_taken({"evaluator": EVALUATOR_KINDS})
     kind = raw.get("kind")
     if kind is None:
         raise InputError("an evaluator has no kind", where=where, remedy=f"kinds: {', '.join(EVALUATOR_KINDS)}")
     if kind not in EVALUATOR_KINDS:
-        raise unknown_name("evaluator kind", str(kind), EVALUATOR_KINDS, where=where)
-    known = EVALUATOR_KINDS[str(kind)].model_fields
+        found = plugins.find("evaluator", str(kind))
+        if found is None:
+            known = [*EVALUATOR_KINDS, *plugins.names("evaluator")]
+            raise unknown_name("evaluator kind", str(kind), known, where=where)
+        return outside_settings(found, {key: value for key, value in raw.items() if key != "kind"}, where=where)
+    settings = EVALUATOR_KINDS[str(kind)]
     for key in raw:
-        if key not in known:
-            raise unknown_name(f"key of evaluator '{kind}'", str(key), known, where=where)
-    adapter: TypeAdapter[AnySettings] = TypeAdapter(EvaluatorSettings)
+        if key not in settings.model_fields:
+            raise unknown_name(f"key of evaluator '{kind}'", str(key), settings.model_fields, where=where)
     try:
-        return adapter.validate_python(dict(raw))
+        return cast(AnySettings, settings.model_validate(dict(raw)))
     except ValidationError as error:
         fault = error.errors()[0]
-        field = ".".join(str(part) for part in fault["loc"][1:])
+        field = ".".join(str(part) for part in fault["loc"])
         raise InputError(
             fault["msg"], where=f"{where}, field {field}", remedy="see the evaluator's settings"
         ) from error
@@ -80,7 +87,7 @@ def describe_evaluator(settings: AnySettings) -> Description:
     """Return what is known of an evaluator before any model is loaded, with its tasks looked up and checked.
 
     Raises InputError if a task, a file or data is missing, or where the harness refuses a task. The harness is
-    loaded only for tasks that do not come with the project.
+    loaded only for tasks that do not come with the project. A plugin's evaluator is built to be asked.
     """
     match settings:
         case EditQualitySettings():
@@ -93,9 +100,19 @@ def describe_evaluator(settings: AnySettings) -> Description:
             asked = AskedTasks(settings)
             asked.check()
             return Description(asked.identity())
+        case OutsideSettings():
+            built = build_outside(settings)
+            return Description(
+                settings.identity(built),
+                reads_generation=built.reads_generation,
+                reads_previous=built.reads_previous,
+                reads_moments=built.reads_moments,
+            )
 
 
 def build_evaluator(settings: AnySettings) -> "Evaluator":
     """Return a fresh evaluator; raises InputError if its files are missing. Loads no model and no data."""
+    if isinstance(settings, OutsideSettings):
+        return build_outside(settings)
     built: Evaluator = load_object(_CLASSES[settings.kind])(settings)
     return built

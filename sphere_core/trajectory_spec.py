@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.plugins.reference import PluginReference
 from sphere_core.streams.stream import StreamSpec
 
 __all__ = ["TrajectorySpec"]
@@ -31,6 +32,9 @@ class TrajectorySpec(BaseModel):
     method: str = Field(description="Editor, with regularizers after plus signs")
     revisions: dict[str, int] = Field(
         default_factory=dict, description="Rows of the method whose numbers have changed since their first form"
+    )
+    plugins: dict[str, PluginReference] = Field(
+        default_factory=dict, description="Rows of the method that are not part of the release, each with its code"
     )
     hyperparameters: Hyperparameters
     stream: StreamSpec
@@ -60,6 +64,7 @@ class TrajectorySpec(BaseModel):
             "threads": self.threads,
             **({"remote_code": True} if self.remote_code else {}),
             **({"revisions": self.revisions} if self.revisions else {}),
+            **({"code": {row: plugin.digest for row, plugin in self.plugins.items()}} if self.plugins else {}),
         }
 
     @property

@@ -32,6 +32,7 @@ _RUN, _RESULTS, _DATA, _MODEL = "Run", "Results", "Models and data", "One model"
 # A line of help fits 80 columns: 64 characters at most.
 COMMANDS = {
     "init": Command("init", "Write a commented sweep file for the embedded model", _RUN),
+    "new": Command("new", "Write the start of a plugin: a regularizer, editor, evaluator", _RUN),
     "run": Command("run", "Run a sweep: edit, score every checkpoint, print the table", _RUN),
     "plan": Command("plan", "Show what a sweep would run and what is done; writes nothing", _RUN),
     "status": Command("status", "Show the state of each trajectory, from files alone", _RUN),

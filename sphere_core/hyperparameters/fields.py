@@ -1,7 +1,7 @@
 """The hyperparameters of all methods: names, ranges, and the methods that each belongs to."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -41,6 +41,9 @@ CHECKED_ONLY = frozenset({"fact_token", "v_loss_layer", "rewrite_module_tmp"})
 
 def _optional(description: str) -> Any:
     return Field(default=None, description=description)
+
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 class Hyperparameters(BaseModel):
@@ -157,9 +160,18 @@ class Hyperparameters(BaseModel):
     gate_anchors: Count | None = _optional("Gate: how many of the latest earlier edits are measured")
     gate_steps: NotNegative | None = _optional("Gate: halvings of the update that are tried before it is rejected")
 
+    settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Settings of the rows of plugins, by the row's name"
+    )
+
     def identity(self) -> dict[str, Any]:
         """Return what can change a number: every field that is set, without those that are only checked."""
-        return self.model_dump(mode="json", exclude=set(CHECKED_ONLY), exclude_none=True)
+        unused = set() if self.settings else {"settings"}
+        return self.model_dump(mode="json", exclude={*CHECKED_ONLY, *unused}, exclude_none=True)
+
+    def settings_of(self, row: str, kind: type[_Settings]) -> _Settings:
+        """Return the settings of a plugin's row, typed; defaults if none are given."""
+        return kind.model_validate(self.settings.get(row, {}))
 
     def number(self, name: str) -> float:
         """Return a numeric field that the method needs; raises InputError if it is not set."""

@@ -20,16 +20,17 @@ def preset_names() -> list[str]:
     return sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
 
 
-def preset_sources(name: str, editor: str, regularizers: tuple[str, ...]) -> dict[str, tuple[Any, str]]:
+def preset_sources(name: str, editor: str | None, regularizers: tuple[str, ...]) -> dict[str, tuple[Any, str]]:
     """Return each value of one method in a preset with its source; raises InputError for an unknown preset or editor.
 
     `name` is a preset of the package or the path of a YAML file of the same form. Sections are merged in the order
-    `shared`, `editors.EDITOR`, `regularizers.NAME`, `combinations.EDITOR+NAME`.
+    `shared`, `editors.EDITOR`, `regularizers.NAME`, `combinations.EDITOR+NAME`. Without an editor, as for a plugin's
+    that starts from no other, only `shared` and the regularizers' are.
     """
     sections = _sections(name)
-    if editor not in sections["editors"]:
+    if editor is not None and editor not in sections["editors"]:
         raise unknown_name("editor", editor, sections["editors"], where=f"preset '{name}'")
-    merged = {**sections["shared"], **(sections["editors"][editor] or {})}
+    merged = {**sections["shared"], **(sections["editors"][editor] or {} if editor is not None else {})}
     for regularizer in regularizers:
         merged |= (sections.get("regularizers") or {}).get(regularizer) or {}
         merged |= (sections.get("combinations") or {}).get(f"{editor}+{regularizer}") or {}
@@ -90,7 +91,7 @@ def _spelled_out(source: str, abbreviations: Mapping[str, str]) -> str:
 
 
 def preset(
-    name: str, editor: str, regularizers: tuple[str, ...], overrides: Mapping[str, Any] | None = None
+    name: str, editor: str | None, regularizers: tuple[str, ...], overrides: Mapping[str, Any] | None = None
 ) -> Hyperparameters:
     """Return the preset of one method on one model family, with a user's overrides on top.
 
@@ -98,4 +99,5 @@ def preset(
     """
     values = {key: value for key, (value, _) in preset_sources(name, editor, regularizers).items()}
     where = f"preset '{name}' with overrides"
-    return build_hyperparameters({**values, **(overrides or {})}, where=where, rows=(editor, *regularizers))
+    rows = (*([] if editor is None else [editor]), *regularizers)
+    return build_hyperparameters({**values, **(overrides or {})}, where=where, rows=rows)

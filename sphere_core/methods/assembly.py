@@ -1,6 +1,7 @@
 """Putting an editor together: its own build, the regularizers on its updates, and the wrappers around it."""
 
 from collections.abc import Callable
+from typing import Any
 
 from sphere_core.editors.base import Editor
 from sphere_core.editors.shaping import Shaping
@@ -8,17 +9,16 @@ from sphere_core.editors.wrappers.gate import GatedEditor, GateSettings
 from sphere_core.editors.wrappers.read_out import ReadOutEditor
 from sphere_core.editors.wrappers.simie import SimieEditor
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.lazy import load_object
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods.method import Method
-from sphere_core.methods.regularizers import REGULARIZERS
+from sphere_core.methods.rows import RegularizerRow, function_of
 from sphere_core.moments.record import SecondMoments
 from sphere_core.regularizers.base import ReadOut, Regularizer
 from sphere_core.regularizers.nas import AnchorSettings
 from sphere_core.regularizers.scope import Scope
 from sphere_core.solver.placement import Placement
 
-__all__ = ["Build", "build_editor"]
+__all__ = ["Build", "build_editor", "read_out", "update_filter"]
 
 Build = Callable[[Hyperparameters, SecondMoments | None, Shaping, AnchorSettings | None, Placement], Editor]
 
@@ -37,7 +37,7 @@ def build_editor(
         by_scope[method.scope_of(name)].append(name)
     shaping = Shaping(
         regularizers=[
-            (name, _update_filter(name, hyperparameters))
+            (name, update_filter(name, method.regularizer_row(name), hyperparameters))
             for name in (*by_scope[Scope.IN_LOOP], *by_scope[Scope.AFTER_BATCH])
         ],
         scope=method.editor_row.scope,
@@ -47,14 +47,14 @@ def build_editor(
     anchor = None
     if "nas" in method.regularizer_names:
         anchor = AnchorSettings(hyperparameters.anchor_norm, hyperparameters.number("nas_factor"))
-    build: Build = load_object(method.editor_row.build)
+    build: Build = function_of(method.editor_row.build)
     editor = build(hyperparameters, moments, shaping, anchor, placement)
     if "simie" in method.regularizer_names:
         ridge, start = hyperparameters.number("simie_lambda"), hyperparameters.simie_start
         editor = SimieEditor(editor, hyperparameters.layers, ridge, from_unedited=start == "unedited")
     if by_scope[Scope.READ_OUT]:
-        read_outs = [_read_out(name, hyperparameters) for name in by_scope[Scope.READ_OUT]]
-        editor = ReadOutEditor(editor, hyperparameters.layers, read_outs)
+        views = [read_out(name, method.regularizer_row(name), hyperparameters) for name in by_scope[Scope.READ_OUT]]
+        editor = ReadOutEditor(editor, hyperparameters.layers, views)
     if "gate" in method.regularizer_names:
         editor = GatedEditor(
             editor,
@@ -71,17 +71,22 @@ def build_editor(
     return editor
 
 
-def _update_filter(name: str, hyperparameters: Hyperparameters) -> Regularizer:
-    place = REGULARIZERS[name].filter
-    if place is None:
+def update_filter(name: str, row: RegularizerRow, hyperparameters: Hyperparameters) -> Regularizer:
+    """Return the filter of updates of a regularizer's row; raises InputError if it has none."""
+    if row.filter is None:
         raise InputError(f"'{name}' does not reshape updates")
-    build: Callable[[Hyperparameters], Regularizer] = load_object(place)
-    return build(hyperparameters)
+    build: Callable[[Any], Regularizer] = function_of(row.filter)
+    return build(_given(name, row, hyperparameters))
 
 
-def _read_out(name: str, hyperparameters: Hyperparameters) -> ReadOut:
-    place = REGULARIZERS[name].read_out
-    if place is None:
+def read_out(name: str, row: RegularizerRow, hyperparameters: Hyperparameters) -> ReadOut:
+    """Return the read-out of a regularizer's row; raises InputError if it has none."""
+    if row.read_out is None:
         raise InputError(f"'{name}' cannot act on the read-out")
-    build: Callable[[Hyperparameters], ReadOut] = load_object(place)
-    return build(hyperparameters)
+    build: Callable[[Any], ReadOut] = function_of(row.read_out)
+    return build(_given(name, row, hyperparameters))
+
+
+def _given(name: str, row: RegularizerRow, hyperparameters: Hyperparameters) -> Any:
+    """Return what a row's functions take: the settings that it owns, or else the hyperparameters."""
+    return hyperparameters if row.settings is None else hyperparameters.settings_of(name, row.settings)

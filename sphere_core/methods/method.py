@@ -1,15 +1,19 @@
 """A method by its name: an editor, with regularizers after plus signs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sphere_core.foundation.errors import InputError, nearest_name
 from sphere_core.foundation.lazy import load_object
-from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.hyperparameters import Hyperparameters, fields_of, preset
 from sphere_core.methods.editors import EDITORS
+from sphere_core.methods.outside import check_plugin_rows, outside_editor, outside_regularizer, plugin_settings
 from sphere_core.methods.regularizers import REGULARIZERS
 from sphere_core.methods.rows import EditorRow, RegularizerRow
+from sphere_core.plugins.found import NO_PLUGINS, FoundRow, Plugins
+from sphere_core.plugins.reference import PluginReference
+from sphere_core.plugins.settings import source_of
 from sphere_core.regularizers.scope import Scope
 from sphere_core.solver.placement import BESIDE_LAYERS, Placement
 
@@ -22,21 +26,71 @@ __all__ = ["Method", "example_names", "resolve_method"]
 
 @dataclass(frozen=True)
 class Method:
-    """A named row: an editor and the regularizers on it, in order."""
+    """A named row: an editor and the regularizers on it, in order; `plugins` are the rows from outside the release."""
 
     name: str
     editor_name: str
     regularizer_names: tuple[str, ...]
+    editor_row: EditorRow
+    regularizer_rows: tuple[RegularizerRow, ...]
+    plugins: tuple[FoundRow, ...] = ()
+
+    def regularizer_row(self, name: str) -> RegularizerRow:
+        """Return the row of one of the method's regularizers."""
+        return self.regularizer_rows[self.regularizer_names.index(name)]
 
     @property
-    def editor_row(self) -> EditorRow:
-        """The editor's row."""
-        return EDITORS[self.editor_name]
+    def code(self) -> dict[str, PluginReference]:
+        """The plugins whose rows the method has, by the row's name."""
+        return {found.name: found.plugin.reference for found in self.plugins}
 
     @property
-    def regularizer_rows(self) -> list[RegularizerRow]:
-        """The regularizers' rows, in order."""
-        return [REGULARIZERS[name] for name in self.regularizer_names]
+    def preset_editor(self) -> str | None:
+        """The editor whose section of a preset the method starts from; None for a plugin's that names none."""
+        return self.editor_row.preset if self.editor_name in self.code else self.editor_name
+
+    @property
+    def released_rows(self) -> tuple[str, ...]:
+        """The names by which hyperparameters of the release belong to the method."""
+        editor = () if self.preset_editor is None else (self.preset_editor,)
+        return (*editor, *self.released_regularizers)
+
+    @property
+    def released_regularizers(self) -> tuple[str, ...]:
+        """The regularizers that are part of the release."""
+        return tuple(name for name in self.regularizer_names if name not in self.code)
+
+    @property
+    def edits_in_contexts(self) -> bool:
+        """Whether targets are optimised, which reads each prompt in context templates."""
+        return self.preset_editor is not None and "v_lr" in fields_of([self.preset_editor])
+
+    def from_preset(self, name: str, overrides: Mapping[str, Any] | None = None) -> Hyperparameters:
+        """Return the preset's values for this method with overrides on top.
+
+        An override named as a plugin's row is a mapping of that row's settings. Raises InputError as `preset` does.
+        """
+        shared, own = self.split(overrides or {})
+        values = preset(name, self.preset_editor, self.released_regularizers, shared)
+        return self.with_settings(values, own, where=f"preset '{name}' with overrides")
+
+    def own_settings(self) -> list[tuple[str, str, Any, str]]:
+        """Return the settings that plugins' rows own: row, key, default, and the default's source."""
+        return [
+            (found.name, key, field.get_default(call_default_factory=True), source_of(field))
+            for found in self.plugins
+            for key, field in (found.row.settings.model_fields if found.row.settings else {}).items()
+        ]
+
+    def split(self, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the overrides of the release's hyperparameters, and the settings of plugins' rows by row."""
+        own = {name: value for name, value in overrides.items() if name in self.code}
+        return {name: value for name, value in overrides.items() if name not in own}, own
+
+    def with_settings(self, values: Hyperparameters, own: Mapping[str, Any], *, where: str) -> Hyperparameters:
+        """Return hyperparameters with the settings of every plugin's row, checked and with defaults filled in."""
+        settings = plugin_settings(self.plugins, own, where=where)
+        return values.model_copy(update={"settings": settings}) if settings else values
 
     def needs_moments(self, hyperparameters: Hyperparameters) -> bool:
         """Return whether second moments are required before the first edit."""
@@ -58,11 +112,15 @@ class Method:
         """Return the rows whose numbers have changed since their first form, each with its revision."""
         rows: dict[str, EditorRow | RegularizerRow] = {self.editor_name: self.editor_row}
         rows |= dict(zip(self.regularizer_names, self.regularizer_rows, strict=True))
+        rows = {name: row for name, row in rows.items() if name not in self.code}
         found = {name: row.revision(hyperparameters) for name, row in rows.items()}
         return {name: revision for name, revision in found.items() if revision > 1}
 
     def check(self, hyperparameters: Hyperparameters, *, where: str) -> None:
-        """Raise InputError naming every hyperparameter that the method needs and is not given."""
+        """Raise InputError naming every hyperparameter that the method needs and is not given.
+
+        What plugins build is made once, from these hyperparameters, and must have the methods of its kind.
+        """
         missing: list[tuple[str, ...]] = []
         for requires in (self.editor_row.requires, *(row.requires for row in self.regularizer_rows)):
             for alternatives in requires:
@@ -72,6 +130,7 @@ class Method:
                 if len(given) != 1 and alternatives not in missing:
                     missing.append(alternatives)
         if not missing:
+            check_plugin_rows(self.plugins, hyperparameters)
             return
         names = ["' or '".join(alternatives) for alternatives in missing]
         listed = "', '".join(names)
@@ -99,52 +158,66 @@ class Method:
 
     def scope_of(self, regularizer: str) -> Scope:
         """Return when a regularizer acts on this editor; after PRUNE, SPHERE acts on the read-out too, as released."""
-        row = REGULARIZERS[regularizer]
+        row = self.regularizer_row(regularizer)
         if row.scope is not None:
             return row.scope
         before = self.regularizer_names[: self.regularizer_names.index(regularizer)]
-        if any(REGULARIZERS[name].scope is Scope.READ_OUT for name in before):
+        if any(self.regularizer_row(name).scope is Scope.READ_OUT for name in before):
             return Scope.READ_OUT
         return self.editor_row.scope
 
 
-def resolve_method(name: str, *, where: str | None = None) -> Method:
+def resolve_method(name: str, *, where: str | None = None, plugins: Plugins = NO_PLUGINS) -> Method:
     """Return the method of a name such as `memit+rect+sphere`.
 
-    Raises InputError with the nearest valid name, or with the reason why a combination makes no method.
+    Names that the release does not have are looked up in `plugins` and in installed packages. Raises InputError with
+    the nearest valid name, with the reason why a combination makes no method, or for a faulty plugin.
     """
+    plugins.refuse_taken({"editor": EDITORS, "regularizer": REGULARIZERS})
     editor, *regularizers = name.split("+")
-    if editor not in EDITORS or any(part not in REGULARIZERS for part in regularizers):
-        near = nearest_name(name, example_names())
-        hint = f"did you mean '{near}'? " if near else ""
-        raise InputError(
-            f"unknown method '{name}'",
-            where=where,
-            remedy=f"{hint}editors: {', '.join(EDITORS)}; after a plus: {', '.join(REGULARIZERS)}",
-        )
-    if len(set(regularizers)) != len(regularizers):
+    found = {part: plugins.find("regularizer", part) for part in regularizers if part not in REGULARIZERS}
+    if editor not in EDITORS:
+        found[editor] = plugins.find("editor", editor)
+    if None in found.values():
+        raise _unknown(name, plugins, where=where)
+    outside = {part: one for part, one in found.items() if one is not None}
+    editor_row = outside_editor(outside[editor]) if editor in outside else EDITORS[editor]
+    rows = {
+        part: outside_regularizer(outside[part]) if part in outside else REGULARIZERS[part] for part in regularizers
+    }
+    if len(rows) != len(regularizers):
         raise InputError(f"method '{name}' names a regularizer twice", where=where)
-    if regularizers and not EDITORS[editor].writes_requests:
+    _refuse_combination(name, editor_row, rows, where=where)
+    return Method(name, editor, tuple(regularizers), editor_row, tuple(rows.values()), tuple(outside.values()))
+
+
+def _unknown(name: str, plugins: Plugins, *, where: str | None) -> InputError:
+    editors, regularizers = plugins.names("editor"), plugins.names("regularizer")
+    editor = name.split("+")[0]
+    near = nearest_name(name, [*example_names(), *editors, *(f"{editor}+{other}" for other in regularizers)])
+    hint = f"did you mean '{near}'? " if near else ""
+    known = f"editors: {', '.join([*EDITORS, *editors])}; after a plus: {', '.join([*REGULARIZERS, *regularizers])}"
+    return InputError(f"unknown method '{name}'", where=where, remedy=f"{hint}{known}")
+
+
+def _refuse_combination(name: str, editor: EditorRow, rows: Mapping[str, RegularizerRow], *, where: str | None) -> None:
+    if rows and not editor.writes_requests:
+        name = name.split("+")[0]
         raise InputError(
-            f"'{editor}' writes no requests, so that no regularizer applies to it",
-            where=where,
-            remedy=f"use '{editor}'",
+            f"'{name}' writes no requests, so that no regularizer applies to it", where=where, remedy=f"use '{name}'"
         )
-    for part in regularizers:
-        needed = REGULARIZERS[part].needs
-        if needed not in (None, *EDITORS[editor].gives):
+    for part, row in rows.items():
+        if row.needs not in (None, *editor.gives):
             raise InputError(
-                f"'{part}' needs {needed}, which '{editor}' does not have",
+                f"'{part}' needs {row.needs}, which '{name.split('+')[0]}' does not have",
                 where=where,
-                remedy=f"editors that do: {', '.join(e for e, row in EDITORS.items() if needed in row.gives)}",
+                remedy=f"editors that do: {', '.join(e for e, other in EDITORS.items() if row.needs in other.gives)}",
             )
-    read_out = [REGULARIZERS[part].scope is Scope.READ_OUT for part in regularizers]
-    if any(read_out) and any(part != "sphere" for part in regularizers[read_out.index(True) + 1 :] if part != "gate"):
+    read_out = [row.scope is Scope.READ_OUT for row in rows.values()]
+    if any(read_out) and any(part != "sphere" for part in [*rows][read_out.index(True) + 1 :] if part != "gate"):
         raise InputError(f"in '{name}', only sphere can follow a read-out regularizer", where=where)
-    filters = [part for part in regularizers if REGULARIZERS[part].filter is not None]
-    if "error_feedback" in regularizers and not filters:
+    if "error_feedback" in rows and not any(row.filter is not None for row in rows.values()):
         raise InputError(f"'{name}' has no regularizer whose error could be fed back", where=where)
-    return Method(name, editor, tuple(regularizers))
 
 
 def example_names() -> list[str]:

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from pydantic import BaseModel
+
+from sphere_core.foundation.lazy import load_object
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.regularizers.scope import Scope
 
-__all__ = ["HISTORY", "KEYS", "SYSTEM", "TARGETS", "EditorRow", "RegularizerRow"]
+__all__ = ["HISTORY", "KEYS", "SYSTEM", "TARGETS", "EditorRow", "RegularizerRow", "function_of"]
 
 # What an editor has that a regularizer may need.
 KEYS, TARGETS, SYSTEM = "keys", "targets at the last layer", "a quadratic system"
@@ -17,17 +21,20 @@ HISTORY = "keys of all earlier edits, or their Gram matrix once that is smaller"
 class EditorRow:
     """An editor: how it is built, what it needs and gives, and when regularizers act on it as published.
 
-    `build` is the place `module:name` of an `assembly.Build`, imported when an editor is made: listing methods loads no
-    torch.
+    `build` is an `assembly.Build`, or its place `module:name`, imported when an editor is made: listing methods loads
+    no torch.
     `requires` lists hyperparameters; of a tuple of several exactly one must be set. `gives` names what regularizers
     may build on. `writes_requests` False: an experiment on the weights, which counts requests and carries no
     regularizer. `revision` is raised whenever the row's numbers change, and enters the identity from 2 on: a method
     that has changed never answers with rows of its earlier form.
+
+    A row of a plugin may own `settings`, which its build reads with `Hyperparameters.settings_of`, and may name in
+    `preset` the editor whose section of a preset it starts from.
     """
 
     title: str
     paper: str
-    build: str
+    build: str | Callable[..., Any]
     requires: tuple[tuple[str, ...], ...]
     scope: Scope = Scope.AFTER_BATCH
     gives: tuple[str, ...] = ()
@@ -36,13 +43,16 @@ class EditorRow:
     state: str = "none"
     writes_requests: bool = True
     revision: Callable[[Hyperparameters], int] = lambda _: 1
+    settings: type[BaseModel] | None = None
+    preset: str | None = None
 
 
 @dataclass(frozen=True)
 class RegularizerRow:
     """A regularizer: a filter of updates, a read-out, or a wrapper. `scope` None: the editor's own.
 
-    `filter` and `read_out` are places `module:name` of functions from hyperparameters to a `Regularizer` or `ReadOut`.
+    `filter` and `read_out` are functions from hyperparameters to a `Regularizer` or `ReadOut`, or their places
+    `module:name`. For a row that owns `settings`, as those of plugins do, they are functions of these settings.
     """
 
     title: str
@@ -50,7 +60,16 @@ class RegularizerRow:
     requires: tuple[tuple[str, ...], ...] = ()
     scope: Scope | None = None
     needs: str | None = None
-    filter: str | None = None
-    read_out: str | None = None
+    filter: str | Callable[..., Any] | None = None
+    read_out: str | Callable[..., Any] | None = None
     state: str = "none"
     revision: Callable[[Hyperparameters], int] = lambda _: 1
+    settings: type[BaseModel] | None = None
+
+
+def function_of(given: str | Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that a row names, importing it if it is a place `module:name`."""
+    if isinstance(given, str):
+        found: Callable[..., Any] = load_object(given)
+        return found
+    return given

@@ -6,7 +6,7 @@ from sphere_core.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from sphere_core.regularizers.balance import Balance
-    from sphere_core.regularizers.base import ReadOut, Regularizer
+    from sphere_core.regularizers.base import ReadOut, Regularizer, Stateless
     from sphere_core.regularizers.nas import AnchorSettings, NormAnchor
     from sphere_core.regularizers.prune import Prune
     from sphere_core.regularizers.rect import Rect
@@ -25,13 +25,14 @@ __all__ = [
     "Revive",
     "Scope",
     "Sphere",
+    "Stateless",
 ]
 
 __getattr__ = lazy_exports(
     __name__,
     {
         "balance": "Balance",
-        "base": "ReadOut Regularizer",
+        "base": "ReadOut Regularizer Stateless",
         "nas": "AnchorSettings NormAnchor",
         "prune": "Prune",
         "rect": "Rect",

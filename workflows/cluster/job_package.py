@@ -11,7 +11,8 @@ from typing import Any
 from evaluators.general.task_files import named_paths
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest, fingerprint
-from workflows.sweeps.spec import read_sweep
+from sphere_core.foundation.yaml_files import YamlText
+from workflows.sweeps.spec import SweepSpec, read_sweep
 
 __all__ = ["Package", "pack"]
 
@@ -34,6 +35,8 @@ class Package:
     files: tuple[Path, ...]
     # How long a stopped run waits for the batches under way, in seconds.
     grace_seconds: float
+    # Files whose code is run on the cluster, with their digests.
+    plugins: tuple[tuple[str, str], ...] = ()
 
     @property
     def entry(self) -> str:
@@ -79,7 +82,19 @@ def pack(sweep: Path) -> Package:
             where=str(largest),
             remedy="put large files on storage that every node sees and name them by absolute path, or by hub id",
         )
-    return Package(spec.name, file, base, files, spec.resources.grace_seconds)
+    return Package(spec.name, file, base, files, spec.resources.grace_seconds, _plugins(spec, text, file.parent))
+
+
+def _plugins(spec: SweepSpec, text: YamlText, folder: Path) -> tuple[tuple[str, str], ...]:
+    """Return the plugin files with their digests, without running them; absolute paths may be on the cluster."""
+    found = []
+    for name in spec.plugins:
+        path = folder / name
+        if not path.is_file() and not Path(name).is_absolute():
+            where = text.where(("plugins",))
+            raise InputError(f"no plugin file '{path}'", where=where, remedy="paths are relative to the sweep file")
+        found.append((name, file_digest(path) if path.is_file() else ""))
+    return tuple(found)
 
 
 def _named_files(value: Any, folder: Path, key: str = "") -> Iterator[Path]:

@@ -45,6 +45,9 @@ def edit(
     hparams: Annotated[Path | None, typer.Option(help="Published hyperparameter file, JSON or YAML")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset of hyperparameters, in place of --hparams")] = None,
     contexts: Annotated[Path | None, typer.Option(help="JSON list of template groups; default: sampled")] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="Python file with rows of your own; its code is run; repeatable")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="The network's dtype; edited weights are always kept in fp32")] = "float32",
     seed: Annotated[int, typer.Option(help="Seed of sampled templates")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads; they change the order of sums")] = 1,
@@ -74,5 +77,6 @@ def edit(
         revision=revision,
         remote_code=trust_remote_code,
         too_long=one_of("--too-long", too_long, ("refuse", "skip")),
+        plugins=tuple(plugin or ()),
     )
     run_edit(options, output_console())

@@ -92,6 +92,7 @@ def _description(method: Method) -> TextTable:
 
 def _hyperparameters(method: Method, preset: str) -> TextTable:
     columns = [Column("hyperparameter"), Column("value", prose=True), Column("source", 1, prose=True)]
-    sources = preset_sources(preset, method.editor_name, method.regularizer_names)
+    sources = preset_sources(preset, method.preset_editor, method.released_regularizers)
     rows = [[key, str(value), source] for key, (value, source) in sources.items()]
+    rows += [[f"{row}.{key}", str(value), source] for row, key, value, source in method.own_settings()]
     return TextTable(columns, rows, f"hyperparameters on {preset}")

@@ -25,8 +25,9 @@ Examples:
   sphere run sweep.yaml --local                            one replica in this process, no Ray
   sphere run sweep.yaml --quiet                            print problems only
   sphere run sweep.yaml --root s3://bucket/sweeps/main     keep everything on an object store
+  sphere run sweep.yaml --fresh memit+mine                 compute one method again, from the first edit
 
-Run the same command to resume; it does nothing when all is done.
+Run the same command to resume (without --fresh, which would begin again); it does nothing when all is done.
 Exit codes: 0 all done, 1 something failed (see the table of failures), 2 wrong input or another driver at work,
 3 storage full or gone, 130 stopped.
 """
@@ -41,6 +42,10 @@ def run(
     num_cpus: Annotated[int | None, typer.Option(help="CPUs for a Ray started here; default: all")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before")] = False,
     steal: Annotated[bool, typer.Option("--steal", help="Take the sweep over from a driver that hangs")] = False,
+    fresh: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METHOD", help="Delete what this method has computed, and compute it again"),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only, to standard error")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="End with one JSON object; all else goes to standard error")
@@ -57,6 +62,7 @@ def run(
         num_cpus=num_cpus,
         retry_failed=retry_failed,
         steal=steal,
+        fresh=fresh or (),
         console=None if quiet else notice_console() if as_json else output_console(),
         problems=notice_console() if quiet else None,
     )

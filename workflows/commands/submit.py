@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from workflows.cluster.jobs_address import cluster_address
-from workflows.terminal.console import output_console
+from workflows.terminal.console import output_console, say
 
 __all__ = ["app"]
 
@@ -41,6 +41,8 @@ def submit(
 
     console = output_console()
     submission = plan_submission(sweep, root)
+    for name, digest in submission.package.plugins:
+        say(console, f"plugin {name} {digest[:12]}: its code is run on the cluster, with the rights of the job")
     with cluster_address(address, cluster, insecure=insecure) as place:
         client = connect(place)
         job = submit_once(submission, client, console)

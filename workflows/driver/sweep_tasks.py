@@ -14,6 +14,7 @@ class SweepTasks:
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
+        self._code = {found.row: found.plugin for found in sweep.plan.plugins if found.kind == "evaluator"}
 
     def moments(self, recipe: MomentsRecipe) -> MomentsTask:
         """Return the task that builds second moments."""
@@ -29,10 +30,12 @@ class SweepTasks:
         for edits in sorted(checkpoints):
             for evaluation in plan.evaluations:
                 settings = self._sweep.evaluators[evaluation.kind]
-                yield ScoreTask(plan, spec, edits, evaluation, settings, moments)
+                code = self._code.get(evaluation.kind)
+                yield ScoreTask(plan, spec, edits, evaluation, settings, moments, code)
 
     def base_scores(self) -> Iterator[ScoreTask]:
         """Yield the tasks that score the unedited models."""
         for base in self._sweep.plan.bases:
             settings = self._sweep.evaluators[base.evaluation.kind]
-            yield ScoreTask(base, self._sweep.specs[base.trajectory], 0, base.evaluation, settings)
+            spec, code = self._sweep.specs[base.trajectory], self._code.get(base.evaluation.kind)
+            yield ScoreTask(base, spec, 0, base.evaluation, settings, plugin=code)

@@ -23,7 +23,7 @@ from sphere_core.costs import (
     workload_of,
 )
 from sphere_core.foundation.errors import InputError
-from sphere_core.hyperparameters import preset, preset_misfit
+from sphere_core.hyperparameters import preset_misfit
 from sphere_core.locate.prompts import opening_tokens
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel, resolve_model
@@ -73,7 +73,7 @@ def stage_findings(
     if examined.shape is None:
         return []
     chosen = resolve_method(method)
-    values = preset(preset_name, chosen.editor_name, chosen.regularizer_names)
+    values = chosen.from_preset(preset_name)
     misfit: list[Finding] = []
     if examined.skeleton is not None:
         check_against_model(values, examined.skeleton, where=f"preset '{preset_name}'")

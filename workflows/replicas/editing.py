@@ -25,6 +25,7 @@ from workflows.moments.null_spaces import with_null_spaces
 from workflows.replicas.keepalive import KeepAlive
 from workflows.replicas.key_files import KeyKeeper
 from workflows.replicas.lap_clock import LapClock
+from workflows.replicas.plugins import planned_plugins
 from workflows.replicas.publisher import Publisher
 from workflows.replicas.tasks import Done, ReplicaProgress, Stopped, TrajectoryTask
 from workflows.store.layout import (
@@ -54,7 +55,7 @@ def moments_for(
     For a method that edits inside their null space they include it: computed once, shared by all trajectories.
     `on_wait` receives the name of another process that computes it meanwhile. Raises InputError for a damaged file.
     """
-    method = resolve_method(task.spec.method)
+    method = resolve_method(task.spec.method, plugins=planned_plugins(task.spec.plugins.values(), storage))
     if not method.needs_moments(task.spec.hyperparameters):
         return None
     moments = moments_of(task.plan, task.moments_file, storage)
@@ -137,7 +138,7 @@ class TrajectoryRun:
             check_moments(moments, sites, where=f"trajectory {plan.id}", model_digest=spec.model_digest)
         resume = resume_point(checkpoints, plan.wanted)
         contexts = resume.contexts if resume is not None else _starting_contexts(spec, model)
-        method = resolve_method(spec.method)
+        method = resolve_method(spec.method, plugins=planned_plugins(spec.plugins.values(), self.storage))
         placement = place(
             model,
             method,

@@ -30,6 +30,7 @@ from workflows.moments.build import build_alone, build_shard
 from workflows.moments.work import recipe_work
 from workflows.replicas.editing import TrajectoryRun, moments_for, moments_of
 from workflows.replicas.loaded_model import ReplicaModel
+from workflows.replicas.plugins import planned_plugins
 from workflows.replicas.scoring import DamagedCheckpointError, layers_to_open, score_subject
 from workflows.replicas.tasks import (
     Damaged,
@@ -233,9 +234,12 @@ class ModelReplica:
         return self._streams[planned]
 
     def _evaluator(self, task: ScoreTask) -> Evaluator:
-        key = canonical_json(dict(task.settings))
+        code = () if task.plugin is None else (task.plugin,)
+        key = canonical_json({"settings": dict(task.settings), "code": [plugin.digest for plugin in code]})
         if key not in self._evaluators:
-            settings = read_evaluator_settings(task.settings, where=f"evaluator '{task.evaluation.kind}'")
+            plugins = planned_plugins(code, self._storage)
+            where = f"evaluator '{task.evaluation.kind}'"
+            settings = read_evaluator_settings(task.settings, where=where, plugins=plugins)
             self._evaluators[key] = build_evaluator(settings)
         return self._evaluators[key]
 

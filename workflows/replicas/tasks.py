@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from sphere_core.plugins.reference import PluginReference
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.moments.work import ModelName, MomentsWork
 from workflows.store.layout import base_name, error_path, scored_name, task_error_path
@@ -126,7 +127,8 @@ class TrajectoryTask:
 class ScoreTask:
     """Score one checkpoint, or the unedited model, with one evaluator.
 
-    `moments_file` are imported second moments, for evaluators that read them.
+    `moments_file` are imported second moments, for evaluators that read them; `plugin` is the code of an evaluator
+    that is not part of the release.
     """
 
     kind: ClassVar[TaskKind] = "score"
@@ -136,6 +138,7 @@ class ScoreTask:
     evaluation: Evaluation
     settings: Mapping[str, Any]
     moments_file: str | None = None
+    plugin: PluginReference | None = None
 
     @property
     def trajectory_id(self) -> str | None:

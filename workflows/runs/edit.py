@@ -17,7 +17,7 @@ from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 from sphere_core.foundation.storage import Storage
-from sphere_core.hyperparameters import Hyperparameters, fields_of, preset, read_hyperparameters
+from sphere_core.hyperparameters import Hyperparameters, read_hyperparameters
 from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import Contexts, ContextSettings, read_contexts
 from sphere_core.methods import Method, resolve_method
@@ -25,6 +25,7 @@ from sphere_core.models import EditableModel, commit_of, load_model, resolve_mod
 from sphere_core.models.loading import pick_device
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
+from sphere_core.plugins.found import Plugins
 from sphere_core.requests import EditRequest, requests_digest
 from sphere_core.streams.lengths import long_records, refuse_long
 from sphere_core.streams.model_room import room_of_model
@@ -56,13 +57,15 @@ class EditOptions:
     revision: str | None
     remote_code: bool
     too_long: str = "refuse"
+    plugins: tuple[Path, ...] = ()
 
 
 def run_edit(options: EditOptions, console: Console) -> None:
     """Check every input, then edit and write one checkpoint a batch; raises InputError before anything is written."""
     torch.set_num_threads(options.threads)
     transformers_logging.disable_progress_bar()
-    method = resolve_method(options.method, where="--method")
+    plugins = Plugins.of_files(options.plugins, where="--plugin")
+    method = resolve_method(options.method, where="--method", plugins=plugins)
     hyperparameters, notes = _hyperparameters(options, method)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
@@ -131,7 +134,7 @@ def _fitting(
 
     Raises InputError for a text that is too long, unless such records are skipped.
     """
-    in_contexts = "v_lr" in fields_of([method.editor_name])
+    in_contexts = method.edits_in_contexts
     sampled = ContextSettings().model_dump(mode="json") if in_contexts and groups is None else None
     room = room_of_model(model, groups=groups if in_contexts else None, sampled=sampled)
     requests = [request for record in records for request in record.requests]
@@ -157,10 +160,11 @@ def _hyperparameters(options: EditOptions, method: Method) -> tuple[Hyperparamet
         raise InputError("give either --hparams FILE or --preset NAME", where="sphere edit")
     notes: tuple[str, ...] = ()
     if options.hparams is not None:
-        released = read_hyperparameters(options.hparams, (method.editor_name, *method.regularizer_names))
-        values, notes, where = released.values, released.notes, str(options.hparams)
+        released = read_hyperparameters(options.hparams, method.released_rows)
+        notes, where = released.notes, str(options.hparams)
+        values = method.with_settings(released.values, {}, where=where)
     else:
-        values = preset(str(options.preset), method.editor_name, method.regularizer_names)
+        values = method.from_preset(str(options.preset))
         where = f"preset '{options.preset}'"
     method.check(values, where=where)
     return values, notes
@@ -197,6 +201,7 @@ def _spec(
         dtype=options.dtype,
         method=method.name,
         revisions=method.revisions(hyperparameters),
+        plugins=method.code,
         hyperparameters=hyperparameters,
         stream=StreamSpec(**options.requests.model_dump(), edits=len(requests), left_out=left_out),
         stream_digest=requests_digest(requests),

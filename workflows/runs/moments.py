@@ -29,7 +29,7 @@ from workflows.moments.work import MomentsWork
 from workflows.runs.moments_shards import run_shards
 from workflows.store.build_lock import building
 from workflows.store.layout import moments_lock
-from workflows.sweeps.spec import EvaluatorResources, Resources, WorkerResources
+from workflows.sweeps.resources import EvaluatorResources, Resources, WorkerResources
 
 __all__ = ["BuildOptions", "run_build"]
 

@@ -11,7 +11,6 @@ from evaluators.base import Subject
 from evaluators.registry import build_evaluator, read_evaluator_settings
 from sphere_core.checkpoints import Checkpoint
 from sphere_core.foundation.errors import InputError
-from sphere_core.hyperparameters import fields_of
 from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import Contexts, ContextSettings
 from sphere_core.moments.record import SecondMoments, check_moments
@@ -88,7 +87,7 @@ def edit(
     if moments is not None:
         sites = editable.open_sites(hyperparameters.layers)
         check_moments(moments, sites, where="edit, moments", model_digest=editable.base_digest)
-    in_contexts = "v_lr" in fields_of([method.method.editor_name])
+    in_contexts = method.method.edits_in_contexts
     sampling = ContextSettings().model_dump(mode="json") if in_contexts and contexts is None else None
     room = room_of_model(editable, groups=contexts if in_contexts else None, sampled=sampling)
     if room is not None:
@@ -155,6 +154,7 @@ def _spec(
         dtype=model.dtype,
         method=method.method.name,
         revisions=method.method.revisions(method.hyperparameters),
+        plugins=method.method.code,
         hyperparameters=method.hyperparameters,
         stream=stream.spec,
         stream_digest=requests_digest(stream.requests),

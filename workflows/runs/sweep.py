@@ -22,6 +22,7 @@ from workflows.driver.verdicts import Verdicts, forget_other_verdicts, has_other
 from workflows.runs.interrupts import interrupts
 from workflows.runs.sweep_report import EXIT_FAILED, EXIT_STOPPED, report
 from workflows.store.driver_lock import DriverLock
+from workflows.store.fresh import forget_method, require_method
 from workflows.store.retry import forget_failures
 from workflows.store.state import SweepFiles, SweepState, derive_state, scan
 from workflows.store.trimming import forget_trimmed
@@ -41,6 +42,7 @@ class RunOptions:
     num_cpus: int | None
     retry_failed: bool
     steal: bool
+    fresh: tuple[str, ...] = ()
 
 
 def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: Console | None = None) -> int:
@@ -54,6 +56,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: 
     if options.local and options.address is not None:
         raise InputError("--local and --address exclude each other", remedy="leave one out")
     problems = problems or console
+    for method in options.fresh:
+        require_method(sweep.plan, method)
     storage = Storage(options.root)
     storage.require_reachable()
     for line in sweep.note_lines():
@@ -76,6 +80,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: 
 
 def _result_of_complete(sweep: Sweep, options: RunOptions, storage: Storage, console: Console) -> SweepResult | None:
     """Return the result of a sweep with nothing left to do; None if something is left."""
+    if options.fresh:
+        return None
     files = scan(storage)
     state = derive_state(storage, sweep.plan, files)
     if not state.is_complete or has_other_verdicts(sweep.plan, state) or (options.retry_failed and state.failures):
@@ -109,6 +115,9 @@ def _run_locked(sweep: Sweep, options: RunOptions, storage: Storage, console: Co
     storage.require_writable()
     lock = DriverLock(storage).acquire(steal=options.steal, tell=console.print)
     with lock:
+        for method in options.fresh:
+            count = forget_method(storage, sweep.plan, method)
+            console.print(f"{method}: {count} trajectories are computed again", highlight=False, markup=False)
         if options.retry_failed:
             forget_failures(storage, sweep.plan, derive_state(storage, sweep.plan))
         publish(sweep, storage)

@@ -1,5 +1,6 @@
 """A sweep by its file: planned, or run to its end."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +41,15 @@ def run_sweep_file(
     num_cpus: int | None = None,
     retry_failed: bool = False,
     steal: bool = False,
+    fresh: Sequence[str] = (),
     console: Console | None = None,
     problems: Console | None = None,
 ) -> EndedRun:
     """Edit and score what is left of a sweep below `root` (default: runs/NAME) and print its table.
 
     `local` runs in this process, `address` attaches to a Ray cluster, otherwise Ray is started here. `retry_failed`
-    runs again what failed before, `steal` takes the sweep over from a driver that hangs. `problems` gets failures and
+    runs again what failed before, `steal` takes the sweep over from a driver that hangs, `fresh` names methods whose
+    checkpoints and rows are deleted and computed again. `problems` gets failures and
     warnings, if given. A second call resumes, and does nothing when all is done. Raises InputError before anything is
     written, StorageError if storage fails.
     """
@@ -58,6 +61,7 @@ def run_sweep_file(
         num_cpus=num_cpus,
         retry_failed=retry_failed,
         steal=steal,
+        fresh=tuple(fresh),
     )
     code = run_sweep(loaded, options, console or Console(quiet=True), problems=problems)
     return EndedRun(code, options.root)

@@ -11,6 +11,7 @@ __all__ = [
     "LOCKS",
     "MOMENTS",
     "PLAN_FILE",
+    "PLUGINS",
     "PROGRESS_FILE",
     "RETRIED",
     "ROWS",
@@ -33,6 +34,7 @@ __all__ = [
     "moments_lock",
     "moments_path",
     "null_space_path",
+    "plugin_path",
     "progress_path",
     "rows_path",
     "scored_name",
@@ -56,6 +58,7 @@ ROWS = "rows"
 MOMENTS = "moments"
 DETAILS = "details"
 DRIVER_LOCK = "driver"
+PLUGINS = "plugins"
 LOCKS = "locks"
 RETRIED = "retried"
 TIMINGS = "timings"
@@ -103,6 +106,11 @@ def lock_path(name: str, generation: int) -> str:
 def lease_path(trajectory_id: str) -> str:
     """Return the path of a trajectory's lease: the attempt that may publish."""
     return f"{trajectory_folder(trajectory_id)}/lease.json"
+
+
+def plugin_path(digest: str) -> str:
+    """Return the path of a plugin file's source."""
+    return f"{PLUGINS}/{digest}.py"
 
 
 def progress_path(trajectory_id: str) -> str:

@@ -9,11 +9,21 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
+from sphere_core.plugins.reference import PluginReference
 from workflows.store.corpus import Corpus
 from workflows.store.layout import PLAN_FILE, base_name, rows_path, scored_name
 from workflows.store.policies import Keep, Watchdog
 
-__all__ = ["BasePlan", "Evaluation", "MomentsRecipe", "PublishedEntry", "SweepPlan", "TrajectoryPlan", "read_plan"]
+__all__ = [
+    "BasePlan",
+    "Evaluation",
+    "MomentsRecipe",
+    "PublishedEntry",
+    "RowOfPlugin",
+    "SweepPlan",
+    "TrajectoryPlan",
+    "read_plan",
+]
 
 PLAN_FORMAT = 1
 
@@ -110,6 +120,14 @@ class PublishedEntry(_Record):
         return self
 
 
+class RowOfPlugin(_Record):
+    """A row that is not part of the release, and the code that brings it."""
+
+    kind: str = Field(description="editor, regularizer or evaluator")
+    row: str
+    plugin: PluginReference
+
+
 class SweepPlan(_Record):
     """All of a sweep."""
 
@@ -121,6 +139,12 @@ class SweepPlan(_Record):
     published: tuple[PublishedEntry, ...] = ()
     keep: Keep = Field(default=Keep(), description="Which checkpoints stay whole; changes no number")
     watchdog: Watchdog | None = Field(default=None, description="When to stop a trajectory; changes no identity")
+    plugins: tuple[RowOfPlugin, ...] = Field(default=(), description="Rows that are not part of the release")
+
+    def code_of(self, trajectory: TrajectoryPlan) -> dict[str, PluginReference]:
+        """Return the plugins that the method of a trajectory uses, by row; empty if all of it is of the release."""
+        rows = {found.row: found.plugin for found in self.plugins if found.kind != "evaluator"}
+        return {part: rows[part] for part in trajectory.method.split("+") if part in rows}
 
     @property
     def edits(self) -> int:

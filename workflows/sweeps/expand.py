@@ -1,15 +1,16 @@
 """From a sweep file to a plan: every input is found and checked here, before anything is written."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluators.plugins.rows import OutsideSettings
 from evaluators.registry import Description, describe_evaluator, read_evaluator_settings
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.foundation.yaml_files import YamlText
-from sphere_core.hyperparameters import Hyperparameters, fields_of
+from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
 from sphere_core.streams.stream import StreamSpec
 from sphere_core.trajectory_spec import TrajectorySpec
@@ -18,6 +19,7 @@ from workflows.sweeps.evaluations import EvaluationIds, located_settings
 from workflows.sweeps.inputs import Inputs
 from workflows.sweeps.model_inputs import ResolvedModel, reading_room
 from workflows.sweeps.moment_inputs import ResolvedMoments
+from workflows.sweeps.plugin_inputs import UsedRows, plugins_of
 from workflows.sweeps.spec import MethodEntry, SweepSpec, read_sweep
 
 __all__ = ["Sweep", "load_sweep"]
@@ -36,6 +38,8 @@ class Sweep:
     moments_file: str | None
     evaluators: dict[str, dict[str, Any]]
     notes: tuple[str, ...] = ()
+    # The sources of the plugin files in use, by digest.
+    sources: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def default_root(self) -> str:
@@ -68,16 +72,21 @@ class _Cell:
 def load_sweep(path: Path) -> Sweep:
     """Read and check a sweep file and all it names, and plan it; raises InputError, writes nothing."""
     spec, text = read_sweep(path)
-    inputs = Inputs.of(path.resolve().parent)
+    folder = path.resolve().parent
+    plugins = plugins_of(spec, text, folder)
+    inputs = Inputs.of(folder, plugins)
     settings = _evaluator_settings(spec, text, inputs)
-    scorers = {
-        kind: describe_evaluator(read_evaluator_settings(values, where=text.where(("evaluators", kind))))
+    chosen = {
+        kind: read_evaluator_settings(values, where=text.where(("evaluators", kind)), plugins=plugins)
         for kind, values in settings.items()
     }
+    scorers = {kind: describe_evaluator(one) for kind, one in chosen.items()}
     ids = EvaluationIds(scorers)
     scored_with_moments = any(scorer.reads_moments for scorer in scorers.values())
     cells = list(_cells(spec, text, inputs, scored_with_moments=scored_with_moments))
     recipes, key_of = _recipes(spec, inputs, cells)
+    of_kind = {kind: one.found.plugin for kind, one in chosen.items() if isinstance(one, OutsideSettings)}
+    used = UsedRows((cell.method for cell in cells), of_kind)
     trajectories: list[TrajectoryPlan] = []
     seen: dict[str, str] = {}
     for cell in cells:
@@ -97,12 +106,14 @@ def load_sweep(path: Path) -> Sweep:
         published=spec.published,
         keep=spec.keep,
         watchdog=spec.watchdog,
+        plugins=used.records(),
     )
     moments_file = None
     if spec.moments is not None and spec.moments.corpus is None:
         moments_file = str(inputs.moments.path(spec.moments))
     specs = {cell.id: cell.spec for cell in cells}
-    return Sweep(spec, text, plan, specs, moments_file, settings, (*inputs.notes, *inputs.streams.notes))
+    notes = (*used.notes(), *inputs.notes, *inputs.streams.notes)
+    return Sweep(spec, text, plan, specs, moments_file, settings, notes, used.sources())
 
 
 def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict[str, dict[str, Any]]:
@@ -113,6 +124,13 @@ def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict
             where=text.where(("evaluators",)),
             remedy="name at least one of edit_quality, general, geometry",
         )
+    for kind, values in settings.items():
+        if not isinstance(values, dict):
+            raise InputError(
+                f"the settings of evaluator '{kind}' are {values!r:.40}",
+                where=text.where(("evaluators", kind)),
+                remedy=f"write {kind}: {{}}, or keys and values below it",
+            )
     return {kind: {"kind": kind, **located_settings(values, inputs.folder)} for kind, values in settings.items()}
 
 
@@ -124,7 +142,7 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_momen
             (entry, *inputs.method(entry, model, where=text.where(("methods", index))))
             for index, entry in enumerate(spec.methods)
         ]
-        in_contexts = any("v_lr" in fields_of([method.editor_name]) for _, method, _ in methods)
+        in_contexts = any(method.edits_in_contexts for _, method, _ in methods)
         room = reading_room(model, contexts, edits_in_contexts=in_contexts)
         for entry, method, hyperparameters in methods:
             moments = _moments(spec, text, inputs, model, hyperparameters, method)
@@ -145,6 +163,7 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_momen
                         dtype=model_entry.dtype,
                         method=method.name,
                         revisions=method.revisions(hyperparameters),
+                        plugins=method.code,
                         hyperparameters=hyperparameters,
                         stream=resolved.spec,
                         stream_digest=resolved.digest,
@@ -242,8 +261,9 @@ def _bases(cells: list[_Cell], scorers: dict[str, Description], ids: EvaluationI
     seen = set()
     for cell in cells:
         for kind, scorer in scorers.items():
-            asks = kind == "edit_quality"
-            layers = cell.layers if kind == "geometry" else ()
+            asks = kind not in ("general", "geometry")
+            # A plugin's evaluator may read both.
+            layers = cell.layers if kind not in ("general", "edit_quality") else ()
             digest = cell.spec.stream_digest if asks else None
             generation = cell.spec.generation_digest if scorer.reads_generation else None
             same = (kind, cell.spec.model_digest, cell.spec.dtype, layers, digest, generation)

@@ -11,12 +11,12 @@ from sphere_core.foundation.errors import inside
 from sphere_core.hyperparameters import (
     Hyperparameters,
     build_hyperparameters,
-    preset,
     preset_misfit,
     read_hyperparameters,
 )
 from sphere_core.locate.templates import read_contexts
 from sphere_core.methods import Method, resolve_method
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from workflows.sweeps.model_inputs import ModelInputs, ResolvedModel
 from workflows.sweeps.moment_inputs import MomentInputs
 from workflows.sweeps.paths import resolve_path
@@ -27,26 +27,27 @@ __all__ = ["Inputs", "method_of"]
 
 
 def method_of(
-    entry: MethodEntry, preset_name: str, folder: Path, *, where: str
+    entry: MethodEntry, preset_name: str, folder: Path, *, where: str, plugins: Plugins = NO_PLUGINS
 ) -> tuple[Method, Hyperparameters, tuple[str, ...]]:
     """Return a method with its hyperparameters, from the preset or the entry's file, checked against each other.
 
     Notes say what was taken from the method's release because the file does not have it.
     """
-    method = resolve_method(entry.name, where=where)
+    method = resolve_method(entry.name, where=where, plugins=plugins)
     notes: tuple[str, ...] = ()
     if entry.file is None:
         if preset_name.endswith((".yaml", ".yml")):
             preset_name = str(resolve_path(preset_name, folder))
         with inside(where):
-            values = preset(preset_name, method.editor_name, method.regularizer_names, dict(entry.hyperparameters))
+            values = method.from_preset(preset_name, entry.hyperparameters)
     else:
-        rows = (method.editor_name, *method.regularizer_names)
+        rows = method.released_rows
         with inside(where):
             released = read_hyperparameters(resolve_path(entry.file, folder), rows)
         notes = tuple(note for note in released.notes if note.split(" = ")[0] not in entry.hyperparameters)
-        merged = {**released.values.model_dump(exclude_none=True), **entry.hyperparameters}
-        values = build_hyperparameters(merged, where=where, rows=rows)
+        shared, own = method.split(entry.hyperparameters)
+        merged = {**released.values.model_dump(exclude_none=True), **shared}
+        values = method.with_settings(build_hyperparameters(merged, where=where, rows=rows), own, where=where)
     method.check(values, where=where)
     return method, values, notes
 
@@ -69,17 +70,18 @@ class Inputs:
     models: ModelInputs
     streams: StreamInputs
     moments: MomentInputs
+    plugins: Plugins
     # What the user should know of the inputs, in order and each once; nothing is wrong with them.
     notes: dict[str, None]
 
     @classmethod
-    def of(cls, folder: Path) -> "Inputs":
-        """Return look-ups that have read nothing yet."""
-        return cls(folder, ModelInputs(folder), StreamInputs(folder), MomentInputs(folder), {})
+    def of(cls, folder: Path, plugins: Plugins = NO_PLUGINS) -> "Inputs":
+        """Return look-ups that have read nothing yet; `plugins` are those that the sweep file names."""
+        return cls(folder, ModelInputs(folder), StreamInputs(folder), MomentInputs(folder), plugins, {})
 
     def method(self, entry: MethodEntry, model: ResolvedModel, *, where: str) -> tuple[Method, Hyperparameters]:
         """Return a method with its hyperparameters, checked against each other and against the model."""
-        method, values, notes = method_of(entry, model.entry.preset, self.folder, where=where)
+        method, values, notes = method_of(entry, model.entry.preset, self.folder, where=where, plugins=self.plugins)
         self.notes.update(dict.fromkeys(f"{entry.title}: {note}" for note in notes))
         if entry.file is None and (misfit := _misfit(model, self.folder)) is not None:
             self.notes[misfit] = None

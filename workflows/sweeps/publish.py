@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sphere_core.foundation.storage import Storage
 from sphere_core.trajectory_spec import TrajectorySpec
-from workflows.store.layout import PLAN_FILE, SPEC_FILE, SWEEP_FILE, TRAJECTORIES, spec_path
+from workflows.store.layout import PLAN_FILE, SPEC_FILE, SWEEP_FILE, TRAJECTORIES, plugin_path, spec_path
 from workflows.sweeps.expand import Sweep
 
 __all__ = ["is_published", "publish"]
@@ -22,8 +22,13 @@ def is_published(sweep: Sweep, storage: Storage) -> bool:
 
 
 def publish(sweep: Sweep, storage: Storage) -> None:
-    """Write the sweep file and the plan, where they differ, then the specifications that are missing."""
+    """Write the sources of plugins, the sweep file and the plan, where they differ, then the specifications that are
+    missing."""
     missing = _missing(sweep, storage)
+    for digest, source in sweep.sources.items():
+        if plugin_path(digest) in missing:
+            storage.write_bytes(plugin_path(digest), source)
+            del missing[plugin_path(digest)]
     for path in (SWEEP_FILE, PLAN_FILE):
         if path in missing:
             storage.write_bytes(path, missing.pop(path)())
@@ -44,7 +49,9 @@ def _missing(sweep: Sweep, storage: Storage) -> dict[str, Callable[[], bytes]]:
     present = {path for path in storage.list(TRAJECTORIES) if path.endswith(f"/{SPEC_FILE}")}
     specs = {spec_path(trajectory_id): spec for trajectory_id, spec in sweep.specs.items()}
     missing = {path: partial(_spec_bytes, spec) for path, spec in specs.items() if path not in present}
-    return {**other, **missing}
+    sources = {plugin_path(digest): partial(bytes, source) for digest, source in sweep.sources.items()}
+    lacking = {path: make for path, make in sources.items() if not storage.exists(path)}
+    return {**lacking, **other, **missing}
 
 
 def _spec_bytes(spec: TrajectorySpec) -> bytes:

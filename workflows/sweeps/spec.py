@@ -9,13 +9,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.model_errors import as_input_error
 from sphere_core.foundation.yaml_files import YamlText, read_yaml
 from sphere_core.locate.templates import ContextSettings
+from sphere_core.plugins.found import NO_PLUGINS
 from sphere_core.streams.stream import StreamSpec
 from workflows.store.plan import PublishedEntry
 from workflows.store.policies import Keep, Watchdog
+from workflows.sweeps.resources import Resources, WorkerResources
 
 __all__ = [
     "ContextsEntry",
@@ -114,7 +116,12 @@ class ContextsEntry(ContextSettings):
 
 
 class EvaluatorsEntry(_Part):
-    """The evaluators of every checkpoint; one that is left out does not run. Settings are the evaluator's own."""
+    """The evaluators of every checkpoint; one that is left out does not run. Settings are the evaluator's own.
+
+    Other keys are evaluators of plugins.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     edit_quality: dict[str, Any] | None = Field(default=None, description="Efficacy, generalization, specificity")
     general: dict[str, Any] | None = Field(default=None, description="General ability through lm-eval")
@@ -129,59 +136,8 @@ class EvaluatorsEntry(_Part):
     def settings(self) -> dict[str, dict[str, Any]]:
         """Return the settings of the given evaluators, by kind."""
         given = {"edit_quality": self.edit_quality, "general": self.general, "geometry": self.geometry}
+        given |= self.model_extra or {}
         return {kind: settings for kind, settings in given.items() if settings is not None}
-
-
-class WorkerResources(_Part):
-    """What one replica reserves from Ray, and the device of its model."""
-
-    num_cpus: float = Field(default=1, ge=0, description="CPUs a replica reserves")
-    num_gpus: float | Literal["auto"] = Field(
-        default="auto", description="GPUs a replica reserves, fractions allowed; `auto`: one where the cluster has any"
-    )
-    device: str = Field(
-        default="auto",
-        description="torch device; `auto`: the accelerator if the replica sees one; `split`: spread over all it sees",
-    )
-    labels: dict[str, str] = Field(
-        default_factory=dict,
-        description="Ray node labels that a replica requires: `value`, `!value` or `in(a,b)` by key",
-    )
-
-    @field_validator("num_gpus")
-    @classmethod
-    def _whole_above_one(cls, gpus: float | Literal["auto"]) -> float | Literal["auto"]:
-        if gpus != "auto" and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
-            raise ValueError(f"{gpus:g} GPUs: give a fraction of one, or a whole number that the model is split over")
-        return gpus
-
-
-class EvaluatorResources(WorkerResources):
-    """What one dedicated evaluator replica reserves, and how many there are."""
-
-    replicas: int = Field(
-        default=1, ge=0, description="Dedicated evaluators; 0: replicas score between two trajectories"
-    )
-
-
-class Resources(_Part):
-    """How a sweep is computed. Only `threads` changes numbers, by the order of sums."""
-
-    threads: int = Field(default=1, ge=1, description="Torch threads of every replica; part of the identity")
-    replica: WorkerResources = Field(default_factory=WorkerResources, description="One trajectory replica")
-    evaluator: EvaluatorResources = Field(default_factory=EvaluatorResources, description="One evaluator replica")
-    max_replicas: int | None = Field(
-        default=None,
-        ge=1,
-        description="Trajectory replicas at most. On a cluster this many are requested, which makes an "
-        "autoscaler add nodes; default: as many as the live nodes can hold",
-    )
-    grace_seconds: float = Field(
-        default=120.0,
-        ge=0,
-        description="Seconds that a stopped run waits for the batches under way, which are then published; "
-        "give more than a batch takes",
-    )
 
 
 class SweepSpec(_Part):
@@ -191,6 +147,9 @@ class SweepSpec(_Part):
     models: tuple[ModelEntry, ...] = Field(min_length=1, description="Models")
     streams: tuple[StreamSpec, ...] = Field(min_length=1, description="Ordered lists of edit requests")
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="Methods, lower case, `+` for a regularizer")
+    plugins: tuple[str, ...] = Field(
+        default=(), description="Python files with rows of your own, relative to this file; their code is run"
+    )
     seeds: tuple[int, ...] = Field(min_length=1, description="Seeds of order and context templates")
     batch_size: int = Field(ge=1, description="Edits written together")
     checkpoint_every: int = Field(
@@ -267,9 +226,22 @@ def read_sweep(path: Path) -> tuple[SweepSpec, YamlText]:
     if not isinstance(text.data, dict):
         raise InputError("a sweep file holds keys and values", where=str(path), remedy="'sphere init' writes one")
     try:
-        return SweepSpec.model_validate(text.data), text
+        spec = SweepSpec.model_validate(text.data)
     except ValidationError as error:
         raise as_input_error(error, SweepSpec, text) from error
+    _refuse_unknown_evaluators(spec, text)
+    return spec, text
+
+
+def _refuse_unknown_evaluators(spec: SweepSpec, text: YamlText) -> None:
+    """Raise InputError for an evaluator that the release and installed packages lack, if there are no plugin files."""
+    extra = spec.evaluators.model_extra or {}
+    if not extra or spec.plugins:
+        return
+    known = [*EvaluatorsEntry.model_fields, *NO_PLUGINS.names("evaluator")]
+    for kind in extra:
+        if kind not in known:
+            raise unknown_name("key", kind, known, where=text.where(("evaluators", kind)))
 
 
 def _refuse_repeats(kind: str, names: list[str], remedy: str) -> None:

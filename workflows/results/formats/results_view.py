@@ -25,6 +25,7 @@ def results_answer(table: ResultsTable) -> Answer:
     notes += missing[:_NOTES]
     if len(missing) > _NOTES:
         notes.append(f"and {len(missing) - _NOTES} more: sphere status")
+    notes += _code_lines(table)
     return Answer(results_arrow(table), [_text_table(table)], lambda: results_markdown(table), _record(table), notes)
 
 
@@ -42,13 +43,14 @@ def results_markdown(table: ResultsTable) -> str:
     if table.missing:
         parts.append(f"\nNot finished, so not or not wholly in the table ({len(table.missing)}):\n")
         parts.extend(f"- {_missing_line(state, None)}" for state in table.missing)
+    parts.extend(f"\n{line}" for line in _code_lines(table))
     return "\n".join(parts) + "\n"
 
 
 def results_arrow(table: ResultsTable) -> pa.Table:
     """Return one line for each row, five columns for each metric: mean, sd, n, collapsed, failed."""
     schema = [("model", pa.string()), ("stream", pa.string()), ("method", pa.string())]
-    schema += [("edits", pa.int64()), ("seeds", pa.int64()), ("seeds_planned", pa.int64())]
+    schema += [("code", pa.string()), ("edits", pa.int64()), ("seeds", pa.int64()), ("seeds_planned", pa.int64())]
     for name in table.columns:
         schema += [(f"{name} mean", pa.float64()), (f"{name} sd", pa.float64())]
         schema += [(f"{name} {count}", pa.int64()) for count in ("n", "collapsed", "failed")]
@@ -67,6 +69,7 @@ def _row_record(row: TableRow) -> dict[str, object]:
         "model": row.model,
         "stream": row.stream,
         "method": row.method,
+        "code": row.code,
         "edits": row.edits,
         "seeds": row.seeds,
         "seeds_planned": row.planned,
@@ -95,7 +98,7 @@ def _text_table(table: ResultsTable) -> TextTable:
     ]
     rows: list[list[Cell]] = []
     for row in table.rows:
-        place: list[Cell] = [row.model, row.stream, row.method, *[row.edits] * table.by_edits, _seeds(row)]
+        place: list[Cell] = [row.model, row.stream, _marked(row), *[row.edits] * table.by_edits, _seeds(row)]
         rows.append([*place, *(row.cells[name].measured() if name in row.cells else None for name in names)])
     where = "at every checkpoint" if table.by_edits else "at the end"
     return TextTable(columns, rows, f"{where}; mean ± sd over seeds")
@@ -139,6 +142,20 @@ def _missing_line(state: TrajectoryState, digits: int | None) -> str:
     if state.missing:
         text += f", {len(state.missing)} scores missing"
     return one_line(text)
+
+
+def _marked(row: TableRow) -> str:
+    """Return the method's name, with a mark if others cannot repeat its rows with this release alone."""
+    return row.method if row.code is None else f"{row.method} *"
+
+
+def _code_lines(table: ResultsTable) -> list[str]:
+    """Return a line for each method and evaluator whose numbers come from other code than this release."""
+    code = {row.method: row.code for row in table.rows if row.code is not None}
+    lines = [
+        f"* {one_line(method)}: code of {one_line(plugins)}, not of this release" for method, plugins in code.items()
+    ]
+    return lines + [f"* scores of {name}: code of {one_line(code)}" for name, code in table.scorers.items()]
 
 
 def _seeds(row: TableRow) -> str:

@@ -198,6 +198,9 @@ def specifications(known: Mapping[str, Mapping[str, Any]]) -> pa.Table:
         record |= {"moments_tokens": moments.get("tokens"), "moments_sentences": moments.get("sentences")}
         for name, kind in HYPERPARAMETER_COLUMNS.items():
             value = values.get(name.removeprefix("hp_"))
+            if isinstance(value, dict):
+                # Settings of plugins' rows, by row.
+                value = json.dumps(value, sort_keys=True) if value else None
             # `norm_constraint: false` means none.
             record[name] = None if value is False and kind == pa.float64() else value
         records.append(record)

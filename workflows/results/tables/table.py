@@ -6,7 +6,7 @@ not a score. Where a scorer raised it says `failed`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sphere_core.foundation.storage import Storage
@@ -70,7 +70,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line: a method on a model and stream, after `edits` edits (None: at the end)."""
+    """One line: a method on a model and stream, after `edits` edits (None: at the end).
+
+    `code` names the plugins whose rows the method has; None if all of it is of the release.
+    """
 
     model: str
     stream: str
@@ -79,17 +82,22 @@ class TableRow:
     seeds: int
     planned: int
     cells: dict[str, Cell]
+    code: str | None = None
 
 
 @dataclass(frozen=True)
 class ResultsTable:
-    """Rows in the order of the plan, the columns in use, what is not in the table, and how long a unique id is."""
+    """Rows in the order of the plan, the columns in use, what is not in the table, and how long a unique id is.
+
+    `scorers` are the plugins behind columns: evaluators that are not part of the release, each with its code.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
     missing: tuple[TrajectoryState, ...]
     by_edits: bool
     id_digits: int
+    scorers: Mapping[str, str] = field(default_factory=dict)
 
 
 def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> ResultsTable:
@@ -99,8 +107,11 @@ def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> Resul
     with connect(storage, plan, views=("rows",), state=state, files=files) as connection:
         found = connection.sql(query("table"), params={"by_edits": by_edits}).to_arrow_table()
     grouped: dict[tuple[str, str, str, int | None], dict[str, Cell]] = {}
+    scorers = {one.row: one.plugin.short for one in plan.plugins if one.kind == "evaluator"}
     for record in found.to_pylist():
         column = column_name(record["metric"], record["protocol"], record["task"])
+        if record["evaluator"] in scorers:
+            column = f"{record['metric']} ({record['evaluator']}, {record['protocol']})"
         if column is not None:
             key = (record["model"], record["stream"], record["method"], record["edits"])
             grouped.setdefault(key, {})[column] = Cell.of(record)
@@ -109,12 +120,16 @@ def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> Resul
     rows = tuple(_rows(plan, grouped))
     missing = tuple(found for found in state.trajectories if not found.is_finished or found.stopped)
     digits = prefix_length([trajectory.id for trajectory in plan.trajectories])
-    return ResultsTable(columns, rows, missing, by_edits, digits)
+    return ResultsTable(columns, rows, missing, by_edits, digits, scorers)
 
 
 def _rows(plan: SweepPlan, grouped: dict[tuple[str, str, str, int | None], dict[str, Cell]]) -> list[TableRow]:
     planned: dict[tuple[str, str, str], int] = {}
+    code: dict[str, str] = {}
     for trajectory in plan.trajectories:
+        plugins = plan.code_of(trajectory)
+        if plugins:
+            code[trajectory.title] = ", ".join(dict.fromkeys(plugin.short for plugin in plugins.values()))
         key = (trajectory.model, stream_name(trajectory), trajectory.title)
         planned[key] = planned.get(key, 0) + 1
     places: dict[tuple[str, str, str], int] = {}
@@ -126,7 +141,9 @@ def _rows(plan: SweepPlan, grouped: dict[tuple[str, str, str, int | None], dict[
     for place in sorted(grouped, key=lambda place: (places[place[:3]], place[3] or 0)):
         cells = grouped[place]
         seeds = max(cell.n for cell in cells.values())
-        rows.append(TableRow(*place, seeds=seeds, planned=planned.get(place[:3], seeds), cells=cells))
+        rows.append(
+            TableRow(*place, seeds=seeds, planned=planned.get(place[:3], seeds), cells=cells, code=code.get(place[2]))
+        )
     return rows
 
 

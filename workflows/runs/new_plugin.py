@@ -1,0 +1,53 @@
+"""The start of a plugin: one Python file that runs as it is."""
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+from evaluators.registry import EVALUATOR_KINDS
+from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.methods import EDITORS, REGULARIZERS
+
+__all__ = ["KINDS", "next_steps", "start_of", "start_plugin"]
+
+KINDS = ("regularizer", "editor", "evaluator")
+_RELEASED = {"regularizer": REGULARIZERS, "editor": EDITORS, "evaluator": EVALUATOR_KINDS}
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def start_of(kind: str, name: str) -> str:
+    """Return the text of a plugin file with one row of a kind; raises InputError for a name that cannot be used."""
+    if kind not in KINDS:
+        raise unknown_name("kind of plugin", kind, KINDS)
+    if _NAME.fullmatch(name) is None:
+        raise InputError(f"'{name}' cannot name a row", remedy="lower case letters, digits and underscores")
+    if name in _RELEASED[kind]:
+        raise InputError(f"'{name}' names a row of the release: {kind}", remedy="choose another name")
+    text = files("workflows.runs.starts").joinpath(f"{kind}.txt").read_text(encoding="utf-8")
+    # Class names begin with a letter in upper case.
+    title = "".join(part.capitalize() for part in name.split("_"))
+    return text.replace("@name@", name).replace("@Name@", title)
+
+
+def start_plugin(*, kind: str, name: str, folder: Path) -> Path:
+    """Write FOLDER/NAME.py and return its path; raises InputError, with nothing written, if the file exists."""
+    text, path = start_of(kind, name), folder / f"{name}.py"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise InputError("there is such a file already", where=str(path), remedy="choose another name") from error
+    except OSError as error:
+        raise InputError(f"the file cannot be written ({error.strerror})", where=str(path)) from error
+    return path
+
+
+def next_steps(kind: str, name: str) -> list[str]:
+    """Return what to write into a sweep file that is in the same folder, so that it uses the plugin."""
+    use = {
+        "regularizer": f"methods: [memit, memit+{name}]",
+        "editor": f"methods: [memit, {name}]",
+        "evaluator": f"evaluators: {{edit_quality: {{}}, {name}: {{}}}}",
+    }
+    return ["in a sweep file beside it:", f"  plugins: [{name}.py]", f"  {use[kind]}"]

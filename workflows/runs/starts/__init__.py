@@ -1,0 +1,1 @@
+"""The starts of plugin files that `sphere new` writes, as text."""

@@ -1,0 +1,63 @@
+"""How a sweep is computed: what a replica reserves, how many there are, how long a stop waits."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+__all__ = ["EvaluatorResources", "Resources", "WorkerResources"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WorkerResources(_Part):
+    """What one replica reserves from Ray, and the device of its model."""
+
+    num_cpus: float = Field(default=1, ge=0, description="CPUs a replica reserves")
+    num_gpus: float | Literal["auto"] = Field(
+        default="auto", description="GPUs a replica reserves, fractions allowed; `auto`: one where the cluster has any"
+    )
+    device: str = Field(
+        default="auto",
+        description="torch device; `auto`: the accelerator if the replica sees one; `split`: spread over all it sees",
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict,
+        description="Ray node labels that a replica requires: `value`, `!value` or `in(a,b)` by key",
+    )
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float | Literal["auto"]) -> float | Literal["auto"]:
+        if gpus != "auto" and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+            raise ValueError(f"{gpus:g} GPUs: give a fraction of one, or a whole number that the model is split over")
+        return gpus
+
+
+class EvaluatorResources(WorkerResources):
+    """What one dedicated evaluator replica reserves, and how many there are."""
+
+    replicas: int = Field(
+        default=1, ge=0, description="Dedicated evaluators; 0: replicas score between two trajectories"
+    )
+
+
+class Resources(_Part):
+    """How a sweep is computed. Only `threads` changes numbers, by the order of sums."""
+
+    threads: int = Field(default=1, ge=1, description="Torch threads of every replica; part of the identity")
+    replica: WorkerResources = Field(default_factory=WorkerResources, description="One trajectory replica")
+    evaluator: EvaluatorResources = Field(default_factory=EvaluatorResources, description="One evaluator replica")
+    max_replicas: int | None = Field(
+        default=None,
+        ge=1,
+        description="Trajectory replicas at most. On a cluster this many are requested, which makes an "
+        "autoscaler add nodes; default: as many as the live nodes can hold",
+    )
+    grace_seconds: float = Field(
+        default=120.0,
+        ge=0,
+        description="Seconds that a stopped run waits for the batches under way, which are then published; "
+        "give more than a batch takes",
+    )
