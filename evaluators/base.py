@@ -231,8 +231,8 @@ def make_score(
 
 @contextmanager
 def unedited(model: EditableModel) -> Iterator[None]:
-    """Lend the model unedited; raises RuntimeError if the edited weights do not come back as they were."""
-    masters, digest = model.masters(), model.weights_digest()
+    """Lend the model unedited; raises RuntimeError if what was edited does not come back as it was."""
+    masters, attachment, digest = model.masters(), model.attachment, model.weights_digest()
     model.restore_base()
     try:
         yield
@@ -240,5 +240,6 @@ def unedited(model: EditableModel) -> Iterator[None]:
         # The same tensors, not copies in stored orientation: a loan is compared by them (`EditableModel.holds`).
         for site in model.sites:
             model.set_weight(site, masters[site.name])
+        model.attach(attachment)
         if model.weights_digest() != digest:
-            raise RuntimeError("the edited weights did not come back as they were")
+            raise RuntimeError("what was edited did not come back as it was")

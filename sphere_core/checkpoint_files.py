@@ -1,18 +1,21 @@
 """The files of a checkpoint: their names, listing, trimming, deletion, the manifest. Reads no tensor.
 
-A checkpoint is a folder named by its edit count. `weights.safetensors`, `raw.safetensors` (if there are any) and
-`state.safetensors` hold tensors; `manifest.json` is written last, and a folder without a valid one is not a checkpoint.
-A new file of a checkpoint is added to `TENSOR_FILES`; trimming, deletion and `sphere gc` then cover it.
+A checkpoint is a folder named by its edit count. `weights.safetensors`, `raw.safetensors` and `attached.safetensors`
+(if there are any) and `state.safetensors` hold tensors; `manifest.json` is written last, and a folder without a valid
+one is not a checkpoint. A new file of a checkpoint is added to `TENSOR_FILES`; trimming, deletion and `sphere gc` then
+cover it.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 
 __all__ = [
+    "ATTACHED",
     "MANIFEST",
     "RAW",
     "STATE",
@@ -29,8 +32,9 @@ __all__ = [
 ]
 
 WEIGHTS, RAW, STATE, MANIFEST = "weights.safetensors", "raw.safetensors", "state.safetensors", "manifest.json"
+ATTACHED = "attached.safetensors"
 # The large files: all but the manifest.
-TENSOR_FILES = (WEIGHTS, RAW, STATE)
+TENSOR_FILES = (WEIGHTS, RAW, ATTACHED, STATE)
 _FORMAT = 1
 
 
@@ -50,7 +54,10 @@ class CheckpointFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest says; `files` are the sha256 of each tensor file, `scalars` those of the editor's state."""
+    """What a manifest says; `files` are the sha256 of each tensor file, `scalars` those of the editor's state.
+
+    `attached` holds the `kind` of the attachment and its `scalars`, if the model has one.
+    """
 
     trajectory_id: str
     edits: int
@@ -58,10 +65,14 @@ class Manifest:
     contexts: tuple[tuple[str, ...], ...]
     scalars: Mapping[str, float | int | str | bool]
     files: Mapping[str, str]
+    attached: Mapping[str, Any] | None = None
 
     def encode(self) -> bytes:
         """Return the bytes of `manifest.json`."""
-        return json.dumps({"format": _FORMAT, **asdict(self)}, indent=1, sort_keys=True).encode()
+        record = {"format": _FORMAT, **asdict(self)}
+        if self.attached is None:
+            del record["attached"]
+        return json.dumps(record, indent=1, sort_keys=True).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "Manifest":
@@ -75,12 +86,19 @@ class Manifest:
                 contexts=tuple(tuple(group) for group in record["contexts"]),
                 scalars=dict(record["scalars"]),
                 files={str(name): str(digest) for name, digest in record["files"].items()},
+                attached=_attached(record.get("attached")),
             )
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError("not a manifest") from error
         if not {WEIGHTS, STATE} <= manifest.files.keys():
             raise ValueError("a manifest without weights or state")
+        if (manifest.attached is None) != (ATTACHED not in manifest.files):
+            raise ValueError("a manifest with half an attachment")
         return manifest
+
+
+def _attached(value: Any) -> Mapping[str, Any] | None:
+    return None if value is None else {"kind": str(value["kind"]), "scalars": dict(value["scalars"])}
 
 
 def checkpoint_folder(edits: int) -> str:

@@ -1,11 +1,11 @@
 """Checkpoints: edited sites, editor state, position and templates, published whole or not at all.
 
 A checkpoint is a folder named by its edit count: `weights.safetensors` (each edited weight under the model's own
-parameter name and in stored orientation, fp32), `state.safetensors` (the state of the editor and its regularizers), and
-`manifest.json`, written last, with the digest of both. A folder without a valid manifest is not a checkpoint. The bytes
-depend on the trajectory alone, never on the attempt or the machine. They hold no state of a random generator: random
-numbers are drawn only before the first edit (order of the stream, templates), from the trajectory's seed, and the
-results are stored.
+parameter name and in stored orientation, fp32), `attached.safetensors` (what is installed beside the weights, where an
+editor does), `state.safetensors` (the state of the editor and its regularizers), and `manifest.json`, written last,
+with the digest of both. A folder without a valid manifest is not a checkpoint. The bytes depend on the trajectory
+alone, never on the attempt or the machine. They hold no state of a random generator: random numbers are drawn only
+before the first edit (order of the stream, templates), from the trajectory's seed, and the results are stored.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from sphere_core.checkpoint_files import (
+    ATTACHED,
     MANIFEST,
     RAW,
     STATE,
@@ -28,15 +29,17 @@ from sphere_core.checkpoint_files import (
 )
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
+from sphere_core.models.attachments import Attachment
 from sphere_core.numerics.tensor_file import read_tensors, write_tensors
 
 __all__ = [
     "Checkpoint",
     "EditorState",
+    "Installed",
     "latest_checkpoint",
     "on_host",
     "read_checkpoint",
-    "read_weights",
+    "read_installed",
     "write_checkpoint",
 ]
 
@@ -70,12 +73,21 @@ class EditorState:
 
 
 @dataclass(frozen=True)
+class Installed:
+    """What scoring installs on a model: edited weights, and an attachment or None."""
+
+    weights: Mapping[str, torch.Tensor]
+    attachment: Attachment | None
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A trajectory after `edits` edits.
 
     `weights` are fp32, by parameter name, in stored orientation: these are scored. If a read-out regularizer makes
     them differ from the weights that are edited further, `raw` holds the latter. `contexts` are the template groups in
-    use. `collapsed`: an edited weight is no longer finite; a result, not a failure.
+    use. `collapsed`: an edited weight is no longer finite; a result, not a failure. `attachment` is what the editor has
+    installed beside the weights.
     """
 
     trajectory_id: str
@@ -85,11 +97,12 @@ class Checkpoint:
     contexts: tuple[tuple[str, ...], ...]
     collapsed: bool
     raw: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    attachment: Attachment | None = None
 
     @property
     def size(self) -> int:
         """Bytes of its tensors."""
-        parts = (self.weights, self.state.tensors, self.raw)
+        parts = (self.weights, self.state.tensors, self.raw, self.attachment.tensors if self.attachment else {})
         return sum(tensor.numel() * tensor.element_size() for part in parts for tensor in part.values())
 
     @property
@@ -106,6 +119,9 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
     files = {WEIGHTS: checkpoint.weights, STATE: checkpoint.state.tensors}
     if checkpoint.raw:
         files[RAW] = {f"raw/{name}": weight for name, weight in checkpoint.raw.items()}
+    attachment = checkpoint.attachment
+    if attachment is not None:
+        files[ATTACHED] = attachment.tensors
     digests = {name: _write(storage, checkpoint_file(checkpoint.edits, name), files[name]) for name in files}
     manifest = Manifest(
         trajectory_id=checkpoint.trajectory_id,
@@ -114,6 +130,7 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
         contexts=checkpoint.contexts,
         scalars=dict(checkpoint.state.scalars),
         files=digests,
+        attached=None if attachment is None else {"kind": attachment.kind, "scalars": dict(attachment.scalars)},
     )
     storage.write_bytes(checkpoint_file(checkpoint.edits, MANIFEST), manifest.encode())
 
@@ -138,7 +155,12 @@ def on_host(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], None]]:
         return found
 
     state = EditorState(copy(checkpoint.state.tensors), checkpoint.state.scalars)
-    whole = replace(checkpoint, weights=copy(checkpoint.weights), state=state, raw=copy(checkpoint.raw))
+    attachment = checkpoint.attachment
+    if attachment is not None:
+        attachment = replace(attachment, tensors=copy(attachment.tensors))
+    whole = replace(
+        checkpoint, weights=copy(checkpoint.weights), state=state, raw=copy(checkpoint.raw), attachment=attachment
+    )
     arrived = [
         torch.get_device_module(device).current_stream(device).record_event() for device in sorted(copied, key=str)
     ]
@@ -162,11 +184,12 @@ def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
         contexts=manifest.contexts,
         collapsed=manifest.collapsed,
         raw={name.removeprefix("raw/"): weight for name, weight in parts.get(RAW, {}).items()},
+        attachment=_attachment(manifest, parts.get(ATTACHED, {})),
     )
 
 
-def read_weights(storage: Storage, edits: int) -> Mapping[str, torch.Tensor]:
-    """Read the scored weights of one checkpoint, and nothing of the editor's state.
+def read_installed(storage: Storage, edits: int) -> Installed:
+    """Read the scored weights of one checkpoint and its attachment, and nothing of the editor's state.
 
     Raises InputError if they do not match their manifest, FileNotFoundError if any file of the checkpoint is missing.
     """
@@ -174,7 +197,15 @@ def read_weights(storage: Storage, edits: int) -> Mapping[str, torch.Tensor]:
     for name in manifest.files:
         if not storage.exists(checkpoint_file(edits, name)):
             raise FileNotFoundError(f"{storage.uri}/{checkpoint_file(edits, name)}")
-    return _tensors(storage, edits, manifest, WEIGHTS)
+    weights = _tensors(storage, edits, manifest, WEIGHTS)
+    tensors = {} if manifest.attached is None else _tensors(storage, edits, manifest, ATTACHED)
+    return Installed(weights, _attachment(manifest, tensors))
+
+
+def _attachment(manifest: Manifest, tensors: Mapping[str, torch.Tensor]) -> Attachment | None:
+    if manifest.attached is None:
+        return None
+    return Attachment(manifest.attached["kind"], tensors, manifest.attached["scalars"])
 
 
 def _tensors(storage: Storage, edits: int, manifest: Manifest, name: str) -> dict[str, torch.Tensor]:

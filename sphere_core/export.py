@@ -1,5 +1,8 @@
 """Edited models to take away: a plain Hugging Face folder, or the edited weights alone, which make one from the base
 again, bit for bit.
+
+No plain folder represents an attachment. The folder then holds the network one level down, so that nobody loads it by
+mistake without what was edited, and the delta with the attachment beside it; `load_exported` puts the two together.
 """
 
 import json
@@ -15,13 +18,28 @@ from safetensors.torch import save
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.models import EditableModel, load_model, model_digest, resolve_model
+from sphere_core.models.attachments import Attachment
 from sphere_core.models.loading import DTYPES
 from sphere_core.numerics.tensor_digest import tensors_digest
 
-__all__ = ["DELTA_FILE", "Delta", "Merge", "edited_model", "encode_delta", "merges", "read_delta", "save_model"]
+__all__ = [
+    "DELTA_FILE",
+    "NETWORK",
+    "Delta",
+    "Merge",
+    "edited_model",
+    "encode_delta",
+    "load_exported",
+    "merges",
+    "read_delta",
+    "save_model",
+]
 
 DELTA_FILE = "delta.safetensors"
 CARD_FILE = "README.md"
+# The folder of the network inside an export with an attachment.
+NETWORK = "network"
+_ATTACHED = "attached/"
 _FORMAT = 1
 
 
@@ -32,7 +50,7 @@ class Delta:
     `weights` are the weights W themselves, fp32, by parameter name and in stored orientation, not W - W_0: that
     difference is rounded, and added to W_0 again it would not give W. `base_digest` is the digest of the unedited
     model's files, `weights_digest` that of what the network holds once they are installed in `dtype`; `card` is the
-    model card.
+    model card. `attachment` is what the editor has installed beside the weights.
     """
 
     weights: Mapping[str, torch.Tensor]
@@ -42,6 +60,7 @@ class Delta:
     dtype: str
     weights_digest: str
     card: str
+    attachment: Attachment | None = None
 
 
 @dataclass(frozen=True)
@@ -62,13 +81,15 @@ class Merge:
 def edited_model(
     source: str,
     weights: Mapping[str, torch.Tensor],
+    attachment: Attachment | None = None,
     *,
     dtype: str,
     base_digest: str,
     revision: str | None = None,
     remote_code: bool = False,
 ) -> EditableModel:
-    """Load a base model on the CPU and install edited weights (fp32, by parameter name, stored orientation).
+    """Load a base model on the CPU and install edited weights (fp32, by parameter name, stored orientation) and an
+    attachment.
 
     Raises InputError if the model is not the one that was edited (another digest), or has no such weight.
     """
@@ -82,7 +103,7 @@ def edited_model(
         )
     model = load_model(str(folder), dtype=dtype, device="cpu", digest=found, remote_code=remote_code)
     try:
-        model.load_weights(weights)
+        model.load_weights(weights, attachment)
     except KeyError as error:
         raise InputError(f"the model has no weight that is called {error}", where=str(source)) from error
     return model
@@ -116,6 +137,10 @@ def encode_delta(delta: Delta) -> bytes:
         "card": delta.card,
     }
     tensors = {name: weight.contiguous() for name, weight in sorted(delta.weights.items())}
+    if delta.attachment is not None:
+        header["attached"] = {"kind": delta.attachment.kind, "scalars": dict(delta.attachment.scalars)}
+        header["attached_digest"] = delta.attachment.digest
+        tensors |= {_ATTACHED + name: tensor.contiguous() for name, tensor in sorted(delta.attachment.tensors.items())}
     # One key only: safetensors keeps several in no fixed order, and equal deltas must be equal bytes.
     return save(tensors, metadata={"delta": json.dumps(header, sort_keys=True)})
 
@@ -134,16 +159,23 @@ def read_delta(path: Path) -> Delta:
         ) from error
     if header["format"] != _FORMAT:
         raise InputError(f"a delta of format {header['format']}; this version reads {_FORMAT}", where=str(path))
-    if tensors_digest(weights) != header["tensors_digest"]:
+    attachment = None
+    if "attached" in header:
+        beside = {name: weights.pop(name) for name in [*weights] if name.startswith(_ATTACHED)}
+        tensors = {name.removeprefix(_ATTACHED): tensor for name, tensor in beside.items()}
+        attachment = Attachment(header["attached"]["kind"], tensors, header["attached"]["scalars"])
+    whole = attachment is None or attachment.digest == header["attached_digest"]
+    if not whole or tensors_digest(weights) != header["tensors_digest"]:
         raise InputError("the weights do not match the digest in the header", where=str(path), remedy="copy it again")
     fields = {name: header[name] for name in ("model", "revision", "base_digest", "dtype", "weights_digest", "card")}
-    return Delta(weights, **fields)
+    return Delta(weights, **fields, attachment=attachment)
 
 
 def save_model(model: EditableModel, delta: Delta, folder: Path) -> None:
     """Write config, weights in the network's dtype, tokenizer and model card as a folder that appears whole.
 
-    Raises InputError if the network does not hold the delta's weights, and if the folder exists already.
+    With an attachment all but the card lies in `network`, beside the delta. Raises InputError if the network does not
+    hold the delta's weights, and if the folder exists already.
     """
     if model.weights_digest() != delta.weights_digest:
         raise InputError(
@@ -156,9 +188,27 @@ def save_model(model: EditableModel, delta: Delta, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        model.network.save_pretrained(scratch)
-        model.tokenizer.save_pretrained(scratch)
+        plain = scratch if delta.attachment is None else scratch / NETWORK
+        model.network.save_pretrained(plain)
+        model.tokenizer.save_pretrained(plain)
+        if delta.attachment is not None:
+            (scratch / DELTA_FILE).write_bytes(encode_delta(delta))
         (scratch / CARD_FILE).write_text(delta.card, encoding="utf-8")
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def load_exported(folder: Path, *, device: str = "cpu") -> EditableModel:
+    """Load a folder with an attachment that `save_model` wrote; its `network` is a Hugging Face model that answers with
+    all edits.
+
+    Raises InputError for another folder, and if what is loaded is not what was exported.
+    """
+    delta = read_delta(folder / DELTA_FILE)
+    if delta.attachment is None:
+        raise InputError("the delta has no attachment", where=str(folder), remedy="load it with transformers")
+    model = load_model(str(folder / NETWORK), dtype=delta.dtype, device=device, digest=delta.base_digest)
+    # The network was saved with the edited weights in it; what they were before is not in the folder.
+    model.attach(delta.attachment)
+    return model

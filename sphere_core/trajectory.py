@@ -31,16 +31,16 @@ def run_trajectory(
 ) -> Iterator[Checkpoint]:
     """Edit `requests` in order, `batch_size` at a time, and yield a checkpoint after every batch.
 
-    Starts from the unedited model, or from `resume`: weights, editor state and templates are then those of the
-    checkpoint, and what follows is bit for bit what an uninterrupted run gives. Tensors of a checkpoint are never
-    written to afterwards. A trajectory whose edited weights stop being finite ends with a checkpoint marked
-    `collapsed`. The model is left edited. `before_batch` is shown the model, the edits so far, the batch to come and
-    the templates; it must not change the model.
+    Starts from the unedited model, or from `resume`: weights, attachment, editor state and templates are then those of
+    the checkpoint, and what follows is bit for bit what an uninterrupted run gives. Tensors of a checkpoint are never
+    written to afterwards. A trajectory whose edited weights, or whose attachment, stop being finite ends with a
+    checkpoint marked `collapsed`. The model is left edited. `before_batch` is shown the model, the edits so far, the
+    batch to come and the templates; it must not change the model.
     """
     model.restore_base()
     state, done = EditorState(), 0
     if resume is not None:
-        model.load_weights(resume.live)
+        model.load_weights(resume.live, resume.attachment)
         state, done, contexts = resume.state, resume.edits, resume.contexts
         if resume.collapsed:
             return
@@ -50,12 +50,13 @@ def run_trajectory(
             before_batch(model, done, batch, contexts)
         state = editor.edit(model, batch, contexts, state)
         done += len(batch)
-        weights = model.edited_weights()
+        weights, attached = model.edited_weights(), model.attachment
         collapsed = not all(all_finite(weight) for weight in weights.values())
+        collapsed = collapsed or (attached is not None and not attached.finite)
         with model.clock.stage("read_out"):
             view = editor.read_out(model)
         if view is None:
-            yield Checkpoint(trajectory_id, done, weights, state, contexts, collapsed)
+            yield Checkpoint(trajectory_id, done, weights, state, contexts, collapsed, attachment=attached)
         else:
             yield Checkpoint(trajectory_id, done, view, state, contexts, collapsed, raw=weights)
         if collapsed:

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.gpu.clock import Stages, peak_memory, wait_for
 from benchmarks.gpu.setting import Setting
-from sphere_core.checkpoints import Checkpoint, EditorState, read_weights, write_checkpoint
+from sphere_core.checkpoints import Checkpoint, EditorState, read_installed, write_checkpoint
 from sphere_core.costs import place
 from sphere_core.editors.closed_form import loop
 from sphere_core.editors.closed_form.loop import ClosedFormEditor
@@ -108,7 +108,7 @@ def _checkpoint(model: EditableModel, state: EditorState, device: torch.device) 
         start = time.perf_counter()
         write_checkpoint(checkpoint, storage)
         written = time.perf_counter()
-        model.load_weights(read_weights(storage, 1))
+        model.load_weights(read_installed(storage, 1).weights)
         wait_for(device)
         read = time.perf_counter()
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())

@@ -28,11 +28,15 @@ class Pair(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One text that the model reads, and the ids scored at its positions `first`, `first` + 1, ..."""
+    """One text that the model reads, and the ids scored at its positions `first`, `first` + 1, ...
+
+    Its prompt is `inputs[:prompt_end]`: what a method that routes by the prompt looks at.
+    """
 
     inputs: tuple[int, ...]
     first: int
     targets: tuple[int, ...]
+    prompt_end: int
 
 
 class Readable(Protocol):
@@ -74,7 +78,7 @@ class EncodedPair:
 
     def __post_init__(self) -> None:
         # Made once, not at every checkpoint.
-        object.__setattr__(self, "readings", (Reading(self.ids[:-1], self.boundary - 1, self.targets),))
+        object.__setattr__(self, "readings", (Reading(self.ids[:-1], self.boundary - 1, self.targets, self.boundary),))
 
     @property
     def targets(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from evaluators.base import Score, Scored, Subject
+from evaluators.base import Health, Score, Scored, Subject, make_score
 from evaluators.edit_quality.agreement import UneditedAnswers
 from evaluators.edit_quality.conditions import KnownBefore
 from evaluators.edit_quality.encoding import Encoder, PairEncoder
@@ -58,6 +58,7 @@ class EditQuality:
             sample = self._sample(subject)
             rows.extend(edit_scores(table, cohort=self.settings.cohort, protocol=protocol, sample=sample))
             tables.append(probe_rows(table, protocol))
+        rows.extend(_storage_rows(subject))
         named = {"probes": pa.concat_tables(tables)}
         if subject.edits == 0:
             named["probe_texts"] = probe_texts(subject.requests)
@@ -99,3 +100,14 @@ class EditQuality:
             known = PairEncoder(model.tokenizer) if protocol == "correct" else PaperEncoder(model.tokenizer, protocol)
             self._encoders[protocol] = known
         return known
+
+
+def _storage_rows(subject: Subject) -> list[Score]:
+    """Return what an attachment stores per edit, in bytes of its tensors."""
+    attachment = subject.model.attachment
+    if attachment is None or subject.edits == 0:
+        return []
+    size = attachment.size / subject.edits
+    health = Health(subject.edits, 0, 0)
+    name, protocol = "stored_bytes_per_edit", "tensors"
+    return [make_score(name, protocol, size, None, n=subject.edits, health=health, higher_is_better=False)]

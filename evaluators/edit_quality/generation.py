@@ -14,7 +14,7 @@ import torch
 
 from evaluators.edit_quality.settings import Stop
 from sphere_core.foundation.errors import InputError
-from sphere_core.locate.prompts import text_ids
+from sphere_core.locate.prompts import pad_left, text_ids
 from sphere_core.models import EditableModel
 
 __all__ = ["Continuation", "Decoding", "continue_texts"]
@@ -60,11 +60,11 @@ class Continuation:
 def continue_texts(
     model: EditableModel, texts: Sequence[str], decoding: Decoding, *, token_budget: int
 ) -> list[Continuation]:
-    """Continue texts with the weights the model holds now; equal texts are continued once.
+    """Continue texts with what the model holds now; equal texts are continued once.
 
-    Batches hold at most `token_budget` rows x tokens of prompt and continuation. A row whose logits are not finite
-    ends at once. Raises InputError for a text without a token, and for one that leaves no room among the model's
-    positions.
+    An attachment that rewrites a prompt adds to the tokens that are read, not to those that are counted. Batches hold
+    at most `token_budget` rows x tokens of prompt and continuation. A row whose logits are not finite ends at once.
+    Raises InputError for a text without a token, and for one that leaves no room among the model's positions.
     """
     rows = {text: text_ids(model.tokenizer, text) for text in dict.fromkeys(texts)}
     for text, ids in rows.items():
@@ -99,28 +99,39 @@ def _continue_batch(
     steps = decoding.tokens - len(rows[0]) if decoding.total else decoding.tokens
     draws = _draws(texts, decoding, steps)
     state = [_Row() for _ in rows]
-    ids, mask = _pad_left(rows, model.device)
+    read = [model.rewritten(row, len(row)) for row in rows]
+    ids, mask = pad_left(read, fill=0, device=model.device)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     takes_positions = "position_ids" in inspect.signature(model.network.forward).parameters
     cache = None
-    for step in range(steps):
-        where = {"position_ids": positions} if takes_positions else {}
-        output = model.network(
-            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, return_dict=True, **where
-        )
-        cache, logits = output.past_key_values, output.logits[:, -1].float()
-        finite = torch.isfinite(logits).all(dim=1)
-        shared = (logits == logits.amax(dim=1, keepdim=True)).sum(dim=1) > 1
-        chosen = _choose(logits, decoding.top_k, None if draws is None else draws[:, step])
-        told = zip(state, chosen.tolist(), finite.tolist(), shared.tolist(), strict=True)
-        for row, token, is_finite, is_tied in told:
-            row.take(token, is_finite, is_tied, vocabulary)
-        if all(row.stopped is not None for row in state):
-            break
-        ids = chosen[:, None].to(model.device)
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        positions = positions[:, -1:] + 1
+    whole = torch.full((len(rows),), ids.shape[1], device=ids.device)
+    with model.reading(starts=whole - mask.sum(dim=1), ends=whole):
+        for step in range(steps):
+            where = {"position_ids": positions} if takes_positions else {}
+            output = model.network(
+                input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, return_dict=True, **where
+            )
+            cache, logits = output.past_key_values, output.logits[:, -1].float()
+            chosen = _take(state, logits, decoding.top_k, None if draws is None else draws[:, step], vocabulary)
+            if all(row.stopped is not None for row in state):
+                break
+            ids = chosen[:, None].to(model.device)
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            positions = positions[:, -1:] + 1
     return [row.continuation(vocabulary) for row in state]
+
+
+def _take(
+    state: list["_Row"], logits: torch.Tensor, top_k: int | None, draw: np.ndarray | None, vocabulary: "_Vocabulary"
+) -> torch.Tensor:
+    """Choose a token a row from `[m, V]` logits, let the rows take them, and return them `[m]`."""
+    finite = torch.isfinite(logits).all(dim=1)
+    shared = (logits == logits.amax(dim=1, keepdim=True)).sum(dim=1) > 1
+    chosen = _choose(logits, top_k, draw)
+    told = zip(state, chosen.tolist(), finite.tolist(), shared.tolist(), strict=True)
+    for row, token, is_finite, is_tied in told:
+        row.take(token, is_finite, is_tied, vocabulary)
+    return chosen
 
 
 class _Row:
@@ -206,22 +217,16 @@ def _draws(texts: Sequence[str], decoding: Decoding, steps: int) -> np.ndarray |
     return np.stack([np.random.default_rng(int.from_bytes(seed[:8])).random(steps) for seed in seeds])
 
 
-def _pad_left(rows: Sequence[tuple[int, ...]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    longest = max(len(row) for row in rows)
-    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], dtype=torch.long)
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], dtype=torch.long)
-    return ids.to(device), mask.to(device)
-
-
 def _require_room(model: EditableModel, text: str, ids: tuple[int, ...], decoding: Decoding) -> None:
     where = f"prompt {text[:60]!r}"
     if not ids:
         raise InputError("the prompt has no token to continue from", where=where, remedy="give a longer prompt")
     whole = decoding.tokens if decoding.total else len(ids) + decoding.tokens
+    added = len(model.rewritten(ids, len(ids))) - len(ids)
     room = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
-    if room is not None and whole > room:
+    if room is not None and whole + added > room:
         raise InputError(
-            f"prompt and continuation take {whole} tokens; the model has {room} positions",
+            f"prompt and continuation take {whole + added} tokens; the model has {room} positions",
             where=where,
             remedy="request fewer tokens, or use a model with more positions",
         )

@@ -26,7 +26,8 @@ class PairScores:
     `nll_mean` and `nll_sum`: negative log-likelihood over the target's tokens in nats, float64. `tokens`: how
     many there are. `exact`: each one is the argmax. `token_accuracy`: the share that is. `finite`: all logits
     behind it are. `tied`: at some target token the largest logit is shared, so the argmax is arbitrary.
-    `predicted` holds the argmax at every target token of every pair, one pair after the other.
+    `predicted` holds the argmax at every target token of every pair, one pair after the other. `routed`: an attachment
+    changed what the model reads or computes for it; None: there is none.
     """
 
     nll_mean: np.ndarray
@@ -37,6 +38,7 @@ class PairScores:
     finite: np.ndarray
     tied: np.ndarray
     predicted: np.ndarray
+    routed: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -45,27 +47,27 @@ def score_pairs(model: EditableModel, pairs: Sequence[Readable], *, token_budget
 
     Pairs that read the same ids share a row: targets of one token that differ cost one forward row. Rows are read as
     prefix trees where that saves a third of the tokens, else padded on the right under an explicit mask; the head sees
-    each position that predicts a target token once. Logits are fp32 whatever the network's dtype; the log-sum-exp and
-    all sums are float64.
+    each position that predicts a target token once. Where the model routes by the prompt, only rows whose prompts end
+    at the same place are read together, none as a tree, and equal ids with other prompts are other rows. Logits are
+    fp32 whatever the network's dtype; the log-sum-exp and all sums are float64.
     """
-    rows: _Rows = {}
+    groups: dict[int | None, _Rows] = {}
     ends = np.zeros(len(pairs), dtype=np.int64)
+    steps = _Steps(sum(len(reading.targets) for pair in pairs for reading in pair.readings))
     asked = 0
     for number, pair in enumerate(pairs):
-        for inputs, first, targets in pair.readings:
-            rows.setdefault(inputs, []).append((asked, first, targets))
+        for inputs, first, targets, prompt_end in pair.readings:
+            read = model.rewritten(inputs, prompt_end)
+            added = len(read) - len(inputs)
+            rows = groups.setdefault(prompt_end + added if model.routes_by_prompt else None, {})
+            rows.setdefault(read, []).append((asked, first + added, targets))
+            steps.note_routed(asked, read != inputs)
             asked += len(targets)
         ends[number] = asked
-    steps = _Steps(asked)
-    for batch in _batches(model, list(rows), token_budget):
-        hidden = batch.read(model)
-        if isinstance(batch, _TreeBatch) and not bool(torch.isfinite(hidden).all()):
-            # Zero times infinity is not zero: in a tree one row could spoil another in spite of the mask.
-            for apart in length_batches(batch.rows, token_budget):
-                _note(model, steps, rows, _PaddedBatch(apart))
-        else:
-            _note(model, steps, rows, batch, hidden)
-    return steps.by_pair(ends)
+    for shared_end, rows in groups.items():
+        for batch in _batches(model, list(rows), shared_end, token_budget):
+            _note(model, steps, rows, batch, shared_end, token_budget)
+    return steps.by_pair(ends, attached=model.attachment is not None)
 
 
 # Rows by their ids; of each, what is asked: where its steps begin, at which position, and for which tokens.
@@ -114,11 +116,12 @@ class _TreeBatch:
 
 
 def _batches(
-    model: EditableModel, rows: Sequence[tuple[int, ...]], token_budget: int
+    model: EditableModel, rows: Sequence[tuple[int, ...]], prompt_end: int | None, token_budget: int
 ) -> Iterator[_PaddedBatch | _TreeBatch]:
     """Yield the rows as trees where that saves a third of the tokens and the model reads them, else padded."""
     padded = list(length_batches(rows, token_budget))
-    if rows and reads_trees(model, len(padded[0][0])):
+    # In a tree one node serves rows with other prompts.
+    if rows and prompt_end is None and reads_trees(model, len(padded[0][0])):
         trees = prefix_trees(rows)
         tokens = sum(len(batch) * len(batch[0]) for batch in padded)
         if sum(len(tree.ids) for tree in trees) <= _TREE_SHARE * tokens:
@@ -136,14 +139,26 @@ def _note(
     steps: "_Steps",
     rows: _Rows,
     batch: _PaddedBatch | _TreeBatch,
-    hidden: torch.Tensor | None = None,
+    prompt_end: int | None,
+    token_budget: int,
 ) -> None:
-    """Note all that is asked of a batch's rows; `hidden` are its final hidden states, where they are known."""
-    hidden = batch.read(model) if hidden is None else hidden
+    """Read a batch's rows, whose prompts all end at `prompt_end`, and note all that is asked of them."""
+    count = len(batch.rows) if isinstance(batch, _PaddedBatch) else len(batch.trees)
+    ends = None if prompt_end is None else torch.full((count,), prompt_end, device=model.device)
+    with model.reading(ends=ends) as reading:
+        hidden = batch.read(model)
+    if isinstance(batch, _TreeBatch) and not bool(torch.isfinite(hidden).all()):
+        # Zero times infinity is not zero: in a tree one row could spoil another in spite of the mask.
+        for apart in length_batches(batch.rows, token_budget):
+            _note(model, steps, rows, _PaddedBatch(apart), prompt_end, token_budget)
+        return
+    changed = None if reading.routed is None else reading.routed.cpu().numpy()
     places: dict[tuple[int, int], int] = {}
     asked: list[tuple[int, int, int]] = []
     for row, line, path in batch.places():
+        routed = changed is not None and bool(changed[line, list(path)].any())
         for start, first, targets in rows[row]:
+            steps.note_routed(start, routed)
             for offset, token in enumerate(targets):
                 place = places.setdefault((line, path[first + offset]), len(places))
                 asked.append((place, start + offset, token))
@@ -173,7 +188,7 @@ class _Steps:
 
     def __init__(self, count: int) -> None:
         self._nll = np.zeros(count)
-        self._hit, self._finite, self._shared = np.zeros((3, count), dtype=bool)
+        self._hit, self._finite, self._shared, self._routed = np.zeros((4, count), dtype=bool)
         self._predicted = np.zeros(count, dtype=np.int32)
 
     def note(self, step: np.ndarray, logits: torch.Tensor, place: np.ndarray, token: np.ndarray) -> None:
@@ -192,7 +207,11 @@ class _Steps:
         self._finite[step] = finite
         self._shared[step] = tied_at.cpu().numpy()[place]
 
-    def by_pair(self, ends: np.ndarray) -> PairScores:
+    def note_routed(self, step: int, routed: bool) -> None:
+        """Note of the text in which a step is asked whether an attachment changed it."""
+        self._routed[step] |= routed
+
+    def by_pair(self, ends: np.ndarray, *, attached: bool) -> PairScores:
         """Gather by pair; `ends` is where each pair's steps end."""
         starts = np.concatenate([[0], ends[:-1]])
         tokens = ends - starts
@@ -208,6 +227,7 @@ class _Steps:
             finite=np.logical_and.reduceat(self._finite, starts) & np.isfinite(nll),
             tied=np.logical_or.reduceat(self._shared, starts),
             predicted=self._predicted,
+            routed=np.logical_or.reduceat(self._routed, starts) if attached else None,
         )
 
 

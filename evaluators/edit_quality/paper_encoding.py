@@ -27,6 +27,7 @@ from transformers import PreTrainedTokenizerBase
 
 from evaluators.edit_quality.encoding import Form, Pair, Reading
 from sphere_core.foundation.errors import InputError
+from sphere_core.locate.prompts import shared_length
 from sphere_core.requests import Probe
 
 __all__ = ["PaperEncoder", "PaperPair", "PaperProtocol"]
@@ -83,7 +84,7 @@ class PaperEncoder:
             raise self._fault(pair, "dropping the target's first id leaves none to score")
         if first < 0 or first + len(targets) > len(inputs):
             raise self._fault(pair, "the target encoded by itself is longer than what it adds to the prompt")
-        return (Reading(inputs, first, targets),)
+        return (Reading(inputs, first, targets, first + 1),)
 
     def _stepwise(self, pair: Pair) -> tuple[Reading, ...]:
         """zsRE: every token of the target is the only answer to a prompt of its own."""
@@ -97,13 +98,15 @@ class PaperEncoder:
             raise self._fault(pair, "dropping the target's first id leaves none to score")
         pieces = [self._ids(self._decode([token])) for token in ids]
         place = self._answer_place(pair, pieces)
-        readings = []
+        head, readings = self._ids(pair.prompt), []
         for index in range(len(ids)):
             before = joint + self._decode(ids[:index]) if index else ""
             inputs = self._ids(pair.prompt + before)
             if not inputs:
                 raise self._fault(pair, "the prompt has no token")
-            readings.append(Reading(inputs, len(inputs) - 1, (self._padded(pair, pieces[index], place),)))
+            # The text of the target's earlier ids is not the prompt, though the released script puts it there.
+            end = shared_length(head, inputs)
+            readings.append(Reading(inputs, len(inputs) - 1, (self._padded(pair, pieces[index], place),), end))
         return tuple(readings)
 
     def _answer_place(self, pair: Pair, pieces: list[tuple[int, ...]]) -> int:

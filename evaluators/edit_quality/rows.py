@@ -31,9 +31,10 @@ def edit_scores(
     (zsRE), and one `score`, from the first of the two; SPHERE's is the arithmetic mean and is called
     `score_arithmetic`. `*_magnitude` is the mean of exp(-nll(o)) - exp(-nll(o')). `agreement` is the share of
     neighborhood answers predicted as the unedited model predicts them: all tokens of an answer (`argmax`) or each
-    (`token`). With a `cohort` of k, also the efficacy of the first and of the latest k edits. Standard errors are over
-    records; that of `score` is the jackknife's. A protocol that applies to no probe gives no row. A score built on any
-    non-finite probe, or more than half on tied ones, is collapsed; so is a `score` with a collapsed part.
+    (`token`). Of a model with an attachment, `routed_*` is the share of a role's probes that it acts on. With a
+    `cohort` of k, also the efficacy of the first and of the latest k edits. Standard errors are over records; that of
+    `score` is the jackknife's. A protocol that applies to no probe gives no row. A score built on any non-finite probe,
+    or more than half on tied ones, is collapsed; so is a `score` with a collapsed part.
     """
     named = outcomes(table)
     if protocol != "correct":
@@ -55,6 +56,11 @@ def edit_scores(
         share = named["agreement"]
         found.extend(rows.mean("agreement", "argmax", replace(share, value=(share.value == 1).astype(float))))
         found.extend(rows.mean("agreement", "token", share))
+    if table.scores.routed is not None and protocol == "correct":
+        probed = replace(named["argmax"], value=table.scores.routed[table.target].astype(float))
+        for role in METRIC_OF_ROLE:
+            for row in rows.mean(f"routed_{role}", "probes", probed.of_role(role)):
+                found.append(replace(row, higher_is_better=None))
     return found
 
 

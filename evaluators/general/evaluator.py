@@ -24,6 +24,7 @@ from evaluators.general.task_groups import combined, group_rows
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.process_faults import is_broken_accelerator, is_out_of_memory
 from sphere_core.foundation.storage_faults import StorageError
+from sphere_core.models import EditableModel
 
 __all__ = ["GeneralAbility", "GeneralAbilitySettings"]
 
@@ -130,11 +131,11 @@ class GeneralAbility:
         )
         found = kept_result(subject.kept, key)
         if found is None:
-            found = self._answer(lm, name, prepared)
+            found = self._answer(lm, subject.model, name, prepared)
             keep_result(subject.kept, key, found)
         return found
 
-    def _answer(self, lm: GuardedHFLM, name: str, task: PreparedTask) -> TaskResult:
+    def _answer(self, lm: GuardedHFLM, model: EditableModel, name: str, task: PreparedTask) -> TaskResult:
         _require_room(lm, name, task)
         lm.reset_counts()
         with seeded(SEED, lm.device):
@@ -144,7 +145,9 @@ class GeneralAbility:
         if found is None:
             raise RuntimeError("the harness returned nothing: this process is not rank 0")
         documents = documents_table(name, found["samples"][name], lm.counts)
-        rows = task_rows(name, self._protocol, task, found["results"][name], documents, lm.counts)
+        whole = task.OUTPUT_TYPE == "loglikelihood_rolling" and model.reads_prompts
+        protocol = f"{self._protocol}/unrouted" if whole else self._protocol
+        rows = task_rows(name, protocol, task, found["results"][name], documents, lm.counts)
         return TaskResult(tuple(rows), documents)
 
     def _prepare(self, name: str, task: LoadedTask) -> PreparedTask:

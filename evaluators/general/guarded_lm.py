@@ -1,4 +1,8 @@
-"""The harness's Hugging Face model with a count of rows that say nothing: non-finite or all-equal logits."""
+"""The harness's Hugging Face model with a count of rows that say nothing: non-finite or all-equal logits.
+
+It also says where prompts end, for models that route by them, and lets an attachment rewrite prompts. A whole text, as
+in rolling likelihood, has no prompt: nothing is routed or rewritten there.
+"""
 
 import copy
 from dataclasses import dataclass, field
@@ -9,6 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from evaluators.general.quiet import quiet_harness
+from sphere_core.locate.prompts import pad_left
 from sphere_core.models import EditableModel
 
 __all__ = ["Encodings", "GuardedHFLM", "RowCounts", "guarded_lm", "tokenizer_for_harness"]
@@ -54,10 +59,14 @@ class Encodings:
 
 
 class GuardedHFLM(HFLM):  # type: ignore[misc]
-    """An `HFLM` that counts, encodes no text twice and shows no progress bars."""
+    """An `HFLM` of an editable model that counts, encodes no text twice and shows no progress bars."""
 
-    def __init__(self, *, encodings: Encodings, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, model: EditableModel, encodings: Encodings, **options: Any) -> None:
+        # The harness lets requests of equal ids share a row, wherever their prompts end.
+        super().__init__(logits_cache=not model.routes_by_prompt, **options)
+        self._editable = model
+        self._whole_texts = False
+        self._ends: torch.Tensor | None = None
         self.counts = RowCounts()
         self._encodings = encodings
 
@@ -71,8 +80,12 @@ class GuardedHFLM(HFLM):  # type: ignore[misc]
         return scores
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
-        """Score whole texts, as the harness does."""
-        scores: list[Any] = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+        """Score whole texts, as the harness does; nothing is routed by prompt."""
+        self._whole_texts = True
+        try:
+            scores: list[Any] = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+        finally:
+            self._whole_texts = False
         return scores
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
@@ -95,23 +108,67 @@ class GuardedHFLM(HFLM):  # type: ignore[misc]
 
     def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **options: Any) -> list[Any]:
         # Whole texts come here with the bar switched on.
+        if not self._whole_texts:
+            requests = [(texts, self._read(context), continuation) for texts, context, continuation in requests]
+            if self._editable.routes_by_prompt:
+                return self._by_prompt(requests, **options)
         scores: list[Any] = super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
         return scores
 
+    def _read(self, context: list[int]) -> list[int]:
+        read = self._editable.rewritten(tuple(context), len(context))
+        return context if len(read) == len(context) else list(read)
+
+    def _by_prompt(self, requests: list[tuple[Any, list[int], list[int]]], **options: Any) -> list[Any]:
+        """Score requests a batch at a time, each with the places where its prompts end.
+
+        The batches are in the harness's own order, which its stable sort leaves as it is.
+        """
+        order = sorted(range(len(requests)), key=lambda place: _longest_first(requests[place]))
+        scores: list[Any] = [None] * len(requests)
+        for start in range(0, len(order), int(self.batch_size)):
+            places = order[start : start + int(self.batch_size)]
+            chunk = [requests[place] for place in places]
+            kept = [self.max_length + 1 - len(continuation) for _, _, continuation in chunk]
+            ends = [min(len(context), room) for (_, context, _), room in zip(chunk, kept, strict=True)]
+            self._ends = torch.tensor(ends, device=self.device)
+            try:
+                found = super()._loglikelihood_tokens(chunk, disable_tqdm=True, **options)
+            finally:
+                self._ends = None
+            for place, score in zip(places, found, strict=True):
+                scores[place] = score
+        return scores
+
     def _model_call(self, *args: Any, **options: Any) -> torch.Tensor:
-        logits: torch.Tensor = super()._model_call(*args, **options)
+        with self._editable.reading(ends=self._ends):
+            logits: torch.Tensor = super()._model_call(*args, **options)
         self.counts.see(logits)
         return logits
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **options: Any) -> torch.Tensor:
         watch = _FiniteSteps(context.shape[0], self.eot_token_id)
-        tokens: torch.Tensor = super()._model_generate(
-            context, max_length, stop, logits_processor=LogitsProcessorList([watch]), **options
-        )
+        asked, mask = context, options.pop("attention_mask")
+        rows = [tuple(row[seen.bool()].tolist()) for row, seen in zip(context, mask, strict=True)]
+        read = [self._editable.rewritten(row, len(row)) for row in rows]
+        if read != rows:
+            context, mask = pad_left(read, fill=int(self.tokenizer.pad_token_id), device=context.device)
+            max_length += context.shape[1] - asked.shape[1]
+        whole = torch.full((len(rows),), context.shape[1], device=context.device)
+        with self._editable.reading(starts=whole - mask.sum(dim=1), ends=whole):
+            tokens: torch.Tensor = super()._model_generate(
+                context, max_length, stop, attention_mask=mask, logits_processor=LogitsProcessorList([watch]), **options
+            )
         self.counts.rows += context.shape[0]
         self.counts.nonfinite += watch.count(watch.bad)
         self.counts.flat += watch.count(watch.flat)
-        return tokens
+        # The harness cuts off as many tokens as it has given.
+        return torch.cat([asked, tokens[:, context.shape[1] :]], dim=1)
+
+
+def _longest_first(request: tuple[Any, list[int], list[int]]) -> tuple[int, tuple[int, ...]]:
+    ids = (*request[1], *request[2])
+    return -len(ids), ids
 
 
 class _FiniteSteps(LogitsProcessor):
@@ -150,6 +207,7 @@ def guarded_lm(
     """
     with quiet_harness():
         return GuardedHFLM(
+            model=model,
             encodings=encodings,
             pretrained=model.network,
             tokenizer=tokenizer,

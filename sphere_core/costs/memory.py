@@ -46,7 +46,8 @@ class Workload:
     `rows` per request: its contexts and the KL prompt. `prompt_tokens` and `target_tokens` are means; targets sit at
     layer `target_layer`. `prior` is what a site stores: `moment` C0 and its factor, `null_space` a thin side, `none`.
     `history` is N at the end. `dense`: the system itself is required, not only its inverse on a batch's keys.
-    `host_sites`: how many sites' solvers do not fit on an accelerator.
+    `host_sites`: how many sites' solvers do not fit on an accelerator. `attaches`: a key and a residual per edit are stored in place
+    of weights.
     """
 
     dtype_bytes: int
@@ -65,6 +66,7 @@ class Workload:
     on_accelerator: bool
     dense: bool = False
     host_sites: int = 0
+    attaches: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:
     Keys go along with the triangle of their system's factor, float64, or with N >= d / 2 the triangle of what they take
     from the prior's covariance instead of both.
     """
+    if work.attaches:
+        return 4.0 * edits * (shape.d_in + shape.d_out)
     weights = 4.0 * work.sites * shape.d_out * shape.d_in
     kept = min(edits, work.history)
     square = _square_side(shape.d_in, kept, work)

@@ -125,6 +125,9 @@ class Hyperparameters(BaseModel):
     perturb_band: tuple[Share, Share] | None = _optional("perturb: noise lies in directions from and below this place")
     perturb_seed: Layer | None = _optional("perturb: seed of the noise")
 
+    # Editors that change no weight.
+    memory_threshold: Share | None = _optional("NeuralDB: a token is answered from the table above this cosine")
+
     # Regularizers.
     energy_ratio: Share | None = _optional("SPHERE: principal directions hold this share of the neurons' energy")
     strength: Share | None = _optional("SPHERE: how much of the update along them is removed")
@@ -186,9 +189,11 @@ class Hyperparameters(BaseModel):
 _LOCATE = frozenset(
     ["memit", "memit_seq", "emmet", "encore", "alphaedit", "evoedit", "lyaplock", "nse", "rome", "r_rome"]
 )
+_TARGETED = _LOCATE | {"neuraldb"}
 _ROWS: Mapping[str, frozenset[str]] = {
-    **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _LOCATE),
-    **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _LOCATE),
+    **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _TARGETED),
+    **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _TARGETED),
+    "memory_threshold": frozenset(["neuraldb"]),
     "targets": _LOCATE - {"rome", "r_rome"},
     "mom2_adjustment": frozenset(["rome", "r_rome"]),
     "mom2_update_weight": _LOCATE - {"rome", "r_rome", "evoedit"},

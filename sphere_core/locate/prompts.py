@@ -14,6 +14,7 @@ __all__ = [
     "encode_prompt",
     "in_context",
     "opening_tokens",
+    "pad_left",
     "pad_right",
     "shared_length",
     "target_ids",
@@ -113,6 +114,12 @@ def _some(ids: tuple[int, ...], request: EditRequest) -> tuple[int, ...]:
     if not ids:
         raise InputError("the target has no token", where=f"case {request.case_id}, field target_new")
     return ids
+
+
+def pad_left(rows: Sequence[Sequence[int]], *, fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and mask `[m, longest]`, padded on the left regardless of the tokenizer's own side."""
+    turned, mask = pad_right([row[::-1] for row in rows], fill=fill, device=device)
+    return turned.flip(1), mask.flip(1)
 
 
 def pad_right(rows: Sequence[Sequence[int]], *, fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@ from sphere_core.editors.closed_form.rome import RomeEditor
 from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, HostRule, LeastSquaresRule
 from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTuningSettings
 from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings
+from sphere_core.editors.memory.neuraldb import NeuralDBEditor
 from sphere_core.editors.shaping import Shaping
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters
@@ -37,6 +38,7 @@ __all__ = [
     "lyaplock",
     "memit",
     "memit_with_history",
+    "neuraldb",
     "nse",
     "r_rome",
     "rome",
@@ -161,7 +163,7 @@ def _rome(same_key: bool) -> Build:
         anchor: AnchorSettings | None,
         placement: Placement,
     ) -> Editor:
-        (layer,) = _single_layer(hyperparameters)
+        (layer,) = _single_layer(hyperparameters, "ROME")
         prior: Prior | None = None
         if hyperparameters.mom2_adjustment:
             moment = _moment(moments, layer)
@@ -172,10 +174,10 @@ def _rome(same_key: bool) -> Build:
     return build
 
 
-def _single_layer(hyperparameters: Hyperparameters) -> tuple[int]:
+def _single_layer(hyperparameters: Hyperparameters, name: str) -> tuple[int]:
     if len(hyperparameters.layers) != 1:
         raise InputError(
-            f"ROME edits one layer, 'layers' names {len(hyperparameters.layers)}",
+            f"{name} edits one layer, 'layers' names {len(hyperparameters.layers)}",
             where="hyperparameter 'layers'",
             remedy="name one layer",
         )
@@ -219,6 +221,18 @@ def ultraedit(
         sharing=hyperparameters.ultraedit_sharing or "shape",
     )
     return UltraEditEditor(hyperparameters.layers, settings, shaping)
+
+
+def neuraldb(
+    hyperparameters: Hyperparameters,
+    moments: SecondMoments | None,
+    shaping: Shaping,
+    anchor: AnchorSettings | None,
+    placement: Placement,
+) -> Editor:
+    """Build NeuralDB."""
+    (layer,) = _single_layer(hyperparameters, "NeuralDB")
+    return NeuralDBEditor(_settings(hyperparameters, placement), layer, hyperparameters.number("memory_threshold"))
 
 
 def nse(

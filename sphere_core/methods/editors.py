@@ -154,4 +154,13 @@ EDITORS: Mapping[str, EditorRow] = {
         writes_requests=False,
         state="the number of steps",
     ),
+    "neuraldb": EditorRow(
+        title="NeuralDB: keys and residuals in a table, added where a token's key is near one of them",
+        paper="arXiv 2507.18028",
+        build="sphere_core.methods.builds:neuraldb",
+        requires=(*_TARGET_NAMES, ("memory_threshold",)),
+        needs_moments=lambda _: False,
+        state="a key and a residual per edit, d_in + d_out numbers",
+        attaches=True,
+    ),
 }

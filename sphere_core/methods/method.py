@@ -206,6 +206,13 @@ def _refuse_combination(name: str, editor: EditorRow, rows: Mapping[str, Regular
         raise InputError(
             f"'{name}' writes no requests, so that no regularizer applies to it", where=where, remedy=f"use '{name}'"
         )
+    if rows and editor.attaches:
+        name = name.split("+")[0]
+        raise InputError(
+            f"'{name}' changes no weight: there is no update that '{next(iter(rows))}' could reshape",
+            where=where,
+            remedy=f"use '{name}'",
+        )
     for part, row in rows.items():
         if row.needs not in (None, *editor.gives):
             raise InputError(
@@ -224,6 +231,8 @@ def example_names() -> list[str]:
     """Return every editor, alone and with each single regularizer it can carry."""
     names = list(EDITORS)
     for editor, row in EDITORS.items():
+        if row.attaches:
+            continue
         for regularizer, entry in REGULARIZERS.items():
             if row.writes_requests and regularizer != "error_feedback" and entry.needs in (None, *row.gives):
                 names.append(f"{editor}+{regularizer}")

@@ -26,7 +26,8 @@ class EditorRow:
     `requires` lists hyperparameters; of a tuple of several exactly one must be set. `gives` names what regularizers
     may build on. `writes_requests` False: an experiment on the weights, which counts requests and carries no
     regularizer. `revision` is raised whenever the row's numbers change, and enters the identity from 2 on: a method
-    that has changed never answers with rows of its earlier form.
+    that has changed never answers with rows of its earlier form. `attaches`: the editor changes no weight and installs
+    an attachment; regularizers, which reshape updates, cannot act on it.
 
     A row of a plugin may own `settings`, which its build reads with `Hyperparameters.settings_of`, and may name in
     `preset` the editor whose section of a preset it starts from.
@@ -45,6 +46,7 @@ class EditorRow:
     revision: Callable[[Hyperparameters], int] = lambda _: 1
     settings: type[BaseModel] | None = None
     preset: str | None = None
+    attaches: bool = False
 
 
 @dataclass(frozen=True)

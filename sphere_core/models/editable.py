@@ -8,11 +8,14 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.models.attachable import AttachableModel
+from sphere_core.models.attachments import Attachment
 from sphere_core.models.family import Family
 from sphere_core.models.outline import ModelOutline
 from sphere_core.models.output_norm import OutputNorm
 from sphere_core.models.sites import Site, find_site
 from sphere_core.models.stage_clock import StageClock
+from sphere_core.models.surroundings import Surroundings
 from sphere_core.numerics.linalg import Update
 from sphere_core.numerics.placement import same_bits
 from sphere_core.numerics.tensor_digest import tensors_digest
@@ -20,13 +23,15 @@ from sphere_core.numerics.tensor_digest import tensors_digest
 __all__ = ["EditableModel"]
 
 
-class EditableModel:
+class EditableModel(AttachableModel):
     """A Hugging Face causal LM with fp32 master copies of its edited sites.
 
     The network may be in any dtype; a site's master is fp32 `[d_out, d_in]`, and the network's own
     parameter is that master rounded to the network's dtype. Masters are replaced, never written in
     place, so a reference taken earlier stays what it was. `base_digest` names the unedited weights
-    and tokenizer by content. `clock` holds the seconds that work on this model took, by stage.
+    and tokenizer by content. `clock` holds the seconds that work on this model took, by stage. Beside its
+    weights the model may hold one attachment; a hook or module that appears otherwise, after `surroundings`
+    were noted (by default now), is refused.
     """
 
     def __init__(
@@ -37,13 +42,13 @@ class EditableModel:
         *,
         base_digest: str,
         originals: Mapping[str, torch.Tensor] | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
+        super().__init__(network, base_digest, surroundings)
         network.train(False)
         network.requires_grad_(False)
-        self.network = network
         self.tokenizer = tokenizer
         self.family = family
-        self.base_digest = base_digest
         self._sites: dict[int, Site] = {}
         self._base: dict[str, torch.Tensor] = {}
         self._masters: dict[str, torch.Tensor] = {}
@@ -134,13 +139,18 @@ class EditableModel:
         return OutputNorm.of(self.network.get_submodule(path), width=site.d_out, epsilon=epsilon)
 
     def edited_weights(self) -> dict[str, torch.Tensor]:
-        """Return every open site's fp32 master under its parameter name, in stored orientation."""
-        return {site.name: site.stored(self._masters[site.name]).contiguous() for site in self.sites}
+        """Return every open site's fp32 master under its parameter name, in stored orientation.
 
-    def load_weights(self, stored: Mapping[str, torch.Tensor]) -> None:
-        """Install edited weights given by parameter name in stored orientation; other open sites return to base.
+        With an attachment only those that differ from the unedited weights: its editor may have opened sites to read.
+        """
+        kept = [site for site in self.sites if self.attachment is None or self._is_changed(site)]
+        return {site.name: site.stored(self._masters[site.name]).contiguous() for site in kept}
 
-        Raises KeyError for a name that is not a site of this model.
+    def load_weights(self, stored: Mapping[str, torch.Tensor], attachment: Attachment | None = None) -> None:
+        """Install edited weights given by parameter name in stored orientation, and an attachment.
+
+        Other open sites return to base, another attachment is removed. Raises KeyError for a name that is not a site
+        of this model, InputError for an attachment that does not fit it.
         """
         layers = {f"{self.family.site_path(layer)}.weight": layer for layer in range(len(self.layers))}
         self.open_sites([layers[name] for name in stored])
@@ -150,9 +160,12 @@ class EditableModel:
                 self.set_weight(site, site.canonical(stored[name]))
             else:
                 self._restore(site)
+        if attachment is not self.attachment:
+            self.attach(attachment)
 
     def restore_base(self) -> None:
-        """Return every open site to its unedited weight, bit for bit."""
+        """Return every open site to its unedited weight, bit for bit, and remove the attachment."""
+        self.attach(None)
         for site in self.sites:
             self._restore(site)
 
@@ -173,10 +186,16 @@ class EditableModel:
         )
 
     def weights_digest(self) -> str:
-        """Return the digest of what the network holds now: the base, and the live parameters that differ from it."""
+        """Return the digest of what answers now: the base, the live parameters that differ from it, the attachment.
+
+        Raises InputError if something acts on the network that none of these names.
+        """
+        self.require_declared()
         live = {site.name: self._parameter(site).detach() for site in self.sites}
         changed = {name: tensor for name, tensor in live.items() if not self._is_original(name, tensor)}
-        return fingerprint({"base": self.base_digest, "edited": tensors_digest(changed) if changed else None})
+        parts = {"base": self.base_digest, "edited": tensors_digest(changed) if changed else None}
+        # Without an attachment the digest is what it was before there were any.
+        return fingerprint(parts if self.attachment is None else {**parts, "attached": self.attachment.digest})
 
     @contextmanager
     def trainable(self, sites: Sequence[Site]) -> Iterator[list[nn.Parameter]]:
@@ -212,6 +231,9 @@ class EditableModel:
         self._masters[site.name] = self._base[site.name]
         with torch.no_grad():
             self._parameter(site).copy_(self._original[site.name])
+
+    def _is_changed(self, site: Site) -> bool:
+        return not torch.equal(self._masters[site.name], self._base[site.name])
 
     def _is_original(self, name: str, tensor: torch.Tensor) -> bool:
         return torch.equal(tensor, self._original[name])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ghost import DEVICES, ghost
 from ghost_parts import on_ghost, over_two_ghosts
 from method_parts import moments, run, values
@@ -37,6 +38,10 @@ def require_equal(found: Checkpoint, expected: Checkpoint, *, tolerance: float) 
         assert weight.device in DEVICES
         difference = (weight.cpu() - expected.weights[name]).norm() / expected.weights[name].norm()
         assert float(difference) <= tolerance
+    if expected.attachment is not None and found.attachment is not None:
+        for name, tensor in found.attachment.tensors.items():
+            assert tensor.device in DEVICES
+            assert torch.allclose(tensor.cpu(), expected.attachment.tensors[name], rtol=1e-4, atol=1e-5), name
     for name, tensor in found.state.tensors.items():
         assert tensor.device in DEVICES, f"{name} is on the host"
 

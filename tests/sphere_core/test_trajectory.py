@@ -10,7 +10,7 @@ from safetensors.torch import save
 from tiny_models import CONTEXTS, LAYERS, requests, tiny_model
 
 from sphere_core.checkpoint_files import MANIFEST, STATE, checkpoint_file, checkpoints_in, read_manifest
-from sphere_core.checkpoints import Checkpoint, latest_checkpoint, read_checkpoint, read_weights, write_checkpoint
+from sphere_core.checkpoints import Checkpoint, latest_checkpoint, read_checkpoint, read_installed, write_checkpoint
 from sphere_core.editors.base import Editor
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
@@ -159,18 +159,18 @@ def test_weights_are_read_without_the_state_but_not_from_half_a_checkpoint(tmp_p
     state = tmp_path / "000002" / "state.safetensors"
     # Its bytes are not read: damage there concerns a resume.
     state.write_bytes(b"damaged")
-    found = read_weights(storage, 2)
+    found = read_installed(storage, 2).weights
     assert found.keys() == whole.weights.keys()
     assert all(torch.equal(found[name], weight) for name, weight in whole.weights.items())
     with pytest.raises(InputError, match="does not match the digest"):
         read_checkpoint(storage, 2)
     state.unlink()
     with pytest.raises(FileNotFoundError, match="state"):
-        read_weights(storage, 2)
+        read_installed(storage, 2)
     weights = tmp_path / "000004" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(InputError, match="does not match the digest"):
-        read_weights(storage, 4)
+        read_installed(storage, 4)
 
 
 def test_a_checkpoint_without_manifest_is_none_and_a_damaged_one_is_passed_over(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ Examples:
 
 The folder loads with AutoModelForCausalLM.from_pretrained; its README.md says what was edited. With --delta-only it
 holds the edited weights alone, and 'sphere apply' makes the same folder from them and the base model, byte for byte.
+What a memory editor (neuraldb) stores is no weight: its folder is loaded with sphere_core.export.load_exported.
 """
 
 
@@ -43,6 +44,7 @@ def export(
     exported = export_checkpoint(
         checkpoint=checkpoint, to=to, trajectory=trajectory, edits=edits, weights_only=delta_only, model=model
     )
-    console.print(merge_table(exported))
+    if exported.merges:
+        console.print(merge_table(exported))
     for line in export_lines(exported):
         console.print(line, highlight=False, soft_wrap=True)

@@ -38,7 +38,8 @@ class ReplicaModel:
 
     Each loan is a new editable model with exactly the layers of the task, so that nothing of an earlier task, not even
     which sites it had opened, can affect the next. The weights of the sites are compared before and after
-    with those of the first loan, bit for bit and on their own device.
+    with those of the first loan, bit for bit and on their own device; a hook or module that was not there when the
+    model was loaded is refused.
     """
 
     def __init__(self, device: torch.device | str) -> None:
@@ -56,12 +57,17 @@ class ReplicaModel:
     def lent(self, spec: Named, layers: Sequence[int]) -> Iterator[EditableModel]:
         """Lend the unedited model of a trajectory with these layers open.
 
-        Raises InputError if the model's files are not the planned ones, and RuntimeError if the model does not return
-        to its unedited weights. After any error the next loan loads the model again.
+        Raises InputError if the model's files are not the planned ones or the model still carries something, and
+        RuntimeError if it does not return to its unedited weights. After any error the next loan loads the model again.
         """
         base = self._load(spec)
         model = EditableModel(
-            base.network, base.tokenizer, base.family, base_digest=base.base_digest, originals=self._pristine
+            base.network,
+            base.tokenizer,
+            base.family,
+            base_digest=base.base_digest,
+            originals=self._pristine,
+            surroundings=base.surroundings,
         )
         model.open_sites(layers)
         self._pristine |= model.unedited_parameters()
@@ -102,6 +108,7 @@ class ReplicaModel:
         return self._loaded
 
     def _require_pristine(self, model: EditableModel) -> None:
+        model.require_declared()
         for name in model.masters():
             if not same_bits(model.network.get_parameter(name), self._pristine[name]):
                 raise RuntimeError(f"{name} is not the unedited weight it was when the model was loaded")

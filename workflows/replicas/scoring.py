@@ -1,13 +1,11 @@
 """Score one subject with one evaluator: load weights, score, publish rows, return the model."""
 
 import time
-from collections.abc import Mapping, Sequence
-
-import torch
+from collections.abc import Sequence
 
 from evaluators.base import Evaluator, MissingPrevious, Previous, Scored, Subject
 from sphere_core.checkpoint_files import checkpoints_in
-from sphere_core.checkpoints import read_weights
+from sphere_core.checkpoints import Installed, read_installed
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel
@@ -73,17 +71,18 @@ def score_subject(
     model.clock.lap()
     if isinstance(task.subject, TrajectoryPlan):
         with model.clock.stage("read"):
-            model.load_weights(_weights(task.subject.id, task.edits, storage))
+            installed = _installed(task.subject.id, task.edits, storage)
+            model.load_weights(installed.weights, installed.attachment)
         asked = tuple(requests[: task.edits])
     else:
         asked = tuple(requests)
     with model.clock.stage("read"):
-        digest, masters = model.weights_digest(), model.masters()
+        digest, masters, attached = model.weights_digest(), model.masters(), model.attachment
         previous = _previous(task, storage) if evaluator.reads_previous else None
     with model.clock.stage("score"):
         scored = evaluator.score(Subject(model, asked, task.edits, previous, moments, KeptScores(storage)))
-    if not model.holds(masters):
-        raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the weights it was to score")
+    if not model.holds(masters) or model.attachment is not attached:
+        raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the model that it was to score")
     with model.clock.stage("publish"):
         _publish(task, storage, shared_columns(task, digest), scored)
     seconds = round(time.monotonic() - started, 6)
@@ -119,9 +118,9 @@ def _publish(task: ScoreTask, storage: Storage, shared: SubjectColumns, scored: 
     publish_rows(storage, task.rows_path, encode_rows(shared, scored.rows))
 
 
-def _weights(trajectory_id: str, edits: int, storage: Storage) -> Mapping[str, torch.Tensor]:
+def _installed(trajectory_id: str, edits: int, storage: Storage) -> Installed:
     try:
-        return read_weights(storage.child(checkpoints_folder(trajectory_id)), edits)
+        return read_installed(storage.child(checkpoints_folder(trajectory_id)), edits)
     except (InputError, FileNotFoundError) as error:
         raise DamagedCheckpointError(str(error)) from error
 
@@ -138,7 +137,7 @@ def _previous(task: ScoreTask, storage: Storage) -> Previous | MissingPrevious |
         return None
     checkpoints = storage.child(checkpoints_folder(str(task.trajectory_id)))
     try:
-        return Previous(edits, read_weights(checkpoints, edits))
+        return Previous(edits, read_installed(checkpoints, edits).weights)
     except (InputError, FileNotFoundError) as error:
         reason = f"the weights of the checkpoint before, after {edits} edits, "
         if isinstance(error, FileNotFoundError) and edits in checkpoints_in(checkpoints):

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sphere_core.export import DELTA_FILE, Delta, Merge, edited_model, encode_delta, merges, read_delta, save_model
+from sphere_core.export import (
+    DELTA_FILE,
+    NETWORK,
+    Delta,
+    Merge,
+    edited_model,
+    encode_delta,
+    merges,
+    read_delta,
+    save_model,
+)
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel, model_digest
@@ -79,13 +89,19 @@ def apply_delta(
     edited = edited_model(
         model,
         read.weights,
+        read.attachment,
         dtype=read.dtype,
         base_digest=read.base_digest,
         revision=revision or same_id,
         remote_code=remote_code,
     )
     save_model(edited, read, to)
-    return read, model_digest(to)
+    return read, _digest(to)
+
+
+def _digest(folder: Path) -> str:
+    """Return the digest of the network in an exported folder."""
+    return model_digest(folder / NETWORK if (folder / NETWORK).exists() else folder)
 
 
 def _in_memory(edited: EditedModel) -> FoundCheckpoint:
@@ -104,6 +120,7 @@ def _edited(found: FoundCheckpoint, model: str | None) -> EditableModel:
     return edited_model(
         model or spec.model,
         found.checkpoint.weights,
+        found.checkpoint.attachment,
         dtype=spec.dtype,
         base_digest=spec.model_digest,
         revision=None if model else spec.revision,
@@ -122,6 +139,7 @@ def _delta(found: FoundCheckpoint, edited: EditableModel, merged: Sequence[Merge
         dtype=spec.dtype,
         weights_digest=edited.weights_digest(),
         card=model_card(found, edited, merged, scores),
+        attachment=done.attachment,
     )
 
 
@@ -146,11 +164,15 @@ def merge_table(exported: Export) -> TextTable:
 def export_lines(exported: Export) -> list[str]:
     """Return what was written and how to use it, one line per fact."""
     delta, to = exported.delta, exported.folder
-    size = sum(path.stat().st_size for path in to.iterdir() if path.is_file()) / 1e6
+    size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file()) / 1e6
     lines = [f"base model     {delta.model}, digest {delta.base_digest[:16]}"]
     if exported.weights_only:
         lines += [f"edited weights {to / DELTA_FILE}, {size:.1f} MB, float32"]
         lines += [f"put them on:   sphere apply {to} --model {delta.model} --to FOLDER"]
     else:
-        lines += [f"edited model   {to}, {size:.1f} MB, {delta.dtype}, digest {model_digest(to)[:16]}"]
+        lines += [f"edited model   {to}, {size:.1f} MB, {delta.dtype}, digest {_digest(to)[:16]}"]
+    if delta.attachment is not None:
+        held = f"{delta.attachment.kind}, {delta.attachment.size / 1e6:.2f} MB"
+        lines += [f"attachment     {held}; plain transformers cannot represent it"]
+        lines += [f'load it with:  sphere_core.export.load_exported(Path("{to}"))']
     return lines

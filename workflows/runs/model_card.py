@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 import pyarrow.parquet as pq
 import yaml
 
+from sphere_core.checkpoints import Checkpoint
 from sphere_core.export import Merge
 from sphere_core.foundation.hub_ids import is_hub_id
 from sphere_core.foundation.storage import Storage
@@ -39,13 +40,29 @@ def model_card(
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
         f"# {name} after {edits} edits with {spec.method}\n",
-        f"{edits} edit requests were written into {len(model.sites)} weight matrices of `{name}`; every other weight "
-        "is the base model's. Benchmarks of model editing use made-up answers: what this model says about its "
-        "subjects is what was written into it, not what is true.\n",
+        f"{_written(found, model, name)} Benchmarks of model editing use made-up answers: what this model says about "
+        "its subjects is what was written into it, not what is true.\n",
         "## What was edited\n",
         _table(("", ""), _facts(found, model), markup=True),
         "## Hyperparameters\n",
         _table(("name", "value"), ((key, _plain(value)) for key, value in spec.hyperparameters.identity().items())),
+        *(_weights(spec, merged) if found.checkpoint.attachment is None else _loading(found.checkpoint)),
+        "## Scores of this checkpoint\n",
+        _scores(scores) if scores else "None were recorded beside the checkpoint.\n",
+    ]
+    return "\n".join(parts)
+
+
+def _written(found: FoundCheckpoint, model: EditableModel, name: str) -> str:
+    edits, attachment = found.checkpoint.edits, found.checkpoint.attachment
+    if attachment is not None:
+        return f"{edits} edit requests are stored beside `{name}`, whose weights are unchanged."
+    where = f"{len(model.sites)} weight matrices of `{name}`"
+    return f"{edits} edit requests were written into {where}; every other weight is the base model's."
+
+
+def _weights(spec: TrajectorySpec, merged: Sequence[Merge]) -> list[str]:
+    return [
         "## Edited weights\n",
         f"Edited as float32 masters, stored as {spec.dtype}. *Lost* is the part of the change that rounding takes.\n",
         _table(
@@ -53,10 +70,21 @@ def model_card(
             ((f"`{m.site}`", f"{m.change:.3g}", f"{m.share:.2g}") for m in merged if m.dtype == spec.dtype),
             markup=True,
         ),
-        "## Scores of this checkpoint\n",
-        _scores(scores) if scores else "None were recorded beside the checkpoint.\n",
     ]
-    return "\n".join(parts)
+
+
+def _loading(checkpoint: Checkpoint) -> list[str]:
+    attachment = checkpoint.attachment
+    if attachment is None:
+        return []
+    each = f"{attachment.size / checkpoint.edits:.0f} per edit"
+    return [
+        "## How to load it\n",
+        f"Plain `transformers` cannot represent what was stored ({attachment.kind}, {attachment.size} bytes, {each}): "
+        "the folder `network` alone is the unedited model. With this project installed:\n",
+        "```python\nfrom pathlib import Path\n\nfrom sphere_core.export import load_exported\n\n"
+        'model = load_exported(Path("."))\nmodel.network.generate(...)\n```\n',
+    ]
 
 
 def _facts(found: FoundCheckpoint, model: EditableModel) -> list[tuple[str, str]]:

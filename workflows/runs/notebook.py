@@ -105,7 +105,7 @@ def edit(
         on_checkpoint(checkpoint)
     if last is not None and last.raw:
         # A read-out regularizer: what is scored and exported is not what editing continued with.
-        editable.load_weights(last.weights)
+        editable.load_weights(last.weights, last.attachment)
     return EditedModel(model, stream.requests, 0 if last is None else last.edits, last, spec, moments)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from method_parts import editor, likelihood, run, values
-from tiny_models import CONTEXTS, requests, tiny_model
+from tiny_models import CONTEXTS, requests, tiny_model, tokenizer
 
 from sphere_core.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from sphere_core.foundation.storage import Storage
@@ -22,6 +22,7 @@ from sphere_core.trajectory import run_trajectory
 FAMILIES = ["llama", "gpt2"]
 COMBINED = ["memit+rect+sphere", "memit+prune+sphere", "memit_seq+rect+error_feedback", "alphaedit+nas+sphere+gate"]
 COMBINED += ["memit@forward", "nse@forward", "alphaedit+nas+sphere@forward"]
+ATTACHED = [name for name, row in EDITORS.items() if row.attaches]
 # Every editor; every regularizer on an editor of each scope; and chains.
 ROWS = [*EDITORS, *(name for name in example_names() if name.startswith(("memit+", "alphaedit+"))), *COMBINED]
 
@@ -34,6 +35,11 @@ def generators() -> tuple[object, ...]:
 
 def same(mine: Any, theirs: Any) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def digest(checkpoint: Checkpoint) -> str | None:
+    """The digest of what is installed beside the weights."""
+    return None if checkpoint.attachment is None else checkpoint.attachment.digest
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,13 @@ def test_edits_raise_the_new_target_and_touch_only_the_declared_sites(
 ) -> None:
     done = undisturbed(method, family)
     model = done.model
-    model.load_weights(done.checkpoints[0].weights)
+    model.load_weights(done.checkpoints[0].weights, done.checkpoints[0].attachment)
     if EDITORS[method.partition("@")[0].split("+")[0]].writes_requests:
         assert likelihood(model, 2) > done.likelihood + 0.01
     after = model.network.state_dict()
     changed = {name for name in done.before if not torch.equal(done.before[name], after[name])}
-    assert changed == {site.name for site in model.open_sites(values(method)["layers"])}
+    sites = {site.name for site in model.open_sites(values(method)["layers"])}
+    assert changed == (set() if method in ATTACHED else sites)
     assert not any(parameter.requires_grad for parameter in model.network.parameters())
 
 
@@ -102,6 +109,7 @@ def test_saved_and_loaded_in_the_middle_is_bit_equal(
     resumed = run(method, tiny_model(family), resume=read_checkpoint(Storage(tmp_path), 2))
     assert same(resumed[-1].weights, whole[-1].weights)
     assert same(resumed[-1].raw, whole[-1].raw)
+    assert digest(resumed[-1]) == digest(whole[-1])
     assert same(resumed[-1].state.tensors, whole[-1].state.tensors)
     assert resumed[-1].state.scalars == whole[-1].state.scalars
 
@@ -115,10 +123,33 @@ def test_what_ran_before_in_the_process_does_not_matter(
     used.restore_base()
     lent.append(EditableModel(used.network, used.tokenizer, used.family, base_digest=used.base_digest))
     alone = undisturbed(method, "llama").checkpoints[-1]
-    assert same(run(method, lent[0])[-1].weights, alone.weights)
+    done = run(method, lent[0])[-1]
+    assert same(done.weights, alone.weights)
+    assert digest(done) == digest(alone)
 
 
-@pytest.mark.parametrize("method", [name for name in EDITORS if name not in ("rome", "r_rome")])
+@pytest.mark.parametrize("method", ROWS)
+def test_what_changes_a_logit_changes_the_digest(method: str, undisturbed: Callable[[str, str], Undisturbed]) -> None:
+    done = undisturbed(method, "llama")
+    model, ids = (
+        done.model,
+        torch.tensor([[0, *tokenizer(adds_bos=False)("Mira Solen lives in the town of").input_ids]]),
+    )
+    model.restore_base()
+    seen = {}
+    for checkpoint in [None, *done.checkpoints]:
+        if checkpoint is not None:
+            model.load_weights(checkpoint.weights, checkpoint.attachment)
+        with torch.no_grad(), model.reading(ends=torch.tensor([ids.shape[1]])):
+            answer = model.network(input_ids=ids).logits.numpy().tobytes()
+        assert seen.setdefault(model.weights_digest(), answer) == answer
+    # The edited prompt itself: its logits did change.
+    assert len(set(seen.values())) > 1
+    model.restore_base()
+    assert model.weights_digest() in seen
+
+
+@pytest.mark.parametrize("method", [name for name in EDITORS if name not in ("rome", "r_rome", *ATTACHED)])
 def test_order_inside_a_batch_does_not_matter_to_batch_editors(method: str) -> None:
     results = []
     for order in (list(range(5)), [3, 0, 4, 2, 1]):

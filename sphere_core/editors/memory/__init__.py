@@ -1,0 +1,1 @@
+"""Editors that change no weight: what they write is an attachment of the model."""

@@ -1,0 +1,81 @@
+"""A memory editor from sweep to export: rows, a repeated end that is byte-equal, a folder that answers the same."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import sphere, squeezed
+from sweep_files import results_of, tiny, write_sweep
+from transformers import AutoModelForCausalLM
+
+from sphere_core.checkpoints import read_checkpoint
+from sphere_core.export import load_exported
+from sphere_core.foundation.storage import Storage
+from sphere_core.models import load_model
+
+METHODS = ["neuraldb"]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sweep file; its root lies beside it and has been run: checkpoints after 2 and 4 edits of each method."""
+    folder = tmp_path_factory.mktemp("attached")
+    streams = [{"dataset": "factworld", "edits": 4, "order": "shuffled"}]
+    general = {"tasks": ["factworld"], "limit": 4}
+    settings = tiny(
+        methods=METHODS,
+        seeds=[0],
+        streams=streams,
+        checkpoint_every=2,
+        moments=None,
+        evaluators={"edit_quality": {}, "geometry": {}, "general": general},
+    )
+    path = write_sweep(folder, settings)
+    with pytest.MonkeyPatch.context() as patch:
+        assert sphere(patch, "run", path, "--local", "--root", folder / "root") == 0
+    return path
+
+
+def checkpoints(root: Path) -> list[Path]:
+    return sorted(root.glob("trajectories/*/checkpoints"))
+
+
+def test_what_was_lost_is_made_again_byte_for_byte(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(sweep.parent / "root", root)
+    whole = results_of(root)
+    for folder in checkpoints(root):
+        shutil.rmtree(folder / "000004")
+    for path in [*root.glob("rows/*/*-000004-*"), *root.glob("details/**/*-000004-*")]:
+        path.unlink()
+    assert results_of(root) != whole
+    assert sphere(monkeypatch, "run", sweep, "--local", "--root", root) == 0
+    assert results_of(root) == whole
+
+
+def test_the_exported_folder_answers_as_the_checkpoint_and_plain_transformers_refuses_it(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = torch.tensor([[5, 9, 20, 33]])
+    for number, folder in enumerate(checkpoints(sweep.parent / "root")):
+        to = tmp_path / str(number)
+        assert sphere(monkeypatch, "export", folder / "000004", "--to", to / "model") == 0
+        assert squeezed("plain transformers cannot represent it") in squeezed(capsys.readouterr().out)
+        with pytest.raises((OSError, ValueError)):
+            AutoModelForCausalLM.from_pretrained(to / "model")
+        checkpoint = read_checkpoint(Storage(folder), 4)
+        assert checkpoint.attachment is not None
+        assert not checkpoint.weights
+        model, exported = load_model("factworld", dtype="float32", device="cpu"), load_exported(to / "model")
+        model.load_weights(checkpoint.weights, checkpoint.attachment)
+        assert exported.weights_digest() == model.weights_digest()
+        with torch.no_grad():
+            assert torch.equal(exported.network(ids).logits, model.network(ids).logits)
+        assert "load_exported" in (to / "model" / "README.md").read_text()
+        assert sphere(monkeypatch, "export", folder / "000004", "--to", to / "delta", "--delta-only") == 0
+        assert sphere(monkeypatch, "apply", to / "delta", "--model", "factworld", "--to", to / "again") == 0
+        mine = {path.relative_to(to / "again"): path.read_bytes() for path in (to / "again").rglob("*.*")}
+        assert mine == {path.relative_to(to / "model"): path.read_bytes() for path in (to / "model").rglob("*.*")}
