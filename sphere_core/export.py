@@ -1,7 +1,7 @@
 """Edited models to take away: a plain Hugging Face folder, or the edited weights alone, which make one from the base
 again, bit for bit.
 
-No plain folder represents an attachment. The folder then holds the network one level down, so that nobody loads it by
+No plain folder represents an attachment. The folder then holds the network one level down, so that it is not loaded by
 mistake without what was edited, and the delta with the attachment beside it; `load_exported` puts the two together.
 """
 

@@ -4,7 +4,7 @@ An editor that changes no weight changes the model's attachment. The attachment 
 its mechanism, made when the attachment is installed. `EditableModel.attach` is the one place that installs and removes.
 
 A mechanism acts in a module of the network (a hook), or rewrites the rows before the network reads them. One that
-decides by the prompt must know where the prompt ends: whoever reads rows says so with `EditableModel.reading`.
+decides by the prompt must know where the prompt ends: code that reads rows says so with `EditableModel.reading`.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Readings say where prompts end: probes, free generation and the harness's requests, whatever they are batched with."""
+"""Readings say where prompts end: probes, free generation and requests of the harness, in any batches."""
 
 from collections.abc import Iterator
 from pathlib import Path

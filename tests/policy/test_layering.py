@@ -23,7 +23,7 @@ from repository import REPOSITORY
 # on purpose, and only where it keeps the arrows pointing one way; an edge that nothing uses any more is taken out.
 ROOMS = {
     "sphere_core.checkpoint_files": "foundation",
-    "sphere_core.checkpoints": "checkpoint_files foundation numerics",
+    "sphere_core.checkpoints": "checkpoint_files foundation models numerics",
     "sphere_core.conformance": "checkpoints editors foundation hyperparameters locate methods models moments plugins "
     "requests streams trajectory",
     "sphere_core.costs": "foundation hyperparameters locate methods models moments numerics requests solver",

@@ -20,7 +20,7 @@ Examples:
 
 The folder loads with AutoModelForCausalLM.from_pretrained; its README.md says what was edited. With --delta-only it
 holds the edited weights alone, and 'sphere apply' makes the same folder from them and the base model, byte for byte.
-What a memory editor (neuraldb) stores is no weight: its folder is loaded with sphere_core.export.load_exported.
+What a memory editor (neuraldb) stores is not a weight; its folder is loaded with sphere_core.export.load_exported.
 """
 
 

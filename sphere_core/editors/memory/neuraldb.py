@@ -128,10 +128,10 @@ class NeuralDBEditor:
 def without_facts(attachment: Attachment, requests: Sequence[EditRequest]) -> Attachment | None:
     """Return a table without some of the facts it was given; None if it is then empty.
 
-    Raises InputError for an attachment that is no such table, and for a request that is not in it.
+    Raises InputError for an attachment of another kind, and for a request that is not in it.
     """
     if attachment.kind != KIND:
-        raise InputError(f"a {attachment.kind} attachment is no table of facts", where="without_facts")
+        raise InputError(f"a {attachment.kind} attachment does not hold facts", where="without_facts")
     known = set(attachment.tensors["facts"].tolist())
     for request in requests:
         if _fact(request) not in known:
