@@ -46,8 +46,8 @@ class Workload:
     `rows` per request: its contexts and the KL prompt. `prompt_tokens` and `target_tokens` are means; targets sit at
     layer `target_layer`. `prior` is what a site stores: `moment` C0 and its factor, `null_space` a thin side, `none`.
     `history` is N at the end. `dense`: the system itself is required, not only its inverse on a batch's keys.
-    `host_sites`: how many sites' solvers do not fit on an accelerator. `attaches`: a key and a residual per edit are stored in place
-    of weights.
+    `host_sites`: how many sites' solvers do not fit on an accelerator. `attaches`: a key and a residual per edit are
+    stored in place of weights.
     """
 
     dtype_bytes: int
