@@ -14,7 +14,7 @@ from workflows.results.formats.correlation_view import correlations_answer
 from workflows.results.formats.output import write_answer
 from workflows.results.formats.output_format import chosen_format
 from workflows.results.sql.connect import connect
-from workflows.results.tables.correlation import bound_rows, correlations, observations, scores_in
+from workflows.results.tables.correlation import bound_rows, correlations, observations, scores_in, with_published
 from workflows.store.plan import read_plan
 from workflows.terminal.console import output_console
 
@@ -62,6 +62,7 @@ def correlate(
     """Correlate energy drift, or another figure of geometry, with each score, and tabulate the energy's bound.
 
     Spearman within each method across checkpoints, pooled over methods, and partial: given edit count and |dW|.
+    Correlations that the sweep file has under `published` (with `against`) are beside ours.
     Checkpoints of one trajectory are not independent, so intervals resample whole trajectories (5 at least).
     """
     chosen = chosen_format(form, out, as_json=as_json)
@@ -74,6 +75,7 @@ def correlate(
         bounds = bound_rows(connection)
     scores = scores_in(found, score or [])
     correlated = correlations(found, against or ["he_drift"], scores, resamples=resamples, seed=seed)
+    correlated = with_published(correlated, plan)
     if figure is not None:
         figure.write_bytes(correlation_figure(found, correlated, bounds, form=figure.suffix.removeprefix(".")))
     answer = correlations_answer(correlated, bounds, flat=table.value)

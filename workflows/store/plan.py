@@ -111,6 +111,10 @@ class PublishedEntry(_Record):
     protocol: str = Field(description="Protocol the numbers are compared under")
     metrics: tuple[str, ...] = Field(min_length=1, description="What each list of values holds")
     values: dict[str, tuple[float | None, ...]] = Field(description="Values by the method's name in tables")
+    against: str | None = Field(
+        default=None,
+        description="A figure of geometry, `he_drift`: values are then Spearman's correlations of it with the metrics",
+    )
 
     @model_validator(mode="after")
     def _one_value_a_metric(self) -> "PublishedEntry":
@@ -145,6 +149,16 @@ class SweepPlan(_Record):
         """Return the plugins that the method of a trajectory uses, by row; empty if all of it is of the release."""
         rows = {found.row: found.plugin for found in self.plugins if found.kind != "evaluator"}
         return {part: rows[part] for part in trajectory.method.split("+") if part in rows}
+
+    @property
+    def published_scores(self) -> tuple[PublishedEntry, ...]:
+        """The published entries that hold scores."""
+        return tuple(entry for entry in self.published if entry.against is None)
+
+    @property
+    def published_correlations(self) -> tuple[PublishedEntry, ...]:
+        """The published entries that hold correlations with a figure of geometry."""
+        return tuple(entry for entry in self.published if entry.against is not None)
 
     @property
     def edits(self) -> int:

@@ -18,10 +18,17 @@ from sphere_core.foundation.storage import Storage
 from workflows.commands.correlate import app
 from workflows.replicas.row_writer import SubjectColumns, encode_rows
 from workflows.results.figures.correlation import correlation_figure
-from workflows.results.formats.correlation_view import bound_arrow
+from workflows.results.formats.correlation_view import bound_arrow, correlations_answer, correlations_markdown
 from workflows.results.sql.connect import connect
-from workflows.results.tables.correlation import ALL_METHODS, bound_rows, correlations, observations, scores_in
-from workflows.store.plan import Evaluation, SweepPlan, TrajectoryPlan
+from workflows.results.tables.correlation import (
+    ALL_METHODS,
+    bound_rows,
+    correlations,
+    observations,
+    scores_in,
+    with_published,
+)
+from workflows.store.plan import Evaluation, PublishedEntry, SweepPlan, TrajectoryPlan
 
 EDITS = (10, 20, 30, 40)
 SEEDS = range(5)
@@ -214,3 +221,23 @@ def test_wrong_figures_and_empty_sweeps_are_refused(root: Path, tmp_path: Path) 
     Storage(tmp_path).write_bytes("plan.json", empty.model_dump_json().encode())
     with pytest.raises(InputError, match="no checkpoint has rows of geometry"):
         CliRunner().invoke(app, [str(tmp_path)], catch_exceptions=False)
+
+
+def test_published_correlations_are_beside_ours_and_are_no_scores(views: tuple) -> None:
+    _, plan = views
+    common = {"source": "a paper", "model": "m", "edits": 40, "metrics": ("efficacy",)}
+    correlation = PublishedEntry(
+        **common, dataset="data", protocol="argmax", against="he_drift", values={"slow": (-0.96,), "other": (0.5,)}
+    )
+    elsewhere = PublishedEntry(**common, dataset="else", protocol="argmax", against="he_drift", values={"fast": (0.1,)})
+    score = PublishedEntry(**common, dataset="data", protocol="argmax", values={"fast": (0.25,)})
+    papers = plan.model_copy(update={"published": (correlation, elsewhere, score)})
+    assert papers.published_scores == (score,)
+    ours = correlations(observations(*views), ["he_drift"], ["efficacy (argmax)"], resamples=100, seed=0)
+    beside = with_published(ours, papers)
+    assert {row.method: row.published for row in beside} == {"slow": -0.96, "fast": None, ALL_METHODS: None}
+    assert "published ρ" not in correlations_markdown(ours, [])
+    lines = correlations_markdown(beside, []).splitlines()
+    assert next(line for line in lines if "| slow" in line).count("-0.96") == 1
+    answer = correlations_answer(beside, [], flat="correlations")
+    assert answer.table.column("published").to_pylist() == [row.published for row in beside]

@@ -106,7 +106,7 @@ class Figure:
 def _published(plan: SweepPlan) -> list[dict[str, Any]]:
     """Return the papers' numbers that a sweep names, the first where several name one cell."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for entry in plan.published:
+    for entry in plan.published_scores:
         for method, values in entry.values.items():
             for metric, value in zip(entry.metrics, values, strict=True):
                 key = (entry.model, entry.dataset, method, entry.edits, metric, entry.protocol)

@@ -25,6 +25,7 @@ _SCHEMA = pa.schema(
         for name in ("spearman", "partial")
         for part in ("", "_low", "_high", "_note")
     ]
+    + [("published", pa.float64())]
 )
 _BOUND_SCHEMA = pa.schema(
     [(name, pa.string()) for name in _NAMES]
@@ -73,10 +74,13 @@ def correlations_markdown(correlated: Sequence[Correlation], bounds: Sequence[Bo
     for place in dict.fromkeys((row.model, row.stream) for row in correlated):
         rows = [row for row in correlated if (row.model, row.stream) == place]
         several = len({row.against for row in rows}) > 1
-        head = ["against"] * several + ["score", "method", "ρ", "partial ρ", "checkpoints", "trajectories", "collapsed"]
+        papers = any(row.published is not None for row in rows)
+        head = ["against"] * several + ["score", "method", "ρ", *["published ρ"] * papers, "partial ρ"]
+        head += ["checkpoints", "trajectories", "collapsed"]
         lines = [
             [row.against] * several
-            + [row.score, row.method, estimate_text(row.spearman), estimate_text(row.partial)]
+            + [row.score, row.method, estimate_text(row.spearman), *[_signed(row.published)] * papers]
+            + [estimate_text(row.partial)]
             + [str(row.checkpoints), str(row.trajectories), str(row.collapsed)]
             for row in rows
         ]
@@ -129,6 +133,7 @@ def _flat(row: Correlation) -> dict[str, Any]:
 
 
 def _shown(correlated: Sequence[Correlation]) -> TextTable:
+    papers = any(row.published is not None for row in correlated)
     columns = [
         Column("model", shared=True),
         Column("stream", shared=True, prose=True),
@@ -137,16 +142,19 @@ def _shown(correlated: Sequence[Correlation]) -> TextTable:
         Column("method"),
         Column("ρ", right=True),
         Column("95 %", 1),
+        *([Column("published ρ", right=True)] if papers else []),
         Column("partial ρ", right=True),
         Column("95 % (partial)", 2),
         Column("note", 9),
         *(Column(name, place, right=True, shared=True) for name, place in _COUNTS.items()),
     ]
     rows = [
-        [row.model, row.stream, row.against, row.score, row.method]
-        + [part for estimate in (row.spearman, row.partial) for part in (_value(estimate), _interval(estimate))]
-        + [row.spearman.note or row.partial.note]
-        + [row.checkpoints, row.trajectories, row.collapsed]
+        [
+            *(row.model, row.stream, row.against, row.score, row.method, _value(row.spearman), _interval(row.spearman)),
+            *[_signed(row.published)] * papers,
+            *(_value(row.partial), _interval(row.partial), row.spearman.note or row.partial.note),
+            *(row.checkpoints, row.trajectories, row.collapsed),
+        ]
         for row in correlated
     ]
     return TextTable(columns, rows, "Spearman's ρ over checkpoints; partial ρ: given edits and |dW|")
@@ -173,6 +181,10 @@ def _shown_bounds(bounds: Sequence[BoundRow]) -> TextTable:
 
 def _value(estimate: Estimate) -> str:
     return "n/a" if estimate.value is None else f"{estimate.value:+.2f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}"
 
 
 def _interval(estimate: Estimate) -> str | None:

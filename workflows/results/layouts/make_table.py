@@ -204,7 +204,7 @@ class _Maker:
         members = self._members(group, method)
         places = {(r["model"], r["dataset"].partition(":")[0], self._edits(r)) for r in members}
         for root in self.roots:
-            for entry in root.plan.published:
+            for entry in root.plan.published_scores:
                 here = (entry.model, entry.dataset, entry.edits) in places and entry.protocol == column.protocol
                 if here and column.metric in entry.metrics and method in entry.values and column.task is None:
                     value = entry.values[method][entry.metrics.index(column.metric)]

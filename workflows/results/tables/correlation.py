@@ -7,7 +7,7 @@ is not informative: the partial one holds the edit count and |dW| fixed.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -27,6 +27,7 @@ __all__ = [
     "correlations",
     "observations",
     "scores_in",
+    "with_published",
 ]
 
 ALL_METHODS = "(all methods)"
@@ -69,6 +70,7 @@ class Correlation:
     collapsed: int
     spearman: Estimate
     partial: Estimate
+    published: float | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,25 @@ def correlations(
                     chosen = [c for c in here if method in (c.method, ALL_METHODS)]
                     results.append(_correlate(chosen, method, figure, score, resamples=resamples, seed=seed))
     return results
+
+
+def with_published(correlated: Sequence[Correlation], plan: SweepPlan) -> list[Correlation]:
+    """Return the correlations with those that the sweep file's `published` entries have for the same model, data set,
+    method, figure and score."""
+    datasets = {(one.model, stream_name(one)): one.dataset for one in plan.trajectories}
+    known = {
+        (entry.model, entry.dataset, method, entry.against, column_name(metric, entry.protocol, None)): value
+        for entry in plan.published_correlations
+        for method, values in entry.values.items()
+        for metric, value in zip(entry.metrics, values, strict=True)
+    }
+    return [
+        replace(
+            row,
+            published=known.get((row.model, datasets[row.model, row.stream], row.method, row.against, row.score)),
+        )
+        for row in correlated
+    ]
 
 
 def _correlate(

@@ -30,7 +30,7 @@ def published_table(storage: Storage) -> list[Comparison]:
     plan = read_plan(storage)
     found = _measured(storage, plan)
     compared = []
-    for entry in plan.published:
+    for entry in plan.published_scores:
         for method, values in entry.values.items():
             for metric, value in zip(entry.metrics, values, strict=True):
                 if value is None:
