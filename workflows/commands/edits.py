@@ -11,6 +11,7 @@ from workflows.results.formats.arrow_answer import arrow_answer
 from workflows.results.formats.columns import EDIT_COLUMNS
 from workflows.results.formats.output import write_answer
 from workflows.results.formats.output_format import chosen_format
+from workflows.results.sql.connect import connect
 from workflows.results.tables.edit_lives import EditChoice, edit_lives, forgotten_edits
 from workflows.store.plan import read_plan
 from workflows.terminal.console import output_console
@@ -52,7 +53,8 @@ def edits(
     plan = read_plan(storage)
     choice = EditChoice(subject, case, edit, method)
     if choice == EditChoice():
-        found, _ = forgotten_edits(storage, plan, top=top, role=role.value, protocol=protocol)
+        with connect(storage, plan, views=("probes", "edits")) as connection:
+            found, _ = forgotten_edits(connection, top=top, role=role.value, protocol=protocol, where=storage.uri)
         title = "learned and lost by most trajectories"
     else:
         found = edit_lives(storage, plan, choice, role=role.value, protocol=protocol)

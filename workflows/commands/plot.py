@@ -13,7 +13,6 @@ from workflows.results.figures.catalogue import FIGURES, figure_named
 from workflows.results.figures.contract import FigureAsk, FigureSource, Look
 from workflows.results.figures.make import make_figure, write_figure
 from workflows.results.figures.style import check_figure_path, figure_width, method_looks
-from workflows.results.sql.connect import connect
 from workflows.store.plan import read_plan
 from workflows.terminal.console import output_console, say
 from workflows.terminal.table import Column, TextTable
@@ -78,8 +77,7 @@ def plot(
         check_figure_path(target)
     look = Look(figure_width(width), method_looks((one.title for one in plan.trajectories), style=style))
     ask = FigureAsk(protocol, role.value, measure.value, tuple(metric or ()), tuple(task or ()), against, x, y)
-    with connect(storage, plan, views=("rows",)) as connection:
-        source = FigureSource.opened(storage, plan, connection)
+    with FigureSource.open(storage, plan) as source:
         if name == _ALL:
             _draw_all(source, ask, look, target, style, form.value)
             return

@@ -19,7 +19,7 @@ from workflows.results.figures.catalogue import FIGURES, figure_named
 from workflows.results.figures.contract import FigureAsk, FigureSource, Look
 from workflows.results.figures.make import draw_bytes, make_figure, write_figure
 from workflows.results.figures.style import figure_width, method_looks, style_settings
-from workflows.results.sql.connect import UNEDITED, connect
+from workflows.results.sql.connect import UNEDITED
 from workflows.store.plan import read_plan
 
 ASK = FigureAsk("argmax", "rewrite", "argmax", against="he_drift")
@@ -43,8 +43,8 @@ def source(root: Path) -> Iterator[FigureSource]:
 def opened(root: Path) -> Iterator[FigureSource]:
     storage = Storage(root)
     plan = read_plan(storage)
-    with connect(storage, plan, views=("rows",)) as connection:
-        yield FigureSource.opened(storage, plan, connection)
+    with FigureSource.open(storage, plan) as source:
+        yield source
 
 
 def look(style: str = "paper", width: float = 6.75, *, interactive: bool = False) -> Look:
@@ -169,6 +169,12 @@ def test_cohorts_partition_the_edits_of_a_checkpoint(tmp_path: Path) -> None:
         assert (row["n"], row["rate"]) == (len(own), pytest.approx(fmean(own)))
     assert {row["stream_order"] for row in rows_of(source, "order")} == {"shuffled", "canonical"}
     found.close()
+
+
+def test_answers_of_several_kinds_do_not_mix(source: FigureSource) -> None:
+    both = [rows_of(source, "ages", measure=measure) for measure in ("argmax", "probability", "argmax")]
+    assert both[0] == both[2]
+    assert [row["rate"] for row in both[0]] != [row["rate"] for row in both[1]]
 
 
 def test_seconds_are_summed_over_a_trajectory(source: FigureSource) -> None:

@@ -4,7 +4,8 @@ Each figure has a file of its own with a `FIGURE`; `workflows.results.figures.ca
 the CSV beside a figure holds, so a figure shows nothing that its table lacks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,8 @@ import pyarrow as pa
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.results.arrow_tables import table_of_records
-from workflows.results.sql.connect import query
+from workflows.results.sql.connect import connect, query
+from workflows.results.tables.retention import RetentionAsk, RetentionTables
 from workflows.store.plan import SweepPlan
 
 if TYPE_CHECKING:
@@ -47,24 +49,48 @@ class FigureAsk:
     y: str = ""
 
 
-@dataclass(frozen=True)
 class FigureSource:
-    """A sweep to draw from: its storage and plan, and a connection with its views and the table `points`."""
+    """A sweep to draw from: its storage and plan, a connection with the table `points`, and one with the probes.
 
-    storage: Storage
-    plan: SweepPlan
-    connection: duckdb.DuckDBPyConnection
+    Each connection is opened once for all figures: opening them takes as long as reading the files' names.
+    """
+
+    def __init__(self, storage: Storage, plan: SweepPlan, opened: ExitStack) -> None:
+        """Open the rows; `opened` closes the connections."""
+        self.storage, self.plan, self._opened = storage, plan, opened
+        self.connection = opened.enter_context(connect(storage, plan, views=("rows",)))
+        self.connection.register("published", table_of_records(_published(plan), _PUBLISHED))
+        self.connection.execute(query("figures/points"))
+        self._probes: duckdb.DuckDBPyConnection | None = None
+        self._gathered: dict[tuple[str, str, str], RetentionTables] = {}
 
     @classmethod
-    def opened(cls, storage: Storage, plan: SweepPlan, connection: duckdb.DuckDBPyConnection) -> "FigureSource":
-        """Make the view `points` on a connection of `workflows.results.sql.connect` that has the view `rows`."""
-        connection.register("published", table_of_records(_published(plan), _PUBLISHED))
-        connection.execute(query("figures/points"))
-        return cls(storage, plan, connection)
+    @contextmanager
+    def open(cls, storage: Storage, plan: SweepPlan) -> "Iterator[FigureSource]":
+        """Open a sweep for the block."""
+        with ExitStack() as opened:
+            yield cls(storage, plan, opened)
 
     def ask(self, name: str, **values: object) -> pa.Table:
         """Answer the query of a figure, given by its name below results/sql/figures."""
         return self.connection.sql(query(f"figures/{name}"), params=values or None).to_arrow_table()
+
+    @property
+    def probes(self) -> duckdb.DuckDBPyConnection:
+        """A connection with the views `probes` and `edits`."""
+        if self._probes is None:
+            self._probes = self._opened.enter_context(connect(self.storage, self.plan, views=("probes", "edits")))
+        return self._probes
+
+    def retention(self, ask: RetentionAsk) -> pa.Table:
+        """Return a table of `sphere retention`; raises InputError if no probes are stored."""
+        kind = (ask.role, ask.protocol, ask.measure)
+        if kind not in self._gathered:
+            # Another kind of answers has tables of the same names, on a connection of its own.
+            own = connect(self.storage, self.plan, views=("probes", "edits")) if self._gathered else None
+            connection = self.probes if own is None else self._opened.enter_context(own)
+            self._gathered[kind] = RetentionTables(connection, self.storage, self.plan, ask)
+        return self._gathered[kind].table(ask)
 
 
 @dataclass(frozen=True)

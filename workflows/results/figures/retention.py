@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look
 from workflows.results.figures.panels import collapses, edits_axis, grouped, legend, panels, place_title, tag
-from workflows.results.tables.retention import RetentionAsk, retention_table
+from workflows.results.tables.retention import RetentionAsk
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ __all__ = ["FIGURE", "interval_lines", "retention_of"]
 def retention_of(source: FigureSource, ask: FigureAsk, name: str) -> pa.Table:
     """Return a table of `sphere retention`, for the probes that an ask names; raises InputError if none are stored."""
     protocol = ask.protocol if ask.protocol.startswith("paper-") else "correct"
-    return retention_table(source.storage, source.plan, RetentionAsk(name, ask.role, protocol, ask.measure))
+    return source.retention(RetentionAsk(name, ask.role, protocol, ask.measure))
 
 
 def interval_lines(axis: "Axes", rows: list[dict[str, Any]], look: Look, *, x: str) -> None:

@@ -92,8 +92,8 @@ def chapter_of(root: str, ask: ReportAsk, *, prefix: str) -> Chapter:
     methods = tuple(dict.fromkeys(one.title for one in plan.trajectories))
     look = Look(WIDTHS["text"] + 1, method_looks(methods, style="page"), interactive=True)
     tables = tuple(main_table(results, state, published, whole=whole) for whole in (False, True))
-    with connect(storage, plan, views=("rows",)) as connection:
-        drawing = _Drawing(FigureSource.opened(storage, plan, connection), ask.figures, look, prefix, root)
+    with FigureSource.open(storage, plan) as source:
+        drawing = _Drawing(source, ask.figures, look, prefix, root)
         sections = (
             drawing.section("works", "Did it work?", ("methods",), tables=tables),
             drawing.section("breaks", "When did it break?", ("scores", "ability", "energy")),
@@ -101,7 +101,7 @@ def chapter_of(root: str, ask: ReportAsk, *, prefix: str) -> Chapter:
                 "lost",
                 "Which edits were lost?",
                 ("cohorts", "ages", "retention", "lifetimes", "order", "predictors"),
-                lost=_lost(storage, plan, ask, methods),
+                lost=_lost(source, ask, methods),
             ),
             drawing.section(
                 "geometry",
@@ -149,10 +149,11 @@ class _Drawing:
         return Picture(place, name, title, svg, made.caption, made.figure.repeats, self.root)
 
 
-def _lost(storage: Storage, plan: SweepPlan, ask: ReportAsk, methods: Sequence[str]) -> tuple[dict[str, Any], ...]:
+def _lost(source: FigureSource, ask: ReportAsk, methods: Sequence[str]) -> tuple[dict[str, Any], ...]:
     """Return the most forgotten edits with the points of their probability over edits."""
     try:
-        lost, paths = forgotten_edits(storage, plan, top=ask.lost, role=ask.figures.role, protocol="correct")
+        role, where = ask.figures.role, source.storage.uri
+        lost, paths = forgotten_edits(source.probes, top=ask.lost, role=role, protocol="correct", where=where)
     except InputError:
         # Without edit quality there are no edits to list; the section's figures say so.
         return ()

@@ -30,7 +30,7 @@ def edit_lives(storage: Storage, plan: SweepPlan, choice: EditChoice, *, role: s
     InputError if nothing is stored, and if no edit is chosen.
     """
     with connect(storage, plan, views=("probes", "edits")) as connection:
-        _answered(connection, storage, role, protocol)
+        _answered(connection, storage.uri, role, protocol)
         parameters = {"subject": choice.subject, "case": choice.case, "edit": choice.edit, "method": choice.method}
         found = connection.sql(query("report/lives"), params=parameters).to_arrow_table()
     if not found.num_rows:
@@ -44,27 +44,26 @@ def edit_lives(storage: Storage, plan: SweepPlan, choice: EditChoice, *, role: s
 
 
 def forgotten_edits(
-    storage: Storage, plan: SweepPlan, *, top: int, role: str, protocol: str
+    connection: duckdb.DuckDBPyConnection, *, top: int, role: str, protocol: str, where: str
 ) -> tuple[pa.Table, pa.Table]:
     """Return the edits that the largest share of trajectories learned and lost, and their probabilities over edits.
 
-    Learned: right at the first checkpoint after writing; lost: wrong at the last. Raises InputError if no probes are
-    stored.
+    Learned: right at the first checkpoint after writing; lost: wrong at the last. The connection has the views
+    `probes` and `edits`. Raises InputError if no probes are stored.
     """
-    with connect(storage, plan, views=("probes", "edits")) as connection:
-        _answered(connection, storage, role, protocol)
-        lost = connection.sql(query("report/forgotten"), params={"top": top}).to_arrow_table()
-        cases = lost["case_id"].to_pylist()
-        paths = connection.sql(query("report/paths"), params={"cases": cases}).to_arrow_table()
+    _answered(connection, where, role, protocol)
+    lost = connection.sql(query("report/forgotten"), params={"top": top}).to_arrow_table()
+    cases = lost["case_id"].to_pylist()
+    paths = connection.sql(query("report/paths"), params={"cases": cases}).to_arrow_table()
     return lost, paths
 
 
-def _answered(connection: duckdb.DuckDBPyConnection, storage: Storage, role: str, protocol: str) -> None:
+def _answered(connection: duckdb.DuckDBPyConnection, where: str, role: str, protocol: str) -> None:
     """Make the table `answered` of the answers to one role's probes."""
     if not connection.sql("FROM probes WHERE trajectory_id IS NOT NULL LIMIT 1").fetchall():
         raise InputError(
             "no scored probes are stored here",
-            where=storage.uri,
+            where=where,
             remedy="run the sweep with the evaluator edit_quality; 'sphere status' shows what is scored",
         )
     parameters = {"role": role, "protocol": protocol}

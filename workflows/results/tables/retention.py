@@ -15,7 +15,7 @@ from workflows.results.arrow_tables import empty_table
 from workflows.results.sql.connect import connect, query
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 
-__all__ = ["RETENTION_TABLES", "RetentionAsk", "retention_sql", "retention_table"]
+__all__ = ["RETENTION_TABLES", "RetentionAsk", "RetentionTables", "retention_sql", "retention_table"]
 
 # The queries of each table, in order, below results/sql/retention.
 _ANSWERS = ("intervals", "answers", "lives")
@@ -68,24 +68,44 @@ def retention_sql(ask: RetentionAsk) -> str:
 def retention_table(storage: Storage, plan: SweepPlan, ask: RetentionAsk) -> pa.Table:
     """Answer one query from the probes of all scored checkpoints; raises InputError if none are stored."""
     with connect(storage, plan, views=("probes", "edits")) as connection:
+        return RetentionTables(connection, storage, plan, ask).table(ask)
+
+
+class RetentionTables:
+    """The tables of one role, protocol and measure on one connection, which gathers the answers once."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, storage: Storage, plan: SweepPlan, ask: RetentionAsk
+    ) -> None:
+        """Gather the answers on a connection with `probes` and `edits`; raises InputError if none are stored."""
+        self._connection, self._storage, self._plan = connection, storage, plan
+        self._made: set[str] = set()
         if not connection.sql("FROM probes WHERE trajectory_id IS NOT NULL LIMIT 1").fetchall():
             raise InputError(
                 "no scored probes are stored here",
                 where=storage.uri,
                 remedy="run the sweep with the evaluator edit_quality; 'sphere status' shows what is scored",
             )
-        values: dict[str, object] = {"role": ask.role, "protocol": ask.protocol, "measure": ask.measure}
-        values |= _widths(plan, ask)
         for name in _ANSWERS:
-            connection.execute(*_query(name, values))
+            connection.execute(*_query(name, _values(ask)))
         if not connection.sql("FROM answers LIMIT 1").fetchall():
             raise _nothing_asked(connection, ask)
-        similar = _similarity(storage, plan) if ask.name in _COMPARES_KEYS else None
-        connection.register("similarity", empty_table(_NO_KEYS) if similar is None else similar)
+
+    def table(self, ask: RetentionAsk) -> pa.Table:
+        """Return a table; `ask` must name the role, protocol and measure that the answers were gathered for."""
+        similar = _similarity(self._storage, self._plan) if ask.name in _COMPARES_KEYS else None
+        self._connection.register("similarity", empty_table(_NO_KEYS) if similar is None else similar)
+        values = _values(ask) | _widths(self._plan, ask)
         for name in _TABLES[ask.name]:
-            connection.execute(*_query(name, values))
+            if name not in self._made:
+                self._connection.execute(*_query(name, values))
+                self._made.add(name)
         text, own = _query(ask.name, values)
-        return connection.sql(text, params=own).to_arrow_table()
+        return self._connection.sql(text, params=own).to_arrow_table()
+
+
+def _values(ask: RetentionAsk) -> dict[str, object]:
+    return {"role": ask.role, "protocol": ask.protocol, "measure": ask.measure}
 
 
 def _query(name: str, values: Mapping[str, object]) -> tuple[str, dict[str, object]]:
