@@ -126,7 +126,9 @@ class Hyperparameters(BaseModel):
     perturb_seed: Layer | None = _optional("perturb: seed of the noise")
 
     # Editors that change no weight.
-    memory_threshold: Share | None = _optional("NeuralDB: a token is answered from the table above this cosine")
+    memory_threshold: Share | None = _optional(
+        "Cosine above which a memory answers: of a token's key (NeuralDB), of a prompt's feature (Retrieve)"
+    )
 
     # Regularizers.
     energy_ratio: Share | None = _optional("SPHERE: principal directions hold this share of the neurons' energy")
@@ -193,7 +195,7 @@ _TARGETED = _LOCATE | {"neuraldb"}
 _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _TARGETED),
     **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _TARGETED),
-    "memory_threshold": frozenset(["neuraldb"]),
+    "memory_threshold": frozenset(["neuraldb", "retrieve"]),
     "targets": _LOCATE - {"rome", "r_rome"},
     "mom2_adjustment": frozenset(["rome", "r_rome"]),
     "mom2_update_weight": _LOCATE - {"rome", "r_rome", "evoedit"},

@@ -17,6 +17,7 @@ from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpac
 from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTuningSettings
 from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings
 from sphere_core.editors.memory.neuraldb import NeuralDBEditor
+from sphere_core.editors.memory.retrieve import RetrievalEditor
 from sphere_core.editors.shaping import Shaping
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters
@@ -41,6 +42,7 @@ __all__ = [
     "neuraldb",
     "nse",
     "r_rome",
+    "retrieve",
     "rome",
     "ultraedit",
 ]
@@ -233,6 +235,18 @@ def neuraldb(
     """Build NeuralDB."""
     (layer,) = _single_layer(hyperparameters, "NeuralDB")
     return NeuralDBEditor(_settings(hyperparameters, placement), layer, hyperparameters.number("memory_threshold"))
+
+
+def retrieve(
+    hyperparameters: Hyperparameters,
+    moments: SecondMoments | None,
+    shaping: Shaping,
+    anchor: AnchorSettings | None,
+    placement: Placement,
+) -> Editor:
+    """Build the retrieval baseline."""
+    (layer,) = _single_layer(hyperparameters, "Retrieval")
+    return RetrievalEditor(layer, hyperparameters.number("memory_threshold"))
 
 
 def nse(

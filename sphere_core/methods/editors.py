@@ -163,4 +163,13 @@ EDITORS: Mapping[str, EditorRow] = {
         state="a key and a residual per edit, d_in + d_out numbers",
         attaches=True,
     ),
+    "retrieve": EditorRow(
+        title="Retrieve: the nearest edit as a sentence before the prompt",
+        paper="after SERAC, IKE and SCR, arXiv 2606.00570",
+        build="sphere_core.methods.builds:retrieve",
+        requires=(("memory_threshold",),),
+        needs_moments=lambda _: False,
+        state="a feature and a sentence per edit",
+        attaches=True,
+    ),
 }

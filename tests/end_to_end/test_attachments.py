@@ -14,7 +14,7 @@ from sphere_core.export import load_exported
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
 
-METHODS = ["neuraldb"]
+METHODS = ["neuraldb", "retrieve"]
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,8 @@ def test_the_exported_folder_answers_as_the_checkpoint_and_plain_transformers_re
         assert exported.weights_digest() == model.weights_digest()
         with torch.no_grad():
             assert torch.equal(exported.network(ids).logits, model.network(ids).logits)
+        row = tuple(ids[0].tolist())
+        assert exported.rewritten(row, 4) == model.rewritten(row, 4)
         assert "load_exported" in (to / "model" / "README.md").read_text()
         assert sphere(monkeypatch, "export", folder / "000004", "--to", to / "delta", "--delta-only") == 0
         assert sphere(monkeypatch, "apply", to / "delta", "--model", "factworld", "--to", to / "again") == 0

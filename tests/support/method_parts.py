@@ -54,6 +54,7 @@ BY_EDITOR: dict[str, dict[str, Any]] = {
     "rome": {"layers": [1]},
     "r_rome": {"layers": [1]},
     "neuraldb": {"layers": [1]},
+    "retrieve": {"layers": [1]},
     "emmet": {"emmet_lambda": 0.1, "layers": [1]},
     "encore": {"update_norm_lambda": 1e-4, "prob_cutoff": -2},
     "truncate": {"spectrum_levels": [0.9, 0.5, 0.2], "spectrum_share": "sum"},

@@ -11,7 +11,7 @@ are of the unedited model: a stream gives the same table in any order and in any
 on single tokens, never on where a prompt ends. No public code exists: the paper's gamma and layer are not known.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +20,15 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.fingerprint import canonical_json
+from sphere_core.editors.memory.facts import with_facts
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.locate.targets import TargetSettings, optimise_targets
 from sphere_core.locate.templates import Contexts
-from sphere_core.models.attachments import Attachment, stable_number
+from sphere_core.models.attachments import Attachment
 from sphere_core.models.editable import EditableModel
 from sphere_core.requests import EditRequest
 
-__all__ = ["KIND", "NeuralDB", "NeuralDBEditor", "without_facts"]
+__all__ = ["KIND", "NeuralDB", "NeuralDBEditor"]
 
 KIND = "neuraldb"
 # Keys that are compared with a batch's tokens at once: bounds the table of cosines.
@@ -104,55 +103,14 @@ class NeuralDBEditor:
             walk = BatchWalk(model, batch, [site])
             keys, residuals = walk.bare_inputs(site), walk.site_residuals(site, deltas)
         # All of it stays where the site is.
-        device = keys.device
-        added = {
-            "keys": keys.T,
-            "residuals": residuals.float().T,
-            "facts": torch.tensor([_fact(request) for request in requests], device=device),
-            "cases": torch.tensor([stable_number(request.case_id) for request in requests], device=device),
-        }
-        kept = {} if before is None else _without(before, requests)
-        whole = {name: torch.cat([kept[name].to(device), new]) if kept else new for name, new in added.items()}
-        # Of two requests of one batch for the same fact the later one holds.
-        latest = {fact: place for place, fact in enumerate(whole["facts"].tolist())}
-        places = torch.tensor(sorted(latest.values()), device=device)
-        tensors = {name: tensor[places].contiguous() for name, tensor in whole.items()}
+        added = {"keys": keys.T, "residuals": residuals.float().T}
+        tensors = with_facts(before, added, requests)
         model.attach(Attachment(KIND, tensors, {"layer": self.layer, "threshold": self.threshold}))
         return state
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
         """Return None: what is installed is scored."""
         return None
-
-
-def without_facts(attachment: Attachment, requests: Sequence[EditRequest]) -> Attachment | None:
-    """Return a table without some of the facts it was given; None if it is then empty.
-
-    Raises InputError for an attachment of another kind, and for a request that is not in it.
-    """
-    if attachment.kind != KIND:
-        raise InputError(f"a {attachment.kind} attachment does not hold facts", where="without_facts")
-    known = set(attachment.tensors["facts"].tolist())
-    for request in requests:
-        if _fact(request) not in known:
-            raise InputError("the table has no such fact", where=f"case {request.case_id}", remedy="leave it out")
-    kept = _without(attachment, requests)
-    return Attachment(KIND, kept, attachment.scalars) if len(kept["facts"]) else None
-
-
-def _without(attachment: Attachment, requests: Sequence[EditRequest]) -> Mapping[str, torch.Tensor]:
-    """Return the columns that no request replaces, by its prompt and subject or by the case that it supersedes."""
-    facts = [_fact(request) for request in requests]
-    cases = [stable_number(request.supersedes) for request in requests if request.supersedes is not None]
-    gone = torch.zeros_like(attachment.tensors["facts"], dtype=torch.bool)
-    for name, numbers in (("facts", facts), ("cases", cases)):
-        known = attachment.tensors[name]
-        gone |= torch.isin(known, torch.tensor(numbers, dtype=torch.long, device=known.device))
-    return {name: tensor[~gone] for name, tensor in attachment.tensors.items()}
-
-
-def _fact(request: EditRequest) -> int:
-    return stable_number(canonical_json([request.prompt, request.subject]))
 
 
 def _unit(rows: torch.Tensor) -> torch.Tensor:

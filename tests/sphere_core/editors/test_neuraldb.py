@@ -14,7 +14,7 @@ from evaluators.edit_quality.evaluator import EditQuality
 from evaluators.edit_quality.generation import Decoding, continue_texts
 from evaluators.edit_quality.settings import EditQualitySettings
 from sphere_core.checkpoints import EditorState
-from sphere_core.editors.memory.neuraldb import without_facts
+from sphere_core.editors.memory.facts import without_facts
 from sphere_core.foundation.errors import InputError
 from sphere_core.locate.batch import BatchWalk, locate
 from sphere_core.methods import resolve_method

@@ -86,7 +86,8 @@ def test_edits_raise_the_new_target_and_touch_only_the_declared_sites(
     done = undisturbed(method, family)
     model = done.model
     model.load_weights(done.checkpoints[0].weights, done.checkpoints[0].attachment)
-    if EDITORS[method.partition("@")[0].split("+")[0]].writes_requests:
+    if EDITORS[method.partition("@")[0].split("+")[0]].writes_requests and method != "retrieve":
+        # A random model does not read what retrieval puts before a prompt.
         assert likelihood(model, 2) > done.likelihood + 0.01
     after = model.network.state_dict()
     changed = {name for name in done.before if not torch.equal(done.before[name], after[name])}
@@ -141,7 +142,8 @@ def test_what_changes_a_logit_changes_the_digest(method: str, undisturbed: Calla
         if checkpoint is not None:
             model.load_weights(checkpoint.weights, checkpoint.attachment)
         with torch.no_grad(), model.reading(ends=torch.tensor([ids.shape[1]])):
-            answer = model.network(input_ids=ids).logits.numpy().tobytes()
+            read = torch.tensor([model.rewritten(tuple(ids[0].tolist()), ids.shape[1])])
+            answer = model.network(input_ids=read).logits[:, -1].numpy().tobytes()
         assert seen.setdefault(model.weights_digest(), answer) == answer
     # The edited prompt itself: its logits did change.
     assert len(set(seen.values())) > 1

@@ -1,0 +1,113 @@
+"""Retrieval: the nearest edit, as a sentence, is put before the prompt; nothing is trained and no weight changes.
+
+The training-free baseline behind SERAC's scope classifier (arXiv 2206.06520), IKE (2305.12740) and SCR (2606.00570).
+For a prompt with tokens 1..P, whose feature is f = mean_{p <= P} a_p with a_p `[d]` the input of one site of the
+unedited model (tokens that open every text left out), the model reads
+
+    s_j + prompt   if cos(f, f_j) > threshold,   else prompt,      j = argmax_i cos(f, f_i)
+
+f_i is the feature of the prompt of edit i, s_i its prompt and new target as a sentence. What follows the prompt does
+not matter to the choice. A departure from the papers: their features are those of a sentence encoder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from sphere_core.checkpoints import EditorState
+from sphere_core.editors.memory.facts import with_facts
+from sphere_core.locate.prompts import opening_tokens, text_ids
+from sphere_core.locate.templates import Contexts
+from sphere_core.models.activations import capture_inputs
+from sphere_core.models.attachments import Attachment
+from sphere_core.models.editable import EditableModel
+from sphere_core.requests import EditRequest
+
+__all__ = ["KIND", "Retrieval", "RetrievalEditor"]
+
+KIND = "retrieve"
+_NO_TOKEN = -1
+
+
+class Retrieval:
+    """Rewrites prompts; remembers for each prompt what is put before it."""
+
+    routes_by_prompt = False
+    reads_prompts = True
+
+    def __init__(self, model: EditableModel, attachment: Attachment) -> None:
+        self._model = model
+        self._layer = int(attachment.number("layer"))
+        self._threshold = attachment.number("threshold")
+        self._units = nn.functional.normalize(attachment.tensors["features"], dim=-1)
+        self._sentences = attachment.tensors["sentences"].cpu()
+        self._opening = len(opening_tokens(model.tokenizer))
+        self._known: dict[tuple[int, ...], tuple[int, ...]] = {}
+
+    def install(self) -> Sequence[RemovableHandle]:
+        """Return no hooks: only prompts change."""
+        return []
+
+    def rewritten(self, ids: tuple[int, ...], prompt_end: int) -> tuple[int, ...]:
+        """Return the row with the nearest edit behind the tokens that open every text."""
+        prompt = ids[:prompt_end]
+        if len(prompt) <= self._opening:
+            return ids
+        if prompt not in self._known:
+            self._known[prompt] = self._sentence(prompt)
+        return (*ids[: self._opening], *self._known[prompt], *ids[self._opening :])
+
+    def _sentence(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
+        feature = prompt_feature(self._model, prompt, self._layer, self._opening)
+        cosines = self._units.to(feature) @ nn.functional.normalize(feature, dim=-1)
+        cosine, place = cosines.clamp(max=1.0).max(dim=0)
+        if not float(cosine) > self._threshold:
+            return ()
+        row: list[int] = self._sentences[int(place)].tolist()
+        return tuple(token for token in row if token != _NO_TOKEN)
+
+
+def prompt_feature(model: EditableModel, prompt: tuple[int, ...], layer: int, opening: int) -> torch.Tensor:
+    """Return the mean `[d]`, fp32, of a site's inputs over a prompt's tokens from `opening` on; stops at the site."""
+    module = model.network.get_submodule(model.family.site_path(layer))
+    ids = torch.tensor([prompt], device=model.device)
+    with torch.no_grad():
+        seen = capture_inputs({"site": module}, lambda: model.decoder(input_ids=ids, use_cache=False))["site"]
+    return seen[0, opening:].float().mean(dim=0)
+
+
+@dataclass(frozen=True)
+class RetrievalEditor:
+    """Adds requests to the table of sentences."""
+
+    layer: int
+    threshold: float
+
+    def edit(
+        self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
+    ) -> EditorState:
+        """Add a batch: one forward to the site per request; contexts are not used."""
+        opening = len(opening_tokens(model.tokenizer))
+        features, sentences = [], []
+        for request in requests:
+            features.append(prompt_feature(model, text_ids(model.tokenizer, request.question), self.layer, opening))
+            sentence = f"{request.question} {request.target_new}.\n"
+            sentences.append(torch.tensor(text_ids(model.tokenizer, sentence)[opening:]))
+        before = model.attachment
+        rows = [*sentences] if before is None else [*before.tensors["sentences"].cpu(), *sentences]
+        # Rows of one width: the longest sentence's.
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=_NO_TOKEN).to(features[0].device)
+        if before is not None:
+            kept = {**before.tensors, "sentences": padded[: -len(requests)]}
+            before = Attachment(KIND, kept, before.scalars)
+        added = {"features": torch.stack(features), "sentences": padded[-len(requests) :]}
+        tensors = with_facts(before, added, requests)
+        model.attach(Attachment(KIND, tensors, {"layer": self.layer, "threshold": self.threshold}))
+        return state
+
+    def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
+        """Return None: what is installed is scored."""
+        return None
