@@ -1,4 +1,4 @@
-"""Floating-point work of editing and scoring, and the hours it takes at an assumed share of an accelerator's peak.
+"""Floating-point work of editing and scoring, and the hours it takes at the rates of an accelerator.
 
 Symbols as in `memory`; w parameters of a decoder layer, l the last edited layer of m, s tokens from the subject's last
 token on. A forward pass costs 2 FLOP a parameter and token, a backward pass to the activations as much again.
@@ -11,34 +11,33 @@ from sphere_core.costs.memory import Workload
 from sphere_core.costs.shape import ModelShape
 from sphere_core.hyperparameters import Hyperparameters
 
-__all__ = ["Work", "edit_work", "geometry_work", "hours", "moments_work", "probe_work"]
+__all__ = ["EIGEN", "Work", "edit_work", "geometry_work", "hours", "moments_work", "probe_work"]
 
-# Shares of peak that are assumed: batched passes over short rows, float64 decompositions.
-MODEL_UTILISATION = 0.3
-SOLVER_UTILISATION = 0.3
 # FLOP of a symmetric eigendecomposition with vectors, in units of n^3.
-_EIGEN = 9
+EIGEN = 9.0
 
 
 @dataclass(frozen=True)
 class Work:
-    """FLOP in the model's dtype and in float64."""
+    """FLOP in the model's dtype, of float64 products and solves, and of float64 eigendecompositions."""
 
     model: float = 0.0
     float64: float = 0.0
+    eigen: float = 0.0
 
     def __add__(self, other: "Work") -> "Work":
-        return Work(self.model + other.model, self.float64 + other.float64)
+        return Work(self.model + other.model, self.float64 + other.float64, self.eigen + other.eigen)
 
     def times(self, factor: float) -> "Work":
         """Return this work multiplied by a factor."""
-        return Work(factor * self.model, factor * self.float64)
+        return Work(factor * self.model, factor * self.float64, factor * self.eigen)
 
 
 def hours(work: Work, accelerator: Accelerator) -> float:
-    """Return the hours of one accelerator, at the assumed shares of its peak."""
-    seconds = work.model / (MODEL_UTILISATION * accelerator.bf16)
-    return (seconds + work.float64 / (SOLVER_UTILISATION * accelerator.float64)) / 3600
+    """Return the hours of one accelerator, at the shares of its rates that work reaches."""
+    seconds = work.model / (accelerator.model_share * accelerator.bf16)
+    seconds += work.float64 / (accelerator.solver_share * accelerator.float64)
+    return (seconds + work.eigen / (accelerator.eigen_share * accelerator.float64)) / 3600
 
 
 def edit_work(shape: ModelShape, work: Workload, hyperparameters: Hyperparameters, edits: int) -> Work:
@@ -47,7 +46,7 @@ def edit_work(shape: ModelShape, work: Workload, hyperparameters: Hyperparameter
     tokens = work.prompt_tokens + work.target_tokens
     forward = 2.0 * shape.layers * shape.layer_parameters
     head = 2.0 * shape.head_parameters
-    model, solver = 0.0, 0.0
+    model, solver = 0.0, Work()
     if work.has_targets:
         steps = hyperparameters.v_num_grad_steps or 0
         span = work.prompt_tokens // 2 + work.target_tokens
@@ -56,13 +55,13 @@ def edit_work(shape: ModelShape, work: Workload, hyperparameters: Hyperparameter
         model += edits * work.rows * tokens * forward
         model += edits * steps * 2 * (work.rows * span * tail + scored * head)
         model += edits * (work.rows - 1) * work.prompt_tokens * forward * (work.last_layer + 1) / shape.layers
-        solver += batches * work.sites * _solve(shape, work)
+        solver += Work(0.0, batches * work.sites * _solve(shape, work))
     else:
         epochs = hyperparameters.num_steps or 1
         model += edits * epochs * tokens * 3 * (forward + head)
     if work.principal:
-        solver += batches * work.sites * _decomposition(shape)
-    return Work(model, solver)
+        solver += _decomposition(shape).times(batches * work.sites)
+    return Work(model) + solver
 
 
 def probe_work(shape: ModelShape, rows: int, tokens: int) -> Work:
@@ -77,7 +76,7 @@ def moments_work(shape: ModelShape, sites: int, last_layer: int, tokens: int) ->
 
 def geometry_work(shape: ModelShape, sites: int) -> Work:
     """Return the work of one checkpoint's energies and spectra."""
-    return Work(0.0, sites * 2 * _decomposition(shape))
+    return _decomposition(shape).times(2 * sites)
 
 
 def _solve(shape: ModelShape, work: Workload) -> float:
@@ -91,6 +90,6 @@ def _solve(shape: ModelShape, work: Workload) -> float:
     return prior + 6.0 * work.batch * width**2
 
 
-def _decomposition(shape: ModelShape) -> float:
+def _decomposition(shape: ModelShape) -> Work:
     side, other = min(shape.d_out, shape.d_in), max(shape.d_out, shape.d_in)
-    return 2.0 * side**2 * other + _EIGEN * side**3
+    return Work(0.0, 2.0 * side**2 * other, EIGEN * side**3)

@@ -1,5 +1,6 @@
 """`sphere doctor`: check this machine, a model and a method before anything is loaded."""
 
+import json
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sphere_core.foundation.errors import InputError, unknown_name
 from workflows.commands.output_options import JsonOption
 from workflows.terminal.console import output_console, print_json
 from workflows.terminal.table import Cell, Column, Styled, TextTable
@@ -22,6 +24,7 @@ _EPILOG = """\b
 Examples:
   sphere doctor                                               this machine
   sphere doctor factworld --preset factworld                  and the embedded model
+  sphere doctor --measure --out rates.json                    its rates, for sphere plan SWEEP --price rates.json
   sphere doctor meta-llama/Meta-Llama-3-8B-Instruct --preset llama3-8b --method alphaedit+sphere --edits 15000
 """
 _STYLES = {"ok": "green", "note": "yellow", "missing": "bold red"}
@@ -36,12 +39,19 @@ def doctor(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "bfloat16",
     batch: Annotated[int, typer.Option(min=1, help="Edits in a batch")] = 100,
     edits: Annotated[int, typer.Option(min=1, help="Edits of the whole stream")] = 1000,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure this device's rates in --dtype instead; less than a minute")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="With --measure: the file for plan --price")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look at versions, memory, tokens and a model's files; exit code 1 with the remedy if something is missing.
 
     Loads no weights and fetches nothing.
     """
+    if measure or out is not None:
+        _measure(dtype, out, as_json=as_json)
+        return
     from workflows.preflight.machine import machine_findings
     from workflows.preflight.model import examine, stage_findings
 
@@ -63,6 +73,32 @@ def doctor(
             console.print(_table(part, list(members)))
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(1)
+
+
+def _measure(dtype: str, out: Path | None, *, as_json: bool) -> None:
+    import torch
+
+    from sphere_core.costs.measure import measure_device
+    from sphere_core.models.loading import DTYPES, pick_device
+
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
+    if out is not None and out.suffix != ".json":
+        raise InputError("the rates are written as JSON", where=str(out), remedy="give a file that ends in .json")
+    rates = asdict(measure_device(torch.device(pick_device("auto")), DTYPES[dtype]))
+    if out is not None:
+        out.write_text(json.dumps(rates, indent=1) + "\n", encoding="utf-8")
+    console = output_console()
+    if as_json:
+        print_json(console, rates)
+        return
+    rows: list[list[Cell]] = [
+        [f"passes in {dtype}", f"{rates['bf16'] / 1e9:,.0f} GFLOP/s"],
+        ["products in float64", f"{rates['float64'] / 1e9:,.0f} GFLOP/s"],
+        ["eigendecompositions in float64", f"{rates['eigen_share'] * rates['float64'] / 1e9:,.1f} GFLOP/s"],
+        ["memory", f"{rates['memory'] / 1e9:,.0f} GB"],
+    ]
+    console.print(TextTable([Column("what"), Column("measured", right=True)], rows, rates["source"]))
 
 
 def _table(part: str, findings: "list[Finding]") -> TextTable:

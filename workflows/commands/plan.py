@@ -36,7 +36,8 @@ def plan(
     price: Annotated[
         str | None,
         typer.Option(
-            help=f"Only estimate hours, memory and disk on this accelerator: {', '.join(accelerator_names())}"
+            help="Only estimate hours, memory and disk on this accelerator: "
+            f"{', '.join(accelerator_names())}, or a file of `doctor --measure`"
         ),
     ] = None,
 ) -> None:

@@ -1,9 +1,10 @@
 """The cost of a sweep, from its file and the shapes of its models: accelerator hours, memory, disk.
 
-Requires neither weights nor data nor an accelerator. Hours follow from counted floating-point operations at an assumed
-share of the accelerator's peak (`sphere_core.costs.time`): an estimate, not a measurement.
+Requires neither weights nor data nor an accelerator. Hours follow from counted floating-point operations at the rates
+of an accelerator (`sphere_core.costs.accelerators`), assumed or measured: an estimate, not a measurement of the sweep.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -43,7 +44,7 @@ from workflows.sweeps.inputs import method_of
 from workflows.sweeps.paths import resolve_path
 from workflows.sweeps.spec import ModelEntry, MomentsEntry, SweepSpec
 
-__all__ = ["Cell", "Price", "price_sweep"]
+__all__ = ["SAMPLE_WIDTH", "Cell", "Price", "Sample", "price_sweep"]
 
 # Mean tokens of a prompt in its contexts and of a target; rows to score an edit: each probe with both answers.
 _LENGTHS = {
@@ -56,9 +57,26 @@ _PROBE_TOKENS = 14
 _TEXT_TOKENS = 300
 
 
+# A sample of earlier edits is proposed whose 95 % interval of a share, at most 1.96 sqrt(1 / 4 n), stays within this.
+SAMPLE_WIDTH = 0.03
+_SAMPLE = math.ceil((1.96 / (2 * SAMPLE_WIDTH)) ** 2)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What edit quality costs a cell, in hours over its trajectories: of all earlier edits, and of `size` of them."""
+
+    size: int
+    hours_of_all: float
+    hours: float
+
+
 @dataclass(frozen=True)
 class Cell:
-    """One method on one model and stream, over all seeds: hours of all its trajectories, peaks and disk of one."""
+    """One method on one model and stream, over all seeds: hours of all its trajectories, peaks and disk of one.
+
+    `sample` is proposed where edit quality of all earlier edits takes longer than editing.
+    """
 
     model: str
     stream: str
@@ -69,6 +87,7 @@ class Cell:
     accelerator_bytes: float
     host_bytes: float
     disk_bytes: float
+    sample: Sample | None = None
 
 
 @dataclass(frozen=True)
@@ -142,28 +161,42 @@ def _cell(
     accelerator: Accelerator,
 ) -> Cell:
     wanted = spec.wanted_checkpoints(stream.edits)
-    scoring = Work()
+    scoring, seeds = Work(), len(spec.seeds)
+    edit_hours = seeds * hours(edit_work(shape, work, values, stream.edits), accelerator)
+    chosen = (spec.evaluators.edit_quality or {}).get("sample")
     for edits in wanted:
         if spec.evaluators.edit_quality is not None:
-            scoring += probe_work(shape, edits * lengths.probe_rows, _PROBE_TOKENS)
+            scoring += _quality(shape, lengths, [min(edits, chosen or edits)])
         if spec.evaluators.geometry is not None:
             scoring += geometry_work(shape, work.sites)
         for task in general:
             tokens = int(task["tokens"] + task["generated"])
             scoring += probe_work(shape, int(task["documents"] * task["rows"]), tokens)
     peaks = stages(shape, work)
-    seeds = len(spec.seeds)
+    sample = None
+    if spec.evaluators.edit_quality is not None and chosen is None:
+        whole, part = (
+            seeds * hours(_quality(shape, lengths, [min(edits, most) for edits in wanted]), accelerator)
+            for most in (stream.edits, _SAMPLE)
+        )
+        sample = Sample(_SAMPLE, whole, part) if whole > edit_hours and part < whole else None
     return Cell(
         model=model,
         stream=f"{stream.name}, {stream.order_name}, {stream.edits} edits",
         method=method,
         trajectories=seeds,
-        edit_hours=seeds * hours(edit_work(shape, work, values, stream.edits), accelerator),
+        edit_hours=edit_hours,
         score_hours=seeds * hours(scoring, accelerator),
         accelerator_bytes=max(peak.accelerator for peak in peaks),
         host_bytes=max(peak.host for peak in peaks),
         disk_bytes=sum(checkpoint_bytes(shape, work, edits) for edits in wanted if spec.keep.keeps(edits, wanted)),
+        sample=sample,
     )
+
+
+def _quality(shape: ModelShape, lengths: TextLengths, asked: Sequence[int]) -> Work:
+    """Return the work of edit quality; `asked` edits at each checkpoint."""
+    return probe_work(shape, sum(asked) * lengths.probe_rows, _PROBE_TOKENS)
 
 
 def _corpus_tokens(entry: MomentsEntry | None) -> int:

@@ -3,8 +3,7 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from sphere_core.costs.time import MODEL_UTILISATION
-from workflows.preflight.price import Price
+from workflows.preflight.price import SAMPLE_WIDTH, Price
 from workflows.terminal.table import Cell, Column, Styled, TextTable
 
 __all__ = ["price_panel"]
@@ -50,15 +49,34 @@ def _notes(price: Price) -> list[str]:
     lines = [
         f"in all: {_hours(price.hours)} {device.name} hours ({shares}), {_bytes(price.disk)} on disk "
         f"of which {_bytes(price.shared_disk)} second moments",
-        f"assumed: {MODEL_UTILISATION:.0%} of the data sheet's {device.bf16 / 1e12:.0f} TFLOP/s; "
-        "means of prompt lengths; every request takes all its steps. A measured rate may differ by several times.",
+        f"rates: {device.model_share:.0%} of {_rate(device.bf16)} in the model, {device.eigen_share:.1%} of "
+        f"{_rate(device.float64)} in eigendecompositions ({device.source}); means of prompt lengths; every request "
+        "takes all its steps",
     ]
+    lines += _sample_lines(price)
     if any(cell.accelerator_bytes >= device.memory for cell in price.cells):
         lines.append(
             f"red: more than the {_bytes(device.memory)} of one {device.name}: set a smaller 'requests_per_pass', "
             "since most of it is the target optimisation, or give a replica several accelerators"
         )
     return lines + [f"not priced: {what}" for what in price.unpriced]
+
+
+def _sample_lines(price: Price) -> list[str]:
+    """Return what asking about all earlier edits costs, and the sample that bounds it."""
+    found = [(cell.edit_hours, cell.sample) for cell in price.cells if cell.sample is not None]
+    if not found:
+        return []
+    edit, whole, part = (sum(column) for column in zip(*((e, s.hours_of_all, s.hours) for e, s in found), strict=True))
+    return [
+        f"edit quality of all earlier edits at every checkpoint takes {_hours(whole)} hours, {whole / edit:.1f} times "
+        f"the editing; 'sample: {found[0][1].size}' under edit_quality takes {_hours(part)} and keeps 95 % intervals of "
+        f"a share within ± {SAMPLE_WIDTH:.0%}"
+    ]
+
+
+def _rate(value: float) -> str:
+    return f"{value / 1e12:.0f} TFLOP/s" if value >= 1e13 else f"{value / 1e9:,.0f} GFLOP/s"
 
 
 def _hours(value: float) -> str:
