@@ -70,8 +70,8 @@ def _sample_lines(price: Price) -> list[str]:
     edit, whole, part = (sum(column) for column in zip(*((e, s.hours_of_all, s.hours) for e, s in found), strict=True))
     return [
         f"edit quality of all earlier edits at every checkpoint takes {_hours(whole)} hours, {whole / edit:.1f} times "
-        f"the editing; 'sample: {found[0][1].size}' under edit_quality takes {_hours(part)} and keeps 95 % intervals of "
-        f"a share within ± {SAMPLE_WIDTH:.0%}"
+        f"the editing; 'sample: {found[0][1].size}' under edit_quality takes {_hours(part)} and keeps 95 % intervals "
+        f"of a share within ± {SAMPLE_WIDTH:.0%}"
     ]
 
 
