@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["Method", "example_names", "resolve_method"]
 
 
+# Published systems that are refused by name.
+_LEFT_OUT = {
+    "meg": "MeG (arXiv 2512.14395) trains its generator on all facts at once, so that it has a single batch",
+    "hype": "HYPE (arXiv 2505.18343) is not specified in public to the point where it could be built",
+}
+
+
 @dataclass(frozen=True)
 class Method:
     """A named row: an editor and the regularizers on it, in order; `plugins` are the rows from outside the release."""
@@ -192,6 +199,9 @@ def resolve_method(name: str, *, where: str | None = None, plugins: Plugins = NO
 
 
 def _unknown(name: str, plugins: Plugins, *, where: str | None) -> InputError:
+    reason = _LEFT_OUT.get(name.split("+")[0].lower())
+    if reason is not None:
+        return InputError(f"'{name}' cannot be a method here: {reason}", where=where, remedy="see docs/methods.md")
     editors, regularizers = plugins.names("editor"), plugins.names("regularizer")
     editor = name.split("+")[0]
     near = nearest_name(name, [*example_names(), *editors, *(f"{editor}+{other}" for other in regularizers)])

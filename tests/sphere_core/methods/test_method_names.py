@@ -39,3 +39,11 @@ def test_every_row_names_a_build_that_is_there() -> None:
     places += [place for row in REGULARIZERS.values() for place in (row.filter, row.read_out) if place is not None]
     assert len(places) > len(EDITORS)
     assert all(callable(load_object(place)) for place in places)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("meg", "a single batch"), ("HYPE", "not specified"), ("meg+sphere", "MeG")]
+)
+def test_systems_that_cannot_be_rows_are_refused_with_the_reason(name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        resolve_method(name)
