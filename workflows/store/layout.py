@@ -4,6 +4,7 @@ from sphere_core.checkpoint_files import CheckpointFile, checkpoint_file, checkp
 
 __all__ = [
     "CHECKPOINTS",
+    "COMPACTED",
     "DETAILS",
     "DRIVER_LOCK",
     "ERRORS",
@@ -25,6 +26,7 @@ __all__ = [
     "checkpoint_in",
     "checkpoint_path",
     "checkpoints_folder",
+    "compacted_path",
     "details_path",
     "error_path",
     "kept_score_path",
@@ -55,6 +57,7 @@ TRAJECTORIES = "trajectories"
 CHECKPOINTS = "checkpoints"
 ERRORS = "errors"
 ROWS = "rows"
+COMPACTED = "compacted"
 MOMENTS = "moments"
 DETAILS = "details"
 DRIVER_LOCK = "driver"
@@ -181,3 +184,8 @@ def kept_score_path(key: str) -> str:
 def timing_path(stage: str, name: str) -> str:
     """Return the path of the seconds spent on one piece of work; row files hold no seconds."""
     return f"{TIMINGS}/{stage}/{name}.json"
+
+
+def compacted_path(trajectory_id: str, digest: str) -> str:
+    """Return the file that holds the rows of one trajectory; the digest says of which row files."""
+    return f"{COMPACTED}/{trajectory_id}-{digest}.parquet"

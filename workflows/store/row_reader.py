@@ -1,6 +1,7 @@
 """Read a sweep's row files as one table. Requires neither models nor Ray."""
 
 import io
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ from workflows.store.plan import SweepPlan
 from workflows.store.row_schema import RENAMED, ROW_SCHEMA
 from workflows.store.state import SweepFiles, scan
 
-__all__ = ["compared_numbers", "planned_row_paths", "read_rows", "with_present_names"]
+__all__ = ["compared_numbers", "planned_row_paths", "read_row_files", "read_rows", "with_present_names"]
 
 # Names for people, of which the same content may have two, and the version of the schema: no numbers.
 _NOT_COMPARED = ("model", "dataset", "schema_version")
@@ -24,7 +25,12 @@ def read_rows(storage: Storage, plan: SweepPlan, files: SweepFiles | None = None
     Row files of other sweeps, of other evaluator settings and of unplanned checkpoints are left out.
     """
     found = files if files is not None else scan(storage)
-    tables = [_read(storage, path) for path in sorted(planned_row_paths(plan, found) & found.rows)]
+    return read_row_files(storage, sorted(planned_row_paths(plan, found) & found.rows))
+
+
+def read_row_files(storage: Storage, paths: Sequence[str]) -> pa.Table:
+    """Return the rows of some files, in their order, with the columns of today's schema."""
+    tables = [_read(storage, path) for path in paths]
     return pa.concat_tables(tables) if tables else ROW_SCHEMA.empty_table()
 
 

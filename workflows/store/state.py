@@ -11,6 +11,7 @@ from sphere_core.checkpoint_files import MANIFEST, WEIGHTS, read_manifest
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.store.layout import (
+    COMPACTED,
     ERROR_FILE,
     ERRORS,
     MOMENTS,
@@ -51,6 +52,7 @@ class SweepFiles:
     errors: frozenset[str]
     progress: frozenset[str]
     stopped: frozenset[str]
+    compacted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def scan(storage: Storage) -> SweepFiles:
         errors=frozenset([*errors, *(path for path in storage.list(ERRORS) if f"/{RETRIED}/" not in path)]),
         progress=frozenset(progress),
         stopped=frozenset(stopped),
+        compacted=frozenset(storage.list(COMPACTED)),
     )
 
 

@@ -114,7 +114,7 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 def _create_rows(connection: duckdb.DuckDBPyConnection, roots: Sequence[SweepRoot], local: "_LocalFiles") -> None:
     edited: dict[str, list[str]] = {}
     for root, found in owned_trajectories(roots):
-        edited.setdefault(root.name, []).extend(local.paths(root.storage, sorted(root.row_paths(found.plan))))
+        edited.setdefault(root.name, []).extend(local.paths(root.storage, root.row_sources(found.plan)))
     unedited = {
         root.name: local.paths(root.storage, sorted({base.rows_path for base in root.plan.bases} & root.files.rows))
         for root in roots

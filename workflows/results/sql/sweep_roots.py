@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
+from workflows.store.compaction import compacted_name, stored_row_paths
 from workflows.store.plan import SweepPlan, TrajectoryPlan, read_plan
 from workflows.store.row_reader import compared_numbers
 from workflows.store.state import SweepFiles, SweepState, TrajectoryState, derive_state, scan
@@ -38,12 +39,13 @@ class SweepRoot:
 
     def row_paths(self, trajectory: TrajectoryPlan) -> list[str]:
         """Return the row files of one trajectory that are stored, in the order of its checkpoints."""
-        wanted = (
-            trajectory.rows_path(edits, evaluation)
-            for edits in sorted(self.files.checkpoints.get(trajectory.id, ()))
-            for evaluation in trajectory.evaluations
-        )
-        return [path for path in wanted if path in self.files.rows]
+        return stored_row_paths(trajectory, self.files)
+
+    def row_sources(self, trajectory: TrajectoryPlan) -> list[str]:
+        """Return the files to read a trajectory's rows from: its row files, or the compacted file that holds them."""
+        paths = self.row_paths(trajectory)
+        name = compacted_name(trajectory.id, paths)
+        return [name] if name in self.files.compacted else paths
 
 
 def open_roots(uris: Iterable[str]) -> list[SweepRoot]:

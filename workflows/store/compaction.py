@@ -1,0 +1,99 @@
+"""Compaction: the row files of a finished trajectory in one file. A cache: it may be deleted, and is never the truth.
+
+A compacted file is named by the row files it holds, so that one that lacks a row file, or holds one that is gone, is
+not used. Row files are removed and written again only to repeat what failed: a trajectory with such rows is left out.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sphere_core.foundation.storage import Storage
+from workflows.store.layout import COMPACTED, compacted_path
+from workflows.store.plan import SweepPlan, TrajectoryPlan
+from workflows.store.row_reader import read_row_files
+from workflows.store.state import SweepFiles, SweepState
+
+__all__ = ["Compacted", "compact", "compacted_name", "stored_row_paths"]
+
+# Rows compress well and are read by column: groups as large as DuckDB's own.
+_GROUP_ROWS = 122_880
+
+
+class Compacted:
+    """What a compaction has done: files written, already there, and removed because they hold other row files."""
+
+    def __init__(self) -> None:
+        self.written = self.kept = self.removed = self.rows = 0
+
+
+def stored_row_paths(plan: TrajectoryPlan, files: SweepFiles) -> list[str]:
+    """Return the row files of one trajectory that are stored, in the order of its checkpoints."""
+    wanted = (
+        plan.rows_path(edits, evaluation)
+        for edits in sorted(files.checkpoints.get(plan.id, ()))
+        for evaluation in plan.evaluations
+    )
+    return [path for path in wanted if path in files.rows]
+
+
+def compacted_name(trajectory_id: str, paths: Sequence[str]) -> str:
+    """Return the path of the compacted file that holds exactly these row files."""
+    digest = hashlib.sha256("\n".join(paths).encode()).hexdigest()[:16]
+    return compacted_path(trajectory_id, digest)
+
+
+def compact(
+    storage: Storage,
+    plan: SweepPlan,
+    state: SweepState,
+    files: SweepFiles,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Compacted:
+    """Write one file for each finished trajectory of a plan, and remove older ones; a second call writes nothing.
+
+    Reads row files and writes below `compacted/`. Raises StorageError if storage fails.
+    """
+    found, stored = Compacted(), set(storage.list(COMPACTED))
+    finished = [one for one in state.trajectories if one.is_finished]
+    used: set[str] = set()
+    for place, one in enumerate(finished):
+        paths = stored_row_paths(one.plan, files)
+        name = compacted_name(one.plan.id, paths)
+        on_progress(place, len(finished))
+        if not paths:
+            continue
+        if name in stored:
+            used.add(name)
+            found.kept += 1
+            continue
+        table = read_row_files(storage, paths)
+        if not pc.any(pc.equal(table["status"], "failed")).as_py():
+            storage.write_bytes(name, _parquet(table))
+            used.add(name)
+            found.written += 1
+            found.rows += table.num_rows
+    planned = {trajectory.id for trajectory in plan.trajectories}
+    for name in sorted(stored - used):
+        if name.removeprefix(f"{COMPACTED}/").partition("-")[0] in planned:
+            storage.delete(name)
+            found.removed += 1
+    return found
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        row_group_size=_GROUP_ROWS,
+        use_dictionary=[name for name in table.column_names if name not in numbers],
+    )
+    return sink.getvalue()
