@@ -100,6 +100,22 @@ def test_a_published_number_is_beside_its_own_cell_alone(source: FigureSource) -
     assert {row["published"] for row in rows_of(source, "methods") if row["score"] == "efficacy"} == {PUBLISHED, None}
 
 
+def test_a_mark_is_at_its_own_label_in_every_panel(source: FigureSource) -> None:
+    """The unedited model has no generalization here, so that this panel has a row less than that of efficacy."""
+    made = make_figure(source, "methods", ASK)
+    assert len({row["score"] for row in made.table.to_pylist() if row["method"] == UNEDITED}) < 4
+    drawing = made.figure.draw(made.table, look())
+    labels = [text.get_text() for text in drawing.axes[0].get_yticklabels()]
+    assert labels == ["unedited", *TITLES]
+    for axis in drawing.axes:
+        assert axis.get_ylim() == drawing.axes[0].get_ylim()
+        shades = {line.get_ydata()[0]: line.get_color() for line in axis.lines if line.get_marker() != "None"}
+        looks = look()
+        assert {place: shade for place, shade in shades.items() if place} == {
+            1 + place: looks.of(title)["color"] for place, title in enumerate(TITLES)
+        }
+
+
 def test_a_plugin_is_beside_its_own_editor(source: FigureSource) -> None:
     rows = [row for row in rows_of(source, "plugins") if row["score"] == "efficacy"]
     assert [(row["base"], row["method"]) for row in rows] == [("memit", title) for title in TITLES[1:3]]

@@ -87,7 +87,9 @@ def _strips(pair: "tuple[Axes, Axes]", method: str, own: Sequence[Any], look: Lo
     if lost:
         for axis in pair:
             axis.axvline(min(lost), color=INK, linewidth=0.8, linestyle="--")
-        lower.text(min(lost), 0.98, " collapsed", fontsize="small", va="top")
+        late = min(lost) > max(row["edits"] for row in own) / 2
+        side = "right" if late else "left"
+        lower.text(min(lost), 0.98, " collapsed ", fontsize="small", va="top", ha=side)
     edits_axis([lower])
     if first:
         upper.set_ylabel(energy[0]["metric"].replace("_", " "))
@@ -118,8 +120,8 @@ def _caption(table: pa.Table) -> str:
     metric = next(row["metric"] for row in rows if row["strip"] == "geometry")
     collapse = " Dashed: the first collapsed checkpoint." if any(r["status"] == "collapsed" for r in rows) else ""
     return (
-        f"Above: {metric} of every edited weight (faint, one line per site and seed) and its mean over sites and "
-        f"seeds. Below: the scores, mean over seeds.{collapse}"
+        f"Above: {metric}, mean over sites and seeds (faint: every site and seed, if they are at most {_MOST_LINES}). "
+        f"Below: the scores, mean over seeds.{collapse}"
     )
 
 

@@ -49,10 +49,10 @@ def _around(mean: float | None, sd: float | None) -> tuple[float | None, float |
 def _draw(table: pa.Table, look: Look) -> "Drawing":
     rows = table.to_pylist()
     groups = grouped(rows, "model", "stream", "measure")
-    most = max(len(own) for own in groups.values())
-    figure, axes = panels(len(groups), look, across=4, height=0.9 + 0.16 * most)
+    order = list(dict.fromkeys(row["method"] for row in rows))
+    figure, axes = panels(len(groups), look, across=4, height=0.9 + 0.16 * len(order))
     for axis, (place, own) in zip(axes, groups.items(), strict=True):
-        dots(axis, own, look, label=lambda row: row["method"], name=place[2])
+        dots(axis, own, look, label=lambda row: str(row["method"]), order=order, name=place[2])
         axis.set_title(place_title(rows, place, place[2]))
         axis.set_xlabel(_SHOWN[place[2]])
         axis.margins(x=0.1)

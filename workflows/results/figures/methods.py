@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
-from workflows.results.figures.panels import dots, first_column, grouped, panels, place_title, tag
+from workflows.results.figures.panels import Row, dots, first_column, grouped, panels, place_title, tag
 from workflows.results.sql.connect import UNEDITED
 
 if TYPE_CHECKING:
@@ -26,21 +26,26 @@ def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
 def _draw(table: pa.Table, look: Look) -> "Drawing":
     rows = table.to_pylist()
     groups = dict(list(grouped(rows, "model", "stream", "score", "protocol").items())[:_MOST_PANELS])
-    most = max(len(own) for own in groups.values())
-    figure, axes = panels(len(groups), look, across=4, height=0.8 + 0.16 * most)
+    order = sorted({_label(row): row["method"] != UNEDITED for row in rows}.items(), key=lambda pair: pair[1])
+    labels = [label for label, _ in order]
+    figure, axes = panels(len(groups), look, across=4, height=0.8 + 0.16 * len(labels))
     for axis, (key, own) in zip(axes, groups.items(), strict=True):
-        dots(axis, own, look, label=lambda row: "unedited" if row["method"] == UNEDITED else row["method"], name=key[2])
-        published = [(height, row) for height, row in enumerate(own) if row["published"] is not None]
-        for height, row in published:
-            hollow = look.of(row["method"]) | {"linestyle": "none", "mfc": "none", "markersize": 7}
-            mark = axis.plot([row["published"]], [height], **hollow)[0]
-            tag(mark, look, row["method"], [f"{row['method']}, published\n{key[2]} {row['published']:.4g}"])
+        dots(axis, own, look, label=_label, order=labels, name=key[2])
+        for row in own:
+            if row["published"] is not None:
+                hollow = look.of(row["method"]) | {"linestyle": "none", "mfc": "none", "markersize": 7}
+                mark = axis.plot([row["published"]], [labels.index(_label(row))], **hollow)[0]
+                tag(mark, look, row["method"], [f"{row['method']}, published\n{key[2]} {row['published']:.4g}"])
         axis.set_title(place_title(rows, key, key[2]))
         axis.set_xlabel(key[3])
         axis.margins(x=0.1)
         if not first_column(axis):
             axis.set_yticklabels([])
     return figure
+
+
+def _label(row: Row) -> str:
+    return "unedited" if row["method"] == UNEDITED else str(row["method"])
 
 
 def _caption(table: pa.Table) -> str:

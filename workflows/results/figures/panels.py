@@ -124,9 +124,15 @@ def collapses(axis: "Axes", where: Sequence[float], look: Look, method: str) -> 
         tag(crosses, look, method, [f"{method}\n{value:g}: collapsed" for value in where])
 
 
-def dots(axis: "Axes", rows: Sequence[Row], look: Look, *, label: Callable[[Row], str], name: str = "") -> None:
-    """Draw one line per row, from the top: its mean as a mark, its band as a bar; labels at the left."""
-    for place, row in enumerate(rows):
+def dots(
+    axis: "Axes", rows: Sequence[Row], look: Look, *, label: Callable[[Row], str], order: Sequence[str], name: str = ""
+) -> None:
+    """Draw one line per row, in the places of `order` from the top: its mean as a mark, its band as a bar.
+
+    Panels of one figure share their labels, so that each has a place for every label, drawn in it or not.
+    """
+    for row in rows:
+        place = order.index(label(row))
         look_of = look.of(row["method"]) | {"linestyle": "none"}
         if row["mean"] is None:
             collapsed = axis.plot([0.0], [place], "x", color=look_of["color"], transform=axis.get_yaxis_transform())[0]
@@ -137,8 +143,8 @@ def dots(axis: "Axes", rows: Sequence[Row], look: Look, *, label: Callable[[Row]
             tag(axis.plot([low, high], [place, place], color=look_of["color"], linewidth=1.2)[0], look, row["method"])
         mark = axis.plot([row["mean"]], [place], mew=0, **look_of)[0]
         tag(mark, look, row["method"], [_hover(label(row), name, row, None)])
-    axis.set_yticks(range(len(rows)), [label(row) for row in rows])
-    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_yticks(range(len(order)), order)
+    axis.set_ylim(len(order) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
 
 

@@ -26,13 +26,13 @@ def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
 def _draw(table: pa.Table, look: Look) -> "Drawing":
     rows = table.to_pylist()
     groups = grouped(rows, "model", "stream", "score", "protocol")
-    most = max(len(own) for own in groups.values())
-    figure, axes = panels(len(groups), look, across=4, height=0.9 + 0.2 * most)
+    order = list(dict.fromkeys(row["method"] for row in rows))
+    figure, axes = panels(len(groups), look, across=4, height=0.9 + 0.2 * len(order))
     for axis, (place, own) in zip(axes, groups.items(), strict=True):
-        for height, row in enumerate(own):
-            _arrow(axis, height, row, look, place[2])
-        axis.set_yticks(range(len(own)), [row["method"] for row in own])
-        axis.set_ylim(len(own) - 0.5, -0.5)
+        for row in own:
+            _arrow(axis, order.index(row["method"]), row, look, place[2])
+        axis.set_yticks(range(len(order)), order)
+        axis.set_ylim(len(order) - 0.5, -0.5)
         axis.set_title(place_title(rows, place, place[2]))
         axis.set_xlabel(place[3])
         axis.margins(x=0.12)
