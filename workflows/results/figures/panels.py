@@ -135,7 +135,9 @@ def dots(
         place = order.index(label(row))
         look_of = look.of(row["method"]) | {"linestyle": "none"}
         if row["mean"] is None:
-            collapsed = axis.plot([0.0], [place], "x", color=look_of["color"], transform=axis.get_yaxis_transform())[0]
+            edge, colour = axis.get_yaxis_transform(), look_of["color"]
+            collapsed = axis.plot([0.0], [place], "x", color=colour, transform=edge, clip_on=False)[0]
+            collapsed.set_in_layout(False)
             tag(collapsed, look, row["method"], [f"{label(row)}\n{name} collapsed"])
             continue
         low, high = _band(row)
