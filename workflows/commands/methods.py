@@ -25,6 +25,7 @@ A method is an editor, with regularizers after plus signs, applied in that order
 """
 
 _DEFERS = "as the editor"
+_NEVER = "never"
 
 
 @app.command(epilog=_EPILOG)
@@ -62,7 +63,10 @@ def _editors() -> TextTable:
         Column("checkpoint keeps", 3, prose=True),
         Column("paper", 2, prose=True),
     ]
-    rows = [[name, row.title, row.scope.value, row.state, row.paper] for name, row in EDITORS.items()]
+    rows = [
+        [name, row.title, row.scope.value if row.writes_requests else _NEVER, row.state, row.paper]
+        for name, row in EDITORS.items()
+    ]
     return TextTable(columns, rows, "editors")
 
 
