@@ -26,7 +26,7 @@ from workflows.driver.executor import Event, Worker
 from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import Done, Outcome, Task, TrajectoryTask
 from workflows.sweeps.expand import Sweep, load_sweep
-from workflows.sweeps.spec import Resources
+from workflows.sweeps.resources import Resources
 
 __all__ = ["Sleeping", "main", "measure", "sleeping_sweep"]
 

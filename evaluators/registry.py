@@ -16,6 +16,7 @@ from evaluators.geometry.settings import GeometrySettings
 from evaluators.plugins.rows import OutsideSettings, build_outside, outside_settings
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.lazy import load_object
+from sphere_core.foundation.validation import BOOLEAN, misplaced_booleans
 from sphere_core.plugins.found import NO_PLUGINS, Plugins
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ def read_evaluator_settings(raw: Mapping[str, object], *, where: str, plugins: P
     for key in raw:
         if key not in settings.model_fields:
             raise unknown_name(f"key of evaluator '{kind}'", str(key), settings.model_fields, where=where)
+    odd = next(misplaced_booleans(settings, dict(raw)), None)
+    if odd is not None:
+        place = ".".join(str(part) for part in odd)
+        raise InputError(BOOLEAN, where=f"{where}, field {place}", remedy="give a number")
     try:
         return cast(AnySettings, settings.model_validate(dict(raw)))
     except ValidationError as error:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from evaluators.base import KeptResults, Score
 from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.foundation.parquet import parquet_table
 
 __all__ = ["TaskResult", "keep_result", "kept_result", "result_key"]
 
@@ -37,7 +38,7 @@ def kept_result(kept: KeptResults | None, key: str) -> TaskResult | None:
     if data is None:
         return None
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = parquet_table(data)
         records = json.loads((table.schema.metadata or {})[_SCORES])
         return TaskResult(tuple(Score(**record) for record in records), table.replace_schema_metadata(None))
     except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
@@ -51,5 +52,7 @@ def keep_result(kept: KeptResults | None, key: str, result: TaskResult) -> None:
         return
     scores = json.dumps([asdict(score) for score in result.scores]).encode()
     sink = io.BytesIO()
-    pq.write_table(result.documents.replace_schema_metadata({_SCORES: scores}), sink, compression="zstd")
+    pq.write_table(
+        result.documents.replace_schema_metadata({_SCORES: scores}), sink, compression="zstd", write_page_checksum=True
+    )
     kept.write(key, sink.getvalue())

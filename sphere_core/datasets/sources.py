@@ -1,5 +1,6 @@
 """Where edit requests come from: a data set's file, a data set of the hub, or the embedded fact world."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +115,7 @@ class Dataset:
 def read_dataset(spec: DatasetSpec) -> Dataset:
     """Read a data set; raises InputError if it is missing, is not what `sha256` or `records` say, or where a record
     is wrong, naming file, record and field."""
-    digest = file_digest(Path(spec.path)) if spec.path is not None and Path(spec.path).is_file() else None
+    digest = file_digest(Path(spec.path)) if spec.path is not None and os.path.isfile(spec.path) else None
     if digest is not None and spec.sha256 not in (None, digest):
         raise InputError(
             f"the file hashes to {digest}, not to the required sha256 ({spec.sha256})",

@@ -29,7 +29,8 @@ def as_input_error(error: ValidationError, model: type[BaseModel], text: YamlTex
     if kind == "missing":
         what = f"the key '{key_path(location)}' is missing"
         return InputError(what, where=text.where(location), remedy=_description(model, location))
-    return InputError(_lowered(message), where=text.where(location), remedy=_description(model, location))
+    remedy = _description(model, location) or "correct it; the examples and the reference of sweep files show each key"
+    return InputError(_lowered(message), where=text.where(location), remedy=remedy)
 
 
 def model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:

@@ -35,7 +35,8 @@ class Storage:
     Failing calls are retried for a few seconds (`patience`: the pauses between tries); then, or at once if the disk
     is full, every method raises StorageError.
 
-    Raises InputError for a URL that no installed file system serves, or that holds credentials.
+    Raises InputError for a URL that no installed file system serves, or that holds credentials, and for a folder that
+    is a file or lies below one.
     """
 
     def __init__(self, uri: str | Path, *, patience: Sequence[float] = PATIENCE) -> None:
@@ -47,6 +48,8 @@ class Storage:
         self._root = root.rstrip("/")
         protocols = filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)
         self.is_local = "file" in protocols or "local" in protocols
+        if self.is_local:
+            _refuse_below_file(Path(self._root or "/"))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Storage, (self.uri,))
@@ -239,6 +242,17 @@ def _file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
             remedy="s3:// needs the extra: pip install -c constraints.txt -e '.[s3]'; gs:// needs gcsfs, az:// adlfs",
         ) from error
     return filesystem, str(root)
+
+
+def _refuse_below_file(folder: Path) -> None:
+    """Raise InputError if a local folder, or the nearest one above it that exists, is a file."""
+    found = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
+    if found is not None and not os.path.isdir(found):
+        raise InputError(
+            "this is not a folder" if found == folder else f"{found} is not a folder: nothing can lie below it",
+            where=str(folder),
+            remedy="give another folder",
+        )
 
 
 def _files_below(folder: str) -> Iterator[str]:

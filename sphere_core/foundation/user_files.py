@@ -132,7 +132,7 @@ def text_fault(text: str) -> str | None:
 
 
 @contextmanager
-def library_errors(path: Path | str, *, what: str, remedy: str) -> Iterator[None]:
+def library_errors(path: Path | str, *, what: str, remedy: str, fault: str = "cannot be read") -> Iterator[None]:
     """Turn whatever a library raises about a user's file into an InputError that names the file.
 
     Libraries share no base class for what a damaged file makes them raise. Errors of our own pass, and so do errors
@@ -151,7 +151,7 @@ def library_errors(path: Path | str, *, what: str, remedy: str) -> Iterator[None
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
         raise InputError(
-            f"{what} cannot be read ({type(error).__name__}: {reason[:200]})", where=str(path), remedy=remedy
+            f"{what} {fault} ({type(error).__name__}: {reason[:200]})", where=str(path), remedy=remedy
         ) from error
 
 

@@ -2,17 +2,26 @@
 
 from sphere_core.hyperparameters.build import build_hyperparameters
 from sphere_core.hyperparameters.fields import Hyperparameters, fields_of
-from sphere_core.hyperparameters.presets import preset, preset_misfit, preset_names, preset_sources
+from sphere_core.hyperparameters.presets import (
+    ReadPreset,
+    preset,
+    preset_misfit,
+    preset_names,
+    preset_sections,
+    preset_sources,
+)
 from sphere_core.hyperparameters.released import ReleasedFile, read_hyperparameters
 
 __all__ = [
     "Hyperparameters",
+    "ReadPreset",
     "ReleasedFile",
     "build_hyperparameters",
     "fields_of",
     "preset",
     "preset_misfit",
     "preset_names",
+    "preset_sections",
     "preset_sources",
     "read_hyperparameters",
 ]

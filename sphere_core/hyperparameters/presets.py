@@ -1,6 +1,6 @@
 """Presets: the hyperparameters of one model family, each with its source, for several methods."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.hyperparameters.build import build_hyperparameters
 from sphere_core.hyperparameters.fields import Hyperparameters
 
-__all__ = ["preset", "preset_misfit", "preset_names", "preset_sources"]
+__all__ = ["ReadPreset", "preset", "preset_misfit", "preset_names", "preset_sections", "preset_sources"]
+
+ReadPreset = Callable[[str], Mapping[str, Any]]
 
 
 def preset_names() -> list[str]:
@@ -20,37 +22,8 @@ def preset_names() -> list[str]:
     return sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
 
 
-def preset_sources(name: str, editor: str | None, regularizers: tuple[str, ...]) -> dict[str, tuple[Any, str]]:
-    """Return each value of one method in a preset with its source; raises InputError for an unknown preset or editor.
-
-    `name` is a preset of the package or the path of a YAML file of the same form. Sections are merged in the order
-    `shared`, `editors.EDITOR`, `regularizers.NAME`, `combinations.EDITOR+NAME`. Without an editor, as for a plugin's
-    that starts from no other, only `shared` and the regularizers' are.
-    """
-    sections = _sections(name)
-    if editor is not None and editor not in sections["editors"]:
-        raise unknown_name("editor", editor, sections["editors"], where=f"preset '{name}'")
-    merged = {**sections["shared"], **(sections["editors"][editor] or {} if editor is not None else {})}
-    for regularizer in regularizers:
-        merged |= (sections.get("regularizers") or {}).get(regularizer) or {}
-        merged |= (sections.get("combinations") or {}).get(f"{editor}+{regularizer}") or {}
-    return {key: (entry["value"], _spelled_out(entry["source"], sections["sources"])) for key, entry in merged.items()}
-
-
-def preset_misfit(name: str, *, family: str, layers: int, d_out: int, d_in: int) -> str | None:
-    """Return how a model differs from the one that a preset was made for, or None if it does not, or no preset says.
-
-    `d_out` and `d_in` are those of the edited weights.
-    """
-    made_for = _sections(name).get("made_for")
-    if not isinstance(made_for, dict):
-        return None
-    found = {"family": family, "layers": layers, "d_out": d_out, "d_in": d_in}
-    parts = [f"{key} {made_for[key]}, not {value}" for key, value in found.items() if made_for.get(key, value) != value]
-    return f"preset '{name}' was made for another model: {', '.join(parts)}" if parts else None
-
-
-def _sections(name: str) -> Mapping[str, Any]:
+def preset_sections(name: str) -> Mapping[str, Any]:
+    """Return a preset's sections, checked for their form: `name` is one of the package or the path of a YAML file."""
     if not name.endswith((".yaml", ".yml")):
         if name not in preset_names():
             raise unknown_name("preset", name, preset_names())
@@ -63,6 +36,41 @@ def _sections(name: str) -> Mapping[str, Any]:
         raise InputError(f"a preset has the sections {', '.join(needed)}", where=name, remedy="see sphere_core/presets")
     _refuse_shapes(sections, name)
     return sections
+
+
+def preset_sources(
+    name: str, editor: str | None, regularizers: tuple[str, ...], *, read: ReadPreset = preset_sections
+) -> dict[str, tuple[Any, str]]:
+    """Return each value of one method in a preset with its source; raises InputError for an unknown preset or editor.
+
+    `name` is a preset of the package or the path of a YAML file of the same form. Sections are merged in the order
+    `shared`, `editors.EDITOR`, `regularizers.NAME`, `combinations.EDITOR+NAME`. Without an editor, as for a plugin's
+    that starts from no other, only `shared` and the regularizers' are. `read` saves reading a file again where the
+    caller keeps what was read.
+    """
+    sections = read(name)
+    if editor is not None and editor not in sections["editors"]:
+        raise unknown_name("editor", editor, sections["editors"], where=f"preset '{name}'")
+    merged = {**sections["shared"], **(sections["editors"][editor] or {} if editor is not None else {})}
+    for regularizer in regularizers:
+        merged |= (sections.get("regularizers") or {}).get(regularizer) or {}
+        merged |= (sections.get("combinations") or {}).get(f"{editor}+{regularizer}") or {}
+    return {key: (entry["value"], _spelled_out(entry["source"], sections["sources"])) for key, entry in merged.items()}
+
+
+def preset_misfit(
+    name: str, *, family: str, layers: int, d_out: int, d_in: int, read: ReadPreset = preset_sections
+) -> str | None:
+    """Return how a model differs from the one that a preset was made for, or None if it does not, or no preset says.
+
+    `d_out` and `d_in` are those of the edited weights.
+    """
+    made_for = read(name).get("made_for")
+    if not isinstance(made_for, dict):
+        return None
+    found = {"family": family, "layers": layers, "d_out": d_out, "d_in": d_in}
+    parts = [f"{key} {made_for[key]}, not {value}" for key, value in found.items() if made_for.get(key, value) != value]
+    return f"preset '{name}' was made for another model: {', '.join(parts)}" if parts else None
 
 
 def _refuse_shapes(sections: Mapping[str, Any], name: str) -> None:
@@ -91,13 +99,18 @@ def _spelled_out(source: str, abbreviations: Mapping[str, str]) -> str:
 
 
 def preset(
-    name: str, editor: str | None, regularizers: tuple[str, ...], overrides: Mapping[str, Any] | None = None
+    name: str,
+    editor: str | None,
+    regularizers: tuple[str, ...],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    read: ReadPreset = preset_sections,
 ) -> Hyperparameters:
     """Return the preset of one method on one model family, with a user's overrides on top.
 
     Raises InputError for an unknown preset or editor, or a value that is not valid.
     """
-    values = {key: value for key, (value, _) in preset_sources(name, editor, regularizers).items()}
+    values = {key: value for key, (value, _) in preset_sources(name, editor, regularizers, read=read).items()}
     where = f"preset '{name}' with overrides"
     rows = (*([] if editor is None else [editor]), *regularizers)
     return build_hyperparameters({**values, **(overrides or {})}, where=where, rows=rows)

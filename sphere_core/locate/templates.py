@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.json_files import read_json
@@ -22,10 +22,19 @@ class ContextSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seeds: tuple[str, ...] = Field(
-        default=("The", "Therefore", "Because", "I", "You"), description="First words, one template each"
+        default=("The", "Therefore", "Because", "I", "You"),
+        max_length=1000,
+        description="First words, one template each",
     )
-    length: int = Field(default=10, ge=2, description="Tokens in all, the first word included")
-    top_k: int = Field(default=5, ge=1, description="Sampled among this many most likely tokens")
+    length: int = Field(default=10, ge=2, le=1024, description="Tokens in all, the first word included")
+    top_k: int = Field(default=5, ge=1, le=1_000_000, description="Sampled among this many most likely tokens")
+
+    @field_validator("seeds")
+    @classmethod
+    def _not_blank(cls, seeds: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not word.strip() for word in seeds):
+            raise ValueError("a first word is blank: there is nothing to continue")
+        return seeds
 
 
 def read_contexts(path: Path) -> Contexts:
@@ -39,5 +48,9 @@ def read_contexts(path: Path) -> Contexts:
             remedy='for example [["{}"], ["The. {}", "I. {}"]]',
         )
     if groups[0][0] != "{}":
-        raise InputError("the first template must be '{}', the bare prompt", where=str(path))
+        raise InputError(
+            "the first template must be '{}', the bare prompt",
+            where=str(path),
+            remedy='begin the list with ["{}"]',
+        )
     return tuple(tuple(group) for group in groups)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sphere_core.foundation.errors import InputError, nearest_name
 from sphere_core.foundation.lazy import load_object
-from sphere_core.hyperparameters import Hyperparameters, fields_of, preset
+from sphere_core.hyperparameters import Hyperparameters, ReadPreset, fields_of, preset, preset_sections
 from sphere_core.methods.editors import EDITORS
 from sphere_core.methods.outside import check_plugin_rows, outside_editor, outside_regularizer, plugin_settings
 from sphere_core.methods.regularizers import REGULARIZERS
@@ -72,13 +72,15 @@ class Method:
         """Whether targets are optimised, which reads each prompt in context templates."""
         return self.preset_editor is not None and "v_lr" in fields_of([self.preset_editor])
 
-    def from_preset(self, name: str, overrides: Mapping[str, Any] | None = None) -> Hyperparameters:
+    def from_preset(
+        self, name: str, overrides: Mapping[str, Any] | None = None, *, read: ReadPreset = preset_sections
+    ) -> Hyperparameters:
         """Return the preset's values for this method with overrides on top.
 
         An override named as a plugin's row is a mapping of that row's settings. Raises InputError as `preset` does.
         """
         shared, own = self.split(overrides or {})
-        values = preset(name, self.preset_editor, self.released_regularizers, shared)
+        values = preset(name, self.preset_editor, self.released_regularizers, shared, read=read)
         return self.with_settings(values, own, where=f"preset '{name}' with overrides")
 
     def own_settings(self) -> list[tuple[str, str, Any, str]]:
@@ -193,7 +195,7 @@ def resolve_method(name: str, *, where: str | None = None, plugins: Plugins = NO
         part: outside_regularizer(outside[part]) if part in outside else REGULARIZERS[part] for part in regularizers
     }
     if len(rows) != len(regularizers):
-        raise InputError(f"method '{name}' names a regularizer twice", where=where)
+        raise InputError(f"method '{name}' names a regularizer twice", where=where, remedy="name each once")
     _refuse_combination(name, editor_row, rows, where=where)
     return Method(name, editor, tuple(regularizers), editor_row, tuple(rows.values()), tuple(outside.values()))
 

@@ -8,10 +8,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.json_files import read_json
+from sphere_core.foundation.user_files import library_errors
+from sphere_core.models.config_limits import check_config
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.family import Family, recognise_family
 from sphere_core.models.outline import ModelOutline, check_vocabulary
 from sphere_core.models.source import model_digest, resolve_model
+from sphere_core.models.weight_headers import check_shapes, check_weights
 
 __all__ = ["DTYPES", "SPLIT", "load_model", "load_skeleton", "load_tokenizer", "outline_of_skeleton", "pick_device"]
 
@@ -42,6 +46,7 @@ def load_model(
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
     config, family = _recognised(folder, remote_code)
     tokenizer = _load_tokenizer(folder, config, remote_code)
+    check_weights(folder, load_skeleton(folder, remote_code=remote_code).outline().sites)
     network, report = _pretrained(
         AutoModelForCausalLM.from_pretrained,
         folder,
@@ -72,13 +77,20 @@ def load_model(
 def load_skeleton(folder: Path, *, remote_code: bool = False) -> EditableModel:
     """Build a model's modules on torch's meta device: every name and shape, no weight read.
 
-    Raises InputError as `load_model` does, but for the weights.
+    Raises InputError as `load_model` does; of the weights it reads the shapes only.
     """
     config, family = _recognised(folder, remote_code)
     tokenizer = _load_tokenizer(folder, config, remote_code)
-    with torch.device("meta"):
+    wrong = "correct config.json, or fetch the model again"
+    with (
+        library_errors(folder / "config.json", what="a model of this config", fault="cannot be built", remedy=wrong),
+        torch.device("meta"),
+    ):
         network = _pretrained(AutoModelForCausalLM.from_config, config, remote_code=remote_code)
-    return EditableModel(network, tokenizer, family, base_digest="skeleton")
+    skeleton = EditableModel(network, tokenizer, family, base_digest="skeleton")
+    shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    check_shapes(folder, shapes, skeleton.outline().sites)
+    return skeleton
 
 
 def outline_of_skeleton(folder: Path, *, remote_code: bool = False) -> ModelOutline:
@@ -87,15 +99,14 @@ def outline_of_skeleton(folder: Path, *, remote_code: bool = False) -> ModelOutl
 
 
 def _recognised(folder: Path, remote_code: bool) -> tuple[Any, Family]:
-    try:
+    said = read_json(folder / "config.json", what="config.json")
+    check_config(said, folder)
+    newer = (
+        "correct config.json; a model type newer than the installed transformers needs a newer one; a model that "
+        "brings its own code needs trust_remote_code: true, if you trust it"
+    )
+    with library_errors(folder / "config.json", what="config.json", fault="cannot be read as a model's", remedy=newer):
         config = _pretrained(AutoConfig.from_pretrained, folder, remote_code=remote_code)
-    except (ValueError, KeyError, OSError) as error:
-        raise InputError(
-            f"config.json cannot be read as a model's ({str(error).splitlines()[0]})",
-            where=f"{folder}, config.json",
-            remedy="a model type newer than the installed transformers needs a newer one; a model that brings its own "
-            "code needs trust_remote_code: true, if you trust it",
-        ) from error
     return config, recognise_family(config, where=str(folder))
 
 
@@ -106,14 +117,9 @@ def load_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedToke
 
 
 def _load_tokenizer(folder: Path, config: Any, remote_code: bool) -> PreTrainedTokenizerBase:
-    try:
+    beside = "put the tokenizer's files (tokenizer.json, tokenizer_config.json) beside the weights"
+    with library_errors(folder, what="the model folder's tokenizer", remedy=beside):
         tokenizer: PreTrainedTokenizerBase = _pretrained(AutoTokenizer.from_pretrained, folder, remote_code=remote_code)
-    except (ValueError, KeyError, OSError, TypeError) as error:
-        raise InputError(
-            f"no tokenizer can be read from the model folder ({str(error).splitlines()[0]})",
-            where=str(folder),
-            remedy="put the tokenizer's files (tokenizer.json, tokenizer_config.json) beside the weights",
-        ) from error
     if not tokenizer.is_fast:
         raise InputError(
             "the tokenizer gives no character offsets",
@@ -143,10 +149,28 @@ def pick_device(name: str) -> torch.device | str:
     """Return a torch device by name; `auto` is the accelerator this process sees, or else the CPU.
 
     `split`, which spreads a model over all accelerators of the process, is for `load_model` and comes back as it is.
+    Raises InputError for a name that torch does not know, and for a device that this process does not see.
     """
     if name == SPLIT:
         return name
     if name != "auto":
-        return torch.device(name)
+        return _device(name)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator if accelerator is not None else torch.device("cpu")
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        # Some names are known to torch but not to this build of it: only use shows that.
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"there is no device '{name}' here ({reason[:160]})",
+            where="device",
+            remedy="give cpu, cuda, cuda:0 or another that torch sees here, or auto",
+        ) from error
+    if device.type == "meta":
+        raise InputError("a model on the device 'meta' has no weights", where="device", remedy="give cpu, cuda or auto")
+    return device

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from sphere_core.foundation.errors import InputError
@@ -19,6 +18,7 @@ from sphere_core.foundation.lazy import load_object
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.models.family import Family, load_families
 from sphere_core.models.sites import Site
+from sphere_core.models.weight_headers import StoredWeight, read_weight_headers
 
 __all__ = ["ModelOutline", "check_vocabulary", "describe_model", "plain_outline"]
 
@@ -99,13 +99,13 @@ def plain_outline(folder: Path) -> ModelOutline | None:
     if config is None or family is None or not _is_plain(config):
         return None
     layers = [family.site_path(layer) for layer in range(_size(config, _LAYERS))]
-    shapes = _shapes(folder, {f"{path}.weight" for path in layers})
+    stored = _stored(folder, config)
     sites = []
     for layer, path in enumerate(layers):
-        stored = shapes.get(f"{path}.weight", [])
-        if len(stored) != 2:
+        weight = stored.get(f"{path}.weight")
+        if weight is None or len(weight.shape) != 2:
             return None
-        d_out, d_in = reversed(stored) if family.transposed else stored
+        d_out, d_in = reversed(weight.shape) if family.transposed else weight.shape
         if d_out != _size(config, _HIDDEN) or d_in != (_size(config, _INNER) or 4 * d_out):
             return None
         sites.append(Site(layer, path, d_out, d_in, transposed=family.transposed))
@@ -180,17 +180,17 @@ def _has_own_tokenizer(folder: Path, config: Mapping[str, Any]) -> bool:
     return True
 
 
-def _shapes(folder: Path, names: set[str]) -> dict[str, list[int]]:
-    """Return the shapes of these weights as the files store them; no weight is read."""
-    found: dict[str, list[int]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="numpy") as archive:
-                here = names.intersection(archive.keys())
-                found |= {name: list(archive.get_slice(name).get_shape()) for name in here}
-        except (SafetensorError, OSError):
-            return {}
-    return found
+def _stored(folder: Path, config: Mapping[str, Any]) -> dict[str, StoredWeight]:
+    """Return the headers of the weights; nothing if embeddings or attention are not of the config's sizes."""
+    try:
+        stored = read_weight_headers(folder)
+    except InputError:
+        return {}
+    groups = config.get("num_key_value_heads", _size(config, _HEADS))
+    d_key = groups * (config.get("head_dim") or _size(config, _HIDDEN) // _size(config, _HEADS))
+    keys = {weight.shape[0] for name, weight in stored.items() if name.endswith((".k_proj.weight", ".v_proj.weight"))}
+    embeddings = (_size(config, ("vocab_size",)), _size(config, _HIDDEN))
+    return stored if keys <= {d_key} and any(weight.shape == embeddings for weight in stored.values()) else {}
 
 
 def _mapping(path: Path) -> dict[str, Any] | None:

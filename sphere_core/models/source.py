@@ -10,6 +10,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest, fingerprint
 from sphere_core.foundation.hub_ids import is_hub_id
 from sphere_core.foundation.json_files import read_json
+from sphere_core.foundation.user_files import refuse_wrong_kind
 
 __all__ = ["EMBEDDED_MODEL", "commit_of", "model_digest", "resolve_model"]
 
@@ -17,6 +18,11 @@ EMBEDDED_MODEL = "factworld"
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 _IDENTITY_PATTERNS = ("config.json", "*.safetensors", "tokenizer*", "vocab*", "merges.txt", "special_tokens*")
+_MOST_JSON = 256 << 20
+_OBJECT_FILES = (
+    *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"),
+    "model.safetensors.index.json",
+)
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -30,10 +36,19 @@ def resolve_model(source: str, *, revision: str | None = None, remote_code: bool
     if source == EMBEDDED_MODEL:
         return shipped_model_dir()
     folder = Path(source).expanduser()
+    if folder.is_file():
+        raise InputError("the model is a file", where=source, remedy="give the folder that holds config.json")
     if not folder.is_dir():
         folder = _fetch(source, revision, [*_MODEL_FILES, *(["*.py"] if remote_code else [])])
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise InputError(
+                "this is an adapter (LoRA or another of PEFT's), not a model",
+                where=str(folder),
+                remedy="merge it into its base model first: merge_and_unload() and save_pretrained() of peft",
+            )
         raise InputError("no config.json in the model folder", where=str(folder), remedy="give a model folder")
+    _check_json_files(folder)
     _check_weight_files(folder)
     return folder
 
@@ -53,6 +68,27 @@ def model_digest(folder: Path, *, remote_code: bool = False) -> str:
     return fingerprint({path.name: file_digest(path) for path in sorted(files)})
 
 
+def _check_json_files(folder: Path) -> None:
+    """Raise InputError for a JSON file of the model that is not an object, before a library fails on it."""
+    for name in _OBJECT_FILES:
+        path = folder / name
+        if path.exists() and not isinstance(read_json(path, what=name, at_most=_MOST_JSON), dict):
+            raise InputError(f"{name} is not a JSON object", where=str(path), remedy="fetch the file again")
+
+
+def _shards(index: Path) -> set[str]:
+    """Return the files that an index of shards names."""
+    held = read_json(index, what="index of shards", at_most=_MOST_JSON).get("weight_map")
+    names = {*held.values()} if isinstance(held, dict) and all(isinstance(v, str) for v in held.values()) else set()
+    if not names or any(Path(name).name != name for name in names):
+        raise InputError(
+            "the index of shards has no 'weight_map' from weights to files of this folder",
+            where=str(index),
+            remedy="fetch the file again",
+        )
+    return names
+
+
 def _check_weight_files(folder: Path) -> None:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -64,7 +100,7 @@ def _check_weight_files(folder: Path) -> None:
             "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)",
         )
     index = folder / "model.safetensors.index.json"
-    named = set(read_json(index, what="index of shards").get("weight_map", {}).values()) if index.is_file() else set()
+    named = _shards(index) if index.is_file() else set()
     missing = sorted(named - {path.name for path in files})
     if missing:
         raise InputError(
@@ -73,6 +109,7 @@ def _check_weight_files(folder: Path) -> None:
             remedy="fetch the model again",
         )
     for path in files:
+        refuse_wrong_kind(path, what="weight file")
         try:
             with safe_open(path, framework="numpy"):
                 pass

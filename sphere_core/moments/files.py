@@ -5,23 +5,26 @@ of its thinner side, transposed, so that a mapped file has the layout that eigen
 """
 
 import json
-import zipfile
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.moments.headers import read_header
+from sphere_core.foundation.user_files import open_file, refuse_wrong_kind
+from sphere_core.moments.headers import REBUILD, moments_file_errors, open_npz, read_header
 from sphere_core.moments.record import SecondMoments
 from sphere_core.numerics.linalg import Subspace
 from sphere_core.numerics.tensor_digest import tensors_digest
 
 __all__ = ["joined", "read_moments", "write_moments"]
+
+_LAYER = re.compile("[0-9]{1,4}")
 
 
 def write_moments(moments: SecondMoments, path: Path) -> None:
@@ -48,13 +51,27 @@ def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) 
         parts = [read_moments(part, layers=layers) for part in sorted(path.glob("layer*.safetensors"))]
         return joined([part for part in parts if part.layers], where=str(path))
     if not path.is_file():
-        raise InputError("moments file not found", where=str(path), remedy="check the path")
+        # Says which: missing, not readable, not a file.
+        open_file(path, what="moments file").close()
+    refuse_wrong_kind(path, what="a file of second moments")
     arrays, header = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
-    by_layer = {layer: tensor.double() for layer, tensor in _named(arrays, "layer").items() if layers(layer)}
+    chosen = {layer: tensor for layer, tensor in _named(arrays, "layer").items() if layers(layer)}
     bases = {layer: tensor for layer, tensor in _named(arrays, "nullspace").items() if layers(layer)}
-    for layer, moment in by_layer.items():
-        if moment.ndim != 2 or moment.shape[0] != moment.shape[1]:
-            raise InputError(f"layer{layer} has the shape {tuple(moment.shape)}: it must be square", where=str(path))
+    for layer, moment in chosen.items():
+        if moment.ndim != 2 or moment.shape[0] != moment.shape[1] or not len(moment):
+            raise InputError(
+                f"layer{layer} has the shape {tuple(moment.shape)}: it must be square", where=str(path), remedy=REBUILD
+            )
+    for layer, tensor in (*chosen.items(), *bases.items()):
+        if not tensor.is_floating_point() or tensor.ndim != 2:
+            raise InputError(
+                f"the array of layer {layer} holds {str(tensor.dtype).removeprefix('torch.')} in {tensor.ndim} "
+                "dimensions: a matrix of floating-point numbers is required",
+                where=str(path),
+                remedy=REBUILD,
+            )
+    with moments_file_errors(path):
+        by_layer = {layer: tensor.double() for layer, tensor in chosen.items()}
     if not _named(arrays, "layer") and not _named(arrays, "nullspace"):
         raise InputError("no array is called layer0, layer1, ...", where=str(path), remedy="name arrays layer{l}")
     complement = header.get("complement", {})
@@ -88,24 +105,21 @@ def _short(value: object) -> str:
 
 
 def _read_npz(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: torch.from_numpy(archive[name]) for name in archive.files if name.startswith("layer")}
-            count = int(archive["count"]) if "count" in archive.files else 0
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"not a readable npz file: {error}", where=str(path)) from error
+    with open_npz(path, what="a file of second moments") as archive:
+        arrays = {name: torch.from_numpy(archive[name]) for name in archive if name.startswith("layer")}
+        given = archive["count"] if "count" in archive else np.array(0)
+    if given.size != 1 or given.dtype.kind not in "iuf" or not 0 <= float(given.reshape(())) < 2**63:
+        raise InputError("the array count is not one number of tokens", where=str(path), remedy=REBUILD)
+    count = int(given.reshape(()))
     return arrays, {"count": count, "provenance": {"imported_from": path.name}}
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     header = read_header(path)
-    try:
-        with safe_open(path, framework="pt") as archive:
-            return {name: archive.get_tensor(name) for name in header["shapes"]}, header
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"not a readable safetensors file: {error}", where=str(path)) from error
+    with moments_file_errors(path), safe_open(path, framework="pt") as archive:
+        return {name: archive.get_tensor(name) for name in header["shapes"]}, header
 
 
 def _named(arrays: Mapping[str, torch.Tensor], stem: str) -> dict[int, torch.Tensor]:
     numbers = {name: name.removeprefix(stem) for name in arrays if name.startswith(stem)}
-    return {int(number): arrays[name] for name, number in numbers.items() if number.isdigit()}
+    return {int(number): arrays[name] for name, number in numbers.items() if _LAYER.fullmatch(number)}

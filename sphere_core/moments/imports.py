@@ -4,16 +4,15 @@ Neither records its model. The importer names it, and the file records that it w
 """
 
 import re
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 from sphere_core.models.sites import Site
+from sphere_core.moments.headers import open_npz
 from sphere_core.moments.null_space import projector_subspace
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.numerics.linalg import Subspace
@@ -69,7 +68,11 @@ def import_projector(path: Path, sites: Sequence[Site], *, model: str, model_dig
     try:
         projectors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises the pickler's own errors, which share no nearer base
-        raise InputError(f"not a file of tensors: {str(error)[:120]}", where=str(path)) from error
+        raise InputError(
+            f"not a file of tensors: {str(error)[:120]}",
+            where=str(path),
+            remedy="give AlphaEdit's null_space_project.pt, as released",
+        ) from error
     if not isinstance(projectors, torch.Tensor) or projectors.ndim != 3 or len(projectors) != len(sites):
         found = tuple(projectors.shape) if isinstance(projectors, torch.Tensor) else type(projectors).__name__
         raise InputError(
@@ -92,13 +95,16 @@ def import_projector(path: Path, sites: Sequence[Site], *, model: str, model_dig
 
 
 def _read_statistics(path: Path) -> tuple[torch.Tensor, int]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            total, count = torch.from_numpy(archive["mom2.mom2"]), int(archive["mom2.count"])
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"not MEMIT's statistics: {error}", where=str(path), remedy="they hold the arrays mom2.mom2 and mom2.count"
-        ) from error
+    held = "they hold the arrays mom2.mom2 and mom2.count"
+    with open_npz(path, what="MEMIT's file of statistics", remedy=held) as archive:
+        total, count = torch.from_numpy(archive["mom2.mom2"]), int(archive["mom2.count"])
     if count <= 0:
-        raise InputError(f"the number of tokens is {count}", where=str(path))
+        raise InputError(f"the number of tokens is {count}", where=str(path), remedy="fetch the file again")
+    if total.ndim != 2 or total.shape[0] != total.shape[1] or not total.is_floating_point():
+        raise InputError(
+            f"mom2.mom2 holds {str(total.dtype).removeprefix('torch.')} of the shape {tuple(total.shape)}: a square "
+            "matrix of floating-point numbers is required",
+            where=str(path),
+            remedy="fetch the file again",
+        )
     return total, count

@@ -9,6 +9,7 @@ __all__ = ["null_space", "projector_subspace"]
 
 # A projector in fp32 has eigenvalues within this of 0 and 1.
 _PROJECTOR_ERROR = 1e-2
+_REMEDY = "give AlphaEdit's null_space_project.pt; second moments are imported from npz files"
 
 
 def null_space(
@@ -46,17 +47,17 @@ def projector_subspace(projector: torch.Tensor, *, where: str) -> Subspace:
     orthogonal projector.
     """
     if projector.ndim != 2 or projector.shape[0] != projector.shape[1]:
-        raise InputError(f"a projector is square, this is {tuple(projector.shape)}", where=where)
+        raise InputError(f"a projector is square, this is {tuple(projector.shape)}", where=where, remedy=_REMEDY)
     if not bool(torch.isfinite(projector).all()):
-        raise InputError("the projector is not finite", where=where)
+        raise InputError("the projector is not finite", where=where, remedy=_REMEDY)
     if float((projector - projector.T).abs().max()) > _PROJECTOR_ERROR:
-        raise InputError("the projector is not symmetric", where=where)
+        raise InputError("the projector is not symmetric", where=where, remedy=_REMEDY)
     values, vectors = symmetric_eigen(projector)
     if float(torch.minimum(values.abs(), (values - 1).abs()).max()) > _PROJECTOR_ERROR:
         raise InputError(
             "not a projector: its eigenvalues are not all 0 or 1",
             where=where,
-            remedy="give AlphaEdit's null_space_project.pt; second moments are imported from npz files",
+            remedy=_REMEDY,
         )
     outside = int((values < 0.5).sum())
     if 2 * outside <= len(values):

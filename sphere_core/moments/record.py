@@ -1,6 +1,6 @@
 """Second moments in memory, and the checks before they are used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,10 @@ from sphere_core.numerics.linalg import Subspace
 from sphere_core.numerics.tensor_digest import tensors_digest
 
 __all__ = ["SecondMoments", "check_moments", "require_second_moment"]
+
+# Sums in half precision agree this far, relative to the largest entry.
+_ROUNDING = 1e-3
+_MOST_FACTORED = 2048
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,39 @@ def check_moments(moments: SecondMoments, sites: Sequence[Site], *, where: str, 
 
 
 def require_second_moment(moment: torch.Tensor, *, what: str, where: str) -> None:
-    """Raise InputError if a matrix is not finite or not symmetric, up to the rounding of its sums."""
-    if not bool(torch.isfinite(moment).all()):
-        raise InputError(f"{what} is not finite", where=where)
-    if not torch.allclose(moment, moment.T, rtol=1e-3, atol=1e-6 * float(moment.abs().max())):
+    """Raise InputError if a matrix is not finite, symmetric and positive semidefinite, up to the rounding of its sums.
+
+    Whether an eigenvalue is negative is tested up to `_MOST_FACTORED` rows, since it takes their third power; the
+    diagonal and every pair of rows are tested for all.
+    """
+    fault = next(_faults(moment), None)
+    if fault is not None:
         raise InputError(
-            f"{what} is not symmetric",
+            f"{what} {fault}",
             where=where,
-            remedy="a second moment is E[k k^T]; give the statistics themselves, not another matrix",
+            remedy="a second moment is E[k k^T]; give the statistics themselves, not another matrix, or build them: "
+            "sphere moments build MODEL --corpus ... --tokens ...",
         )
+
+
+def _faults(moment: torch.Tensor) -> Iterator[str]:
+    if not bool(torch.isfinite(moment).all()):
+        yield "is not finite"
+        return
+    diagonal, largest = moment.diagonal(), float(moment.abs().max())
+    if largest == 0:
+        yield "is zero everywhere"
+    if not torch.allclose(moment, moment.T, rtol=1e-3, atol=1e-6 * largest):
+        yield "is not symmetric"
+    if float(diagonal.min()) < -_ROUNDING * largest:
+        yield f"has a negative number on its diagonal, {float(diagonal.min()):.3g}"
+    # |E[a b]| is at most the root of E[a a] E[b b].
+    bound = torch.outer(root := diagonal.clamp(min=0).sqrt(), root)
+    if bool((moment.abs() > bound * (1 + _ROUNDING) + _ROUNDING * largest).any()):
+        yield "is not a second moment: an entry is larger than those of its row and column on the diagonal allow"
+    if len(moment) <= _MOST_FACTORED:
+        lifted = moment.double() + torch.eye(len(moment), dtype=torch.float64, device=moment.device) * (
+            _ROUNDING * largest
+        )
+        if int(torch.linalg.cholesky_ex(lifted).info):
+            yield "is not positive semidefinite: an eigenvalue is negative"

@@ -27,7 +27,7 @@ from workflows.driver.driver import Driver
 from workflows.store.lease import read_lease
 from workflows.store.state import derive_state
 from workflows.sweeps.expand import load_sweep
-from workflows.sweeps.spec import Resources
+from workflows.sweeps.resources import Resources
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(300)]
 

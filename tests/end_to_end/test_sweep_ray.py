@@ -26,7 +26,7 @@ from workflows.store.layout import attempt_path
 from workflows.store.lease import read_lease
 from workflows.store.state import derive_state
 from workflows.sweeps.expand import Sweep, load_sweep
-from workflows.sweeps.spec import Resources
+from workflows.sweeps.resources import Resources
 
 pytestmark = pytest.mark.ray
 

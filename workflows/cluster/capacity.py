@@ -6,7 +6,7 @@ from sphere_core.foundation.errors import InputError
 from workflows.cluster.head_watch import ClusterWatch, Snapshot
 from workflows.cluster.placement import Need, Node, room, why_none
 from workflows.driver.executor import Role
-from workflows.sweeps.spec import Resources, WorkerResources
+from workflows.sweeps.resources import Resources, WorkerResources
 
 __all__ = ["RayNodes", "look_at_cluster"]
 

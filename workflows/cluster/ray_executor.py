@@ -23,7 +23,7 @@ from workflows.cluster.scratch import RayScratch
 from workflows.driver.executor import Event, Finished, Leaving, Listener, Lost, Ready, Role, Worker
 from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import Task
-from workflows.sweeps.spec import Resources
+from workflows.sweeps.resources import Resources
 
 __all__ = ["RayExecutor"]
 

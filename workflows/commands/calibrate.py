@@ -39,7 +39,7 @@ def calibrate(
     most: Annotated[int, typer.Option("--trials", min=1, help="Budget of the search in trials")] = 100,
     dtype: Annotated[str, typer.Option(help="The network's dtype")] = "float32",
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Torch threads")] = 1,
     layers: Annotated[bool, typer.Option("--layers", help="Only print the candidate layers")] = False,
 ) -> None:
     """Search layers, learning rate, clamp and ridge on the LAST requests of a data set, and write a preset.

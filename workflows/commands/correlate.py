@@ -57,7 +57,7 @@ def correlate(
     as_json: JsonOption = False,
     wide: WideOption = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap samples behind an interval")] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the bootstrap")] = 0,
 ) -> None:
     """Correlate energy drift, or another figure of geometry, with each score, and tabulate the energy's bound.
 

@@ -49,8 +49,8 @@ def edit(
         list[Path] | None, typer.Option(help="Python file with rows of your own; its code is run; repeatable")
     ] = None,
     dtype: Annotated[str, typer.Option(help="The network's dtype; edited weights are always kept in fp32")] = "float32",
-    seed: Annotated[int, typer.Option(help="Seed of sampled templates")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads; they change the order of sums")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of sampled templates")] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Torch threads; they change the order of sums")] = 1,
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub id")] = None,
     trust_remote_code: Annotated[

@@ -52,14 +52,14 @@ def build(
     corpus_config: Annotated[str | None, typer.Option(help="Configuration of a hub corpus")] = None,
     corpus_revision: Annotated[str | None, typer.Option(help="Commit of a hub corpus")] = None,
     field: Annotated[str, typer.Option(help="Field with the text in JSONL, Parquet and hub corpora")] = "text",
-    seed: Annotated[int, typer.Option(help="Seed of the fact world's sentences")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the fact world's sentences")] = 0,
     store: StoreOption = None,
     out: Annotated[Path | None, typer.Option(help="Also write all layers as this one file")] = None,
     shards: Annotated[int, typer.Option(min=1, max=16, help="Parts built at the same time, as Ray workers")] = 1,
     address: Annotated[str | None, typer.Option(help="Ray cluster for the shards; default: this machine")] = None,
     forward_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of one forward; default: as fit")] = None,
     save_every: Annotated[float, typer.Option(min=0, help="Seconds between two savings of sums")] = 60.0,
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads; they change the order of sums")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Torch threads; they change the order of sums")] = 1,
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
 ) -> None:
     """Build second moments of several layers in one pass over a corpus, into a content-addressed store."""

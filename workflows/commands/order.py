@@ -59,11 +59,11 @@ def order(
     file: FileOption = None,
     target: TargetOption = None,
     incomplete: IncompleteOption = "refuse",
-    seed: Annotated[int, typer.Option(help="Seed of the choice of edits and of the clusters")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the chosen edits and of the clusters")] = 0,
     clusters: Annotated[int | None, typer.Option(min=1, help="Clusters; default: the square root of the edits")] = None,
     model_revision: Annotated[str | None, typer.Option(help="Commit or tag of the model's hub id")] = None,
     dtype: Annotated[str, typer.Option(help="The network's dtype")] = "float32",
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads; they change the order of sums")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Torch threads; they change the order of sums")] = 1,
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
 ) -> None:
     """Write orders in which edits with similar keys come together, or as far apart as possible."""

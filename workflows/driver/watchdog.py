@@ -4,12 +4,10 @@ The verdict is computed from the rows of checkpoints in order, so it does not de
 trajectory was ahead of its scores: everything beyond the checkpoint of the verdict is discarded.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
+from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
 from workflows.store.policies import Watchdog
 
@@ -36,8 +34,7 @@ def read_readings(storage: Storage, paths: Sequence[str]) -> WatchdogReadings:
     """Read one checkpoint's readings from its row files; rows of single sites are ignored."""
     drift, collapsed = None, False
     for path in paths:
-        data = io.BytesIO(storage.read_bytes(path))
-        for row in pq.ParquetFile(data).read(columns=["metric", "site", "value", "status"]).to_pylist():
+        for row in parquet_table(storage.read_bytes(path), ["metric", "site", "value", "status"]).to_pylist():
             if row["site"] is None:
                 collapsed = collapsed or row["status"] == "collapsed"
                 drift = row["value"] if row["metric"] == "he_drift" else drift

@@ -29,7 +29,7 @@ __all__ = [
 def name_model(source: str, *, dtype: str, revision: str | None, remote_code: bool) -> tuple[ModelName, EditableModel]:
     """Find a model on this machine; return its name and its skeleton, without loading weights."""
     if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
+        raise unknown_name("dtype", dtype, DTYPES, where="--dtype")
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
     located = str(Path(source).expanduser().resolve()) if Path(source).expanduser().is_dir() else source
     digest = model_digest(folder, remote_code=remote_code)

@@ -103,8 +103,10 @@ def stage_findings(
 
 def _misfit(skeleton: EditableModel, preset_name: str) -> Iterator[Finding]:
     outline = skeleton.outline()
-    shape = {"layers": len(outline.sites), "d_out": outline.sites[0].d_out, "d_in": outline.sites[0].d_in}
-    found = preset_misfit(preset_name, family=outline.family.name, **shape)
+    site = outline.sites[0]
+    found = preset_misfit(
+        preset_name, family=outline.family.name, layers=len(outline.sites), d_out=site.d_out, d_in=site.d_in
+    )
     if found is not None:
         remedy = "it may change nothing, or too much: 'sphere calibrate' finds values for this model"
         yield Finding("preset", preset_name, found, "note", remedy)

@@ -91,6 +91,7 @@ def _parquet(table: pa.Table) -> bytes:
         compression_level=3,
         version="2.6",
         write_statistics=True,
+        write_page_checksum=True,
         use_dictionary=[name for name in table.column_names if name not in numbers],
         column_encoding=dict.fromkeys(numbers, "BYTE_STREAM_SPLIT"),
     )

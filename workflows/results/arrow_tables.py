@@ -4,7 +4,6 @@ Making an array from Python objects, even of none, has pyarrow import pandas if 
 no table of a sweep needs.
 """
 
-import io
 import json
 from collections.abc import Iterable, Mapping
 
@@ -30,7 +29,7 @@ def table_of_records(records: Iterable[Mapping[str, object]], schema: pa.Schema)
     # Columns that no record names are filled with nulls, and columns that the schema does not name are dropped.
     reading = ReadOptions(use_threads=False, block_size=max(1 << 20, 2 * len(text)))
     parsing = ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    return read_json(io.BytesIO(text.encode()), read_options=reading, parse_options=parsing).select(schema.names)
+    return read_json(pa.BufferReader(text.encode()), read_options=reading, parse_options=parsing).select(schema.names)
 
 
 def empty_table(schema: pa.Schema) -> pa.Table:

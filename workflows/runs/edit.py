@@ -63,6 +63,7 @@ class EditOptions:
 def run_edit(options: EditOptions, console: Console) -> None:
     """Check every input, then edit and write one checkpoint a batch; raises InputError before anything is written."""
     torch.set_num_threads(options.threads)
+    device = pick_device(options.device)
     transformers_logging.disable_progress_bar()
     plugins = Plugins.of_files(options.plugins, where="--plugin")
     method = resolve_method(options.method, where="--method", plugins=plugins)
@@ -73,9 +74,7 @@ def run_edit(options: EditOptions, console: Console) -> None:
     groups = read_contexts(options.contexts) if options.contexts is not None else None
     moments = _moments(options, method, hyperparameters)
     folder = resolve_model(options.model, revision=options.revision, remote_code=options.remote_code)
-    model = load_model(
-        str(folder), dtype=options.dtype, device=pick_device(options.device), remote_code=options.remote_code
-    )
+    model = load_model(str(folder), dtype=options.dtype, device=device, remote_code=options.remote_code)
     check_against_model(hyperparameters, model, where=str(options.hparams or f"preset '{options.preset}'"))
     if moments is not None:
         sites = model.open_sites(hyperparameters.layers)

@@ -1,15 +1,14 @@
 """The model card of an exported model: what was edited, how, and what was measured."""
 
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-import pyarrow.parquet as pq
 import yaml
 
 from sphere_core.checkpoints import Checkpoint
 from sphere_core.export import Merge
 from sphere_core.foundation.hub_ids import is_hub_id
+from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel
 from sphere_core.trajectory_spec import TrajectorySpec
@@ -24,7 +23,7 @@ def checkpoint_scores(sweep: Storage, trajectory_id: str, edits: int) -> list[di
     """Return the rows of one checkpoint, those of single sites left out."""
     wanted = f"{scored_name(trajectory_id, edits)}-"
     paths = [path for path in sweep.list(ROWS) if path.rpartition("/")[2].startswith(wanted)]
-    tables = [pq.ParquetFile(io.BytesIO(sweep.read_bytes(path))).read(use_threads=False) for path in sorted(paths)]
+    tables = [parquet_table(sweep.read_bytes(path)) for path in sorted(paths)]
     return [row for table in tables for row in table.to_pylist() if row["site"] is None]
 
 

@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
+from sphere_core.models.loading import pick_device
 from workflows.cluster.ray_executor import RayExecutor
 from workflows.driver.backlog import Backlog
 from workflows.driver.display import SweepDisplay
@@ -65,6 +66,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: 
     try:
         result = _result_of_complete(sweep, options, storage, console)
         if result is None:
+            if options.local:
+                pick_device(sweep.spec.resources.replica.device)
             with _logging_to(problems):
                 result = _run_locked(sweep, options, storage, console)
     except ExecutorError as error:

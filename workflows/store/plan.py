@@ -5,7 +5,7 @@ status and tables require neither the sweep file nor the models. It never record
 files (`workflows.store.state`).
 """
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
@@ -167,7 +167,7 @@ class SweepPlan(_Record):
 
 
 def read_plan(storage: Storage) -> SweepPlan:
-    """Read the plan below a sweep's root; raises InputError if there is none."""
+    """Read the plan below a sweep's root; raises InputError if there is none, or if it is damaged."""
     try:
         data = storage.read_bytes(PLAN_FILE)
     except FileNotFoundError as error:
@@ -176,4 +176,12 @@ def read_plan(storage: Storage) -> SweepPlan:
             where=storage.uri,
             remedy="give the folder of a sweep (runs/NAME), or start one with 'sphere run SWEEP'",
         ) from error
-    return SweepPlan.model_validate_json(data)
+    try:
+        return SweepPlan.model_validate_json(data)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise InputError(
+            f"the plan of this sweep is damaged: {fault['msg']}",
+            where=f"{storage.uri}/{PLAN_FILE}",
+            remedy="run the sweep again with its sweep file: 'sphere run SWEEP' writes the plan anew and keeps what is done",
+        ) from error

@@ -1,11 +1,10 @@
 """Read a sweep's row files as one table. Requires neither models nor Ray."""
 
-import io
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
 from workflows.store.plan import SweepPlan
 from workflows.store.row_schema import RENAMED, ROW_SCHEMA
@@ -41,7 +40,7 @@ def with_present_names(table: pa.Table) -> pa.Table:
 
 def compared_numbers(data: bytes) -> pa.Table:
     """Return what two files of one subject and evaluation must agree in, from the bytes of rows or details."""
-    table = with_present_names(pq.ParquetFile(io.BytesIO(data)).read(use_threads=False))
+    table = with_present_names(parquet_table(data))
     return table.select([name for name in table.column_names if name not in _NOT_COMPARED])
 
 
@@ -55,8 +54,7 @@ def planned_row_paths(plan: SweepPlan, files: SweepFiles) -> set[str]:
 
 
 def _read(storage: Storage, path: str) -> pa.Table:
-    # One small file: a pool of threads costs more than it saves, and may still run when the process ends.
-    table = with_present_names(pq.ParquetFile(io.BytesIO(storage.read_bytes(path))).read(use_threads=False))
+    table = with_present_names(parquet_table(storage.read_bytes(path)))
     # A column of a later release is left out, one of an earlier release is filled with nulls.
     names = set(table.schema.names)
     columns = [

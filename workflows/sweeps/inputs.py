@@ -3,6 +3,7 @@
 Each input is read once per sweep, however many trajectories share it. Nothing is written and no weight is loaded.
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from sphere_core.foundation.errors import inside
 from sphere_core.hyperparameters import (
     Hyperparameters,
+    ReadPreset,
     build_hyperparameters,
     preset_misfit,
+    preset_sections,
     read_hyperparameters,
 )
 from sphere_core.locate.templates import read_contexts
@@ -27,7 +30,13 @@ __all__ = ["Inputs", "method_of"]
 
 
 def method_of(
-    entry: MethodEntry, preset_name: str, folder: Path, *, where: str, plugins: Plugins = NO_PLUGINS
+    entry: MethodEntry,
+    preset_name: str,
+    folder: Path,
+    *,
+    where: str,
+    plugins: Plugins = NO_PLUGINS,
+    read: ReadPreset = preset_sections,
 ) -> tuple[Method, Hyperparameters, tuple[str, ...]]:
     """Return a method with its hyperparameters, from the preset or the entry's file, checked against each other.
 
@@ -39,7 +48,7 @@ def method_of(
         if preset_name.endswith((".yaml", ".yml")):
             preset_name = str(resolve_path(preset_name, folder))
         with inside(where):
-            values = method.from_preset(preset_name, entry.hyperparameters)
+            values = method.from_preset(preset_name, entry.hyperparameters, read=read)
     else:
         rows = method.released_rows
         with inside(where):
@@ -52,13 +61,13 @@ def method_of(
     return method, values, notes
 
 
-def _misfit(model: ResolvedModel, folder: Path) -> str | None:
+def _misfit(model: ResolvedModel, folder: Path, read: ReadPreset) -> str | None:
     """Return how a model differs from the one that its preset was made for, and what to do, or None."""
     name = model.entry.preset
     path = str(resolve_path(name, folder)) if name.endswith((".yaml", ".yml")) else name
     site = model.outline.sites[0]
-    shape = {"layers": len(model.outline.sites), "d_out": site.d_out, "d_in": site.d_in}
-    found = preset_misfit(path, family=model.outline.family.name, **shape)
+    family, layers = model.outline.family.name, len(model.outline.sites)
+    found = preset_misfit(path, family=family, layers=layers, d_out=site.d_out, d_in=site.d_in, read=read)
     return None if found is None else f"{model.entry.label}: {found}; 'sphere calibrate' finds values for this model"
 
 
@@ -73,17 +82,28 @@ class Inputs:
     plugins: Plugins
     # What the user should know of the inputs, in order and each once; nothing is wrong with them.
     notes: dict[str, None]
+    read_preset: ReadPreset
 
     @classmethod
     def of(cls, folder: Path, plugins: Plugins = NO_PLUGINS) -> "Inputs":
         """Return look-ups that have read nothing yet; `plugins` are those that the sweep file names."""
-        return cls(folder, ModelInputs(folder), StreamInputs(folder), MomentInputs(folder), plugins, {})
+        return cls(
+            folder,
+            ModelInputs(folder),
+            StreamInputs(folder),
+            MomentInputs(folder),
+            plugins,
+            {},
+            functools.cache(preset_sections),
+        )
 
     def method(self, entry: MethodEntry, model: ResolvedModel, *, where: str) -> tuple[Method, Hyperparameters]:
         """Return a method with its hyperparameters, checked against each other and against the model."""
-        method, values, notes = method_of(entry, model.entry.preset, self.folder, where=where, plugins=self.plugins)
+        method, values, notes = method_of(
+            entry, model.entry.preset, self.folder, where=where, plugins=self.plugins, read=self.read_preset
+        )
         self.notes.update(dict.fromkeys(f"{entry.title}: {note}" for note in notes))
-        if entry.file is None and (misfit := _misfit(model, self.folder)) is not None:
+        if entry.file is None and (misfit := _misfit(model, self.folder, self.read_preset)) is not None:
             self.notes[misfit] = None
         model.outline.check(values, where=where)
         return method, values

@@ -9,6 +9,7 @@ from sphere_core.foundation.errors import inside
 from sphere_core.foundation.lazy import load_object
 from sphere_core.models.outline import ModelOutline, describe_model
 from sphere_core.models.source import EMBEDDED_MODEL, commit_of, model_digest, resolve_model
+from sphere_core.models.weight_headers import check_weights
 from sphere_core.streams.lengths import ReadingRoom, sampled_tokens
 from workflows.sweeps.paths import resolve_path
 from workflows.sweeps.spec import ModelEntry
@@ -57,11 +58,12 @@ class ModelInputs:
         self._folder = folder
 
     def find(self, entry: ModelEntry, *, where: str) -> ResolvedModel:
-        """Find a model and its outline; raises InputError if it is missing or of no known family."""
+        """Find a model and its outline; raises InputError if it is missing, damaged or of no known family."""
         local = resolve_path(entry.source, self._folder)
         source = str(local) if entry.source != EMBEDDED_MODEL and local.is_dir() else entry.source
         with inside(where):
             folder = resolve_model(source, revision=entry.revision, remote_code=entry.trust_remote_code)
             outline = describe_model(folder, remote_code=entry.trust_remote_code)
+            check_weights(folder, outline.sites)
         digest = model_digest(folder, remote_code=entry.trust_remote_code)
         return ResolvedModel(entry, source, commit_of(folder) or entry.revision, digest, outline)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sphere_core.foundation.errors import inside
+from sphere_core.foundation.errors import InputError, inside
 from sphere_core.foundation.fingerprint import file_digest, fingerprint
 from sphere_core.foundation.lazy import load_object
 from workflows.moments.corpus_texts import find_corpus, require_texts
@@ -97,4 +97,9 @@ def _moments_digest(path: Path, layers: tuple[int, ...]) -> str:
     """Return the digest of a moments file; of a folder, that of the files of these layers."""
     if path.is_file():
         return file_digest(path)
+    for layer in layers:
+        if not (path / f"layer{layer}.safetensors").is_file():
+            raise InputError(
+                f"the file layer{layer}.safetensors is missing", where=str(path), remedy="name files by their layer"
+            )
     return fingerprint({str(layer): file_digest(path / f"layer{layer}.safetensors") for layer in layers})

@@ -1,20 +1,27 @@
-"""How a sweep is computed: what a replica reserves, how many there are, how long a stop waits."""
+"""Threads, CPUs, GPUs and replicas of a sweep: how it is computed, not what."""
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["EvaluatorResources", "Resources", "WorkerResources"]
+__all__ = ["EvaluatorResources", "Part", "Resources", "WorkerResources"]
+
+# Far beyond any machine, and far below what takes a process down.
+_MOST_THREADS, _MOST_WORKERS = 1024, 100_000
+_DEVICE = re.compile(r"auto|split|cpu|mps|(?:cuda|xpu|hpu|npu|mlu)(?::(?:[0-9]|1[0-5]))?|privateuseone(?::[0-9])?")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Part(BaseModel):
+    """A part of a sweep file: unknown keys and numbers that are not finite are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class WorkerResources(_Part):
+class WorkerResources(Part):
     """What one replica reserves from Ray, and the device of its model."""
 
-    num_cpus: float = Field(default=1, ge=0, description="CPUs a replica reserves")
+    num_cpus: float = Field(default=1, ge=0, le=_MOST_WORKERS, description="CPUs a replica reserves")
     num_gpus: float | Literal["auto"] = Field(
         default="auto", description="GPUs a replica reserves, fractions allowed; `auto`: one where the cluster has any"
     )
@@ -26,6 +33,13 @@ class WorkerResources(_Part):
         default_factory=dict,
         description="Ray node labels that a replica requires: `value`, `!value` or `in(a,b)` by key",
     )
+
+    @field_validator("device")
+    @classmethod
+    def _device_name(cls, device: str) -> str:
+        if not _DEVICE.fullmatch(device):
+            raise ValueError(f"'{device}' is not a device: auto, split, cpu, mps, cuda or cuda:N with N below 16")
+        return device
 
     @field_validator("num_gpus")
     @classmethod
@@ -39,14 +53,19 @@ class EvaluatorResources(WorkerResources):
     """What one dedicated evaluator replica reserves, and how many there are."""
 
     replicas: int = Field(
-        default=1, ge=0, description="Dedicated evaluators; 0: replicas score between two trajectories"
+        default=1,
+        ge=0,
+        le=_MOST_WORKERS,
+        description="Dedicated evaluators; 0: replicas score between two trajectories",
     )
 
 
-class Resources(_Part):
+class Resources(Part):
     """How a sweep is computed. Only `threads` changes numbers, by the order of sums."""
 
-    threads: int = Field(default=1, ge=1, description="Torch threads of every replica; part of the identity")
+    threads: int = Field(
+        default=1, ge=1, le=_MOST_THREADS, description="Torch threads of every replica; part of the identity"
+    )
     replica: WorkerResources = Field(default_factory=WorkerResources, description="One trajectory replica")
     evaluator: EvaluatorResources = Field(default_factory=EvaluatorResources, description="One evaluator replica")
     max_replicas: int | None = Field(
@@ -58,6 +77,7 @@ class Resources(_Part):
     grace_seconds: float = Field(
         default=120.0,
         ge=0,
+        le=1e7,
         description="Seconds that a stopped run waits for the batches under way, which are then published; "
         "give more than a batch takes",
     )

@@ -4,20 +4,22 @@
 identity. *How* it is computed (other resources, root, checkpoint cadence) is not.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.model_errors import as_input_error
+from sphere_core.foundation.validation import BOOLEAN, misplaced_booleans
 from sphere_core.foundation.yaml_files import YamlText, read_yaml
 from sphere_core.locate.templates import ContextSettings
 from sphere_core.plugins.found import NO_PLUGINS
 from sphere_core.streams.stream import StreamSpec
 from workflows.store.plan import PublishedEntry
 from workflows.store.policies import Keep, Watchdog
-from workflows.sweeps.resources import Resources, WorkerResources
+from workflows.sweeps.resources import Part, Resources
 
 __all__ = [
     "ContextsEntry",
@@ -25,20 +27,17 @@ __all__ = [
     "MethodEntry",
     "ModelEntry",
     "MomentsEntry",
-    "Resources",
     "SweepSpec",
-    "WorkerResources",
     "read_sweep",
 ]
 
 EMBEDDED = {"source": "factworld", "dtype": "float32", "preset": "factworld"}
 
+# Far beyond any corpus, and far below what never ends.
+_MOST_TEXTS, _MOST_TOKENS = 10**9, 10**12
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class ModelEntry(_Part):
+class ModelEntry(Part):
     """A model of the grid."""
 
     source: str = Field(description="Folder, hub id, or `factworld` for the embedded model")
@@ -65,7 +64,7 @@ class ModelEntry(_Part):
         return self.name or self.source.rstrip("/").rsplit("/", 1)[-1]
 
 
-class MethodEntry(_Part):
+class MethodEntry(Part):
     """A method of the grid, with its departures from the preset."""
 
     name: str = Field(description="A method, `memit` or `alphaedit+sphere`; `sphere methods` lists them")
@@ -84,19 +83,21 @@ class MethodEntry(_Part):
         return self.label or self.name
 
 
-class MomentsEntry(_Part):
+class MomentsEntry(Part):
     """Source of second moments: built from a corpus, imported from a file, or taken from the store."""
 
     corpus: str | tuple[str, ...] | None = Field(
         default=None, description="`factworld`, text, JSONL or Parquet files, or a hub id such as wikimedia/wikipedia"
     )
-    sentences: int | None = Field(default=None, ge=1, description="Texts taken from the corpus")
-    tokens: int | None = Field(default=None, ge=1, description="Tokens taken from the corpus, in place of `sentences`")
+    sentences: int | None = Field(default=None, ge=1, le=_MOST_TEXTS, description="Texts taken from the corpus")
+    tokens: int | None = Field(
+        default=None, ge=1, le=_MOST_TOKENS, description="Tokens taken from the corpus, in place of `sentences`"
+    )
     config: str | None = Field(default=None, description="Configuration of a hub corpus")
     revision: str | None = Field(default=None, description="Commit of a hub corpus")
     field: str = Field(default="text", description="Field that holds the text in JSONL, Parquet and hub corpora")
     seed: int = Field(default=0, description="Seed of the embedded corpus")
-    max_tokens_per_text: int = Field(default=1024, ge=1, description="Longer texts are cut there")
+    max_tokens_per_text: int = Field(default=1024, ge=1, le=1_000_000, description="Longer texts are cut there")
     file: str | None = Field(default=None, description="npz with `layer{l}` arrays, our safetensors, or a folder")
     stored: str | None = Field(default=None, description="Key of a set in the store; `sphere moments list` shows them")
 
@@ -115,13 +116,13 @@ class ContextsEntry(ContextSettings):
     file: str | None = Field(default=None, description="JSON list of template groups, used as they are")
 
 
-class EvaluatorsEntry(_Part):
+class EvaluatorsEntry(Part):
     """The evaluators of every checkpoint; one that is left out does not run. Settings are the evaluator's own.
 
     Other keys are evaluators of plugins.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     edit_quality: dict[str, Any] | None = Field(default=None, description="Efficacy, generalization, specificity")
     general: dict[str, Any] | None = Field(default=None, description="General ability through lm-eval")
@@ -140,10 +141,10 @@ class EvaluatorsEntry(_Part):
         return {kind: settings for kind, settings in given.items() if settings is not None}
 
 
-class SweepSpec(_Part):
+class SweepSpec(Part):
     """A sweep: models x streams x methods x seeds, all with the same batches and evaluators."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the folder runs/NAME")
+    name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the folder runs/NAME")
     models: tuple[ModelEntry, ...] = Field(min_length=1, description="Models")
     streams: tuple[StreamSpec, ...] = Field(min_length=1, description="Ordered lists of edit requests")
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="Methods, lower case, `+` for a regularizer")
@@ -225,6 +226,9 @@ def read_sweep(path: Path) -> tuple[SweepSpec, YamlText]:
     text = read_yaml(path)
     if not isinstance(text.data, dict):
         raise InputError("a sweep file holds keys and values", where=str(path), remedy="'sphere init' writes one")
+    odd = next(misplaced_booleans(SweepSpec, text.data), None)
+    if odd is not None:
+        raise InputError(BOOLEAN, where=text.where(odd), remedy="give a number")
     try:
         spec = SweepSpec.model_validate(text.data)
     except ValidationError as error:
@@ -245,6 +249,6 @@ def _refuse_unknown_evaluators(spec: SweepSpec, text: YamlText) -> None:
 
 
 def _refuse_repeats(kind: str, names: list[str], remedy: str) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"the {kind} '{name}' appears twice: {remedy}")
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        raise ValueError(f"the {kind} '{repeated}' appears twice: {remedy}")

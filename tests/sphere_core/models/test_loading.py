@@ -116,6 +116,10 @@ def test_a_smaller_tokenizer_of_another_model_is_told_by_what_texts_open_or_end_
         load_skeleton(folder)
     # Padded vocabularies, and the defaults of a class in a config that names no such token, are no fault.
     change_config(folder, eos_token_id=known + 100)
+    weights = load_file(folder / "model.safetensors")
+    rows = {name: weight for name, weight in weights.items() if len(weight) == known}
+    weights |= {name: torch.cat([weight, weight[:100]]) for name, weight in rows.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     load_skeleton(folder)
 
 

@@ -153,7 +153,7 @@ def test_wrong_moments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must be square"):
         read_moments(path)
     (tmp_path / "broken.npz").write_bytes(b"not an archive")
-    with pytest.raises(InputError, match="not a readable npz"):
+    with pytest.raises(InputError, match="not an npz file"):
         read_moments(tmp_path / "broken.npz")
     with pytest.raises(InputError, match="not found"):
         read_moments(tmp_path / "nowhere.npz")

@@ -12,7 +12,7 @@ from workflows.cluster.gcs_address import require_answer
 from workflows.cluster.head_watch import ClusterWatch, Snapshot
 from workflows.cluster.placement import Node
 from workflows.cluster.ray_executor import RayExecutor
-from workflows.sweeps.spec import Resources
+from workflows.sweeps.resources import Resources
 
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "http://127.0.0.1:8265", "nonsense", "host:", ":6379"])

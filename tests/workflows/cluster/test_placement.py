@@ -3,7 +3,7 @@
 import pytest
 
 from workflows.cluster.placement import Need, Node, matches, room, why_none
-from workflows.sweeps.spec import Resources
+from workflows.sweeps.resources import Resources
 
 
 def node(cpus: float, gpus: float = 0, **labels: str) -> Node:

@@ -1,10 +1,8 @@
 """The newest scores of a trajectory: a few small row files, each read once. Requires neither models nor Ray."""
 
-import io
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
+from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
 from workflows.store.state import TrajectoryState
 from workflows.terminal.numbers import Measured
@@ -50,12 +48,12 @@ class LastScores:
     def _file(self, path: str, edits: int) -> dict[str, LastScore]:
         if path not in self._read:
             try:
-                data = io.BytesIO(self._storage.read_bytes(path))
+                data = self._storage.read_bytes(path)
             except FileNotFoundError:
                 # Removed since it was listed: there is no score yet.
                 return {}
             found: dict[str, LastScore] = {}
-            for row in pq.ParquetFile(data).read(columns=_COLUMNS).to_pylist():
+            for row in parquet_table(data, _COLUMNS).to_pylist():
                 names = [SHOWN_METRICS.get((row["metric"], protocol)) for protocol in (row["protocol"], None)]
                 name = names[0] or names[1]
                 if name is not None and row["site"] is None:
