@@ -42,7 +42,7 @@ def load_model(
     another model's.
     """
     if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
+        raise unknown_name("dtype", dtype, DTYPES, where="dtype")
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
     config, family = _recognised(folder, remote_code)
     tokenizer = _load_tokenizer(folder, config, remote_code)
