@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from repository import REPOSITORY
+
 from benchmarks.bad_inputs.__main__ import ALL
 from benchmarks.bad_inputs.verdict import Outcome, faults_of
-from support.repository import REPOSITORY
 
 RIGHT = "error: unknown preset 'x'\nwhere:  sweep.yaml, line 3\nremedy: valid: factworld\n"
 

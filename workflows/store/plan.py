@@ -183,5 +183,5 @@ def read_plan(storage: Storage) -> SweepPlan:
         raise InputError(
             f"the plan of this sweep is damaged: {fault['msg']}",
             where=f"{storage.uri}/{PLAN_FILE}",
-            remedy="run 'sphere run SWEEP' again: it writes the plan anew and keeps what is done",
+            remedy="run 'sphere run SWEEP' again: it writes the plan again and keeps what is done",
         ) from error
