@@ -140,10 +140,15 @@ def test_missing_credentials_are_explained(bucket: str, monkeypatch: pytest.Monk
         storage.require_reachable()
 
 
-def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_or_below_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(InputError, match="cannot be written: NotADirectoryError"):
-        Storage(tmp_path / "file" / "root").require_writable()
+    with pytest.raises(InputError, match="file is not a folder: nothing can lie below it"):
+        Storage(tmp_path / "file" / "root")
+    with pytest.raises(InputError, match="this is not a folder"):
+        Storage(tmp_path / "file")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError, match="this is not a folder"):
+        Storage(tmp_path / "loop")
 
 
 def test_urls_with_credentials_or_of_no_known_kind_are_refused() -> None:

@@ -183,7 +183,7 @@ def test_the_weights_that_are_scored_are_those_of_the_checkpoint(swept: tuple[Pa
             return Scored([])
 
     task = ScoreTask(plan, sweep.specs[plan.id], 8, evaluation, sweep.evaluators["general"])
-    with pytest.raises(RuntimeError, match="changed the weights it was to score"):
+    with pytest.raises(RuntimeError, match="changed the model that it was to score"):
         score_subject(task, model, (), Careless(), storage)
 
 
