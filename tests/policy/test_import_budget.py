@@ -48,6 +48,7 @@ LIGHT = {
     "retention": "workflows.results.tables.retention",
     "gc": "workflows.store.garbage",
     "retry": "workflows.store.retry",
+    "verify": "workflows.store.verification",
     "submit": "workflows.cluster.submit",
     "methods": "sphere_core.methods.method",
     "tasks": "evaluators.general.suites",

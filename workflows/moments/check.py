@@ -16,7 +16,7 @@ from workflows.moments.layer_list import parse_layers
 from workflows.moments.store import MomentsStore
 from workflows.terminal.table import Cell, Column, TextTable
 
-__all__ = ["compare_stored", "import_files", "verify_stored"]
+__all__ = ["compare_stored", "file_faults", "import_files", "verify_stored"]
 
 
 def verify_stored(store: MomentsStore, names: Sequence[str], console: Console) -> bool:
@@ -25,18 +25,22 @@ def verify_stored(store: MomentsStore, names: Sequence[str], console: Console) -
     files = [file for path in wanted for file in (sorted(path.glob("layer*.safetensors")) if path.is_dir() else [path])]
     sound = True
     for path in files:
-        try:
-            header = read_header(path)
-            found = faults(read_moments(path), header.get("digests", {}))
-        except InputError as error:
-            found = [error.what]
-        key = "" if found else header["provenance"].get("key", path.parent.name)
+        found = file_faults(path)
+        key = "" if found else read_header(path)["provenance"].get("key", path.parent.name)
         if not found and names == [] and key != path.parent.name:
             found = [f"it belongs to the set {key}"]
         sound = sound and not found
         console.print(f"{path}: {'; '.join(found) or 'sound'}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"{len(files)} files", highlight=False)
     return sound
+
+
+def file_faults(path: Path) -> list[str]:
+    """Return what is wrong with a file of second moments or of a null space: digests, symmetry, orthonormal columns."""
+    try:
+        return list(faults(read_moments(path), read_header(path).get("digests", {})))
+    except InputError as error:
+        return [error.what]
 
 
 def compare_stored(

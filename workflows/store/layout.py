@@ -9,6 +9,7 @@ __all__ = [
     "DRIVER_LOCK",
     "ERRORS",
     "ERROR_FILE",
+    "KEPT_SCORES",
     "LOCKS",
     "MOMENTS",
     "PLAN_FILE",
@@ -65,6 +66,7 @@ PLUGINS = "plugins"
 LOCKS = "locks"
 RETRIED = "retried"
 TIMINGS = "timings"
+KEPT_SCORES = "scores"
 
 
 def trajectory_folder(trajectory_id: str) -> str:
@@ -178,7 +180,7 @@ def details_path(table: str, subject: str, evaluation_id: str) -> str:
 
 def kept_score_path(key: str) -> str:
     """Return the file of a result that equal weights share; the key is a digest of all it depends on."""
-    return f"scores/{key[:2]}/{key}.parquet"
+    return f"{KEPT_SCORES}/{key[:2]}/{key}.parquet"
 
 
 def timing_path(stage: str, name: str) -> str:

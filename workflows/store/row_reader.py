@@ -1,11 +1,13 @@
 """Read a sweep's row files as one table. Requires neither models nor Ray."""
 
+import logging
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.storage_faults import StorageError
 from workflows.store.plan import SweepPlan
 from workflows.store.row_schema import RENAMED, ROW_SCHEMA
 from workflows.store.state import SweepFiles, scan
@@ -14,6 +16,8 @@ __all__ = ["compared_numbers", "planned_row_paths", "read_row_files", "read_rows
 
 # Names for people, of which the same content may have two, and the version of the schema: no numbers.
 _NOT_COMPARED = ("model", "dataset", "schema_version")
+_LOGGER = logging.getLogger(__name__)
+_REMEDY = "'sphere verify ROOT --mend', then run the sweep again"
 _NULLABLE = pa.schema([field.with_nullable(True) for field in ROW_SCHEMA])
 _TYPES = _NULLABLE.types
 
@@ -28,8 +32,20 @@ def read_rows(storage: Storage, plan: SweepPlan, files: SweepFiles | None = None
 
 
 def read_row_files(storage: Storage, paths: Sequence[str]) -> pa.Table:
-    """Return the rows of some files, in their order, with the columns of today's schema."""
-    tables = [_read(storage, path) for path in paths]
+    """Return the rows of some files, in their order, with the columns of today's schema.
+
+    A damaged file is left out, with a warning that names it: it never takes the others' rows away.
+    """
+    tables = []
+    for path in paths:
+        try:
+            tables.append(_read(storage, path))
+        except StorageError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            _LOGGER.warning("%s/%s is damaged and left out (%s): %s", storage.uri, path, error, _REMEDY)
     return pa.concat_tables(tables) if tables else ROW_SCHEMA.empty_table()
 
 

@@ -1,0 +1,124 @@
+"""Damaged files of a sweep: found by `verify`, left out by tables, removed by mending, and made again as they were."""
+
+import logging
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from local_runs import run
+from sweep_files import results_of, tiny, write_sweep
+
+from sphere_core.foundation.storage import Storage
+from workflows.moments.check import file_faults
+from workflows.store.row_reader import read_row_files, read_rows
+from workflows.store.verification import Damage, mend, verify
+from workflows.sweeps.expand import Sweep, load_sweep
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, Path]:
+    folder = tmp_path_factory.mktemp("verified")
+    settings = tiny(seeds=[0], methods=["alphaedit"], evaluators={"edit_quality": {}, "geometry": {}})
+    sweep = load_sweep(write_sweep(folder, settings))
+    assert run(sweep, folder / "root").complete
+    return sweep, folder / "root"
+
+
+def damaged(root: Path) -> list[Damage]:
+    return list(verify(Storage(root), of_moments=lambda path: file_faults(Path(path))))
+
+
+def flipped(data: bytes, place: int | None = None) -> bytes:
+    place = len(data) // 2 if place is None else place
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def early(data: bytes) -> bytes:
+    # In the first page; most of a short Parquet file is its footer.
+    return flipped(data, 40)
+
+
+def halved(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+KINDS = [
+    ("rows/geometry/*.parquet", early),
+    ("rows/edit_quality/*.parquet", halved),
+    ("details/probes/*.parquet", early),
+    ("trajectories/*/checkpoints/*/weights.safetensors", flipped),
+    ("trajectories/*/checkpoints/*/state.safetensors", halved),
+    ("trajectories/*/checkpoints/000006/manifest.json", halved),
+    ("trajectories/*/progress.json", halved),
+    ("timings/edit/*.json", halved),
+    ("moments/nullspace-*.safetensors", flipped),
+]
+
+
+def test_a_sound_sweep_is_sound(finished: tuple[Sweep, Path]) -> None:
+    counted: list[tuple[int, int]] = []
+    assert list(verify(Storage(finished[1]), on_file=lambda done, total: counted.append((done, total)))) == []
+    assert counted[-1][0] == counted[-1][1] == len(Storage(finished[1]).list())
+
+
+def test_what_is_damaged_is_named_and_made_again(finished: tuple[Sweep, Path], tmp_path: Path) -> None:
+    sweep, whole = finished
+    root = shutil.copytree(whole, tmp_path / "root")
+    hurt = set()
+    for pattern, how in KINDS:
+        path = sorted(root.glob(pattern))[0]
+        path.write_bytes(how(path.read_bytes()))
+        hurt.add(str(path.relative_to(root)))
+    found = damaged(root)
+    assert {one.path for one in found} == hurt
+    assert all(one.why and one.remedy for one in found)
+    for one in found:
+        mend(Storage(root), one)
+        mend(Storage(root), one)
+    assert damaged(root) == []
+    assert run(sweep, root).complete
+    assert results_of(root) == results_of(whole)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_flipped_bit_in_a_row_file_is_never_another_number(finished: tuple[Sweep, Path], seed: int) -> None:
+    whole = finished[1]
+    choice = random.Random(seed)
+    storage = Storage("memory://bits")
+    paths = [path for path in Storage(whole).list() if path.startswith("rows/")]
+    for path in paths:
+        storage.write_bytes(path, (whole / path).read_bytes())
+    hurt = choice.choice(paths)
+    data = bytearray((whole / hurt).read_bytes())
+    data[choice.randrange(len(data))] ^= 1 << choice.randrange(8)
+    storage.write_bytes(hurt, bytes(data))
+    named = [one.path for one in verify(storage)]
+    assert named in ([], [hurt])
+    if not named:
+        read, expected = (read_row_files(place, [hurt]) for place in (storage, Storage(whole)))
+        assert read == expected
+
+
+def test_a_damaged_row_file_takes_no_other_rows_away(
+    finished: tuple[Sweep, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep, whole = finished
+    root = shutil.copytree(whole, tmp_path / "root")
+    before = read_rows(Storage(root), sweep.plan).num_rows
+    path = sorted(root.glob("rows/geometry/*.parquet"))[0]
+    own = read_row_files(Storage(root), [str(path.relative_to(root))]).num_rows
+    path.write_bytes(halved(path.read_bytes()))
+    with caplog.at_level(logging.WARNING):
+        assert read_rows(Storage(root), sweep.plan).num_rows == before - own
+    assert path.name in caplog.text
+    assert "sphere verify ROOT --mend" in caplog.text
+
+
+def test_records_that_no_run_makes_again_are_not_removed(finished: tuple[Sweep, Path], tmp_path: Path) -> None:
+    root = shutil.copytree(finished[1], tmp_path / "root")
+    for path in (root / "plan.json", *root.glob("trajectories/*/attempts/*.json")):
+        path.write_bytes(b"{")
+    found = damaged(root)
+    assert {Path(one.path).name for one in found} == {"plan.json", "0001.json"}
+    assert not any(one.removes for one in found)

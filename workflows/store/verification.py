@@ -1,0 +1,139 @@
+"""Check every file of a sweep: checksums of pages, digests of manifests, the form of records."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+
+from sphere_core.checkpoint_files import MANIFEST, Manifest
+from sphere_core.foundation.parquet import parquet_table
+from sphere_core.foundation.storage import Storage
+from workflows.store.layout import (
+    COMPACTED,
+    DETAILS,
+    KEPT_SCORES,
+    MOMENTS,
+    PLAN_FILE,
+    PROGRESS_FILE,
+    ROWS,
+    TIMINGS,
+    checkpoint_in,
+)
+
+__all__ = ["Damage", "mend", "verify"]
+
+_RUN_AGAIN = "run the sweep again: it writes this file"
+_MENDED = "'sphere verify ROOT --mend' removes it; the next 'sphere run' makes it again"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file that does not hold what it should; `removes` are the paths whose removal makes the next run repeat it."""
+
+    path: str
+    why: str
+    removes: tuple[str, ...]
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        if self.removes:
+            return _MENDED
+        return _RUN_AGAIN if self.path == PLAN_FILE else "restore it from a copy, or remove its trajectory's folder"
+
+
+def verify(
+    storage: Storage,
+    *,
+    of_moments: Callable[[str], list[str]] = lambda path: [],
+    on_file: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Damage]:
+    """Yield what is damaged below a sweep's root, in the order of paths; writes nothing.
+
+    Reads every file whole. Parquet: every page against its checksum (files of releases before checksums are only
+    decoded). Checkpoints: every tensor file against the sha256 in its manifest; one without tensors was trimmed.
+    JSON records have no digest and are checked for their form. `of_moments` returns what is wrong with a local file of
+    second moments; it loads torch, and is called only if there is one. `on_file` receives how many files are done, and
+    of how many. Raises StorageError if storage fails.
+    """
+    paths = storage.list()
+    for done, path in enumerate(paths, 1):
+        try:
+            if path.startswith(f"{MOMENTS}/") and path.endswith(".safetensors"):
+                found = of_moments(f"{storage.uri}/{path}") if storage.is_local else []
+                why = "; ".join(found) or None
+            else:
+                why = _fault(storage, path)
+        except FileNotFoundError:
+            # Removed since it was listed, by a run or by `gc`.
+            why = None
+        if why is not None:
+            yield Damage(path, why, _removed_with(path, paths))
+        on_file(done, len(paths))
+
+
+def mend(storage: Storage, damage: Damage) -> None:
+    """Remove what is damaged with all that depends on it, so that the next run makes it again; a second call does
+    nothing."""
+    for path in damage.removes:
+        storage.delete(path)
+
+
+def _fault(storage: Storage, path: str) -> str | None:
+    """Return what is wrong with one file, or None."""
+    suffix = PurePosixPath(path).suffix
+    checkpoint = checkpoint_in(path)
+    if checkpoint is not None:
+        return _checkpoint_fault(storage, path)
+    if suffix == ".parquet":
+        try:
+            parquet_table(storage.read_bytes(path))
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            return f"cannot be read: {_line(error)}"
+    if suffix == ".json":
+        try:
+            json.loads(storage.read_bytes(path))
+        except ValueError as error:
+            return f"not valid JSON: {_line(error)}"
+    return None
+
+
+def _checkpoint_fault(storage: Storage, path: str) -> str | None:
+    folder, _, name = path.rpartition("/")
+    try:
+        manifest = Manifest.decode(storage.read_bytes(f"{folder}/{MANIFEST}"))
+    except FileNotFoundError:
+        # An attempt that was killed; `gc` removes it.
+        return None
+    except ValueError as error:
+        return f"its manifest cannot be read: {_line(error)}" if name == MANIFEST else None
+    if name == MANIFEST or name not in manifest.files:
+        return None
+    matches = hashlib.sha256(storage.read_bytes(path)).hexdigest() == manifest.files[name]
+    return None if matches else "does not match the digest in its manifest"
+
+
+def _removed_with(path: str, paths: list[str]) -> tuple[str, ...]:
+    """Return what must go so that a run makes a file again; nothing for records that no run makes again."""
+    top, _, rest = path.partition("/")
+    if checkpoint_in(path) is not None:
+        folder = path.rpartition("/")[0]
+        # The manifest first: without it the other files do not count as a checkpoint.
+        return (f"{folder}/{MANIFEST}", *(one for one in paths if one.startswith(f"{folder}/")))
+    if top in (ROWS, DETAILS):
+        # One evaluation of one subject: its rows are written again only if they are missing, and details with them.
+        name = path.rpartition("/")[2]
+        return tuple(one for one in paths if one.partition("/")[0] in (ROWS, DETAILS) and one.endswith(f"/{name}"))
+    if top in (COMPACTED, KEPT_SCORES, MOMENTS, TIMINGS) or rest.endswith(f"/{PROGRESS_FILE}"):
+        return (path,)
+    return ()
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]
