@@ -38,7 +38,7 @@ COMMANDS = {
     "status": Command("status", "Show the state of each trajectory, from files alone", _RUN),
     "retry": Command("retry", "Clear failures, so that the next run tries again", _RUN),
     "gc": Command("gc", "Remove leftovers and checkpoints that need not be kept", _RUN),
-    "verify": Command("verify", "Check every file of a sweep against its digests; mend it", _RUN),
+    "verify": Command("verify", "Check every file of a sweep against its digests; repair it", _RUN),
     "compact": Command("compact", "One row file per finished trajectory: a cache for tables", _RUN),
     "submit": Command("submit", "Submit a sweep to a Ray cluster as a job, or attach to it", _RUN),
     "stop": Command("stop", "Stop a submitted sweep; what it has published is kept", _RUN),

@@ -12,7 +12,7 @@ from sphere_core.foundation.lazy import load_object
 from sphere_core.foundation.storage import Storage
 from workflows.commands.output_options import JsonOption
 from workflows.store.driver_lock import DriverLock
-from workflows.store.verification import Damage, mend, verify
+from workflows.store.verification import Damage, repair, verify
 from workflows.terminal.console import notice_console, output_console, print_json, say
 
 __all__ = ["app"]
@@ -22,7 +22,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _EPILOG = """\b
 Examples:
   sphere verify runs/quickstart            exit code 1 if a file is damaged
-  sphere verify runs/quickstart --mend     remove them; then run the sweep again
+  sphere verify runs/quickstart --repair   remove them; then run the sweep again
 
 Row files are checked page by page, checkpoints and second moments by their digests, JSON records for their form.
 """
@@ -31,7 +31,9 @@ Row files are checked page by page, checkpoints and second moments by their dige
 @app.command("verify", epilog=_EPILOG)
 def verify_command(
     root: Annotated[str, typer.Argument(help="The sweep's folder or URL")],
-    repair: Annotated[bool, typer.Option("--mend", help="Remove damaged files and what depends on them")] = False,
+    remove: Annotated[
+        bool, typer.Option("--repair", "--mend", help="Remove damaged files and what depends on them")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read every file of a sweep and name those that are damaged."""
@@ -39,21 +41,21 @@ def verify_command(
     storage.require_reachable()
     console = output_console()
     # What is removed must not be what a driver has just written.
-    lock = DriverLock(storage).acquire(tell=partial(say, notice_console())) if repair else nullcontext()
+    lock = DriverLock(storage).acquire(tell=partial(say, notice_console())) if remove else nullcontext()
     with lock:
         files, damaged = _checked(storage)
-        for one in damaged if repair else ():
-            mend(storage, one)
+        for one in damaged if remove else ():
+            repair(storage, one)
     if as_json:
         found = [{"path": one.path, "why": one.why, "remedy": one.remedy, "removed": one.removes} for one in damaged]
-        print_json(console, {"files": files, "mended": repair, "damaged": found})
+        print_json(console, {"files": files, "repaired": remove, "damaged": found})
     else:
         for one in damaged:
             say(console, f"{one.path}: {one.why}")
             done = "removed; the next 'sphere run' makes it again"
-            say(console, f"  {done if repair and one.removes else one.remedy}")
+            say(console, f"  {done if remove and one.removes else one.remedy}")
         say(console, f"{files} files, {len(damaged)} damaged")
-    left = [one for one in damaged if not (repair and one.removes)]
+    left = [one for one in damaged if not (remove and one.removes)]
     raise typer.Exit(1 if left else 0)
 
 

@@ -17,7 +17,7 @@ __all__ = ["compared_numbers", "planned_row_paths", "read_row_files", "read_rows
 # Names for people, of which the same content may have two, and the version of the schema: no numbers.
 _NOT_COMPARED = ("model", "dataset", "schema_version")
 _LOGGER = logging.getLogger(__name__)
-_REMEDY = "'sphere verify ROOT --mend', then run the sweep again"
+_REMEDY = "'sphere verify ROOT --repair', then run the sweep again"
 _NULLABLE = pa.schema([field.with_nullable(True) for field in ROW_SCHEMA])
 _TYPES = _NULLABLE.types
 

@@ -23,10 +23,10 @@ from workflows.store.layout import (
     checkpoint_in,
 )
 
-__all__ = ["Damage", "mend", "verify"]
+__all__ = ["Damage", "repair", "verify"]
 
 _RUN_AGAIN = "run the sweep again: it writes this file"
-_MENDED = "'sphere verify ROOT --mend' removes it; the next 'sphere run' makes it again"
+_REPAIRED = "'sphere verify ROOT --repair' removes it; the next 'sphere run' makes it again"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Damage:
     def remedy(self) -> str:
         """What to do about it."""
         if self.removes:
-            return _MENDED
+            return _REPAIRED
         return _RUN_AGAIN if self.path == PLAN_FILE else "restore it from a copy, or remove its trajectory's folder"
 
 
@@ -75,7 +75,7 @@ def verify(
         on_file(done, len(paths))
 
 
-def mend(storage: Storage, damage: Damage) -> None:
+def repair(storage: Storage, damage: Damage) -> None:
     """Remove what is damaged with all that depends on it, so that the next run makes it again; a second call does
     nothing."""
     for path in damage.removes:

@@ -90,7 +90,7 @@ def test_built_once_listed_verified_and_used(
     assert "the numbers have changed" in squeezed_words(capsys.readouterr().out)
     first.write_bytes(bytes(data[: len(data) // 2]))
     assert sphere(monkeypatch, "moments", "verify", first) == 1
-    assert "not a readable safetensors file" in squeezed_words(capsys.readouterr().out)
+    assert "a file of second moments cannot be read" in squeezed_words(capsys.readouterr().out)
     assert not list(store.glob(".*")), "what a pass keeps on its way goes when the set stands"
 
 

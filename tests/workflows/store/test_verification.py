@@ -1,4 +1,4 @@
-"""Damaged files of a sweep: found by `verify`, left out by tables, removed by mending, and made again as they were."""
+"""Damaged files of a sweep: found by `verify`, left out by tables, repaired, and made again as they were."""
 
 import logging
 import random
@@ -12,7 +12,7 @@ from sweep_files import results_of, tiny, write_sweep
 from sphere_core.foundation.storage import Storage
 from workflows.moments.check import file_faults
 from workflows.store.row_reader import read_row_files, read_rows
-from workflows.store.verification import Damage, mend, verify
+from workflows.store.verification import Damage, repair, verify
 from workflows.sweeps.expand import Sweep, load_sweep
 
 
@@ -74,8 +74,8 @@ def test_what_is_damaged_is_named_and_made_again(finished: tuple[Sweep, Path], t
     assert {one.path for one in found} == hurt
     assert all(one.why and one.remedy for one in found)
     for one in found:
-        mend(Storage(root), one)
-        mend(Storage(root), one)
+        repair(Storage(root), one)
+        repair(Storage(root), one)
     assert damaged(root) == []
     assert run(sweep, root).complete
     assert results_of(root) == results_of(whole)
@@ -112,7 +112,7 @@ def test_a_damaged_row_file_takes_no_other_rows_away(
     with caplog.at_level(logging.WARNING):
         assert read_rows(Storage(root), sweep.plan).num_rows == before - own
     assert path.name in caplog.text
-    assert "sphere verify ROOT --mend" in caplog.text
+    assert "sphere verify ROOT --repair" in caplog.text
 
 
 def test_records_that_no_run_makes_again_are_not_removed(finished: tuple[Sweep, Path], tmp_path: Path) -> None:
