@@ -33,7 +33,7 @@ quickstart: $(RUN_STAMP) ## Set up .venv and run the example sweep on the embedd
 	$(BIN)/sphere run examples/quickstart.yaml
 
 test: $(STAMP) ## Set up .venv and run the tests, without network
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-long: $(STAMP) ## The tests that take minutes or several nodes: kills, lost nodes, cut links (some need root)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m long
