@@ -1,12 +1,14 @@
 """`sphere methods`: the table of methods, and one method's hyperparameters with their sources."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sphere_core.hyperparameters import preset_names, preset_sources
 from sphere_core.methods import EDITORS, REGULARIZERS, Method, resolve_method
+from sphere_core.plugins import Plugins
 from workflows.commands.output_options import JsonOption, WideOption
 from workflows.terminal.console import output_console, print_json, say
 from workflows.terminal.table import Column, TextTable
@@ -20,6 +22,7 @@ Examples:
   sphere methods                                     every editor and every regularizer
   sphere methods memit+rect+sphere                   what it composes, needs and keeps
   sphere methods alphaedit+sphere --preset llama3-8b its hyperparameters with the source of each
+  sphere methods memit+cap --plugin cap.py           a row of your own
 
 A method is an editor, with regularizers after plus signs, applied in that order.
 """
@@ -32,16 +35,21 @@ _NEVER = "never"
 def methods(
     name: Annotated[str | None, typer.Argument(help="A method, such as alphaedit+sphere")] = None,
     preset: Annotated[str, typer.Option(help="Preset whose hyperparameters are shown")] = "factworld",
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="Python file with rows of your own; its code is run; repeatable")
+    ] = None,
     as_json: JsonOption = False,
     wide: WideOption = False,
 ) -> None:
     """List the table of methods, or show one method with its hyperparameters."""
     console = output_console()
+    plugins = Plugins.of_files(plugin or (), where="--plugin")
+    outside = {kind: plugins.names(kind) for kind in ("editor", "regularizer")}
     if name is None:
         tables = {"editors": _editors(), "regularizers": _regularizers()}
-        extra: dict[str, object] = {"presets": preset_names()}
+        extra: dict[str, object] = {"presets": preset_names(), "plugins": outside}
     else:
-        method = resolve_method(name)
+        method = resolve_method(name, plugins=plugins)
         tables = {"method": _description(method), "hyperparameters": _hyperparameters(method, preset)}
         extra = {"name": name, "preset": preset}
     if as_json:
@@ -53,6 +61,9 @@ def methods(
         console.print(replace(table, wide=wide), soft_wrap=wide)
     if name is None:
         say(console, f"presets: {', '.join(preset_names())}")
+        for kind, names in outside.items():
+            if names:
+                say(console, f"{kind}s of plugins, not of this release: {', '.join(names)}")
 
 
 def _editors() -> TextTable:
@@ -90,6 +101,7 @@ def _description(method: Method) -> TextTable:
     pairs = [("editor", method.editor_row.title)]
     for name, row in zip(method.regularizer_names, method.regularizer_rows, strict=True):
         pairs.append(("regularizer", f"{name}: {row.title}"))
+    pairs += [("code", f"{row}: {plugin.short}, not of this release") for row, plugin in method.code.items()]
     pairs += [("papers", method.paper), ("checkpoint keeps", method.state)]
     return TextTable([Column("part"), Column("what it is", prose=True)], pairs, method.name)
 

@@ -39,6 +39,7 @@ from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.models.loading import DTYPES
 from sphere_core.models.source import EMBEDDED_MODEL
+from sphere_core.plugins.found import Plugins
 from sphere_core.streams.stream import StreamSpec
 from workflows.sweeps.inputs import method_of
 from workflows.sweeps.paths import resolve_path
@@ -120,10 +121,11 @@ def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Pric
     cells: list[Cell] = []
     moments: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
     general, unpriced = _general(spec)
+    plugins = Plugins.of_files(resolve_path(file, folder) for file in spec.plugins)
     for model in spec.models:
         shape = _shape(model, folder)
         for entry in spec.methods:
-            method, values, _ = method_of(entry, model.preset, folder, where=f"method '{entry.title}'")
+            method, values, _ = method_of(entry, model.preset, folder, where=f"method '{entry.title}'", plugins=plugins)
             if method.needs_moments(values):
                 sites, tokens = len(values.layers), _corpus_tokens(spec.moments)
                 building = hours(moments_work(shape, sites, values.layers[-1], tokens), accelerator)

@@ -126,3 +126,15 @@ def test_the_guide_is_what_new_writes(
     assert sphere(monkeypatch, "new", "regularizer", "cap", "--dir", tmp_path) == 2
     assert sphere(monkeypatch, "new", "regularizer", "sphere") == 2
     assert sphere(monkeypatch, "new", "optimizer", "cap") == 2
+
+
+def test_commands_beside_run_know_the_plugins_of_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sweep(tmp_path)
+    assert sphere(monkeypatch, "plan", path, "--price", "h100") == 0
+    assert "memit+cap" in capsys.readouterr().out
+    assert sphere(monkeypatch, "methods", "memit+cap", "--plugin", tmp_path / "cap.py") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "cap.share 0.01 chosen by hand" in shown
+    assert "not of this release" in shown
