@@ -4,6 +4,7 @@ import logging
 import textwrap
 from typing import Any
 
+from sphere_core.foundation.errors import InputError
 from workflows.cluster.gcs_address import no_cluster, require_answer
 from workflows.cluster.scratch import RayScratch
 
@@ -25,18 +26,29 @@ def attach(ray: Any, address: str) -> None:
 
 
 def start_ray(ray: Any, num_cpus: int | None) -> RayScratch:
-    """Start Ray on this machine, reachable on loopback only; return its session folder, which the caller removes."""
+    """Start Ray on this machine, reachable on loopback only; return its session folder, which the caller removes.
+
+    Raises InputError if Ray does not start.
+    """
     scratch = RayScratch()
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        dashboard_host="127.0.0.1",
-        object_store_memory=_OBJECT_STORE_BYTES,
-        _temp_dir=str(scratch.path),
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            dashboard_host="127.0.0.1",
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _temp_dir=str(scratch.path),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        scratch.remove()
+        raise InputError(
+            f"Ray does not start: {gist(error)}",
+            where="this machine",
+            remedy="'sphere doctor' checks it; --local runs the sweep in this process, without Ray",
+        ) from error
     return scratch
 
 

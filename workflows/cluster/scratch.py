@@ -3,8 +3,10 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.process_identity import has_ended, own_place
 
 __all__ = ["RayScratch"]
@@ -12,6 +14,9 @@ __all__ = ["RayScratch"]
 _PREFIX = "sphere-ray-"
 # A file in the folder with the scope of the process id in its name; socket paths leave no room for it in the name.
 _PLACE = "place"
+# Bytes of the longest socket path below the folder that Ray is given.
+_BELOW = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
+_SOCKET_BYTES = 107
 
 
 class RayScratch:
@@ -19,20 +24,45 @@ class RayScratch:
 
     Ray never removes its session folders, and a killed process cannot: those of this user's dead processes are removed
     when the next session starts, if their process ids are valid on this machine; containers may share the temporary
-    folder. Socket paths below must be under 107 bytes, so the folder is in the system's temporary one.
+    folder. The folder is in the first of `parents` in which socket paths are short enough, by default the system's
+    temporary folder (TMPDIR), /tmp and /dev/shm. Only its owner may enter it; Ray itself works in a folder inside,
+    which it opens to everybody. Raises InputError if no parent is short enough and writable.
     """
 
-    def __init__(self) -> None:
-        parent = Path(tempfile.gettempdir())
-        for left in parent.glob(f"{_PREFIX}*"):
-            if _is_orphan(left):
-                shutil.rmtree(left, ignore_errors=True)
-        self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
-        (self.path / _PLACE).write_text(own_place(), encoding="utf-8")
+    def __init__(self, parents: Sequence[str] | None = None) -> None:
+        places = list(dict.fromkeys([tempfile.gettempdir(), "/tmp", "/dev/shm"] if parents is None else parents))
+        for parent in places:
+            for left in Path(parent).glob(f"{_PREFIX}*"):
+                if _is_orphan(left):
+                    shutil.rmtree(left, ignore_errors=True)
+        self._folder = _made(places)
+        (self._folder / _PLACE).write_text(own_place(), encoding="utf-8")
+        self.path = self._folder / "r"
+        self.path.mkdir(mode=0o700)
 
     def remove(self) -> None:
         """Remove the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _made(parents: Sequence[str]) -> Path:
+    """Return a new folder in the first parent that is short enough for Ray's sockets and can be written."""
+    faults = []
+    for parent in parents:
+        try:
+            folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)
+        except OSError as error:
+            faults.append(f"{parent}: {error.strerror}")
+            continue
+        if len(os.fsencode(f"{folder}/r")) + _BELOW <= _SOCKET_BYTES:
+            return Path(folder)
+        os.rmdir(folder)
+        faults.append(f"{parent}: too long")
+    raise InputError(
+        f"no temporary folder is short enough for Ray's sockets, whose paths have at most {_SOCKET_BYTES} bytes",
+        where="; ".join(faults),
+        remedy="set TMPDIR to a short folder that you can write, or run with --local, without Ray",
+    )
 
 
 def _is_orphan(folder: Path) -> bool:

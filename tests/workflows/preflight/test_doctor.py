@@ -37,7 +37,7 @@ def test_a_model_that_is_not_here_is_missing_with_the_way_to_get_it(
     text = words(capsys.readouterr().out)
     assert f"hf download {name}" in text
     assert "8.03 billion parameters, as published" in text
-    assert "a checkpoint after 15000 edits ok 9.40 GB" in text
+    assert "a checkpoint after 15000 edits ok 5.29 GB" in text
 
 
 @pytest.mark.parametrize(
