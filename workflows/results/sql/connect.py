@@ -78,6 +78,8 @@ def connect_roots(
         # Sums depend on the order of their terms: on several threads the last digits differ from run to run.
         connection = opened.enter_context(duckdb.connect(config={"threads": 1}))
         connection.execute("SET parquet_metadata_cache = true")
+        # A bar of its own would be part of what a command prints.
+        connection.execute("SET enable_progress_bar = false")
         connection.register("planned", planned(roots))
         connection.register("bases", bases(roots))
         specs = read_specifications(roots) if {"trajectories", *_FROM_ROWS} & set(views) else {}
