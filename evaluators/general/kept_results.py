@@ -1,17 +1,15 @@
 """What is kept of a scored task, and the key under which equal weights find it again."""
 
-import io
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from evaluators.base import KeptResults, Score
 from sphere_core.foundation.fingerprint import fingerprint
-from sphere_core.foundation.parquet import parquet_table
+from sphere_core.foundation.parquet import parquet_bytes, parquet_table
 
 __all__ = ["TaskResult", "keep_result", "kept_result", "result_key"]
 
@@ -51,8 +49,4 @@ def keep_result(kept: KeptResults | None, key: str, result: TaskResult) -> None:
     if kept is None:
         return
     scores = json.dumps([asdict(score) for score in result.scores]).encode()
-    sink = io.BytesIO()
-    pq.write_table(
-        result.documents.replace_schema_metadata({_SCORES: scores}), sink, compression="zstd", write_page_checksum=True
-    )
-    kept.write(key, sink.getvalue())
+    kept.write(key, parquet_bytes(result.documents.replace_schema_metadata({_SCORES: scores}), compression="zstd"))

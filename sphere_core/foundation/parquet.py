@@ -1,18 +1,68 @@
-"""Parquet bytes that we wrote: read in one place, with the checksum of every page verified."""
+"""Parquet files of ours: written with a digest of the whole file in its footer, and read only if that holds."""
 
+import hashlib
+import io
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["parquet_table"]
+__all__ = ["parquet_bytes", "parquet_table", "require_whole"]
+
+_KEY = b"sphere:sha256"
+_MAGIC = b"PAR1"
+_BLANK = b"0" * 64
+# How the footer writes a text of 64 bytes after its key: a field of type binary, and its length.
+_BETWEEN = b"\x18\x40"
+
+
+def parquet_bytes(table: pa.Table, *, row_group_size: int | None = None, **options: Any) -> bytes:
+    """Return a table as the bytes of a Parquet file; `options` are those of `pyarrow.parquet.ParquetWriter`.
+
+    Pages carry checksums. The footer's key `sphere:sha256` is the digest of the file with 64 zeros in its place, so
+    that a bit that flips anywhere is noticed, also in names of columns and statistics.
+    """
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, table.schema, write_page_checksum=True, **options) as writer:
+        writer.write_table(table, row_group_size)
+        writer.add_key_value_metadata({_KEY.decode(): _BLANK.decode()})
+    data = sink.getvalue()
+    start = _digest_place(data)
+    if start is None or data[start : start + 64] != _BLANK:
+        raise AssertionError("the footer does not hold the digest as it was given")
+    return data[:start] + hashlib.sha256(data).hexdigest().encode() + data[start + 64 :]
+
+
+def require_whole(data: bytes) -> None:
+    """Raise pyarrow.ArrowInvalid for the bytes of a file that is cut off or does not match its digest.
+
+    Files of earlier releases have no digest; of them, only the two ends are checked.
+    """
+    if len(data) < 12 or not (data.startswith(_MAGIC) and data.endswith(_MAGIC)):
+        raise pa.ArrowInvalid("it is not a Parquet file, or is cut off")
+    start = _digest_place(data)
+    if start is not None:
+        digest = hashlib.sha256(data[:start])
+        digest.update(_BLANK)
+        digest.update(data[start + 64 :])
+        if digest.hexdigest().encode() != data[start : start + 64]:
+            raise pa.ArrowInvalid("it does not match its digest")
 
 
 def parquet_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the table in the bytes of a Parquet file, or some of its columns.
 
-    Raises OSError or pyarrow.ArrowInvalid for damaged bytes; pages written without a checksum are read as they are.
+    Raises OSError or pyarrow.ArrowInvalid for damaged bytes.
     """
+    require_whole(data)
     # Arrow's threads must not hold a Python object: one that is released while the interpreter ends aborts the process.
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-    return file.read(columns=None if columns is None else list(columns), use_threads=False)
+    table = file.read(columns=None if columns is None else list(columns), use_threads=False)
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != _KEY}
+    return table.replace_schema_metadata(metadata or None)
+
+
+def _digest_place(data: bytes) -> int | None:
+    place = data.rfind(_KEY + _BETWEEN)
+    return None if place < 0 else place + len(_KEY) + len(_BETWEEN)

@@ -24,7 +24,7 @@ Examples:
   sphere verify runs/quickstart            exit code 1 if a file is damaged
   sphere verify runs/quickstart --repair   remove them; then run the sweep again
 
-Row files are checked page by page, checkpoints and second moments by their digests, JSON records for their form.
+Rows, checkpoints and second moments are checked by their digests, JSON records for their form.
 """
 
 

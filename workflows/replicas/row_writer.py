@@ -1,14 +1,13 @@
 """Row files: one Parquet file for every (checkpoint, evaluator), with a declared schema and reproducible bytes."""
 
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from evaluators.base import Score
+from sphere_core.foundation.parquet import parquet_bytes
 from sphere_core.foundation.storage import Storage
 from workflows.store.row_reader import compared_numbers
 from workflows.store.row_schema import ROW_SCHEMA, SCHEMA_VERSION
@@ -81,21 +80,17 @@ def encode_table(shared: SubjectColumns, table: pa.Table) -> bytes:
 
 
 def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
     # A dictionary of numbers that hardly repeat is longer than the numbers; their bytes compress better split.
     numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    pq.write_table(
+    return parquet_bytes(
         table,
-        sink,
         compression="zstd",
         compression_level=3,
         version="2.6",
         write_statistics=True,
-        write_page_checksum=True,
         use_dictionary=[name for name in table.column_names if name not in numbers],
         column_encoding=dict.fromkeys(numbers, "BYTE_STREAM_SPLIT"),
     )
-    return sink.getvalue()
 
 
 def publish_rows(storage: Storage, path: str, data: bytes) -> None:

@@ -5,13 +5,12 @@ not used. Row files are removed and written again only to repeat what failed: a 
 """
 
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from sphere_core.foundation.parquet import parquet_bytes
 from sphere_core.foundation.storage import Storage
 from workflows.store.layout import COMPACTED, compacted_path
 from workflows.store.plan import SweepPlan, TrajectoryPlan
@@ -87,13 +86,10 @@ def compact(
 
 
 def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
     numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    pq.write_table(
+    return parquet_bytes(
         table,
-        sink,
         compression="zstd",
         row_group_size=_GROUP_ROWS,
         use_dictionary=[name for name in table.column_names if name not in numbers],
     )
-    return sink.getvalue()

@@ -12,7 +12,14 @@ from workflows.store.plan import SweepPlan
 from workflows.store.row_schema import RENAMED, ROW_SCHEMA
 from workflows.store.state import SweepFiles, scan
 
-__all__ = ["compared_numbers", "planned_row_paths", "read_row_files", "read_rows", "with_present_names"]
+__all__ = [
+    "compared_numbers",
+    "planned_row_paths",
+    "read_row_files",
+    "read_rows",
+    "warn_of_damage",
+    "with_present_names",
+]
 
 # Names for people, of which the same content may have two, and the version of the schema: no numbers.
 _NOT_COMPARED = ("model", "dataset", "schema_version")
@@ -45,8 +52,13 @@ def read_row_files(storage: Storage, paths: Sequence[str]) -> pa.Table:
         except (OSError, pa.ArrowException) as error:
             if isinstance(error, FileNotFoundError):
                 raise
-            _LOGGER.warning("%s/%s is damaged and left out (%s): %s", storage.uri, path, error, _REMEDY)
+            warn_of_damage(f"{storage.uri}/{path}", error)
     return pa.concat_tables(tables) if tables else ROW_SCHEMA.empty_table()
+
+
+def warn_of_damage(name: str, error: Exception) -> None:
+    """Log that a damaged file of rows or details is left out, and what to do about it."""
+    _LOGGER.warning("%s is damaged and left out (%s): %s", name, error, _REMEDY)
 
 
 def with_present_names(table: pa.Table) -> pa.Table:

@@ -53,8 +53,8 @@ def verify(
 ) -> Iterator[Damage]:
     """Yield what is damaged below a sweep's root, in the order of paths; writes nothing.
 
-    Reads every file whole. Parquet: every page against its checksum (files of releases before checksums are only
-    decoded). Checkpoints: every tensor file against the sha256 in its manifest; one without tensors was trimmed.
+    Reads every file whole. Parquet: against the digest in its footer (files of releases before it are only decoded).
+    Checkpoints: every tensor file against the sha256 in its manifest; one without tensors was trimmed.
     JSON records have no digest and are checked for their form. `of_moments` returns what is wrong with a local file of
     second moments; it loads torch, and is called only if there is one. `on_file` receives how many files are done, and
     of how many. Raises StorageError if storage fails.

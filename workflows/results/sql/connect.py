@@ -8,10 +8,13 @@ hyperparameters and cost) and `bases` (an unedited model under one evaluator, in
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.resources import files as package_files
+from pathlib import Path
 from typing import Literal
 
 import duckdb
+import pyarrow as pa
 
+from sphere_core.foundation.parquet import require_whole
 from sphere_core.foundation.storage import Storage
 from workflows.results.sql.file_views import create_file_view
 from workflows.results.sql.plan_tables import (
@@ -28,6 +31,7 @@ from workflows.results.sql.timing_table import timing_tables
 from workflows.results.sql.view_columns import DOCUMENTS, PROBE_TEXTS, PROBES, ROWS, VIEW_COLUMNS
 from workflows.store.layout import DETAILS, base_name, details_path, scored_name
 from workflows.store.plan import SweepPlan
+from workflows.store.row_reader import warn_of_damage
 from workflows.store.state import SweepFiles, SweepState
 
 __all__ = ["UNEDITED", "VIEWS", "connect", "connect_roots", "query", "stream_name"]
@@ -171,6 +175,15 @@ def _details(roots: Sequence[SweepRoot], folder: str, kind: str, *, last: bool) 
     return [(root, [path for path in dict.fromkeys(wanted[root.name]) if path in stored[root.name]]) for root in roots]
 
 
+def _is_damaged(path: Path, name: str) -> bool:
+    try:
+        require_whole(path.read_bytes())
+    except pa.ArrowInvalid as error:
+        warn_of_damage(name, error)
+        return True
+    return False
+
+
 class _LocalFiles:
     """Files of any storage as local paths for as long as a connection is open."""
 
@@ -179,10 +192,14 @@ class _LocalFiles:
         self._known: list[str] = []
 
     def paths(self, storage: Storage, names: Sequence[str]) -> list[str]:
-        """Return local paths of files: of an object store, of copies that are removed with the connection."""
-        found = [str(self._opened.enter_context(storage.as_file(name))) for name in names]
-        self._known += found
-        return found
+        """Return local paths of files: of an object store, of copies that are removed with the connection.
+
+        A damaged file is left out, with a warning that names it.
+        """
+        found = [(name, str(self._opened.enter_context(storage.as_file(name)))) for name in names]
+        sound = [path for name, path in found if not _is_damaged(Path(path), f"{storage.uri}/{name}")]
+        self._known += sound
+        return sound
 
     def lock(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Keep a connection to these files, and its settings as they are."""
