@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.user_files import open_file, refuse_wrong_kind
@@ -21,6 +20,7 @@ from sphere_core.moments.headers import REBUILD, moments_file_errors, open_npz, 
 from sphere_core.moments.record import SecondMoments
 from sphere_core.numerics.linalg import Subspace
 from sphere_core.numerics.tensor_digest import tensors_digest
+from sphere_core.numerics.tensor_file import write_tensors
 
 __all__ = ["joined", "read_moments", "write_moments"]
 
@@ -38,7 +38,11 @@ def write_moments(moments: SecondMoments, path: Path) -> None:
     if moments.null_spaces:
         header["complement"] = {str(layer): space.complement for layer, space in moments.null_spaces.items()}
     # One key only: safetensors keeps several in no fixed order.
-    save_file(tensors, path, metadata={"moments": json.dumps(header, sort_keys=True)})
+    write_tensors(
+        {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
+        path,
+        metadata={"moments": json.dumps(header, sort_keys=True)},
+    )
 
 
 def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) -> SecondMoments:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
 from sphere_core.moments.packing import Cursor
+from sphere_core.numerics.tensor_file import write_tensors
 
 __all__ = ["Kept", "KeptInFile", "MomentSums", "Running", "read_sums", "write_sums"]
 
@@ -131,7 +131,7 @@ def write_sums(storage: Storage, path: str, parts: Mapping[str, MomentSums], hea
     }
     whole = {**header, "counts": {part: sums.count for part, sums in parts.items()}}
     metadata = {"sums": json.dumps(whole, sort_keys=True)}
-    storage.write_file(path, lambda scratch: save_file(tensors, scratch, metadata=metadata))
+    storage.write_file(path, lambda scratch: write_tensors(tensors, scratch, metadata=metadata))
 
 
 def read_sums(storage: Storage, path: str) -> tuple[dict[str, MomentSums], dict[str, Any]] | None:

@@ -10,6 +10,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load
@@ -39,19 +40,19 @@ _PIECE = 1 << 22
 _MIRRORED = 1024
 
 
-def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
-    """Write tensors of the host to a new file and return the file's sha256.
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, *, metadata: Mapping[str, str] | None = None) -> str:
+    """Write tensors of the host to a new file and return the file's sha256; `metadata` goes into its header.
 
     Without a triangle the bytes are those of `safetensors.torch.save`: widest dtype first, then by name; equal tensors
-    give equal bytes. Raises ValueError for a dtype that is not listed, and for a triangle of a
-    matrix that is not square.
+    give equal bytes. Raises OSError for a full disk, which the library's writer reports as an error of its own, and
+    ValueError for a dtype that is not listed and for a triangle of a matrix that is not square.
     """
     for name, tensor in tensors.items():
         _require_writable(name, tensor)
     ordered = sorted(tensors.items(), key=lambda item: (-_WIDTH[item[1].dtype], item[0]))
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        for piece in _pieces(ordered):
+        for piece in _pieces(ordered, metadata):
             digest.update(piece)
             file.write(piece)
     return digest.hexdigest()
@@ -72,8 +73,11 @@ def _require_writable(name: str, tensor: torch.Tensor) -> None:
         raise ValueError(f"{name} is not square: {tuple(tensor.shape)}")
 
 
-def _pieces(ordered: list[tuple[str, torch.Tensor]]) -> Iterator[memoryview | bytes]:
-    header, offset = {}, 0
+def _pieces(
+    ordered: list[tuple[str, torch.Tensor]], metadata: Mapping[str, str] | None
+) -> Iterator[memoryview | bytes]:
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    offset = 0
     for name, tensor in ordered:
         shape = list(tensor.shape)
         if name.endswith(_TRIANGLES):

@@ -35,6 +35,17 @@ def test_bytes_and_digest_are_those_of_the_library(path: Path, asked: dict, seed
     assert path.read_bytes() == expected
 
 
+def test_a_header_with_metadata_is_the_library_s(path: Path) -> None:
+    tensors, metadata = {"layer3": torch.eye(3, dtype=torch.float64), "count": torch.ones(2)}, {"moments": '{"a": "é"}'}
+    write_tensors(tensors, path, metadata=metadata)
+    assert path.read_bytes() == save(tensors, metadata=metadata)
+
+
+def test_a_full_disk_is_an_error_of_the_system() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        write_tensors({"layer3": torch.zeros(1000, 1000)}, Path("/dev/full"), metadata={"moments": "{}"})
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 40])
 @pytest.mark.parametrize("piece", [1, 100, 1 << 22])
 def test_a_triangle_keeps_its_bits(path: Path, monkeypatch: pytest.MonkeyPatch, count: int, piece: int) -> None:
