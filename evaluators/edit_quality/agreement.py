@@ -13,16 +13,22 @@ from sphere_core.models import EditableModel
 __all__ = ["UneditedAnswers"]
 
 
-class UneditedAnswers:
-    """The tokens that the unedited model predicts where a target's tokens are asked, each pair asked once.
+# Pairs that are asked together. Earlier chunks of a growing list are the same at every checkpoint and asked once.
+_CHUNK = 512
 
-    They belong to one base model, known by its digest, and to one tokenizer; another one empties the memory.
+
+class UneditedAnswers:
+    """The tokens that the unedited model predicts where a target's tokens are asked, each chunk of pairs asked once.
+
+    They belong to one base model, known by its digest, and to one tokenizer; another one empties the memory. In half
+    precision an answer depends on what is asked in the same forward. The chunks of a checkpoint depend on its own
+    pairs alone, so that what was scored before in this process changes no answer.
     """
 
     def __init__(self) -> None:
         self._base: str | None = None
         self._encoder: Encoder | None = None
-        self._known: dict[Pair, tuple[int, ...]] = {}
+        self._known: dict[tuple[Pair, ...], list[np.ndarray]] = {}
 
     def agreeing(
         self,
@@ -41,16 +47,20 @@ class UneditedAnswers:
         if self._base != model.base_digest or self._encoder is not encoder:
             self._base, self._encoder = model.base_digest, encoder
             self._known.clear()
-        missing = [pairs[place] for place in asked if pairs[place] not in self._known]
+        wanted = [pairs[place] for place in asked]
+        chunks = [tuple(wanted[start : start + _CHUNK]) for start in range(0, len(wanted), _CHUNK)]
+        missing = [chunk for chunk in dict.fromkeys(chunks) if chunk not in self._known]
         if missing:
             with unedited(model):
-                found = ask(model, encoder, missing, token_budget=token_budget)
-            for pair, predicted in zip(missing, _by_pair(found), strict=True):
-                self._known[pair] = tuple(predicted.tolist())
+                found = {chunk: _by_pair(ask(model, encoder, chunk, token_budget=token_budget)) for chunk in missing}
+            self._known.update(found)
+        # A chunk that has grown is not asked again.
+        self._known = {chunk: self._known[chunk] for chunk in chunks}
+        before = [answer for chunk in chunks for answer in self._known[chunk]]
         now = _by_pair(scores)
         agreed = np.full(len(pairs), -1, dtype=np.int64)
-        for place in asked:
-            agreed[place] = int((now[place] == np.array(self._known[pairs[place]])).sum())
+        for place, answer in zip(asked, before, strict=True):
+            agreed[place] = int((now[place] == answer).sum())
         return agreed
 
 
