@@ -39,8 +39,8 @@ class Submission:
         return math.ceil(self.package.grace_seconds) + _MARGIN_SECONDS
 
 
-def plan_submission(sweep: Path, root: str) -> Submission:
-    """Return what to submit.
+def plan_submission(sweep: Path, root: str, *, replace: bool = False) -> Submission:
+    """Return what to submit; `replace` lets the run take a root that holds another sweep.
 
     Raises InputError for a faulty sweep file, and for a root that holds credentials or that only one node would see.
     """
@@ -56,6 +56,7 @@ def plan_submission(sweep: Path, root: str) -> Submission:
     package = pack(sweep)
     content = fingerprint({"files": package.digest(), "root": root})
     arguments = ["python", "-m", "workflows.cli", "run", package.entry, "--address", "auto", "--root", root]
+    arguments += ["--replace"] if replace else []
     return Submission(f"sphere-{package.sweep_name}-{content[:12]}", f"exec {shlex.join(arguments)}", root, package)
 
 

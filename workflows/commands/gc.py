@@ -10,6 +10,7 @@ from workflows.commands.output_options import JsonOption
 from workflows.store.driver_lock import DriverLock
 from workflows.store.garbage import Garbage, collect, find_garbage
 from workflows.store.plan import read_plan
+from workflows.store.root_owner import earlier_line
 from workflows.store.state import derive_state, scan
 from workflows.terminal.console import notice_console, output_console, print_json, say
 from workflows.terminal.table import Cell, Column, TextTable
@@ -23,8 +24,8 @@ Examples:
   sphere gc runs/quickstart --dry-run     what would go, and how many bytes
   sphere gc runs/quickstart               remove it
 
-Rows are never removed, nor anything that scores still to come or a resumed trajectory need. Which checkpoints stay
-whole is the sweep file's `keep`.
+Rows are never removed, nor anything that scores still to come or a resumed trajectory need. Trajectories of an
+earlier plan are kept too; their number and folders are shown. Which checkpoints stay whole is the sweep file's `keep`.
 """
 
 
@@ -42,14 +43,17 @@ def gc(
     # No driver may be writing what looks unfinished.
     with DriverLock(storage).acquire(tell=partial(say, notice_console())):
         files = scan(storage)
-        garbage = find_garbage(storage, plan, derive_state(storage, plan, files), files)
+        state = derive_state(storage, plan, files)
+        garbage = find_garbage(storage, plan, state, files)
         if not dry_run:
             collect(storage, garbage)
     if as_json:
         found = [{"path": one.path, "why": one.why, "bytes": one.size} for one in garbage]
-        print_json(console, {"removed": not dry_run, "files": found})
+        print_json(console, {"removed": not dry_run, "files": found, "earlier_trajectories": list(state.earlier)})
         return
     console.print(_table(garbage, "would be removed" if dry_run else "removed"))
+    if state.earlier:
+        say(console, earlier_line(state.earlier))
 
 
 def _table(garbage: list[Garbage], title: str) -> TextTable:

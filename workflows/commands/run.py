@@ -46,6 +46,9 @@ def run(
         list[str] | None,
         typer.Option(metavar="METHOD", help="Delete what this method has computed, and compute it again"),
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take a root that holds another sweep; what is stored stays")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only, to standard error")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="End with one JSON object; all else goes to standard error")
@@ -63,6 +66,7 @@ def run(
         retry_failed=retry_failed,
         steal=steal,
         fresh=fresh or (),
+        replace=replace,
         console=None if quiet else notice_console() if as_json else output_console(),
         problems=notice_console() if quiet else None,
     )

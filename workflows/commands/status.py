@@ -53,6 +53,7 @@ def status(
             "name": plan.name,
             "complete": state.is_complete,
             "trajectories": status_records(state, scores),
+            "earlier_trajectories": list(state.earlier),
             "failures": [failure.as_json() for failure in state.failures],
         }
         print_json(console, record)

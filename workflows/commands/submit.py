@@ -33,6 +33,9 @@ def submit(
     address: Annotated[str | None, typer.Option(help="The cluster's Jobs API: http(s)://HOST:PORT")] = None,
     cluster: Annotated[Path | None, typer.Option(help="A file of Ray's cluster launcher: opens a tunnel")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show the job's log until it ends")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take a root that holds another sweep; what is stored stays")
+    ] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http without a token")] = False,
 ) -> None:
     """Submit a sweep to a Ray cluster as a job; the same command again attaches to the running job."""
@@ -40,7 +43,7 @@ def submit(
     from workflows.cluster.submit import plan_submission, submit_once
 
     console = output_console()
-    submission = plan_submission(sweep, root)
+    submission = plan_submission(sweep, root, replace=replace)
     for name, digest in submission.package.plugins:
         say(console, f"plugin {name} {digest[:12]}: its code is run on the cluster, with the rights of the job")
     with cluster_address(address, cluster, insecure=insecure) as place:

@@ -25,6 +25,7 @@ from workflows.runs.sweep_report import EXIT_FAILED, EXIT_STOPPED, report
 from workflows.store.driver_lock import DriverLock
 from workflows.store.fresh import forget_method, require_method
 from workflows.store.retry import forget_failures
+from workflows.store.root_owner import require_own_root
 from workflows.store.state import SweepFiles, SweepState, derive_state, scan
 from workflows.store.trimming import forget_trimmed
 from workflows.sweeps.expand import Sweep
@@ -44,6 +45,7 @@ class RunOptions:
     retry_failed: bool
     steal: bool
     fresh: tuple[str, ...] = ()
+    replace: bool = False
 
 
 def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: Console | None = None) -> int:
@@ -51,7 +53,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: 
 
     `problems` gets failures, warnings and how to resume; if left out, all of it goes to `console`.
     Writes below the root only, after its lock is taken; a second call does what the first has left. Raises InputError
-    for options that exclude each other, a root that cannot be reached and a root that another driver works on, and
+    for options that exclude each other, a root that cannot be reached or holds another sweep
+    (without `replace`) and a root that another driver works on, and
     StorageError if storage is full or keeps failing.
     """
     if options.local and options.address is not None:
@@ -61,6 +64,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: 
         require_method(sweep.plan, method)
     storage = Storage(options.root)
     storage.require_reachable()
+    if not options.replace:
+        require_own_root(storage, sweep.plan)
     for line in sweep.note_lines():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     try:
@@ -118,6 +123,9 @@ def _run_locked(sweep: Sweep, options: RunOptions, storage: Storage, console: Co
     storage.require_writable()
     lock = DriverLock(storage).acquire(steal=options.steal, tell=console.print)
     with lock:
+        if not options.replace:
+            # Another driver may have published its plan since.
+            require_own_root(storage, sweep.plan)
         for method in options.fresh:
             count = forget_method(storage, sweep.plan, method)
             console.print(f"{method}: {count} trajectories are computed again", highlight=False, markup=False)

@@ -42,6 +42,7 @@ def run_sweep_file(
     retry_failed: bool = False,
     steal: bool = False,
     fresh: Sequence[str] = (),
+    replace: bool = False,
     console: Console | None = None,
     problems: Console | None = None,
 ) -> EndedRun:
@@ -49,7 +50,8 @@ def run_sweep_file(
 
     `local` runs in this process, `address` attaches to a Ray cluster, otherwise Ray is started here. `retry_failed`
     runs again what failed before, `steal` takes the sweep over from a driver that hangs, `fresh` names methods whose
-    checkpoints and rows are deleted and computed again. `problems` gets failures and
+    checkpoints and rows are deleted and computed again, `replace` takes a root that holds another sweep (what is
+    stored stays). `problems` gets failures and
     warnings, if given. A second call resumes, and does nothing when all is done. Raises InputError before anything is
     written, StorageError if storage fails.
     """
@@ -62,6 +64,7 @@ def run_sweep_file(
         retry_failed=retry_failed,
         steal=steal,
         fresh=tuple(fresh),
+        replace=replace,
     )
     code = run_sweep(loaded, options, console or Console(quiet=True), problems=problems)
     return EndedRun(code, options.root)

@@ -53,6 +53,8 @@ class SweepFiles:
     progress: frozenset[str]
     stopped: frozenset[str]
     compacted: frozenset[str] = frozenset()
+    # Ids of all trajectories of which anything is stored.
+    trajectories: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class SweepState:
     bases_missing: tuple[str, ...]
     # Failures of other tasks, by the path of their records.
     task_failures: Mapping[str, Failure]
+    # Ids of stored trajectories that the plan does not name: those of an earlier plan.
+    earlier: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -128,10 +132,12 @@ def scan(storage: Storage) -> SweepFiles:
     errors: set[str] = set()
     progress: set[str] = set()
     stopped: set[str] = set()
+    trajectories: set[str] = set()
     of_checkpoints = {MANIFEST: checkpoints, WEIGHTS: whole}
     of_trajectories = {ERROR_FILE: errors, PROGRESS_FILE: progress, STOPPED_FILE: stopped}
     for path in storage.list(TRAJECTORIES):
         found = checkpoint_in(path)
+        trajectories.add(path.split("/")[1])
         if found is None:
             of_trajectories.get(path.rpartition("/")[2], set()).add(path)
         elif found[1].name in of_checkpoints:
@@ -145,6 +151,7 @@ def scan(storage: Storage) -> SweepFiles:
         progress=frozenset(progress),
         stopped=frozenset(stopped),
         compacted=frozenset(storage.list(COMPACTED)),
+        trajectories=frozenset(trajectories),
     )
 
 
@@ -177,7 +184,8 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
         for path in sorted(found.errors)
         if path.startswith(f"{ERRORS}/")
     }
-    return SweepState(trajectories, bases, failures)
+    earlier = found.trajectories - {trajectory.id for trajectory in plan.trajectories}
+    return SweepState(trajectories, bases, failures, tuple(sorted(earlier)))
 
 
 def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: float) -> TrajectoryState:

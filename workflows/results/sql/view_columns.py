@@ -132,7 +132,10 @@ _TRAJECTORIES = (
 )
 
 VIEW_COLUMNS = {
-    "trajectories": ViewColumns("a trajectory of the plan, with its hyperparameters and its cost", _TRAJECTORIES),
+    "trajectories": ViewColumns(
+        "a trajectory of the plan, with its hyperparameters and its cost; those of an earlier plan are left out",
+        _TRAJECTORIES,
+    ),
     "scores": ViewColumns(
         "a score of a checkpoint: edit quality and general ability, with the unedited model's beside it",
         _PLACE

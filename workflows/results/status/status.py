@@ -14,6 +14,7 @@ from workflows.results.status.latest_scores import SHOWN_METRICS, LastScores
 from workflows.store.identifiers import prefix_length
 from workflows.store.plan import SweepPlan
 from workflows.store.records import Failure
+from workflows.store.root_owner import earlier_line
 from workflows.store.state import StateName, SweepState, TrajectoryState
 from workflows.terminal.table import Cell, Column, Id, Styled, TextTable
 
@@ -40,7 +41,8 @@ def status_records(state: SweepState, scores: LastScores) -> list[dict[str, Any]
 
 
 def status_panel(plan: SweepPlan, state: SweepState, scores: LastScores, *, wide: bool = False) -> RenderableType:
-    """Return the trajectories (grouped if there are many), the failures, and a line of totals."""
+    """Return the trajectories (grouped if there are many), the failures, a line of totals, and what
+    is stored of an earlier plan."""
     shown: Sequence[TrajectoryState] = state.trajectories
     digits = prefix_length([found.plan.id for found in state.trajectories])
     parts: list[RenderableType] = []
@@ -51,6 +53,8 @@ def status_panel(plan: SweepPlan, state: SweepState, scores: LastScores, *, wide
         title = "running" if parts else plan.name
         parts.append(replace(_trajectories(shown, scores, title=title, digits=digits), wide=wide))
     parts.append(Text(status_line(state)))
+    if state.earlier:
+        parts.append(Text(earlier_line(state.earlier)))
     stopped = [found for found in state.trajectories if found.stopped is not None]
     if stopped:
         columns = [Column("trajectory"), Column("why", prose=True)]
