@@ -1,4 +1,4 @@
-"""Check every file of a sweep: checksums of pages, digests of manifests, the form of records."""
+"""Check every file of a sweep: digests of rows and of checkpoints, the form of records."""
 
 import hashlib
 import json
@@ -84,22 +84,21 @@ def repair(storage: Storage, damage: Damage) -> None:
 
 def _fault(storage: Storage, path: str) -> str | None:
     """Return what is wrong with one file, or None."""
-    suffix = PurePosixPath(path).suffix
-    checkpoint = checkpoint_in(path)
-    if checkpoint is not None:
+    if checkpoint_in(path) is not None:
         return _checkpoint_fault(storage, path)
-    if suffix == ".parquet":
-        try:
-            parquet_table(storage.read_bytes(path))
-        except FileNotFoundError:
-            raise
-        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-            return f"cannot be read: {_line(error)}"
-    if suffix == ".json":
-        try:
-            json.loads(storage.read_bytes(path))
-        except ValueError as error:
-            return f"not valid JSON: {_line(error)}"
+    # Read first: a file that storage fails to deliver is not damaged.
+    data = storage.read_bytes(path)
+    match PurePosixPath(path).suffix:
+        case ".parquet":
+            try:
+                parquet_table(data)
+            except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+                return f"cannot be read: {_line(error)}"
+        case ".json":
+            try:
+                json.loads(data)
+            except ValueError as error:
+                return f"not valid JSON: {_line(error)}"
     return None
 
 

@@ -10,6 +10,7 @@ from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
 from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.storage_faults import StorageError
 from workflows.moments.check import file_faults
 from workflows.results.sql.connect import connect
 from workflows.store.row_reader import read_row_files, read_rows
@@ -94,6 +95,21 @@ def test_a_flipped_bit_in_a_row_file_is_never_another_number(finished: tuple[Swe
     if not named:
         read, expected = (read_row_files(place, [hurt]) for place in (storage, Storage(whole)))
         assert read == expected
+
+
+def test_a_file_that_storage_fails_to_deliver_is_not_damaged(
+    finished: tuple[Sweep, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Storage.read_bytes
+
+    def failing(storage: Storage, path: str) -> bytes:
+        if path.endswith(".parquet"):
+            raise StorageError(f"{path}: input/output error")
+        return read(storage, path)
+
+    monkeypatch.setattr(Storage, "read_bytes", failing)
+    with pytest.raises(StorageError, match="input/output error"):
+        list(verify(Storage(finished[1])))
 
 
 def test_a_damaged_row_file_takes_no_other_rows_away(
