@@ -52,7 +52,7 @@ def outcome_of(arguments: list[str], folder: Path) -> Outcome:
         process = os.fork()
         if process == 0:
             _command(arguments, folder, screen.fileno())
-        limit = threading.Timer(LIMIT_SECONDS, os.kill, (process, signal.SIGKILL))
+        limit = threading.Timer(LIMIT_SECONDS, os.killpg, (process, signal.SIGKILL))
         limit.start()
         _, status = os.waitpid(process, 0)
         late = not limit.is_alive()

@@ -155,6 +155,16 @@ def library_errors(path: Path | str, *, what: str, remedy: str, fault: str = "ca
         ) from error
 
 
+@contextmanager
+def output_errors(path: Path, *, remedy: str = "give a file in a folder that can be written") -> Iterator[None]:
+    """Turn an OSError of writing the file that a user named into an InputError that names it."""
+    try:
+        yield
+    except OSError as error:
+        what = f"the file cannot be written: {error.strerror or error}"
+        raise InputError(what, where=str(error.filename or path), remedy=remedy) from error
+
+
 def _os_fault(error: OSError, path: Path, what: str) -> InputError:
     fault, remedy = _OS_FAULTS.get(error.errno or 0, (f"cannot be read: {error.strerror or error}", "check the path"))
     shown = str(path) if len(str(path)) <= 300 else f"{str(path)[:300]}..."

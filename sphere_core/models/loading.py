@@ -17,11 +17,27 @@ from sphere_core.models.outline import ModelOutline, check_vocabulary
 from sphere_core.models.source import model_digest, resolve_model
 from sphere_core.models.weight_headers import check_shapes, check_weights
 
-__all__ = ["DTYPES", "SPLIT", "load_model", "load_skeleton", "load_tokenizer", "outline_of_skeleton", "pick_device"]
+__all__ = [
+    "DTYPES",
+    "SPLIT",
+    "load_model",
+    "load_skeleton",
+    "load_tokenizer",
+    "outline_of_skeleton",
+    "pick_device",
+    "torch_dtype",
+]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # The device name that spreads a model over every accelerator the process sees.
 SPLIT = "split"
+
+
+def torch_dtype(name: str, *, where: str = "dtype") -> torch.dtype:
+    """Return a network's dtype by its name; raises InputError, with the nearest name, for another one."""
+    if name not in DTYPES:
+        raise unknown_name("dtype", name, DTYPES, where=where)
+    return DTYPES[name]
 
 
 def load_model(
@@ -41,8 +57,7 @@ def load_model(
     cannot be edited, weights that are missing from the files, or a tokenizer that gives no character offsets or is
     another model's.
     """
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES, where="dtype")
+    chosen = torch_dtype(dtype)
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
     config, family = _recognised(folder, remote_code)
     tokenizer = _load_tokenizer(folder, config, remote_code)
@@ -52,7 +67,7 @@ def load_model(
         folder,
         remote_code=remote_code,
         config=config,
-        dtype=DTYPES[dtype],
+        dtype=chosen,
         use_safetensors=True,
         attn_implementation=family.attention,
         device_map="balanced" if device == SPLIT else None,

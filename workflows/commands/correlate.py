@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.user_files import output_errors
 from workflows.commands.output_options import FormatOption, JsonOption, OutOption, WideOption
 from workflows.results.figures.correlation import correlation_figure
 from workflows.results.figures.style import check_figure_path
@@ -77,6 +78,8 @@ def correlate(
     correlated = correlations(found, against or ["he_drift"], scores, resamples=resamples, seed=seed)
     correlated = with_published(correlated, plan)
     if figure is not None:
-        figure.write_bytes(correlation_figure(found, correlated, bounds, form=figure.suffix.removeprefix(".")))
+        drawn = correlation_figure(found, correlated, bounds, form=figure.suffix.removeprefix("."))
+        with output_errors(figure):
+            figure.write_bytes(drawn)
     answer = correlations_answer(correlated, bounds, flat=table.value)
     write_answer(answer, output_console(), form=chosen, out=out, wide=wide)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.user_files import output_errors
 from workflows.commands.output_options import JsonOption
 from workflows.terminal.console import output_console, print_json
 from workflows.terminal.table import Cell, Column, Styled, TextTable
@@ -79,15 +80,15 @@ def _measure(dtype: str, out: Path | None, *, as_json: bool) -> None:
     import torch
 
     from sphere_core.costs.measure import measure_device
-    from sphere_core.models.loading import DTYPES, pick_device
+    from sphere_core.models.loading import pick_device, torch_dtype
 
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
+    chosen = torch_dtype(dtype, where="--dtype")
     if out is not None and out.suffix != ".json":
         raise InputError("the rates are written as JSON", where=str(out), remedy="give a file that ends in .json")
-    rates = asdict(measure_device(torch.device(pick_device("auto")), DTYPES[dtype]))
+    rates = asdict(measure_device(torch.device(pick_device("auto")), chosen))
     if out is not None:
-        out.write_text(json.dumps(rates, indent=1) + "\n", encoding="utf-8")
+        with output_errors(out):
+            out.write_text(json.dumps(rates, indent=1) + "\n", encoding="utf-8")
     console = output_console()
     if as_json:
         print_json(console, rates)

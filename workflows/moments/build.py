@@ -4,11 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from sphere_core.foundation.errors import unknown_name
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel, model_digest, resolve_model
-from sphere_core.models.loading import DTYPES, load_skeleton
+from sphere_core.models.loading import load_skeleton, torch_dtype
 from sphere_core.models.source import commit_of
 from sphere_core.moments.build import build_second_moments, finished_moments, run_pass
 from sphere_core.moments.packing import MAX_GROUPS, Cursor
@@ -28,8 +27,7 @@ __all__ = [
 
 def name_model(source: str, *, dtype: str, revision: str | None, remote_code: bool) -> tuple[ModelName, EditableModel]:
     """Find a model on this machine; return its name and its skeleton, without loading weights."""
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES, where="--dtype")
+    torch_dtype(dtype, where="--dtype")
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
     located = str(Path(source).expanduser().resolve()) if Path(source).expanduser().is_dir() else source
     digest = model_digest(folder, remote_code=remote_code)

@@ -27,7 +27,7 @@ from sphere_core.hyperparameters import preset_misfit
 from sphere_core.locate.prompts import opening_tokens
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel, resolve_model
-from sphere_core.models.loading import DTYPES, load_skeleton
+from sphere_core.models.loading import load_skeleton, torch_dtype
 from sphere_core.models.source import EMBEDDED_MODEL, commit_of
 from sphere_core.trajectory import check_against_model
 from workflows.preflight.machine import Finding, accelerator_memory, available_memory
@@ -82,7 +82,7 @@ def stage_findings(
     work = workload_of(
         chosen,
         values,
-        dtype_bytes=DTYPES[dtype].itemsize,
+        dtype_bytes=torch_dtype(dtype, where="--dtype").itemsize,
         batch=batch,
         edits=edits,
         contexts=_CONTEXTS,

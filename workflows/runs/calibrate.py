@@ -9,6 +9,7 @@ import torch
 
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.user_files import output_errors
 from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import ContextSettings
 from sphere_core.methods import resolve_method
@@ -94,7 +95,8 @@ def calibrate_preset(
         "moments_digest": known.digest,
     }
     text = calibrated_preset(editor, bench.hyperparameters(best), trials, made_of=made_of)
-    out.write_text(text, encoding="utf-8")
+    with output_errors(out):
+        out.write_text(text, encoding="utf-8")
     return Calibration(best, tuple(trials), text)
 
 

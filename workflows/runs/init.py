@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.user_files import output_errors
 from workflows.sweeps.template import sweep_template
 
 __all__ = ["SWEEP_FILE", "next_commands", "start_sweep"]
@@ -24,12 +25,10 @@ def start_sweep(*, folder: Path) -> Path:
         raise InputError("this names a file", where=str(folder), remedy=given)
     if path.exists():
         raise InputError("there is a sweep file already", where=str(path), remedy=remedy)
-    try:
+    with output_errors(path, remedy=remedy):
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(sweep_template())
-    except OSError as error:
-        raise InputError(f"the file cannot be written ({error.strerror})", where=str(path), remedy=remedy) from error
     return path
 
 

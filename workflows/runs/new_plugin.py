@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evaluators.registry import EVALUATOR_KINDS
 from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.user_files import output_errors
 from sphere_core.methods import EDITORS, REGULARIZERS
 
 __all__ = ["KINDS", "next_steps", "start_of", "start_plugin"]
@@ -32,14 +33,12 @@ def start_of(kind: str, name: str) -> str:
 def start_plugin(*, kind: str, name: str, folder: Path) -> Path:
     """Write FOLDER/NAME.py and return its path; raises InputError, with nothing written, if the file exists."""
     text, path = start_of(kind, name), folder / f"{name}.py"
-    try:
+    if path.exists():
+        raise InputError("there is such a file already", where=str(path), remedy="choose another name")
+    with output_errors(path, remedy="give another folder"):
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
-    except FileExistsError as error:
-        raise InputError("there is such a file already", where=str(path), remedy="choose another name") from error
-    except OSError as error:
-        raise InputError(f"the file cannot be written ({error.strerror})", where=str(path)) from error
     return path
 
 

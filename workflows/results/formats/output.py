@@ -8,6 +8,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.user_files import output_errors
 from workflows.results.formats.arrow_formats import arrow_csv, arrow_parquet
 from workflows.results.formats.output_format import Format
 from workflows.terminal.console import json_text, say
@@ -49,12 +50,8 @@ def write_answer(
     if out is None:
         console.out(data.decode(), end="", highlight=False)
         return
-    try:
+    with output_errors(out):
         out.write_bytes(data)
-    except OSError as error:
-        raise InputError(
-            f"the file cannot be written: {error.strerror}", where=str(out), remedy="give --out a file in a folder"
-        ) from error
 
 
 def _data(answer: Answer, form: Format) -> bytes:
