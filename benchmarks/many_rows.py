@@ -15,15 +15,15 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from evaluators.base import Score
 from sphere_core.checkpoint_files import MANIFEST, STATE, WEIGHTS, Manifest
+from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
-from workflows.replicas.row_writer import SubjectColumns, encode_rows
+from workflows.replicas.row_writer import SubjectColumns, encode_row_table, encode_rows
 from workflows.store.layout import PLAN_FILE, checkpoint_path, spec_path
 from workflows.store.plan import BasePlan, Evaluation, SweepPlan, TrajectoryPlan
 
@@ -113,7 +113,7 @@ def _pattern(plan: TrajectoryPlan, rows: int) -> pa.Table:
     names = [("general_mean", "suite")]
     names += [(("acc", "acc_norm", "f1", "empty_share")[i % 4], f"task_{i // 4}") for i in range(rows - 1)]
     scores = [Score(metric, "lm_eval-1", 0.5, 0.01, 100, 0, 0, "ok", True, None, task) for metric, task in names]
-    return pq.read_table(pa.BufferReader(encode_rows(shared, scores)))
+    return parquet_table(encode_rows(shared, scores))
 
 
 def _write_rows(
@@ -134,10 +134,7 @@ def _write_rows(
         "value": pa.array(generator.random(count)),
     }
     table = pa.table([own.get(name, pattern[name]) for name in pattern.column_names], names=pattern.column_names)
-    sink = pa.BufferOutputStream()
-    numbers = ("value", "stderr", "ci_low", "ci_high")
-    pq.write_table(table, sink, compression="zstd", use_dictionary=[n for n in table.column_names if n not in numbers])
-    storage.write_bytes(path, sink.getvalue().to_pybytes())
+    storage.write_bytes(path, encode_row_table(table))
 
 
 def timed_table(root: Path, *words: str) -> tuple[float, int, str]:

@@ -12,7 +12,7 @@ from sphere_core.foundation.storage import Storage
 from workflows.store.row_reader import compared_numbers
 from workflows.store.row_schema import ROW_SCHEMA, SCHEMA_VERSION
 
-__all__ = ["RowsConflictError", "SubjectColumns", "encode_rows", "encode_table", "publish_rows"]
+__all__ = ["RowsConflictError", "SubjectColumns", "encode_row_table", "encode_rows", "encode_table", "publish_rows"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def encode_rows(shared: SubjectColumns, scores: Sequence[Score]) -> bytes:
         }
         for score in scores
     ]
-    return _parquet(pa.Table.from_pylist(rows, schema=ROW_SCHEMA))
+    return encode_row_table(pa.Table.from_pylist(rows, schema=ROW_SCHEMA))
 
 
 def encode_table(shared: SubjectColumns, table: pa.Table) -> bytes:
@@ -76,10 +76,11 @@ def encode_table(shared: SubjectColumns, table: pa.Table) -> bytes:
         field.name: pa.repeat(pa.scalar(getattr(shared, field.name), ROW_SCHEMA.field(field.name).type), table.num_rows)
         for field in fields(shared)
     }
-    return _parquet(pa.table(columns | dict(zip(table.column_names, table.columns, strict=True))))
+    return encode_row_table(pa.table(columns | dict(zip(table.column_names, table.columns, strict=True))))
 
 
-def _parquet(table: pa.Table) -> bytes:
+def encode_row_table(table: pa.Table) -> bytes:
+    """Return the Parquet bytes of a table of rows or details, with its digest in the footer."""
     # A dictionary of numbers that hardly repeat is longer than the numbers; their bytes compress better split.
     numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     return parquet_bytes(
