@@ -5,12 +5,12 @@ from pathlib import PurePosixPath
 
 import yaml
 
-from sphere_core.checkpoints import Checkpoint
 from sphere_core.export import Merge
 from sphere_core.foundation.hub_ids import is_hub_id
 from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel
+from sphere_core.models.attachments import Attachment
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.runs.checkpoint_address import FoundCheckpoint
 from workflows.store.layout import ROWS, scored_name
@@ -31,7 +31,7 @@ def model_card(
     found: FoundCheckpoint, model: EditableModel, merged: Sequence[Merge], scores: Sequence[dict[str, object]]
 ) -> str:
     """Return the card as Markdown with a YAML head; names of local folders are shortened to their last part."""
-    spec, edits = found.spec, found.checkpoint.edits
+    spec, edits, attachment = found.spec, found.checkpoint.edits, found.checkpoint.attachment
     name = _model_name(spec)
     head: dict[str, object] = {"library_name": "transformers", "tags": ["model-editing", *spec.method.split("+")]}
     if is_hub_id(spec.model):
@@ -45,7 +45,7 @@ def model_card(
         _table(("", ""), _facts(found, model), markup=True),
         "## Hyperparameters\n",
         _table(("name", "value"), ((key, _plain(value)) for key, value in spec.hyperparameters.identity().items())),
-        *(_weights(spec, merged) if found.checkpoint.attachment is None else _loading(found.checkpoint)),
+        *(_weights(spec, merged) if attachment is None else _loading(attachment, edits)),
         "## Scores of this checkpoint\n",
         _scores(scores) if scores else "None were recorded beside the checkpoint.\n",
     ]
@@ -72,11 +72,8 @@ def _weights(spec: TrajectorySpec, merged: Sequence[Merge]) -> list[str]:
     ]
 
 
-def _loading(checkpoint: Checkpoint) -> list[str]:
-    attachment = checkpoint.attachment
-    if attachment is None:
-        return []
-    each = f"{attachment.size / checkpoint.edits:.0f} per edit"
+def _loading(attachment: Attachment, edits: int) -> list[str]:
+    each = f"{attachment.size / edits:.0f} per edit"
     return [
         "## How to load it\n",
         f"Plain `transformers` cannot represent what was stored ({attachment.kind}, {attachment.size} bytes, {each}): "

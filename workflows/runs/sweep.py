@@ -53,9 +53,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: 
 
     `problems` gets failures, warnings and how to resume; if left out, all of it goes to `console`.
     Writes below the root only, after its lock is taken; a second call does what the first has left. Raises InputError
-    for options that exclude each other, a root that cannot be reached or holds another sweep
-    (without `replace`) and a root that another driver works on, and
-    StorageError if storage is full or keeps failing.
+    for options that exclude each other, a root that cannot be reached, holds another sweep (without `replace`) or is in
+    use by another driver, and StorageError if storage is full or keeps failing.
     """
     if options.local and options.address is not None:
         raise InputError("--local and --address exclude each other", remedy="leave one out")
