@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from evaluators.base import Health, Score, Scored, Subject, make_score
-from evaluators.edit_quality.agreement import UneditedAnswers
-from evaluators.edit_quality.conditions import KnownBefore
+from evaluators.edit_quality.agreement import agreeing
+from evaluators.edit_quality.conditions import unknown_facts
 from evaluators.edit_quality.encoding import Encoder, PairEncoder
 from evaluators.edit_quality.free_running import generated_scores
 from evaluators.edit_quality.metrics import probe_rows
@@ -16,6 +16,7 @@ from evaluators.edit_quality.probes import ProbeTable, probe_texts, score_probes
 from evaluators.edit_quality.rows import edit_scores
 from evaluators.edit_quality.sample import EditSample, sample_edits
 from evaluators.edit_quality.settings import EditProtocol, EditQualitySettings
+from evaluators.edit_quality.unedited_answers import UneditedAnswers
 from sphere_core.models import EditableModel
 
 __all__ = ["EditQuality", "EditQualitySettings"]
@@ -38,8 +39,8 @@ class EditQuality:
         self.settings = settings
         self.reads_generation = settings.reads_generation
         self._encoders: dict[EditProtocol, Encoder] = {}
-        self._unedited = UneditedAnswers()
-        self._known_before = KnownBefore()
+        # Two memories, since each holds the list of the last checkpoint.
+        self._before, self._conditions = UneditedAnswers(), UneditedAnswers()
 
     def identity(self) -> dict[str, object]:
         """Everything but the subject that can change a score."""
@@ -76,12 +77,12 @@ class EditQuality:
         chosen = None if sample is None else sample.places
         # Conditions are asked alike under every protocol, so that all of them score the same probes.
         asks = self._encoder_for(model, "correct")
-        unknown = self._known_before.unknown(model, asks, subject.requests, chosen, token_budget=budget)
+        unknown = unknown_facts(self._conditions, model, asks, subject.requests, chosen, token_budget=budget)
         table = score_probes(model, encoder, subject.requests, token_budget=budget, chosen=chosen, unknown=unknown)
         if protocol != "correct" or not self.settings.agreement:
             return table
         asked = np.unique(table.target[table.role == "neighborhood"])
-        agreed = self._unedited.agreeing(model, encoder, table.pairs, table.scores, asked, token_budget=budget)
+        agreed = agreeing(self._before, model, encoder, table.pairs, table.scores, asked, token_budget=budget)
         return replace(table, agreed=agreed)
 
     def _token_budget(self, model: EditableModel) -> int:

@@ -1,7 +1,6 @@
 """Agreement with the unedited model, against its definition."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import torch
 from eval_parts import by_name, golden_requests, tiny_llama
 
 from evaluators.base import Subject
-from evaluators.edit_quality.agreement import UneditedAnswers
 from evaluators.edit_quality.encoding import Pair, PairEncoder
 from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
 from sphere_core.models import EditableModel
@@ -58,31 +56,3 @@ def test_agreement_is_with_what_the_unedited_model_says() -> None:
         assert 0 < expected["argmax"] < expected["token"] < 1
     without = EditQuality(EditQualitySettings(agreement=False)).score(subject)
     assert "agreement" not in {row.metric for row in without.rows}
-
-
-@pytest.mark.parametrize("earlier", [(), (700,), (30, 700), (1100, 30), (1100, 1024, 700)])
-def test_what_was_scored_before_changes_no_answer(monkeypatch: pytest.MonkeyPatch, earlier: tuple[int, ...]) -> None:
-    """In half precision an answer depends on its batch: here it is the size of what is asked together."""
-    model = tiny_llama()
-    pairs = [Pair(f"prompt {place}", " target") for place in range(1100)]
-    asked: list[int] = []
-
-    def one_batch(model: EditableModel, encoder: object, batch: tuple[Pair, ...], *, token_budget: int) -> object:
-        asked.append(len(batch))
-        return SimpleNamespace(predicted=np.full(len(batch), len(batch)), tokens=np.ones(len(batch), dtype=int))
-
-    monkeypatch.setattr("evaluators.edit_quality.agreement.ask", one_batch)
-
-    def agreed(answers: UneditedAnswers, count: int) -> list[int]:
-        scores = SimpleNamespace(predicted=np.full(count, 512), tokens=np.ones(count, dtype=int))
-        return list(answers.agreeing(model, None, pairs[:count], scores, np.arange(count), token_budget=8))  # type: ignore[arg-type]
-
-    expected = agreed(UneditedAnswers(), 1050)
-    assert expected == [1] * 1024 + [0] * 26
-    answers = UneditedAnswers()
-    for count in earlier:
-        agreed(answers, count)
-    asked.clear()
-    assert agreed(answers, 1050) == expected
-    # Whole chunks that the checkpoint before had are not asked again.
-    assert asked == [512] * (2 - (earlier[-1] if earlier else 0) // 512) + [26]
