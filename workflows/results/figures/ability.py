@@ -6,15 +6,8 @@ import pyarrow as pa
 
 from sphere_core.foundation.errors import unknown_name
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
-from workflows.results.figures.panels import (
-    edits_axis,
-    grouped,
-    legend,
-    method_lines,
-    panels,
-    place_title,
-    seeds_caption,
-)
+from workflows.results.figures.line_panels import LinePanel, line_panels
+from workflows.results.figures.panels import grouped, seeds_caption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -34,17 +27,13 @@ def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
     return source.ask("ability", tasks=list(ask.tasks)) if ask.tasks else known
 
 
+def _panel(place: tuple[str, ...]) -> LinePanel:
+    task, metric = place
+    return LinePanel(task, metric.replace("_", " "), metric)
+
+
 def _draw(table: pa.Table, look: Look) -> "Drawing":
-    rows = table.to_pylist()
-    groups = dict(list(grouped(rows, "model", "stream", "task", "metric").items())[:_MOST_PANELS])
-    figure, axes = panels(len(groups), look)
-    for axis, (place, own) in zip(axes, groups.items(), strict=True):
-        task, metric = place[2:]
-        method_lines(axis, own, look, name=metric)
-        axis.set_title(place_title(rows, place, task))
-        edits_axis([axis], ylabel=metric.replace("_", " "))
-    legend(figure, rows, look)
-    return figure
+    return line_panels(table.to_pylist(), look, by=("task", "metric"), panel=_panel, most=_MOST_PANELS)
 
 
 def _caption(table: pa.Table) -> str:

@@ -1,22 +1,17 @@
 """Norms of each edited weight over edits."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
-from workflows.results.figures.panels import (
-    edits_axis,
-    grouped,
-    legend,
-    method_lines,
-    panels,
-    place_title,
-    seeds_caption,
-)
+from workflows.results.figures.line_panels import LinePanel, line_panels
+from workflows.results.figures.panels import Row, seeds_caption
 from workflows.results.figures.style import log_ticks
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 __all__ = ["FIGURE"]
@@ -31,19 +26,20 @@ def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
     return needs(found, f"{metric} of a site is scored", remedy, where=source.storage.uri)
 
 
+def _log(axis: "Axes", rows: Sequence[Row]) -> None:
+    if all(row["value"] is None or row["value"] > 0 for row in rows):
+        axis.set_yscale("log")
+        log_ticks(axis.yaxis)
+
+
 def _draw(table: pa.Table, look: Look) -> "Drawing":
     rows = table.to_pylist()
-    groups = dict(list(grouped(rows, "model", "stream", "site").items())[:_MOST_PANELS])
-    figure, axes = panels(len(groups), look)
-    for axis, (place, own) in zip(axes, groups.items(), strict=True):
-        method_lines(axis, own, look, name=own[0]["metric"])
-        axis.set_title(place_title(rows, place, place[2]))
-        if all(row["value"] is None or row["value"] > 0 for row in own):
-            axis.set_yscale("log")
-            log_ticks(axis.yaxis)
-        edits_axis([axis], ylabel=own[0]["metric"].replace("_", " "))
-    legend(figure, rows, look)
-    return figure
+    metric = rows[0]["metric"]
+
+    def panel(place: tuple[str, ...]) -> LinePanel:
+        return LinePanel(place[0], metric.replace("_", " "), metric)
+
+    return line_panels(rows, look, by=("site",), panel=panel, scale=_log, most=_MOST_PANELS)
 
 
 def _caption(table: pa.Table) -> str:

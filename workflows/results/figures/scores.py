@@ -1,21 +1,16 @@
 """Scores of edit quality over edits."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
-from workflows.results.figures.panels import (
-    edits_axis,
-    grouped,
-    legend,
-    method_lines,
-    panels,
-    place_title,
-    seeds_caption,
-)
+from workflows.results.figures.line_panels import LinePanel, line_panels
+from workflows.results.figures.panels import Row, seeds_caption
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 __all__ = ["FIGURE"]
@@ -30,19 +25,18 @@ def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
     return needs(found, f"{', '.join(metrics)} under the protocol '{ask.protocol}'", remedy, where=source.storage.uri)
 
 
+def _shares(axis: "Axes", rows: Sequence[Row]) -> None:
+    if all(row["value"] is None or 0 <= row["value"] <= 1 for row in rows):
+        axis.set_ylim(-0.02, 1.02)
+
+
+def _panel(place: tuple[str, ...]) -> LinePanel:
+    metric, protocol = place
+    return LinePanel(metric, protocol, metric)
+
+
 def _draw(table: pa.Table, look: Look) -> "Drawing":
-    rows = table.to_pylist()
-    groups = grouped(rows, "model", "stream", "metric", "protocol")
-    figure, axes = panels(len(groups), look)
-    for axis, (place, own) in zip(axes, groups.items(), strict=True):
-        metric, protocol = place[2:]
-        method_lines(axis, own, look, name=metric)
-        axis.set_title(place_title(rows, place, metric))
-        edits_axis([axis], ylabel=protocol)
-        if all(row["value"] is None or 0 <= row["value"] <= 1 for row in own):
-            axis.set_ylim(-0.02, 1.02)
-    legend(figure, rows, look)
-    return figure
+    return line_panels(table.to_pylist(), look, by=("metric", "protocol"), panel=_panel, scale=_shares)
 
 
 def _caption(table: pa.Table) -> str:

@@ -5,15 +5,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
-from workflows.results.figures.panels import (
-    edits_axis,
-    grouped,
-    legend,
-    method_lines,
-    panels,
-    place_title,
-    seeds_caption,
-)
+from workflows.results.figures.line_panels import LinePanel, line_panels
+from workflows.results.figures.panels import seeds_caption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -34,18 +27,17 @@ def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
     return needs(found, "subspace similarity is scored", remedy, where=source.storage.uri)
 
 
+def _panel(place: tuple[str, ...]) -> LinePanel:
+    track, protocol = place
+    title = _TRACKS.get(track, track.replace("_", " "))
+    return LinePanel(title, protocol, title)
+
+
 def _draw(table: pa.Table, look: Look) -> "Drawing":
     rows = table.to_pylist()
-    groups = grouped(rows, "model", "stream", "track", "protocol")
-    figure, axes = panels(len(groups), look)
-    for axis, (place, own) in zip(axes, groups.items(), strict=True):
-        title = _TRACKS.get(place[2], place[2].replace("_", " "))
-        method_lines(axis, own, look, name=title)
-        axis.set_title(place_title(rows, place, title))
-        axis.set_ylim(-0.02, 1.05)
-        edits_axis([axis], ylabel=place[3])
-    legend(figure, rows, look)
-    return figure
+    return line_panels(
+        rows, look, by=("track", "protocol"), panel=_panel, scale=lambda axis, own: axis.set_ylim(-0.02, 1.05)
+    )
 
 
 def _caption(table: pa.Table) -> str:
