@@ -1,11 +1,12 @@
 """Compaction: the row files of a finished trajectory in one file. A cache: it may be deleted, and is never the truth.
 
 A compacted file is named by the row files it holds, so that one that lacks a row file, or holds one that is gone, is
-not used. Row files are removed and written again only to repeat what failed: a trajectory with such rows is left out.
+not used. A row file that failed or is damaged will be written again under its name: its trajectory is left out. What is
+computed afresh loses its compacted file (`workflows.store.fresh`).
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +15,7 @@ from sphere_core.foundation.parquet import parquet_bytes
 from sphere_core.foundation.storage import Storage
 from workflows.store.layout import COMPACTED, compacted_path
 from workflows.store.plan import SweepPlan, TrajectoryPlan
-from workflows.store.row_reader import read_row_files
+from workflows.store.row_reader import read_row_file
 from workflows.store.state import SweepFiles, SweepState
 
 __all__ = ["Compacted", "compact", "compacted_name", "stored_row_paths"]
@@ -46,33 +47,24 @@ def compacted_name(trajectory_id: str, paths: Sequence[str]) -> str:
     return compacted_path(trajectory_id, digest)
 
 
-def compact(
-    storage: Storage,
-    plan: SweepPlan,
-    state: SweepState,
-    files: SweepFiles,
-    *,
-    on_progress: Callable[[int, int], None] = lambda done, of: None,
-) -> Compacted:
+def compact(storage: Storage, plan: SweepPlan, state: SweepState, files: SweepFiles) -> Compacted:
     """Write one file for each finished trajectory of a plan, and remove older ones; a second call writes nothing.
 
-    Reads row files and writes below `compacted/`. Raises StorageError if storage fails.
+    Reads row files, warns of damaged ones and writes below `compacted/`. Raises StorageError if storage fails.
     """
     found, stored = Compacted(), set(storage.list(COMPACTED))
-    finished = [one for one in state.trajectories if one.is_finished]
     used: set[str] = set()
-    for place, one in enumerate(finished):
+    for one in state.trajectories:
         paths = stored_row_paths(one.plan, files)
         name = compacted_name(one.plan.id, paths)
-        on_progress(place, len(finished))
-        if not paths:
+        if not one.is_finished or not paths:
             continue
         if name in stored:
             used.add(name)
             found.kept += 1
             continue
-        table = read_row_files(storage, paths)
-        if not pc.any(pc.equal(table["status"], "failed")).as_py():
+        table = _whole(storage, paths)
+        if table is not None:
             storage.write_bytes(name, _parquet(table))
             used.add(name)
             found.written += 1
@@ -83,6 +75,14 @@ def compact(
             storage.delete(name)
             found.removed += 1
     return found
+
+
+def _whole(storage: Storage, paths: Sequence[str]) -> pa.Table | None:
+    """Return the rows of all files; None if one is damaged or holds a failed score."""
+    tables = [read_row_file(storage, path) for path in paths]
+    if any(table is None or pc.any(pc.equal(table["status"], "failed")).as_py() for table in tables):
+        return None
+    return pa.concat_tables(tables)
 
 
 def _parquet(table: pa.Table) -> bytes:

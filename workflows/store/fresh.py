@@ -3,6 +3,7 @@
 from sphere_core.foundation.errors import unknown_name
 from sphere_core.foundation.storage import Storage
 from workflows.store.layout import (
+    COMPACTED,
     DETAILS,
     ERRORS,
     ROWS,
@@ -28,11 +29,11 @@ def require_method(plan: SweepPlan, method: str) -> list[str]:
 def forget_method(storage: Storage, plan: SweepPlan, method: str) -> int:
     """Delete the rows, details, timings, errors and checkpoints of a method's trajectories; return how many.
 
-    Rows go first, so that a kill in between leaves checkpoints to be scored again and never rows of other weights. The
+    Compacted rows go first, which are read in place of these, then rows, so that a kill in between leaves checkpoints to be scored again and never rows of other weights. The
     lease is kept: a replica that is still at work then cannot publish. A second call deletes nothing more.
     """
     ids = require_method(plan, method)
-    for top in (ROWS, DETAILS, TIMINGS, ERRORS):
+    for top in (COMPACTED, ROWS, DETAILS, TIMINGS, ERRORS):
         for path in storage.list(top):
             if any(one in path for one in ids):
                 storage.delete(path)

@@ -15,6 +15,7 @@ from workflows.store.state import SweepFiles, scan
 __all__ = [
     "compared_numbers",
     "planned_row_paths",
+    "read_row_file",
     "read_row_files",
     "read_rows",
     "warn_of_damage",
@@ -43,17 +44,19 @@ def read_row_files(storage: Storage, paths: Sequence[str]) -> pa.Table:
 
     A damaged file is left out, with a warning that names it: it never takes the others' rows away.
     """
-    tables = []
-    for path in paths:
-        try:
-            tables.append(_read(storage, path))
-        except StorageError:
-            raise
-        except (OSError, pa.ArrowException) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            warn_of_damage(f"{storage.uri}/{path}", error)
+    tables = [table for path in paths if (table := read_row_file(storage, path)) is not None]
     return pa.concat_tables(tables) if tables else ROW_SCHEMA.empty_table()
+
+
+def read_row_file(storage: Storage, path: str) -> pa.Table | None:
+    """Return the rows of one file as `read_row_files`; None for a damaged one, with a warning that names it."""
+    try:
+        return _read(storage, path)
+    except (StorageError, FileNotFoundError):
+        raise
+    except (OSError, pa.ArrowException) as error:
+        warn_of_damage(f"{storage.uri}/{path}", error)
+        return None
 
 
 def warn_of_damage(name: str, error: Exception) -> None:

@@ -1,5 +1,6 @@
 """Compacted rows: the same tables, never stale, nothing of unfinished or failed trajectories, free to be deleted."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sphere_core.foundation.storage import Storage
 from workflows.replicas.row_writer import encode_rows
 from workflows.results.sql.sweep_roots import open_roots
 from workflows.store.compaction import compact
+from workflows.store.fresh import forget_method
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 from workflows.store.state import derive_state, scan
 
@@ -90,3 +92,39 @@ def test_an_unfinished_trajectory_is_not_compacted_and_its_new_rows_appear(sweep
         f"SELECT max(edits) AS m FROM scores WHERE trajectory_id = '{longer.id}'"
     )
     assert edits.to_pylist() == [{"m": 50}]
+
+
+def test_a_damaged_row_file_is_named_and_never_compacted_away(
+    sweep: tuple[Storage, SweepPlan], caplog: pytest.LogCaptureFixture
+) -> None:
+    storage, plan = sweep
+    one, before = plan.trajectories[0], answer(Path(storage.uri))
+    path = one.rows_path(20, QUALITY)
+    whole = storage.read_bytes(path)
+    storage.write_bytes(path, whole[: len(whole) // 2])
+    with caplog.at_level(logging.WARNING):
+        assert not [name for name in compacted(storage, plan) if one.id in name]
+        assert path in caplog.text
+        caplog.clear()
+        assert answer(Path(storage.uri)).num_rows < before.num_rows
+        assert path in caplog.text
+    # Made again under its name: nothing remembers the rows that were missing.
+    storage.write_bytes(path, whole)
+    assert answer(Path(storage.uri)).equals(before)
+
+
+def test_what_is_computed_afresh_is_read_from_its_new_row_files(sweep: tuple[Storage, SweepPlan]) -> None:
+    storage, plan = sweep
+    one = plan.trajectories[0]
+    others = [name for name in compacted(storage, plan) if one.id not in name]
+    twins = [twin for twin in plan.trajectories if twin.title == one.title]
+    stored = {path: storage.read_bytes(path) for path in storage.list() if any(twin.id in path for twin in twins)}
+    assert forget_method(storage, plan, one.title) == len(twins)
+    assert storage.list("compacted") == [name for name in others if not any(twin.id in name for twin in twins)]
+    for path, data in stored.items():
+        if not path.startswith("compacted/"):
+            storage.write_bytes(path, data)
+    changed = one.rows_path(20, QUALITY)
+    storage.write_bytes(changed, encode_rows(shared(one, 20, QUALITY), [score("efficacy", "argmax", 0.015625)]))
+    found = api.open_sweep(root=storage.uri).sql("SELECT count(*) AS n FROM scores WHERE value = 0.015625")
+    assert found.to_pylist() == [{"n": 1}]
