@@ -74,6 +74,6 @@ def _checked(storage: Storage) -> tuple[int, list[Damage]]:
     return seen, damaged
 
 
-def _of_moments(path: str) -> list[str]:
-    found: list[str] = load_object("workflows.moments.check:file_faults")(Path(path))
+def _of_moments(path: Path) -> list[str]:
+    found: list[str] = load_object("workflows.moments.check:file_faults")(path)
     return found

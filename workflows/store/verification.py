@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
@@ -48,7 +48,7 @@ class Damage:
 def verify(
     storage: Storage,
     *,
-    of_moments: Callable[[str], list[str]] = lambda path: [],
+    of_moments: Callable[[Path], list[str]] = lambda path: [],
     on_file: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Damage]:
     """Yield what is damaged below a sweep's root, in the order of paths; writes nothing.
@@ -63,8 +63,8 @@ def verify(
     for done, path in enumerate(paths, 1):
         try:
             if path.startswith(f"{MOMENTS}/") and path.endswith(".safetensors"):
-                found = of_moments(f"{storage.uri}/{path}") if storage.is_local else []
-                why = "; ".join(found) or None
+                with storage.as_file(path) as local:
+                    why = "; ".join(of_moments(local)) or None
             else:
                 why = _fault(storage, path)
         except FileNotFoundError:

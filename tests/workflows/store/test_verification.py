@@ -28,7 +28,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, Path]:
 
 
 def damaged(root: Path) -> list[Damage]:
-    return list(verify(Storage(root), of_moments=lambda path: file_faults(Path(path))))
+    return list(verify(Storage(root), of_moments=file_faults))
 
 
 def flipped(data: bytes) -> bytes:
@@ -137,3 +137,16 @@ def test_records_that_no_run_makes_again_are_not_removed(finished: tuple[Sweep, 
     found = damaged(root)
     assert {Path(one.path).name for one in found} == {"plan.json", "0001.json"}
     assert not any(one.removes for one in found)
+
+
+@pytest.mark.parametrize("kind", ["file://", "memory://"])
+def test_second_moments_are_checked_on_every_kind_of_storage(
+    finished: tuple[Sweep, Path], tmp_path: Path, kind: str
+) -> None:
+    storage = Storage(f"{kind}{tmp_path}/moments-alone")
+    path = next(path for path in Storage(finished[1]).list("moments") if path.endswith(".safetensors"))
+    data = Storage(finished[1]).read_bytes(path)
+    storage.write_bytes(path, data)
+    assert list(verify(storage, of_moments=file_faults)) == []
+    storage.write_bytes(path, flipped(data))
+    assert [one.path for one in verify(storage, of_moments=file_faults)] == [path]
