@@ -13,7 +13,12 @@ from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
 from workflows.moments.check import file_faults
 from workflows.results.sql.connect import connect
+from workflows.results.sql.sweep_roots import SweepRoot, refuse_contradictions
+from workflows.results.status.latest_scores import LastScores
+from workflows.results.status.status import status_records
+from workflows.results.sweep_directory import SweepDirectory
 from workflows.store.row_reader import read_row_files, read_rows
+from workflows.store.state import derive_state
 from workflows.store.verification import Damage, repair, verify
 from workflows.sweeps.expand import Sweep, load_sweep
 
@@ -128,6 +133,25 @@ def test_a_damaged_row_file_takes_no_other_rows_away(
             assert connection.sql("SELECT count(*) FROM rows").fetchall() == [(before - own,)]
     assert caplog.text.count(path.name) == 2
     assert "sphere verify ROOT --repair" in caplog.text
+
+
+def test_status_and_several_roots_take_a_damaged_row_file_for_none(
+    finished: tuple[Sweep, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = shutil.copytree(finished[1], tmp_path / "root")
+    last = sorted(path for path in root.glob("rows/edit_quality/*.parquet") if not path.name.startswith("base"))[-1]
+    last.write_bytes(flipped(last.read_bytes()))
+    state = derive_state(Storage(root), finished[0].plan)
+    with caplog.at_level(logging.WARNING):
+        (record,) = status_records(state, LastScores(Storage(root)))
+        assert set(record["scores"]) == {"HE drift"}
+        assert caplog.text.count(last.name) == 1
+        caplog.clear()
+        roots = [SweepRoot.of(Storage(place), finished[0].plan) for place in (root, finished[1])]
+        refuse_contradictions(roots)
+        rows = SweepDirectory(roots).sql("SELECT count(*) AS n FROM scores").to_pylist()
+    assert last.name in caplog.text
+    assert rows[0]["n"] > 0
 
 
 def test_records_that_no_run_makes_again_are_not_removed(finished: tuple[Sweep, Path], tmp_path: Path) -> None:

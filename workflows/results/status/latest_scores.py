@@ -1,9 +1,13 @@
 """The newest scores of a trajectory: a few small row files, each read once. Requires neither models nor Ray."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
 
 from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
+from workflows.store.row_reader import warn_of_damage
 from workflows.store.state import TrajectoryState
 from workflows.terminal.numbers import Measured
 
@@ -53,10 +57,19 @@ class LastScores:
                 # Removed since it was listed: there is no score yet.
                 return {}
             found: dict[str, LastScore] = {}
-            for row in parquet_table(data, _COLUMNS).to_pylist():
+            for row in self._rows(path, data):
                 names = [SHOWN_METRICS.get((row["metric"], protocol)) for protocol in (row["protocol"], None)]
                 name = names[0] or names[1]
                 if name is not None and row["site"] is None:
                     found[name] = LastScore(edits, row["value"], row["status"] == "collapsed")
             self._read[path] = found
         return self._read[path]
+
+    def _rows(self, path: str, data: bytes) -> list[dict[str, Any]]:
+        """Return the rows in a file's bytes; none of a damaged file, with a warning that names it."""
+        try:
+            rows: list[dict[str, Any]] = parquet_table(data, _COLUMNS).to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            warn_of_damage(f"{self._storage.uri}/{path}", error)
+            return []
+        return rows
