@@ -31,8 +31,8 @@ Examples:
   sphere sql runs/a runs/b "FROM trajectories" --format csv
   sphere sql runs/quickstart --file lost.sql --out lost.parquet
 
-Views: trajectories, scores, unedited, geometry, geometry_means, timings, edits,
-texts, probes, documents. The language is DuckDB's SQL. Nothing is written below
+Views: trajectories, scores, unedited, geometry, geometry_means, timings, stages,
+edits, texts, probes, documents. The language is DuckDB's SQL. Nothing is written below
 ROOT, and a running sweep can be queried.
 """
 _VIEWS_SCHEMA = pa.schema([(name, pa.string()) for name in ("view", "column", "type", "meaning")])

@@ -105,11 +105,11 @@ class SweepDirectory:
     ) -> pa.Table:
         """Return a table of `sphere retention`: what became of the edits' probes over the checkpoints.
 
-        `table` is summary, curve, cohorts, ages, auc, order, edits, survival or predictors. `role` says which probes
-        (rewrite, paraphrase, ...), `protocol` how they were scored (correct, paper-memit, ...), `measure` when an
-        answer counts as right. `cohort` is the size of the first and latest cohorts in edits, `batches` the width of
-        an age bin; None: one checkpoint interval. Raises InputError for an unknown table, and if no scored probes
-        are stored.
+        `table` is summary, curve, cohorts, ages, origins, auc, order, edits, survival or predictors. `role` says which
+        probes (rewrite, paraphrase, ...), `protocol` how they were scored (correct, paper-memit, ...), `measure` when
+        an answer counts as right. `cohort` is the size of the first and latest cohorts in edits, `batches` the width of
+        an age bin; None: one checkpoint interval. Raises InputError for an unknown table, and if no scored probes are
+        stored.
         """
         if table not in RETENTION_TABLES:
             raise unknown_name("retention table", table, RETENTION_TABLES)

@@ -29,8 +29,9 @@ def require_method(plan: SweepPlan, method: str) -> list[str]:
 def forget_method(storage: Storage, plan: SweepPlan, method: str) -> int:
     """Delete the rows, details, timings, errors and checkpoints of a method's trajectories; return how many.
 
-    Compacted rows go first, which are read in place of these, then rows, so that a kill in between leaves checkpoints to be scored again and never rows of other weights. The
-    lease is kept: a replica that is still at work then cannot publish. A second call deletes nothing more.
+    Compacted rows go first, which are read in place of the row files, then rows: a kill in between leaves checkpoints
+    to be scored again and never rows of other weights. The lease is kept: a replica that is still at work then cannot
+    publish. A second call deletes nothing more.
     """
     ids = require_method(plan, method)
     for top in (COMPACTED, ROWS, DETAILS, TIMINGS, ERRORS):

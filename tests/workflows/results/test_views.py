@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import duckdb
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -202,5 +203,4 @@ def test_the_command_prints_every_format(
 def test_a_table_becomes_a_data_frame(root: Path) -> None:
     table = api.open_sweep(root=str(root)).view("scores")
     assert list(table.to_pandas()["value"]) == table["value"].to_pylist()
-    polars = pytest.importorskip("polars")
     assert polars.from_arrow(table)["value"].to_list() == table["value"].to_pylist()
