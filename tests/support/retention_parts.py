@@ -8,6 +8,7 @@ from store_parts import QUALITY, base, put_checkpoint, put_scores, shared, traje
 
 from sphere_core.foundation.storage import Storage
 from workflows.replicas.row_writer import encode_table, publish_rows
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.retention import RetentionAsk, retention_table
 from workflows.store.layout import PLAN_FILE, base_name, details_path, scored_name
 from workflows.store.plan import SweepPlan
@@ -81,4 +82,4 @@ def asked(name: str, **changes: object) -> RetentionAsk:
 
 
 def rows_of(sweep: tuple[Storage, SweepPlan, Answers], name: str, **changes: object) -> list[dict]:
-    return retention_table(sweep[0], sweep[1], asked(name, **changes)).to_pylist()
+    return retention_table([SweepRoot.of(sweep[0], sweep[1])], asked(name, **changes)).to_pylist()

@@ -5,14 +5,13 @@ from typing import Annotated
 
 import typer
 
-from sphere_core.foundation.storage import Storage
 from workflows.commands.output_options import FormatOption, JsonOption, OutOption, WideOption
 from workflows.commands.probe_options import Measure, Role
 from workflows.results.formats.arrow_answer import arrow_answer
 from workflows.results.formats.columns import RETENTION_COLUMNS
 from workflows.results.formats.output import write_answer
 from workflows.results.formats.output_format import chosen_format
-from workflows.store.plan import read_plan
+from workflows.results.sql.sweep_roots import open_roots
 from workflows.terminal.console import output_console
 
 __all__ = ["app"]
@@ -88,8 +87,6 @@ def retention(
         console.out(retention_sql(asked), end="", highlight=False)
         return
     chosen = chosen_format(form, out, as_json=as_json)
-    storage = Storage(root)
-    storage.require_reachable()
-    found = retention_table(storage, read_plan(storage), asked)
+    found = retention_table(open_roots([root]), asked)
     answer = arrow_answer(found, RETENTION_COLUMNS, title=f"{name.value}: {role.value} probes, {measure.value}")
     write_answer(answer, console, form=chosen, out=out, wide=wide)

@@ -114,7 +114,7 @@ class SweepDirectory:
         if table not in RETENTION_TABLES:
             raise unknown_name("retention table", table, RETENTION_TABLES)
         ask = RetentionAsk(table, role, protocol, measure, cohort, batches)
-        return self._joined(lambda root: retention_table(root.storage, root.plan, ask))
+        return retention_table(self._now(), ask)
 
     def _joined(self, table: Callable[[SweepRoot], pa.Table]) -> pa.Table:
         return pa.concat_tables([table(root) for root in self._roots], promote_options="default")

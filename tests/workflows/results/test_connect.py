@@ -13,6 +13,7 @@ from store_parts import QUALITY, trajectory
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.results.sql.connect import VIEWS, connect, query
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.retention import retention_sql, retention_table
 from workflows.store.plan import SweepPlan
 
@@ -67,7 +68,7 @@ def test_detail_files_of_an_unfinished_score_stay_out(sweep: tuple[Storage, Swee
 
 def test_sums_have_the_same_bits_every_time(sweep: tuple[Storage, SweepPlan, Answers]) -> None:
     storage, plan, _ = sweep
-    first, *others = (retention_table(storage, plan, asked("summary")) for _ in range(4))
+    first, *others = (retention_table([SweepRoot.of(storage, plan)], asked("summary")) for _ in range(4))
     assert all(table.equals(first) for table in others)
 
 
@@ -88,7 +89,7 @@ def test_a_protocol_with_quotes_is_an_ordinary_error(
 ) -> None:
     storage, plan, _ = sweep
     with pytest.raises(InputError, match="no rewrite probe was scored") as raised:
-        retention_table(storage, plan, asked("curve", protocol=protocol))
+        retention_table([SweepRoot.of(storage, plan)], asked("curve", protocol=protocol))
     assert protocol in raised.value.what
     assert sphere(monkeypatch, "retention", storage.local_path(), "--protocol", protocol) == 2
     assert "Traceback" not in capsys.readouterr().err

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.commands.retention import app
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.retention import retention_sql, retention_table
 from workflows.store.layout import details_path, scored_name
 from workflows.store.plan import SweepPlan
@@ -172,7 +173,7 @@ def test_what_is_not_stored_is_named(sweep: tuple[Storage, SweepPlan, Answers], 
     assert "rewrite under correct" in raised.value.remedy
     empty = SweepPlan(name="s", trajectories=sweep[1].trajectories, bases=(), recipes=())
     with pytest.raises(InputError, match="no scored probes"):
-        retention_table(Storage(tmp_path), empty, asked("curve"))
+        retention_table([SweepRoot.of(Storage(tmp_path), empty)], asked("curve"))
 
 
 def test_the_printed_query_runs_as_it_stands(sweep: tuple[Storage, SweepPlan, Answers]) -> None:

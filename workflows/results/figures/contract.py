@@ -89,7 +89,8 @@ class FigureSource:
             # Another kind of answers has tables of the same names, on a connection of its own.
             own = connect(self.storage, self.plan, views=("probes", "edits")) if self._gathered else None
             connection = self.probes if own is None else self._opened.enter_context(own)
-            self._gathered[kind] = RetentionTables(connection, self.storage, self.plan, ask)
+            stored = [(self.storage, trajectory) for trajectory in self.plan.trajectories]
+            self._gathered[kind] = RetentionTables(connection, stored, ask)
         return self._gathered[kind].table(ask)
 
 

@@ -1,7 +1,7 @@
 """The history of every edit: forgetting curves, cohorts, survival, from the stored probes of all checkpoints."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +12,9 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.lazy import load_object
 from sphere_core.foundation.storage import Storage
 from workflows.results.arrow_tables import empty_table
-from workflows.results.sql.connect import connect, query
-from workflows.store.plan import SweepPlan, TrajectoryPlan
+from workflows.results.sql.connect import connect_roots, query
+from workflows.results.sql.sweep_roots import SweepRoot, owned_trajectories
+from workflows.store.plan import TrajectoryPlan
 
 __all__ = ["RETENTION_TABLES", "RetentionAsk", "RetentionTables", "retention_sql", "retention_table"]
 
@@ -65,25 +66,32 @@ def retention_sql(ask: RetentionAsk) -> str:
     return ";\n".join(_with_values(part.strip().removesuffix(";"), values) for part in parts) + ";\n"
 
 
-def retention_table(storage: Storage, plan: SweepPlan, ask: RetentionAsk) -> pa.Table:
+def retention_table(roots: Sequence[SweepRoot], ask: RetentionAsk) -> pa.Table:
     """Answer one query from the probes of all scored checkpoints; raises InputError if none are stored."""
-    with connect(storage, plan, views=("probes", "edits")) as connection:
-        return RetentionTables(connection, storage, plan, ask).table(ask)
+    stored = [(root.storage, found.plan) for root, found in owned_trajectories(roots)]
+    with connect_roots(roots, views=("probes", "edits")) as connection:
+        return RetentionTables(connection, stored, ask).table(ask)
 
 
 class RetentionTables:
     """The tables of one role, protocol and measure on one connection, which gathers the answers once."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, storage: Storage, plan: SweepPlan, ask: RetentionAsk
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        stored: Sequence[tuple[Storage, TrajectoryPlan]],
+        ask: RetentionAsk,
     ) -> None:
-        """Gather the answers on a connection with `probes` and `edits`; raises InputError if none are stored."""
-        self._connection, self._storage, self._plan = connection, storage, plan
+        """Gather the answers on a connection with `probes` and `edits`; raises InputError if none are stored.
+
+        `stored` are the trajectories, each with the storage that its files are read from.
+        """
+        self._connection, self._stored = connection, stored
         self._made: set[str] = set()
         if not connection.sql("FROM probes WHERE trajectory_id IS NOT NULL LIMIT 1").fetchall():
             raise InputError(
                 "no scored probes are stored here",
-                where=storage.uri,
+                where=stored[0][0].uri,
                 remedy="run the sweep with the evaluator edit_quality; 'sphere status' shows what is scored",
             )
         for name in _ANSWERS:
@@ -93,9 +101,9 @@ class RetentionTables:
 
     def table(self, ask: RetentionAsk) -> pa.Table:
         """Return a table; `ask` must name the role, protocol and measure that the answers were gathered for."""
-        similar = _similarity(self._storage, self._plan) if ask.name in _COMPARES_KEYS else None
+        similar = _similarity(self._stored) if ask.name in _COMPARES_KEYS else None
         self._connection.register("similarity", empty_table(_NO_KEYS) if similar is None else similar)
-        values = _values(ask) | _widths(self._plan, ask)
+        values = _values(ask) | _widths([plan for _, plan in self._stored], ask)
         for name in _TABLES[ask.name]:
             if name not in self._made:
                 self._connection.execute(*_query(name, values))
@@ -126,20 +134,19 @@ def _with_values(text: str, values: Mapping[str, object]) -> str:
     return re.sub(r"\$(\w+)", literal, text)
 
 
-def _similarity(storage: Storage, plan: SweepPlan) -> pa.Table | None:
+def _similarity(stored: Sequence[tuple[Storage, TrajectoryPlan]]) -> pa.Table | None:
     # Cosines of keys are torch's; every other table of retention does without.
     later_similarity = load_object("workflows.results.tables.key_similarity:later_similarity")
-    found = [table for trajectory in plan.trajectories if (table := later_similarity(storage, trajectory)) is not None]
+    found = [table for storage, plan in stored if (table := later_similarity(storage, plan)) is not None]
     return pa.concat_tables(found, promote_options="default") if found else None
 
 
-def _widths(plan: SweepPlan, ask: RetentionAsk) -> dict[str, int]:
+def _widths(plans: Sequence[TrajectoryPlan], ask: RetentionAsk) -> dict[str, int]:
     """Return the size of cohorts and of age bins: as given, else one checkpoint interval."""
-    first: TrajectoryPlan = plan.trajectories[0]
-    interval = min(trajectory.wanted[0] for trajectory in plan.trajectories)
+    interval = min(plan.wanted[0] for plan in plans)
     return {
         "cohort": ask.cohort if ask.cohort is not None else interval,
-        "batches": ask.batches if ask.batches is not None else max(1, interval // first.batch_size),
+        "batches": ask.batches if ask.batches is not None else max(1, interval // plans[0].batch_size),
     }
 
 
