@@ -9,7 +9,7 @@ from sphere_core.foundation.errors import unknown_name
 from sphere_core.foundation.storage import Storage
 from workflows.results.formats.results_view import results_arrow
 from workflows.results.sql.connect import VIEWS, connect_roots
-from workflows.results.sql.sweep_roots import SweepRoot, open_roots
+from workflows.results.sql.sweep_roots import SweepRoot, open_roots, owned_parts
 from workflows.results.sql.user_query import run_query, views_in
 from workflows.results.status.latest_scores import LastScores
 from workflows.results.status.status import status_records
@@ -77,16 +77,20 @@ class SweepDirectory:
 
     def rows(self) -> pa.Table:
         """Return every score of the plans' checkpoints and unedited models, in long format (schema: ROW_SCHEMA)."""
-        return pa.concat_tables([read_rows(root.storage, root.plan) for root in self._roots])
+        return self._joined(lambda root: read_rows(root.storage, root.plan))
 
     def status(self) -> pa.Table:
         """Return one row per trajectory: its state, edits, rate, checkpoints and scores (schema: STATUS_SCHEMA)."""
-        records = [record for root in self._now() for record in status_records(root.state, LastScores(root.storage))]
+        roots = owned_parts(self._now())
+        records = [record for root in roots for record in status_records(root.state, LastScores(root.storage))]
         known = [{name: record[name] for name in STATUS_SCHEMA.names} for record in records]
         return pa.Table.from_pylist(known, schema=STATUS_SCHEMA)
 
     def table(self, *, by: Literal["method", "edits"] = "method") -> pa.Table:
-        """Return the results table: one row per method at the end, or one per method and checkpoint."""
+        """Return the results table: one row per method at the end, or one per method and checkpoint.
+
+        Of several roots: one table after the other, means over the seeds of each; `sphere table --layout` pools them.
+        """
         return self._joined(lambda root: results_arrow(results_table(root.storage, root.plan, by_edits=by == "edits")))
 
     def ability(self, *, by: Literal["method", "edits"] = "method", task: str | None = None) -> pa.Table:
@@ -117,7 +121,9 @@ class SweepDirectory:
         return retention_table(self._now(), ask)
 
     def _joined(self, table: Callable[[SweepRoot], pa.Table]) -> pa.Table:
-        return pa.concat_tables([table(root) for root in self._roots], promote_options="default")
+        """Return the tables of the roots, one after the other: a trajectory of several is in one of them."""
+        roots = owned_parts(self._now()) if len(self._roots) > 1 else self._roots
+        return pa.concat_tables([table(root) for root in roots], promote_options="default")
 
     def _now(self) -> list[SweepRoot]:
         return [SweepRoot.of(root.storage, root.plan) for root in self._roots]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 import uuid
 from pathlib import Path
 
@@ -217,3 +218,17 @@ def test_the_command_prints_and_writes(sweep: tuple[Storage, SweepPlan, Answers]
     assert runner.invoke(app, [root, "auc", "--sql"]).stdout == retention_sql(asked("auc"))
     with pytest.raises(InputError, match="needs a file"):
         runner.invoke(app, [root, "--format", "parquet"], catch_exceptions=False)
+
+
+def test_a_trajectory_of_two_roots_counts_once(tmp_path: Path) -> None:
+    """Seeds of one method that two roots hold are pooled, as if one root held them."""
+    storage, plan, _ = answered_sweep(tmp_path / "a")
+    whole = retention_table([SweepRoot.of(storage, plan)], asked("summary"))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    half = plan.model_copy(update={"trajectories": plan.trajectories[1:]})
+    roots = [SweepRoot.of(storage, plan), SweepRoot.of(Storage(tmp_path / "b"), half)]
+    assert retention_table(roots, asked("summary")).equals(whole)
+    # Each root holds what the other lacks.
+    first = plan.model_copy(update={"trajectories": plan.trajectories[:1]})
+    roots = [SweepRoot.of(storage, first), SweepRoot.of(Storage(tmp_path / "b"), half)]
+    assert retention_table(roots, asked("summary")).equals(whole)

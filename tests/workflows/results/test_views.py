@@ -142,6 +142,13 @@ def test_several_roots_are_read_as_one(tmp_path: Path) -> None:
     assert [tuple(row.values()) for row in found.to_pylist()] == [(m, 4, True) for m in ("alphaedit", "memit", "rect")]
     assert sweep.view("trajectories").num_rows == 6
     assert sweep.sql("SELECT count(*) FROM timings WHERE stage = 'edit'").to_pylist() == [{"count_star()": 6}]
+    # Of the trajectories that both roots have, each table holds one.
+    cells = [(row["method"], row["seed"]) for row in sweep.status().to_pylist()]
+    assert sorted(cells) == [(method, seed) for method in ("alphaedit", "memit", "rect") for seed in (0, 1)]
+    edited = [row for row in sweep.rows().to_pylist() if row["trajectory_id"] is not None and row["metric"] == "lonely"]
+    assert len({row["trajectory_id"] for row in edited}) == len(edited) == 6
+    methods = [row["method"] for row in sweep.table().to_pylist() if row["method"] != "(unedited)"]
+    assert sorted(methods) == ["alphaedit", "memit", "rect"]
 
 
 def test_roots_that_contradict_each_other_are_refused(tmp_path: Path) -> None:

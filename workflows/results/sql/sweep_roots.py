@@ -1,7 +1,7 @@
 """Sweep directories that are read together, and which of them each trajectory is read from."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -12,7 +12,7 @@ from workflows.store.plan import SweepPlan, TrajectoryPlan, read_plan
 from workflows.store.row_reader import compared_numbers
 from workflows.store.state import SweepFiles, SweepState, TrajectoryState, derive_state, scan
 
-__all__ = ["SweepRoot", "open_roots", "owned_trajectories", "refuse_contradictions"]
+__all__ = ["SweepRoot", "open_roots", "owned_parts", "owned_trajectories", "refuse_contradictions"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,21 @@ def owned_trajectories(roots: Sequence[SweepRoot]) -> list[tuple[SweepRoot, Traj
             if known is None or len(root.row_paths(found.plan)) > len(known[0].row_paths(known[1].plan)):
                 owners[found.plan.id] = (root, found)
     return list(owners.values())
+
+
+def owned_parts(roots: Sequence[SweepRoot]) -> list[SweepRoot]:
+    """Return the roots with only the trajectories that are read from each; roots without any are left out."""
+    found: dict[str, tuple[SweepRoot, list[TrajectoryState]]] = {}
+    for root, state in owned_trajectories(roots):
+        found.setdefault(root.name, (root, []))[1].append(state)
+    return [
+        replace(
+            root,
+            plan=root.plan.model_copy(update={"trajectories": tuple(state.plan for state in states)}),
+            state=replace(root.state, trajectories=tuple(states)),
+        )
+        for root, states in found.values()
+    ]
 
 
 def refuse_contradictions(roots: Sequence[SweepRoot]) -> None:
