@@ -10,6 +10,7 @@ from sphere_core.editors.wrappers.read_out import ReadOutEditor
 from sphere_core.editors.wrappers.simie import SimieEditor
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.methods.build_inputs import Build, BuildInputs
 from sphere_core.methods.method import Method
 from sphere_core.methods.rows import RegularizerRow, function_of
 from sphere_core.moments.record import SecondMoments
@@ -18,9 +19,7 @@ from sphere_core.regularizers.nas import AnchorSettings
 from sphere_core.regularizers.scope import Scope
 from sphere_core.solver.placement import Placement
 
-__all__ = ["Build", "build_editor", "read_out", "update_filter"]
-
-Build = Callable[[Hyperparameters, SecondMoments | None, Shaping, AnchorSettings | None, Placement], Editor]
+__all__ = ["build_editor", "read_out", "update_filter"]
 
 
 def build_editor(
@@ -48,7 +47,7 @@ def build_editor(
     if "nas" in method.regularizer_names:
         anchor = AnchorSettings(hyperparameters.anchor_norm, hyperparameters.number("nas_factor"))
     build: Build = function_of(method.editor_row.build)
-    editor = build(hyperparameters, moments, shaping, anchor, placement)
+    editor = build(BuildInputs(hyperparameters, moments, shaping, anchor, placement))
     if "simie" in method.regularizer_names:
         ridge, start = hyperparameters.number("simie_lambda"), hyperparameters.simie_start
         editor = SimieEditor(editor, hyperparameters.layers, ridge, from_unedited=start == "unedited")

@@ -6,8 +6,6 @@ A rule of the closed-form loop is built per layer. Raises InputError if a layer 
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-
 from sphere_core.editors.base import Editor, WriteRule
 from sphere_core.editors.closed_form.loop import ClosedFormEditor
 from sphere_core.editors.closed_form.lyaplock import LyapLockRule
@@ -18,17 +16,12 @@ from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTunin
 from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings
 from sphere_core.editors.memory.neuraldb import NeuralDBEditor
 from sphere_core.editors.memory.retrieve import RetrievalEditor
-from sphere_core.editors.shaping import Shaping
 from sphere_core.foundation.errors import InputError
-from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.targets import TargetSettings
-from sphere_core.methods.assembly import Build
+from sphere_core.methods.build_inputs import Build, BuildInputs
 from sphere_core.moments.null_space import null_space
-from sphere_core.moments.record import SecondMoments
 from sphere_core.numerics.linalg import Subspace
 from sphere_core.numerics.placement import Resident
-from sphere_core.regularizers.nas import AnchorSettings
-from sphere_core.solver.placement import Placement
 from sphere_core.solver.priors import HostPrior, MomentPrior, NullSpacePrior, Prior
 
 __all__ = [
@@ -47,7 +40,7 @@ __all__ = [
     "ultraedit",
 ]
 
-RuleOf = Callable[[Hyperparameters, SecondMoments | None, int], WriteRule]
+RuleOf = Callable[[BuildInputs, int], WriteRule]
 
 
 def _closed_form(rule_of: RuleOf, *, null_spaces: bool = False) -> Build:
@@ -56,61 +49,48 @@ def _closed_form(rule_of: RuleOf, *, null_spaces: bool = False) -> Build:
     `null_spaces` says that the rules take the null space of C0.
     """
 
-    def build(
-        hyperparameters: Hyperparameters,
-        moments: SecondMoments | None,
-        shaping: Shaping,
-        anchor: AnchorSettings | None,
-        placement: Placement,
-    ) -> Editor:
+    def build(inputs: BuildInputs) -> Editor:
         if null_spaces:
-            moments = _with_null_spaces(hyperparameters, moments, placement.decomposes_on)
-        rules = {layer: rule_of(hyperparameters, moments, layer) for layer in hyperparameters.layers}
-        if shaping.error_feedback:
+            inputs = _with_null_spaces(inputs)
+        layers = inputs.hyperparameters.layers
+        rules = {layer: rule_of(inputs, layer) for layer in layers}
+        if inputs.shaping.error_feedback:
             rules = {
                 layer: replace(rule, keeps_system=True) if isinstance(rule, LeastSquaresRule) else rule
                 for layer, rule in rules.items()
             }
-        rules |= {layer: HostRule(rules[layer]) for layer in placement.on_host & rules.keys()}
-        return ClosedFormEditor(_settings(hyperparameters, placement), hyperparameters.layers, rules, shaping, anchor)
+        rules |= {layer: HostRule(rules[layer]) for layer in inputs.placement.on_host & rules.keys()}
+        return ClosedFormEditor(_settings(inputs), layers, rules, inputs.shaping, inputs.anchor)
 
     return build
 
 
-def _settings(hyperparameters: Hyperparameters, placement: Placement) -> TargetSettings:
-    settings = TargetSettings.of(hyperparameters)
-    return replace(settings, requests_per_pass=placement.requests_per_pass or settings.requests_per_pass)
+def _settings(inputs: BuildInputs) -> TargetSettings:
+    settings = TargetSettings.of(inputs.hyperparameters)
+    return replace(settings, requests_per_pass=inputs.placement.requests_per_pass or settings.requests_per_pass)
 
 
-def _moment(moments: SecondMoments | None, layer: int) -> torch.Tensor:
-    if moments is None or layer not in moments.by_layer:
-        raise InputError(f"no second moment for layer {layer}", remedy="build or import second moments")
-    return moments.by_layer[layer]
-
-
-def _moment_rule(
-    hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int, *, history: bool
-) -> WriteRule:
-    moment = _moment(moments, layer)
+def _moment_rule(inputs: BuildInputs, layer: int, *, history: bool) -> WriteRule:
+    hyperparameters, moment = inputs.hyperparameters, inputs.moment(layer)
     ridge = hyperparameters.update_norm_lambda or 0.0
     weight = hyperparameters.number("mom2_update_weight")
     prior = MomentPrior(moment, weight=weight, ridge=ridge, width=moment.shape[0])
     return LeastSquaresRule(prior, history, hyperparameters.history_weight, hyperparameters.history_window)
 
 
-def _memit_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _memit_rule(inputs: BuildInputs, layer: int) -> WriteRule:
     """The rule of MEMIT: prior `mom2_update_weight` C0 plus a ridge, no history."""
-    return _moment_rule(hyperparameters, moments, layer, history=False)
+    return _moment_rule(inputs, layer, history=False)
 
 
-def _with_history_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _with_history_rule(inputs: BuildInputs, layer: int) -> WriteRule:
     """The rule of MEMIT with the keys of earlier edits."""
-    return _moment_rule(hyperparameters, moments, layer, history=True)
+    return _moment_rule(inputs, layer, history=True)
 
 
-def _emmet_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _emmet_rule(inputs: BuildInputs, layer: int) -> WriteRule:
     """The rule of EMMET: an equality under MEMIT's prior scaled by `emmet_lambda`."""
-    moment = _moment(moments, layer)
+    hyperparameters, moment = inputs.hyperparameters, inputs.moment(layer)
     scale = hyperparameters.number("emmet_lambda")
     weight = scale * hyperparameters.number("mom2_update_weight")
     ridge = scale * (hyperparameters.update_norm_lambda or 0.0)
@@ -118,39 +98,41 @@ def _emmet_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None,
     return EqualityRule(prior, False, hyperparameters.history_weight, hyperparameters.history_window)
 
 
-def _with_null_spaces(
-    hyperparameters: Hyperparameters, moments: SecondMoments | None, device: torch.device | None
-) -> SecondMoments | None:
-    """Return moments with the null space of every layer: computed before, imported, or else computed on `device`."""
+def _with_null_spaces(inputs: BuildInputs) -> BuildInputs:
+    """Return inputs with the null space of every layer: computed before, imported, or else computed now."""
+    hyperparameters, moments = inputs.hyperparameters, inputs.moments
     rule = {"threshold": hyperparameters.nullspace_threshold, "share": hyperparameters.nullspace_share}
     known = {} if moments is None else moments.null_spaces
     missing = [layer for layer in hyperparameters.layers if layer not in known]
-    found = {layer: null_space(_moment(moments, layer), **rule, device=device) for layer in missing}
-    return None if moments is None else replace(moments, null_spaces={**known, **found})
+    device = inputs.placement.decomposes_on
+    found = {layer: null_space(inputs.moment(layer), **rule, device=device) for layer in missing}
+    return inputs if moments is None else replace(inputs, moments=replace(moments, null_spaces={**known, **found}))
 
 
-def _null_space(moments: SecondMoments | None, layer: int) -> Subspace:
+def _null_space(inputs: BuildInputs, layer: int) -> Subspace:
+    moments = inputs.moments
     if moments is None or layer not in moments.null_spaces:
         raise InputError(f"no null space for layer {layer}", remedy="build or import second moments")
     return moments.null_spaces[layer]
 
 
-def _alphaedit_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _alphaedit_rule(inputs: BuildInputs, layer: int) -> WriteRule:
     """The rule of AlphaEdit: a ridge inside the null space of C0, with history."""
-    prior = NullSpacePrior(_null_space(moments, layer), hyperparameters.number("L2"))
+    hyperparameters = inputs.hyperparameters
+    prior = NullSpacePrior(_null_space(inputs, layer), hyperparameters.number("L2"))
     return LeastSquaresRule(prior, True, hyperparameters.history_weight, hyperparameters.history_window)
 
 
-def _evoedit_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _evoedit_rule(inputs: BuildInputs, layer: int) -> WriteRule:
     """The rule of EvoEdit: a null space that loses the directions written."""
-    space = _null_space(moments, layer)
+    hyperparameters, space = inputs.hyperparameters, _null_space(inputs, layer)
     ridge, threshold = hyperparameters.number("L2"), hyperparameters.number("evoedit_threshold")
     return EvolvingNullSpaceRule(Resident(space), ridge, threshold)
 
 
-def _lyaplock_rule(hyperparameters: Hyperparameters, moments: SecondMoments | None, layer: int) -> WriteRule:
+def _lyaplock_rule(inputs: BuildInputs, layer: int) -> WriteRule:
     """The rule of LyapLock: the weight of preservation follows a virtual queue."""
-    moment = _moment(moments, layer)
+    hyperparameters, moment = inputs.hyperparameters, inputs.moment(layer)
     weight, alpha = hyperparameters.number("mom2_update_weight"), hyperparameters.number("lyaplock_alpha")
     return LyapLockRule(Resident(moment), weight, alpha)
 
@@ -158,42 +140,32 @@ def _lyaplock_rule(hyperparameters: Hyperparameters, moments: SecondMoments | No
 def _rome(same_key: bool) -> Build:
     """Return a build of ROME, with the same averaged key throughout (R-ROME) or not."""
 
-    def build(
-        hyperparameters: Hyperparameters,
-        moments: SecondMoments | None,
-        shaping: Shaping,
-        anchor: AnchorSettings | None,
-        placement: Placement,
-    ) -> Editor:
-        (layer,) = _single_layer(hyperparameters, "ROME")
+    def build(inputs: BuildInputs) -> Editor:
+        layer = _single_layer(inputs, "ROME")
         prior: Prior | None = None
-        if hyperparameters.mom2_adjustment:
-            moment = _moment(moments, layer)
+        if inputs.hyperparameters.mom2_adjustment:
+            moment = inputs.moment(layer)
             prior = MomentPrior(moment, weight=1.0, ridge=0.0, width=moment.shape[0])
-            prior = HostPrior(prior) if layer in placement.on_host else prior
-        return RomeEditor(_settings(hyperparameters, placement), layer, prior, same_key, shaping)
+            prior = HostPrior(prior) if layer in inputs.placement.on_host else prior
+        return RomeEditor(_settings(inputs), layer, prior, same_key, inputs.shaping)
 
     return build
 
 
-def _single_layer(hyperparameters: Hyperparameters, name: str) -> tuple[int]:
-    if len(hyperparameters.layers) != 1:
+def _single_layer(inputs: BuildInputs, name: str) -> int:
+    layers = inputs.hyperparameters.layers
+    if len(layers) != 1:
         raise InputError(
-            f"{name} edits one layer, 'layers' names {len(hyperparameters.layers)}",
+            f"{name} edits one layer, 'layers' names {len(layers)}",
             where="hyperparameter 'layers'",
             remedy="name one layer",
         )
-    return (hyperparameters.layers[0],)
+    return layers[0]
 
 
-def fine_tuning(
-    hyperparameters: Hyperparameters,
-    moments: SecondMoments | None,
-    shaping: Shaping,
-    anchor: AnchorSettings | None,
-    placement: Placement,
-) -> Editor:
+def fine_tuning(inputs: BuildInputs) -> Editor:
     """Build FT, or FT-L where `norm_constraint` is given."""
+    hyperparameters = inputs.hyperparameters
     settings = FineTuningSettings(
         layers=hyperparameters.layers,
         lr=hyperparameters.number("lr"),
@@ -204,17 +176,12 @@ def fine_tuning(
         box=float(hyperparameters.norm_constraint) if hyperparameters.norm_constraint else None,
         reference=hyperparameters.norm_reference,
     )
-    return FineTuningEditor(settings, shaping)
+    return FineTuningEditor(settings, inputs.shaping)
 
 
-def ultraedit(
-    hyperparameters: Hyperparameters,
-    moments: SecondMoments | None,
-    shaping: Shaping,
-    anchor: AnchorSettings | None,
-    placement: Placement,
-) -> Editor:
+def ultraedit(inputs: BuildInputs) -> Editor:
     """Build UltraEdit."""
+    hyperparameters = inputs.hyperparameters
     settings = UltraEditSettings(
         lr=hyperparameters.number("lr"),
         batch_size=int(hyperparameters.number("batch_size")),
@@ -222,52 +189,35 @@ def ultraedit(
         weighting=hyperparameters.ultraedit_weighting or "tokens",
         sharing=hyperparameters.ultraedit_sharing or "shape",
     )
-    return UltraEditEditor(hyperparameters.layers, settings, shaping)
+    return UltraEditEditor(hyperparameters.layers, settings, inputs.shaping)
 
 
-def neuraldb(
-    hyperparameters: Hyperparameters,
-    moments: SecondMoments | None,
-    shaping: Shaping,
-    anchor: AnchorSettings | None,
-    placement: Placement,
-) -> Editor:
+def neuraldb(inputs: BuildInputs) -> Editor:
     """Build NeuralDB."""
-    (layer,) = _single_layer(hyperparameters, "NeuralDB")
-    return NeuralDBEditor(_settings(hyperparameters, placement), layer, hyperparameters.number("memory_threshold"))
+    layer = _single_layer(inputs, "NeuralDB")
+    return NeuralDBEditor(_settings(inputs), layer, inputs.hyperparameters.number("memory_threshold"))
 
 
-def retrieve(
-    hyperparameters: Hyperparameters,
-    moments: SecondMoments | None,
-    shaping: Shaping,
-    anchor: AnchorSettings | None,
-    placement: Placement,
-) -> Editor:
+def retrieve(inputs: BuildInputs) -> Editor:
     """Build the retrieval baseline."""
-    (layer,) = _single_layer(hyperparameters, "Retrieval")
-    return RetrievalEditor(layer, hyperparameters.number("memory_threshold"))
+    layer = _single_layer(inputs, "Retrieval")
+    return RetrievalEditor(layer, inputs.hyperparameters.number("memory_threshold"))
 
 
-def nse(
-    hyperparameters: Hyperparameters,
-    moments: SecondMoments | None,
-    shaping: Shaping,
-    anchor: AnchorSettings | None,
-    placement: Placement,
-) -> Editor:
+def nse(inputs: BuildInputs) -> Editor:
     """Build NSE; `max_iterations` counts the first pass, the editor the passes after it."""
+    hyperparameters = inputs.hyperparameters
     return NseEditor(
-        settings=replace(_settings(hyperparameters, placement), space=hyperparameters.nse_target_space is not False),
+        settings=replace(_settings(inputs), space=hyperparameters.nse_target_space is not False),
         layers=hyperparameters.layers,
-        moments={layer: Resident(_moment(moments, layer)) for layer in hyperparameters.layers},
+        moments={layer: Resident(inputs.moment(layer)) for layer in hyperparameters.layers},
         weight=hyperparameters.number("mom2_update_weight"),
         alpha=hyperparameters.number("nse_alpha"),
         upper_bound=hyperparameters.number("nse_upper_bound"),
         neuron_threshold=hyperparameters.number("neuron_threshold"),
         passes=int(hyperparameters.number("max_iterations")) - 1,
-        shaping=shaping,
-        placement=placement,
+        shaping=inputs.shaping,
+        placement=inputs.placement,
     )
 
 

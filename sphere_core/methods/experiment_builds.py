@@ -1,35 +1,22 @@
 """Builds of the rows that write no requests: experiments on a weight's spectrum."""
 
 from sphere_core.editors.base import Editor
-from sphere_core.editors.shaping import Shaping
 from sphere_core.editors.spectral_experiments import PerturbEditor, SpectrumShare, TruncateEditor
 from sphere_core.hyperparameters import Hyperparameters
-from sphere_core.moments.record import SecondMoments
-from sphere_core.regularizers.nas import AnchorSettings
-from sphere_core.solver.placement import Placement
+from sphere_core.methods.build_inputs import BuildInputs
 
 __all__ = ["perturb", "truncate"]
 
 
-def truncate(
-    hyperparameters: Hyperparameters,
-    moments: SecondMoments | None,
-    shaping: Shaping,
-    anchor: AnchorSettings | None,
-    placement: Placement,
-) -> Editor:
+def truncate(inputs: BuildInputs) -> Editor:
     """Build the truncation of a spectrum."""
+    hyperparameters = inputs.hyperparameters
     return TruncateEditor(hyperparameters.layers, hyperparameters.spectrum_levels or (), _share(hyperparameters))
 
 
-def perturb(
-    hyperparameters: Hyperparameters,
-    moments: SecondMoments | None,
-    shaping: Shaping,
-    anchor: AnchorSettings | None,
-    placement: Placement,
-) -> Editor:
+def perturb(inputs: BuildInputs) -> Editor:
     """Build the noise inside a band of a spectrum."""
+    hyperparameters = inputs.hyperparameters
     low, high = hyperparameters.perturb_band or (0.0, 1.0)
     seed = int(hyperparameters.number("perturb_seed"))
     levels = hyperparameters.spectrum_levels or ()

@@ -1,8 +1,9 @@
 """Rows of the method table from plugins: checked before anything runs, each fault with its plugin and a remedy."""
 
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -15,15 +16,33 @@ from sphere_core.plugins.module import TABLES
 from sphere_core.plugins.settings import RowSettings, read_settings, settings_faults
 from sphere_core.regularizers.scope import Scope
 
+if TYPE_CHECKING:
+    from sphere_core.methods.build_inputs import BuildInputs
+
 __all__ = ["check_plugin_rows", "outside_editor", "outside_regularizer", "plugin_settings"]
 
 # What a filter and a read-out must have, with the parameters that they are called with.
 _FILTER = {"apply": ("update", "write", "state"), "remember": ("write", "state")}
 _READ_OUT = {"view": ("change", "base", "site_name")}
+# What a plugin's build is called with: the fields of `BuildInputs`.
+_BUILD = ("hyperparameters", "moments", "shaping", "anchor", "placement")
+
+
+@dataclass(frozen=True)
+class _PluginBuild:
+    """A plugin's build in the form of the release's: called with one record, it passes the fields on by place."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, inputs: "BuildInputs") -> Any:
+        return self.function(*(getattr(inputs, name) for name in _BUILD))
 
 
 def outside_editor(found: FoundRow) -> EditorRow:
-    """Return a plugin's editor row; raises InputError if it is not one, or names what it may not."""
+    """Return a plugin's editor row, its build in the form of the release's.
+
+    Raises InputError if it is not an editor row, or names what it may not.
+    """
     row = found.row
     if not isinstance(row, EditorRow):
         raise _fault(
@@ -32,11 +51,11 @@ def outside_editor(found: FoundRow) -> EditorRow:
     if not callable(row.build):
         raise _fault(found, "editor", "has no function as its `build`", "build=a function that returns the editor")
     taken = _parameters(row.build)
-    if not _accepts(row.build, 5):
-        wanted = "(hyperparameters, moments, shaping, anchor, placement)"
+    if not _accepts(row.build, len(_BUILD)):
+        wanted = f"({', '.join(_BUILD)})"
         raise _fault(found, "editor", f"has a `build` with the parameters {taken}", f"it is called with {wanted}")
     _check_row(found, "editor", row)
-    return row
+    return replace(row, build=_PluginBuild(row.build))
 
 
 def outside_regularizer(found: FoundRow) -> RegularizerRow:

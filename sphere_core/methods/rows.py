@@ -21,8 +21,8 @@ HISTORY = "keys of all earlier edits, or their Gram matrix once that is smaller"
 class EditorRow:
     """An editor: how it is built, what it needs and gives, and when regularizers act on it as published.
 
-    `build` is an `assembly.Build`, or its place `module:name`, imported when an editor is made: listing methods loads
-    no torch.
+    `build` is a `build_inputs.Build`, or its place `module:name`, imported when an editor is made: listing methods
+    loads no torch. A plugin's is called with the five fields of `BuildInputs` instead (docs/plugins.md).
     `requires` lists hyperparameters; of a tuple of several exactly one must be set. `gives` names what regularizers
     may build on. `writes_requests` False: an experiment on the weights, which counts requests and carries no
     regularizer. `revision` is raised whenever the row's numbers change, and enters the identity from 2 on: a method

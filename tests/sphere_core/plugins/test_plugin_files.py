@@ -1,13 +1,18 @@
 """Plugin files: what is found in them, and what is said of faulty ones. All of it before any work."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from plugin_parts import guide_plugin, install_package
 
+from sphere_core.editors.shaping import Shaping
 from sphere_core.foundation.errors import InputError
 from sphere_core.methods import resolve_method
+from sphere_core.methods.build_inputs import BuildInputs
+from sphere_core.moments.record import SecondMoments
 from sphere_core.plugins import NO_PLUGINS, Plugins
+from sphere_core.solver.placement import BESIDE_LAYERS
 
 
 def written(folder: Path, text: str, name: str = "mine.py") -> Path:
@@ -97,3 +102,25 @@ def test_a_package_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pyte
     install_package(site, "second_package", GUIDE, {"sphere.regularizers": "cap"})
     with pytest.raises(InputError, match="several packages have the regularizer 'cap'"):
         resolve_method("memit+cap")
+
+
+def test_the_build_of_a_plugin_receives_the_fields_of_the_record_in_order(tmp_path: Path) -> None:
+    text = """
+from sphere_core.methods import EditorRow
+
+
+def build(*given):
+    return given
+
+
+EDITORS = {"mine": EditorRow(title="t", paper="p", build=build, requires=(), preset="memit")}
+"""
+    method = resolve_method("mine", plugins=Plugins.of_files([written(tmp_path, text)]))
+    values, moments = method.from_preset("factworld"), SecondMoments({}, 0, {})
+    given: object = method.build(values, moments)
+    assert isinstance(given, tuple)
+    assert len(given) == len(fields(BuildInputs))
+    assert given[0] is values
+    assert given[1] is moments
+    assert isinstance(given[2], Shaping)
+    assert given[3:] == (None, BESIDE_LAYERS)
