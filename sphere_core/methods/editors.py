@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods.rows import HISTORY, KEYS, SYSTEM, TARGETS, EditorRow
 from sphere_core.regularizers.scope import Scope
 
@@ -11,21 +12,32 @@ _TARGET_NAMES = (("v_lr",), ("v_num_grad_steps",), ("v_weight_decay",), ("clamp_
 _NULL_SPACE = ("nullspace_threshold", "nullspace_share")
 
 _QUADRATIC = (KEYS, TARGETS, SYSTEM)
+_ADAM = (("lr",), ("num_steps",), ("batch_size",))
+_SPECTRUM = (("spectrum_levels",), ("spectrum_share",))
+
+
+def _never(_: Hyperparameters) -> bool:
+    return False
+
+
+def _for_adjusted_keys(hyperparameters: Hyperparameters) -> bool:
+    return hyperparameters.mom2_adjustment
+
 
 EDITORS: Mapping[str, EditorRow] = {
     "ft": EditorRow(
         title="FT: Adam on the edited weights",
         paper="arXiv 2012.00363",
         build="sphere_core.methods.builds:fine_tuning",
-        requires=(("lr",), ("num_steps",), ("batch_size",)),
-        needs_moments=lambda _: False,
+        requires=_ADAM,
+        needs_moments=_never,
     ),
     "ft_l": EditorRow(
         title="FT-L: FT within a box around the weight",
         paper="arXiv 2012.00363",
         build="sphere_core.methods.builds:fine_tuning",
-        requires=(("lr",), ("num_steps",), ("batch_size",), ("norm_constraint",)),
-        needs_moments=lambda _: False,
+        requires=(*_ADAM, ("norm_constraint",)),
+        needs_moments=_never,
     ),
     "rome": EditorRow(
         title="ROME: one request at a time, an equality at one layer",
@@ -33,7 +45,7 @@ EDITORS: Mapping[str, EditorRow] = {
         build="sphere_core.methods.builds:rome",
         requires=_TARGET_NAMES,
         gives=(KEYS,),
-        needs_moments=lambda hyperparameters: hyperparameters.mom2_adjustment,
+        needs_moments=_for_adjusted_keys,
     ),
     "r_rome": EditorRow(
         title="R-ROME: ROME with the averaged key throughout",
@@ -41,7 +53,7 @@ EDITORS: Mapping[str, EditorRow] = {
         build="sphere_core.methods.builds:r_rome",
         requires=_TARGET_NAMES,
         gives=(KEYS,),
-        needs_moments=lambda hyperparameters: hyperparameters.mom2_adjustment,
+        needs_moments=_for_adjusted_keys,
     ),
     "memit": EditorRow(
         title="MEMIT: prior lambda C0, no history",
@@ -132,7 +144,7 @@ EDITORS: Mapping[str, EditorRow] = {
             ("ultraedit_sharing",),
         ),
         gives=(KEYS,),
-        needs_moments=lambda _: False,
+        needs_moments=_never,
         state="running mean and variance of inputs and gradients",
         revision=lambda _: 2,
     ),
@@ -140,8 +152,8 @@ EDITORS: Mapping[str, EditorRow] = {
         title="Truncate: the leading share of a weight's spectrum, no request written",
         paper="after REVIVE, arXiv 2601.11042",
         build="sphere_core.methods.experiment_builds:truncate",
-        requires=(("spectrum_levels",), ("spectrum_share",)),
-        needs_moments=lambda _: False,
+        requires=_SPECTRUM,
+        needs_moments=_never,
         writes_requests=False,
         state="the number of steps",
     ),
@@ -149,8 +161,8 @@ EDITORS: Mapping[str, EditorRow] = {
         title="Perturb: noise of equal norm inside a band of a weight's spectrum, no request written",
         paper="after REVIVE, arXiv 2601.11042",
         build="sphere_core.methods.experiment_builds:perturb",
-        requires=(("spectrum_levels",), ("spectrum_share",), ("perturb_band",), ("perturb_seed",)),
-        needs_moments=lambda _: False,
+        requires=(*_SPECTRUM, ("perturb_band",), ("perturb_seed",)),
+        needs_moments=_never,
         writes_requests=False,
         state="the number of steps",
     ),
@@ -159,7 +171,7 @@ EDITORS: Mapping[str, EditorRow] = {
         paper="arXiv 2507.18028",
         build="sphere_core.methods.builds:neuraldb",
         requires=(*_TARGET_NAMES, ("memory_threshold",)),
-        needs_moments=lambda _: False,
+        needs_moments=_never,
         state="a key and a residual per edit, d_in + d_out numbers",
         attaches=True,
     ),
@@ -168,7 +180,7 @@ EDITORS: Mapping[str, EditorRow] = {
         paper="after SERAC, IKE and SCR, arXiv 2606.00570",
         build="sphere_core.methods.builds:retrieve",
         requires=(("memory_threshold",),),
-        needs_moments=lambda _: False,
+        needs_moments=_never,
         state="a feature and a sentence per edit",
         attaches=True,
     ),
