@@ -11,8 +11,9 @@ from sphere_core.numerics.spectrum import singular_values
 
 __all__ = ["COSINE_BINS", "concentration", "cosine_shares", "singular_value_gain"]
 
-# Edges of the histogram of cosines, in tenths, and its bins as protocols name them; the last holds 1 itself.
+# Rows whose cosines are computed at once.
 _BLOCK = 512
+# The histogram's bins, a tenth wide, as protocols name them; the last holds 1 itself.
 COSINE_BINS = tuple(f"[{low / 10:g},{(low + 1) / 10:g}{']' if low == 9 else ')'}" for low in range(-10, 10))
 
 

@@ -12,10 +12,10 @@ from sphere_core.numerics.placement import device_name, total_memory
 __all__ = ["measure_device"]
 
 _ROWS = 1024
-# A size is doubled until one call takes this long: larger ones are no faster per operation.
+# A size is doubled from the first to the last, or until one call takes this long: larger ones are no faster per
+# operation.
 _LONG = 0.4
-_MOST = {"pass": 8192, "product": 8192, "eigh": 8192}
-_FIRST = 256
+_FIRST, _LAST = 256, 8192
 
 
 def measure_device(device: torch.device, dtype: torch.dtype) -> Accelerator:
@@ -24,9 +24,9 @@ def measure_device(device: torch.device, dtype: torch.dtype) -> Accelerator:
     `bf16` is the rate in `dtype` of passes forward and backward through an MLP of random weights, on 1,024 rows;
     `float64` that of products, and decompositions are counted as 9 n^3. Shares are 1: these rates were reached.
     """
-    passes, width = _rate(lambda side: _pass(side, device, dtype), _MOST["pass"], device)
-    products, _ = _rate(lambda side: _product(side, device), _MOST["product"], device)
-    eigen, side = _rate(lambda side: _eigen(side, device), _MOST["eigh"], device)
+    passes, width = _rate(lambda side: _pass(side, device, dtype), device)
+    products, _ = _rate(lambda side: _product(side, device), device)
+    eigen, side = _rate(lambda side: _eigen(side, device), device)
     name = device_name(device)
     kind = str(dtype).removeprefix("torch.")
     return Accelerator(
@@ -42,9 +42,7 @@ def measure_device(device: torch.device, dtype: torch.dtype) -> Accelerator:
     )
 
 
-def _rate(
-    make: Callable[[int], tuple[Callable[[], object], float]], most: int, device: torch.device
-) -> tuple[float, int]:
+def _rate(make: Callable[[int], tuple[Callable[[], object], float]], device: torch.device) -> tuple[float, int]:
     """Return FLOP/s at the largest size tried, and that size; the first call of each size is not timed."""
     side = _FIRST
     while True:
@@ -55,7 +53,7 @@ def _rate(
         run()
         _wait(device)
         seconds = time.perf_counter() - start
-        if seconds > _LONG or 2 * side > most:
+        if seconds > _LONG or 2 * side > _LAST:
             return work / seconds, side
         side *= 2
 
