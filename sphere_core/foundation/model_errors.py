@@ -1,26 +1,38 @@
 """Turning pydantic's findings into errors that name the place and the nearest valid key."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from sphere_core.foundation.errors import InputError, nearest_name
-from sphere_core.foundation.yaml_files import YamlText, key_path
+from sphere_core.foundation.yaml_files import Location, YamlText, key_path
 
 __all__ = ["as_input_error", "model_at"]
 
 
-def as_input_error(error: ValidationError, model: type[BaseModel], text: YamlText) -> InputError:
+def _no_more(location: Location) -> Sequence[str]:
+    return ()
+
+
+def as_input_error(
+    error: ValidationError,
+    model: type[BaseModel],
+    text: YamlText,
+    *,
+    more_keys: Callable[[Location], Sequence[str]] = _no_more,
+) -> InputError:
     """Return the first finding as an InputError; unknown keys come before anything else.
 
-    A mistyped key also leaves the right key missing, and the typo is the cause.
+    A mistyped key also leaves the right key missing, and the typo is the cause. `more_keys` are valid keys at a
+    location that are not fields of the model.
     """
     findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
     finding = findings[0]
     location = tuple(finding["loc"])
     kind, message = finding["type"], finding["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        known = _keys_at(model, location[:-1])
+        known = sorted([*_keys_at(model, location[:-1]), *more_keys(location[:-1])])
         near = nearest_name(str(location[-1]), known)
         hint = f"did you mean '{near}'? " if near else ""
         return InputError(

@@ -14,7 +14,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.user_files import read_text
 from sphere_core.foundation.yaml_text import YAML_LOADER
 
-__all__ = ["YamlText", "key_path", "parse_user_yaml", "read_yaml"]
+__all__ = ["Location", "YamlText", "key_path", "parse_user_yaml", "read_yaml"]
 
 Location = tuple[str | int, ...]
 

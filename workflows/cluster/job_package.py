@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from evaluators.general.task_files import named_paths
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest, fingerprint
 from sphere_core.foundation.yaml_files import YamlText
-from workflows.sweeps.spec import SweepSpec, read_sweep
+from workflows.sweeps.reading import read_sweep
+from workflows.sweeps.spec import SweepSpec
 
 __all__ = ["Package", "pack"]
 
@@ -61,13 +62,13 @@ class Package:
         return f"{_FOLDER}/{file.relative_to(self.base).as_posix()}"
 
 
-def pack(sweep: Path) -> Package:
+def pack(sweep: Path, overrides: Sequence[str] = ()) -> Package:
     """Read a sweep file and collect the relative paths that it names: folders whole, task files with what they name.
 
-    Absolute paths and hub ids are left to the cluster. Raises InputError for a faulty sweep or task file, and for a
-    package that is too large.
+    `overrides` replace values of the file. Absolute paths and hub ids are left to the cluster. Raises InputError for a
+    faulty sweep or task file, and for a package that is too large.
     """
-    spec, text = read_sweep(sweep)
+    spec, text = read_sweep(sweep, overrides)
     file = Path(os.path.abspath(sweep))
     found = {file}
     found |= set(_named_files(text.data, file.parent))

@@ -3,6 +3,7 @@
 import math
 import shlex
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -39,8 +40,8 @@ class Submission:
         return math.ceil(self.package.grace_seconds) + _MARGIN_SECONDS
 
 
-def plan_submission(sweep: Path, root: str, *, replace: bool = False) -> Submission:
-    """Return what to submit; `replace` lets the run take a root that holds another sweep.
+def plan_submission(sweep: Path, root: str, *, replace: bool = False, overrides: Sequence[str] = ()) -> Submission:
+    """Return what to submit; `replace` lets the run take a root that holds another sweep, `overrides` replace values.
 
     Raises InputError for a faulty sweep file, and for a root that holds credentials or that only one node would see.
     """
@@ -53,10 +54,13 @@ def plan_submission(sweep: Path, root: str, *, replace: bool = False) -> Submiss
             remedy="give a path on storage that every node shares, or a URL such as s3://bucket/sweep",
         )
     root = _without_trailing_slash(root)
-    package = pack(sweep)
-    content = fingerprint({"files": package.digest(), "root": root})
+    package = pack(sweep, overrides)
+    # Other values are another job.
+    changed = {"overrides": list(overrides)} if overrides else {}
+    content = fingerprint({"files": package.digest(), "root": root, **changed})
     arguments = ["python", "-m", "workflows.cli", "run", package.entry, "--address", "auto", "--root", root]
     arguments += ["--replace"] if replace else []
+    arguments += [part for override in overrides for part in ("--set", override)]
     return Submission(f"sphere-{package.sweep_name}-{content[:12]}", f"exec {shlex.join(arguments)}", root, package)
 
 

@@ -7,6 +7,7 @@ import typer
 
 from sphere_core.foundation.errors import InputError
 from workflows.commands.dataset_options import DatasetArgument, PathOption, named_dataset
+from workflows.commands.set_option import HyperparameterOption
 from workflows.terminal.console import output_console
 
 __all__ = ["app"]
@@ -34,6 +35,7 @@ def calibrate(
     editor: Annotated[str, typer.Option(help="Editor: memit or alphaedit")] = "memit",
     nullspace_threshold: Annotated[float | None, typer.Option(help="AlphaEdit: eigenvalues of C0 below this")] = None,
     nullspace_share: Annotated[float | None, typer.Option(help="AlphaEdit: or this share of them")] = None,
+    set_: HyperparameterOption = None,
     requests: Annotated[int, typer.Option(min=4, help="Held-out requests: half search, half decide")] = 64,
     minutes: Annotated[float, typer.Option(min=0.1, help="Budget of the search in time")] = 30.0,
     most: Annotated[int, typer.Option("--trials", min=1, help="Budget of the search in trials")] = 100,
@@ -49,6 +51,7 @@ def calibrate(
     from transformers.utils import logging as transformers_logging
 
     from workflows.runs.calibrate import TRIALS_HEAD, Budget, calibrate_preset, layers_to_search, trial_line
+    from workflows.sweeps.overrides import set_hyperparameters
 
     transformers_logging.disable_progress_bar()
     console = output_console()
@@ -58,7 +61,8 @@ def calibrate(
     if out is None or moments is None:
         raise InputError("a calibration needs --moments and --out", where="sphere calibrate", remedy="see --help")
     console.print(TRIALS_HEAD, highlight=False)
-    overrides = {"nullspace_threshold": nullspace_threshold, "nullspace_share": nullspace_share}
+    named = {"nullspace_threshold": nullspace_threshold, "nullspace_share": nullspace_share}
+    overrides = {name: value for name, value in named.items() if value is not None} | set_hyperparameters(set_ or ())
     found = calibrate_preset(
         model=model,
         dtype=dtype,
@@ -67,7 +71,7 @@ def calibrate(
         moments=moments,
         budget=Budget(requests=requests, minutes=minutes, trials=most),
         out=out,
-        overrides={name: value for name, value in overrides.items() if value is not None},
+        overrides=overrides,
         threads=threads,
         device=device,
         on_trial=lambda number, trial: console.print(trial_line(number, trial), highlight=False),

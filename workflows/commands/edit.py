@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from workflows.commands.dataset_options import IncompleteOption, TargetOption, named_dataset, one_of
+from workflows.commands.set_option import HyperparameterOption
 from workflows.terminal.console import output_console
 
 __all__ = ["app"]
@@ -44,6 +45,7 @@ def edit(
     ] = None,
     hparams: Annotated[Path | None, typer.Option(help="Published hyperparameter file, JSON or YAML")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset of hyperparameters, in place of --hparams")] = None,
+    set_: HyperparameterOption = None,
     contexts: Annotated[Path | None, typer.Option(help="JSON list of template groups; default: sampled")] = None,
     plugin: Annotated[
         list[Path] | None, typer.Option(help="Python file with rows of your own; its code is run; repeatable")
@@ -78,5 +80,6 @@ def edit(
         remote_code=trust_remote_code,
         too_long=one_of("--too-long", too_long, ("refuse", "skip")),
         plugins=tuple(plugin or ()),
+        overrides=tuple(set_ or ()),
     )
     run_edit(options, output_console())

@@ -9,10 +9,11 @@ import typer
 from sphere_core.costs.accelerators import accelerator, accelerator_names
 from sphere_core.foundation.storage import Storage
 from workflows.commands.output_options import JsonOption, WideOption
+from workflows.commands.set_option import SetOption
 from workflows.results.status.status import MOST_LINES, groups_table, state_counts
 from workflows.store.identifiers import prefix_length
 from workflows.store.state import SweepState, derive_state
-from workflows.sweeps.spec import read_sweep
+from workflows.sweeps.reading import read_sweep
 from workflows.terminal.console import output_console, print_json, say
 from workflows.terminal.table import Cell, Column, Id, TextTable
 
@@ -27,10 +28,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command(
     epilog="\b\nExamples:\n  sphere plan sweep.yaml\n  sphere plan sweep.yaml --root s3://bucket/sweeps/main"
     "\n  sphere plan sweep.yaml --price h100     no model, data or GPU needed"
+    "\n  sphere plan sweep.yaml --set 'seeds=[0, 1, 2]' --set methods[0].hyperparameters.strength=0.5"
 )
 def plan(
     sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML)")],
     root: Annotated[str | None, typer.Option(help="Where the sweep lives; default runs/NAME")] = None,
+    set_: SetOption = None,
     as_json: JsonOption = False,
     wide: WideOption = False,
     price: Annotated[
@@ -46,7 +49,7 @@ def plan(
         from workflows.preflight.price import price_sweep
         from workflows.preflight.price_table import price_panel
 
-        found = price_sweep(read_sweep(sweep)[0], sweep.resolve().parent, accelerator(price))
+        found = price_sweep(read_sweep(sweep, set_ or ())[0], sweep.resolve().parent, accelerator(price))
         if as_json:
             print_json(output_console(), asdict(found))
         else:
@@ -54,7 +57,7 @@ def plan(
         return
     from workflows.sweeps.expand import load_sweep
 
-    loaded = load_sweep(sweep)
+    loaded = load_sweep(sweep, set_ or ())
     place = root or loaded.default_root
     console = output_console()
     if as_json:

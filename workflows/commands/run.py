@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sphere_core.foundation.storage import Storage
+from workflows.commands.set_option import SetOption
 from workflows.store.plan import read_plan
 from workflows.store.state import derive_state
 from workflows.terminal.console import notice_console, output_console, print_json
@@ -26,6 +27,7 @@ Examples:
   sphere run sweep.yaml --quiet                            print problems only
   sphere run sweep.yaml --root s3://bucket/sweeps/main     keep everything on an object store
   sphere run sweep.yaml --fresh memit+mine                 compute one method again, from the first edit
+  sphere run sweep.yaml --set 'seeds=[0, 1]'               replace a value of the file; the root records it
 
 Run the same command to resume (without --fresh, which would begin again); it does nothing when all is done.
 Exit codes: 0 all done, 1 something failed (see the table of failures), 2 wrong input or another driver at work,
@@ -37,6 +39,7 @@ Exit codes: 0 all done, 1 something failed (see the table of failures), 2 wrong 
 def run(
     sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML)")],
     root: Annotated[str | None, typer.Option(help="Where the sweep lives: a folder or URL; default runs/NAME")] = None,
+    set_: SetOption = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to attach to; default: start one here")] = None,
     local: Annotated[bool, typer.Option("--local", help="Run in this process, one replica, without Ray")] = False,
     num_cpus: Annotated[int | None, typer.Option(help="CPUs for a Ray started here; default: all")] = None,
@@ -67,6 +70,7 @@ def run(
         steal=steal,
         fresh=fresh or (),
         replace=replace,
+        overrides=set_ or (),
         console=None if quiet else notice_console() if as_json else output_console(),
         problems=notice_console() if quiet else None,
     )

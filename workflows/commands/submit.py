@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from workflows.cluster.jobs_address import cluster_address
+from workflows.commands.set_option import SetOption
 from workflows.terminal.console import output_console, say
 
 __all__ = ["app"]
@@ -30,6 +31,7 @@ token is read from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. Wit
 def submit(
     sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML)")],
     root: Annotated[str, typer.Option(help="Where the sweep lives: storage that all nodes share")],
+    set_: SetOption = None,
     address: Annotated[str | None, typer.Option(help="The cluster's Jobs API: http(s)://HOST:PORT")] = None,
     cluster: Annotated[Path | None, typer.Option(help="A file of Ray's cluster launcher: opens a tunnel")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show the job's log until it ends")] = False,
@@ -43,7 +45,7 @@ def submit(
     from workflows.cluster.submit import plan_submission, submit_once
 
     console = output_console()
-    submission = plan_submission(sweep, root, replace=replace)
+    submission = plan_submission(sweep, root, replace=replace, overrides=set_ or ())
     for name, digest in submission.package.plugins:
         say(console, f"plugin {name} {digest[:12]}: its code is run on the cluster, with the rights of the job")
     with cluster_address(address, cluster, insecure=insecure) as place:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,15 @@ from sphere_core.requests import EditRequest, requests_digest
 from sphere_core.streams.lengths import refuse_long
 from sphere_core.streams.model_room import room_of_model
 from workflows.runs.calibrated_preset import calibrated_preset
-from workflows.runs.calibration_search import RIDGES, Bench, Candidate, Trial, candidate_layers, search
+from workflows.runs.calibration_search import (
+    RIDGES,
+    Bench,
+    Candidate,
+    Trial,
+    candidate_layers,
+    check_overrides,
+    search,
+)
 
 __all__ = ["TRIALS_HEAD", "Budget", "Calibration", "calibrate_preset", "layers_to_search", "trial_line"]
 
@@ -61,7 +70,7 @@ def calibrate_preset(
     moments: Path,
     budget: Budget,
     out: Path,
-    overrides: Mapping[str, float] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     threads: int = 1,
     device: str = "auto",
     on_trial: Callable[[int, Trial], None] = lambda number, trial: None,
@@ -70,11 +79,12 @@ def calibrate_preset(
 
     The last ones, so that streams in canonical order do not edit what the preset was chosen on. `overrides` are
     hyperparameters that are not searched. `on_trial` takes the number of each trial and the trial, as it ends. Raises
-    InputError before the first trial for an editor that cannot be calibrated, too few requests, or second moments that
-    do not cover the candidate layers; then nothing is written.
+    InputError before the first trial for an editor that cannot be calibrated, an override of what is searched, too few
+    requests, or second moments that do not cover the candidate layers; then nothing is written.
     """
     if editor not in RIDGES:
         raise unknown_name("editor to calibrate", editor, RIDGES)
+    check_overrides(editor, overrides or {})
     torch.set_num_threads(threads)
     held_out = _held_out(dataset, budget.requests)
     loaded = load_model(model, dtype=dtype, device=pick_device(device))

@@ -20,6 +20,7 @@ from evaluators.geometry.evaluator import Geometry, GeometrySettings
 from evaluators.statistics import harmonic_mean
 from sphere_core.checkpoints import EditorState
 from sphere_core.costs import place
+from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters
 from sphere_core.locate.templates import Contexts
 from sphere_core.methods import Method
@@ -27,7 +28,7 @@ from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest
 
-__all__ = ["RIDGES", "Candidate", "Trial", "candidate_layers", "search"]
+__all__ = ["RIDGES", "Candidate", "Trial", "candidate_layers", "check_overrides", "search"]
 
 # The hyperparameter that plays the ridge's part, and what is tried for it. Published values span these decades.
 RIDGES: Mapping[str, tuple[str, tuple[float, ...]]] = {
@@ -109,16 +110,7 @@ class Bench:
 
     def hyperparameters(self, candidate: Candidate) -> Hyperparameters:
         """Return the whole set of one candidate."""
-        ridge, _ = RIDGES[self.method.editor_name]
-        values = {
-            **_SHARED,
-            "layers": candidate.layers,
-            "v_lr": candidate.v_lr,
-            "clamp_norm_factor": candidate.clamp_norm_factor,
-            ridge: candidate.ridge,
-            **self.overrides,
-        }
-        return build_hyperparameters(values, where="calibration")
+        return _hyperparameters(self.method.editor_name, candidate, self.overrides, where="calibration")
 
     def trial(self, candidate: Candidate, requests: Sequence[EditRequest], *, held_out: bool) -> Trial:
         """Write one batch, score it and give the model back as it was."""
@@ -148,6 +140,29 @@ class Bench:
         efficacy, generalization, specificity = map(value.get, ("efficacy", "generalization", "specificity"))
         score = _score((efficacy, generalization, specificity))
         return Trial(candidate, efficacy, generalization, specificity, score, drift, seconds, held_out)
+
+
+def check_overrides(editor: str, overrides: Mapping[str, Any]) -> None:
+    """Raise InputError for an override of a hyperparameter that is searched, is unknown, or has a wrong value."""
+    searched = (RIDGES[editor][0], *(name for name in Candidate.__dataclass_fields__ if name != "ridge"))
+    for name in overrides:
+        if name in searched:
+            remedy = "leave it out, and set it in the sweep file"
+            raise InputError(f"'{name}' is what the calibration searches", where="--set", remedy=remedy)
+    _hyperparameters(editor, Candidate((0,), _RATES[0], _CLAMPS[0], RIDGES[editor][1][0]), overrides, where="--set")
+
+
+def _hyperparameters(editor: str, candidate: Candidate, overrides: Mapping[str, Any], *, where: str) -> Hyperparameters:
+    ridge, _ = RIDGES[editor]
+    values = {
+        **_SHARED,
+        "layers": candidate.layers,
+        "v_lr": candidate.v_lr,
+        "clamp_norm_factor": candidate.clamp_norm_factor,
+        ridge: candidate.ridge,
+        **overrides,
+    }
+    return build_hyperparameters(values, where=where)
 
 
 def search(

@@ -17,7 +17,7 @@ from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 from sphere_core.foundation.storage import Storage
-from sphere_core.hyperparameters import Hyperparameters, read_hyperparameters
+from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import Contexts, ContextSettings, read_contexts
 from sphere_core.methods import Method, resolve_method
@@ -33,6 +33,8 @@ from sphere_core.streams.stream import StreamSpec
 from sphere_core.trajectory import check_against_model, run_trajectory
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.layout import SPEC_FILE
+from workflows.sweeps.inputs import of_published_file
+from workflows.sweeps.overrides import set_hyperparameters
 
 __all__ = ["EditOptions", "run_edit"]
 
@@ -58,6 +60,7 @@ class EditOptions:
     remote_code: bool
     too_long: str = "refuse"
     plugins: tuple[Path, ...] = ()
+    overrides: tuple[str, ...] = ()
 
 
 def run_edit(options: EditOptions, console: Console) -> None:
@@ -158,13 +161,13 @@ def _hyperparameters(options: EditOptions, method: Method) -> tuple[Hyperparamet
     if (options.hparams is None) == (options.preset is None):
         raise InputError("give either --hparams FILE or --preset NAME", where="sphere edit")
     notes: tuple[str, ...] = ()
+    changed = set_hyperparameters(options.overrides)
     if options.hparams is not None:
-        released = read_hyperparameters(options.hparams, method.released_rows)
-        notes, where = released.notes, str(options.hparams)
-        values = method.with_settings(released.values, {}, where=where)
+        where = str(options.hparams)
+        values, notes = of_published_file(method, options.hparams, changed, where="--set" if changed else where)
     else:
-        values = method.from_preset(str(options.preset))
         where = f"preset '{options.preset}'"
+        values = method.from_preset(str(options.preset), changed)
     method.check(values, where=where)
     return values, notes
 

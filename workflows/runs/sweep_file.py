@@ -27,9 +27,12 @@ class EndedRun:
         return open_sweep(root=self.root)
 
 
-def plan_sweep(*, sweep: str | Path) -> SweepPlan:
-    """Check a sweep file and all it names, and return its trajectories; writes nothing, raises InputError."""
-    return load_sweep(Path(sweep)).plan
+def plan_sweep(*, sweep: str | Path, overrides: Sequence[str] = ()) -> SweepPlan:
+    """Check a sweep file and all it names, and return its trajectories; writes nothing, raises InputError.
+
+    `overrides` are texts `PATH=VALUE`, as of `--set`, that replace values of the file.
+    """
+    return load_sweep(Path(sweep), overrides).plan
 
 
 def run_sweep_file(
@@ -43,6 +46,7 @@ def run_sweep_file(
     steal: bool = False,
     fresh: Sequence[str] = (),
     replace: bool = False,
+    overrides: Sequence[str] = (),
     console: Console | None = None,
     problems: Console | None = None,
 ) -> EndedRun:
@@ -51,11 +55,11 @@ def run_sweep_file(
     `local` runs in this process, `address` attaches to a Ray cluster, otherwise Ray is started here. `retry_failed`
     runs again what failed before, `steal` takes the sweep over from a driver that hangs, `fresh` names methods whose
     checkpoints and rows are deleted and computed again, `replace` takes a root that holds another sweep (what is
-    stored stays). `problems` gets failures and
-    warnings, if given. A second call resumes, and does nothing when all is done. Raises InputError before anything is
+    stored stays), `overrides` (`PATH=VALUE`) replace values of the file. `problems` gets failures and warnings, if
+    given. A second call resumes, and does nothing when all is done. Raises InputError before anything is
     written, StorageError if storage fails.
     """
-    loaded = load_sweep(Path(sweep))
+    loaded = load_sweep(Path(sweep), overrides)
     options = RunOptions(
         root=root or loaded.default_root,
         address=address,

@@ -5,6 +5,9 @@ status and tables require neither the sweep file nor the models. It never record
 files (`workflows.store.state`).
 """
 
+import shlex
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sphere_core.foundation.errors import InputError
@@ -59,6 +62,7 @@ class TrajectoryPlan(_Record):
     wanted: tuple[int, ...] = Field(description="Edit counts whose checkpoints are kept and scored")
     moments: str | None = Field(description="Key of the recipe that is built first; None if moments are imported")
     keep_keys: bool = Field(default=False, description="Whether the key of every edit is stored")
+    axes: dict[str, Any] = Field(default_factory=dict, description="Its values of the grids of the sweep file, by axis")
     evaluations: tuple[Evaluation, ...]
 
     def rows_path(self, edits: int, evaluation: Evaluation) -> str:
@@ -144,11 +148,17 @@ class SweepPlan(_Record):
     keep: Keep = Field(default=Keep(), description="Which checkpoints stay whole; changes no number")
     watchdog: Watchdog | None = Field(default=None, description="When to stop a trajectory; changes no identity")
     plugins: tuple[RowOfPlugin, ...] = Field(default=(), description="Rows that are not part of the release")
+    overrides: tuple[str, ...] = Field(default=(), description="Values that `--set` gave in place of the sweep file's")
 
     def code_of(self, trajectory: TrajectoryPlan) -> dict[str, PluginReference]:
         """Return the plugins that the method of a trajectory uses, by row; empty if all of it is of the release."""
         rows = {found.row: found.plugin for found in self.plugins if found.kind != "evaluator"}
         return {part: rows[part] for part in trajectory.method.split("+") if part in rows}
+
+    @property
+    def set_options(self) -> str:
+        """The options that gave the overrides, as they are written on a command line; empty without any."""
+        return shlex.join(part for override in self.overrides for part in ("--set", override))
 
     @property
     def published_scores(self) -> tuple[PublishedEntry, ...]:

@@ -31,6 +31,8 @@ def require_own_root(storage: Storage, plan: SweepPlan) -> None:
             f"{len(stored.trajectories)} trajectories are not in this sweep file, the first is {one.id} "
             f"({one.model}, {one.title}, {one.dataset}, seed {one.seed})"
         )
+        if stored.overrides != plan.overrides:
+            fault += f"; it was run {f'with {stored.set_options}' if stored.overrides else 'without --set'}"
     else:
         return
     raise InputError(

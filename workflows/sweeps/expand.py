@@ -1,30 +1,32 @@
 """From a sweep file to a plan: every input is found and checked here, before anything is written."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from evaluators.plugins.rows import OutsideSettings
 from evaluators.registry import Description, describe_evaluator, read_evaluator_settings
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import fingerprint
-from sphere_core.foundation.yaml_files import YamlText
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
 from sphere_core.streams.stream import StreamSpec
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import BasePlan, MomentsRecipe, SweepPlan, TrajectoryPlan
 from workflows.sweeps.evaluations import EvaluationIds, located_settings
+from workflows.sweeps.grids import SweepText, axis_names
 from workflows.sweeps.inputs import Inputs
 from workflows.sweeps.model_inputs import ResolvedModel, reading_room
 from workflows.sweeps.moment_inputs import ResolvedMoments
 from workflows.sweeps.plugin_inputs import UsedRows, plugins_of
-from workflows.sweeps.spec import MethodEntry, SweepSpec, read_sweep
+from workflows.sweeps.reading import read_sweep
+from workflows.sweeps.spec import MethodEntry, SweepSpec
 
 __all__ = ["Sweep", "load_sweep"]
 
 _NOTES = 10
+_Entry = TypeVar("_Entry")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Sweep:
     """A checked sweep file: its plan, what replicas require to carry it out, and notes on its inputs to show."""
 
     spec: SweepSpec
-    text: YamlText
+    text: SweepText
     plan: SweepPlan
     specs: dict[str, TrajectorySpec]
     moments_file: str | None
@@ -63,15 +65,19 @@ class _Cell:
     spec: TrajectorySpec
     id: str
     moments: ResolvedMoments
+    axes: dict[str, Any]
 
     @property
     def layers(self) -> tuple[int, ...]:
         return self.spec.hyperparameters.layers
 
 
-def load_sweep(path: Path) -> Sweep:
-    """Read and check a sweep file and all it names, and plan it; raises InputError, writes nothing."""
-    spec, text = read_sweep(path)
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read and check a sweep file and all it names, and plan it; raises InputError, writes nothing.
+
+    `overrides` are texts `PATH=VALUE` that replace values of the file; the plan records them.
+    """
+    spec, text = read_sweep(path, overrides)
     folder = path.resolve().parent
     plugins = plugins_of(spec, text, folder)
     inputs = Inputs.of(folder, plugins)
@@ -107,6 +113,7 @@ def load_sweep(path: Path) -> Sweep:
         keep=spec.keep,
         watchdog=spec.watchdog,
         plugins=used.records(),
+        overrides=tuple(overrides),
     )
     moments_file = None
     if spec.moments is not None and spec.moments.corpus is None:
@@ -116,7 +123,7 @@ def load_sweep(path: Path) -> Sweep:
     return Sweep(spec, text, plan, specs, moments_file, settings, notes, used.sources())
 
 
-def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict[str, dict[str, Any]]:
+def _evaluator_settings(spec: SweepSpec, text: SweepText, inputs: Inputs) -> dict[str, dict[str, Any]]:
     settings = spec.evaluators.settings()
     if not settings:
         raise InputError(
@@ -134,17 +141,17 @@ def _evaluator_settings(spec: SweepSpec, text: YamlText, inputs: Inputs) -> dict
     return {kind: {"kind": kind, **located_settings(values, inputs.folder)} for kind, values in settings.items()}
 
 
-def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_moments: bool) -> Iterator[_Cell]:
+def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_moments: bool) -> Iterator[_Cell]:
     contexts = inputs.contexts(spec.contexts)
-    for model_index, model_entry in enumerate(spec.models):
-        model = inputs.models.find(model_entry, where=text.where(("models", model_index)))
+    for model_place, model_entry in _placed("models", spec.models):
+        model = inputs.models.find(model_entry, where=text.where(model_place))
         methods = [
-            (entry, *inputs.method(entry, model, where=text.where(("methods", index))))
-            for index, entry in enumerate(spec.methods)
+            (place, entry, *inputs.method(entry, model, where=text.where(place)))
+            for place, entry in _placed("methods", spec.methods)
         ]
-        in_contexts = any(method.edits_in_contexts for _, method, _ in methods)
+        in_contexts = any(method.edits_in_contexts for _, _, method, _ in methods)
         room = reading_room(model, contexts, edits_in_contexts=in_contexts)
-        for entry, method, hyperparameters in methods:
+        for method_place, entry, method, hyperparameters in methods:
             moments = _moments(spec, text, inputs, model, hyperparameters, method)
             # A method that requires no moments is still scored with the sweep's, so that methods can be compared.
             scoring = moments
@@ -152,9 +159,10 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_momen
                 scoring = inputs.moments.find(
                     spec.moments, model, (), threads=spec.resources.threads, where=text.where(("moments",))
                 )
-            for index, stream in enumerate(spec.streams):
+            for stream_place, stream in _placed("streams", spec.streams):
+                axes = axis_names(*(text.axes.get(place, {}) for place in (method_place, stream_place, model_place)))
                 for seed in spec.seeds:
-                    resolved = inputs.streams.find(stream, seed, where=text.where(("streams", index)), room=room)
+                    resolved = inputs.streams.find(stream, seed, where=text.where(stream_place), room=room)
                     trajectory = TrajectorySpec(
                         model=model.source,
                         model_digest=model.digest,
@@ -174,12 +182,18 @@ def _cells(spec: SweepSpec, text: YamlText, inputs: Inputs, *, scored_with_momen
                         moments=moments.identity,
                         threads=spec.resources.threads,
                     )
-                    yield _Cell(model, entry, method, stream, trajectory, trajectory.id, scoring)
+                    yield _Cell(model, entry, method, stream, trajectory, trajectory.id, scoring, axes)
+
+
+def _placed(part: str, entries: Sequence[_Entry]) -> Iterator[tuple[tuple[str, int], _Entry]]:
+    """Yield the entries of a part of the sweep file, each with its location there."""
+    for index, entry in enumerate(entries):
+        yield (part, index), entry
 
 
 def _moments(
     spec: SweepSpec,
-    text: YamlText,
+    text: SweepText,
     inputs: Inputs,
     model: ResolvedModel,
     hyperparameters: Hyperparameters,
@@ -248,6 +262,7 @@ def _trajectory_plan(cell: _Cell, sweep: SweepSpec, ids: EvaluationIds, moments:
         wanted=wanted,
         moments=moments,
         keep_keys=sweep.keep_keys,
+        axes=cell.axes,
         evaluations=ids.of_checkpoints(spec, wanted, cell.moments),
     )
 

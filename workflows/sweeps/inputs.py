@@ -4,6 +4,7 @@ Each input is read once per sweep, however many trajectories share it. Nothing i
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from workflows.sweeps.paths import resolve_path
 from workflows.sweeps.spec import ContextsEntry, MethodEntry
 from workflows.sweeps.stream_inputs import StreamInputs
 
-__all__ = ["Inputs", "method_of"]
+__all__ = ["Inputs", "method_of", "of_published_file"]
 
 
 def method_of(
@@ -50,15 +51,24 @@ def method_of(
         with inside(where):
             values = method.from_preset(preset_name, entry.hyperparameters, read=read)
     else:
-        rows = method.released_rows
+        path = resolve_path(entry.file, folder)
         with inside(where):
-            released = read_hyperparameters(resolve_path(entry.file, folder), rows)
-        notes = tuple(note for note in released.notes if note.split(" = ")[0] not in entry.hyperparameters)
-        shared, own = method.split(entry.hyperparameters)
-        merged = {**released.values.model_dump(exclude_none=True), **shared}
-        values = method.with_settings(build_hyperparameters(merged, where=where, rows=rows), own, where=where)
+            values, notes = of_published_file(method, path, entry.hyperparameters, where=where)
     method.check(values, where=where)
     return method, values, notes
+
+
+def of_published_file(
+    method: Method, path: Path, overrides: Mapping[str, Any], *, where: str
+) -> tuple[Hyperparameters, tuple[str, ...]]:
+    """Return a method's hyperparameters from a published file, with overrides on top, and what was taken from the
+    method's release because the file does not have it."""
+    rows = method.released_rows
+    released = read_hyperparameters(path, rows)
+    shared, own = method.split(overrides)
+    merged = {**released.values.model_dump(exclude_none=True), **shared}
+    values = method.with_settings(build_hyperparameters(merged, where=where, rows=rows), own, where=where)
+    return values, tuple(note for note in released.notes if note.split(" = ")[0] not in overrides)
 
 
 def _misfit(model: ResolvedModel, folder: Path, read: ReadPreset) -> str | None:

@@ -5,17 +5,11 @@ identity. *How* it is computed (other resources, root, checkpoint cadence) is no
 """
 
 from collections import Counter
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from sphere_core.foundation.errors import InputError, unknown_name
-from sphere_core.foundation.model_errors import as_input_error
-from sphere_core.foundation.validation import BOOLEAN, misplaced_booleans
-from sphere_core.foundation.yaml_files import YamlText, read_yaml
 from sphere_core.locate.templates import ContextSettings
-from sphere_core.plugins.found import NO_PLUGINS
 from sphere_core.streams.stream import StreamSpec
 from workflows.store.plan import PublishedEntry
 from workflows.store.policies import Keep, Watchdog
@@ -28,13 +22,24 @@ __all__ = [
     "ModelEntry",
     "MomentsEntry",
     "SweepSpec",
-    "read_sweep",
+    "method_mapping",
+    "model_mapping",
 ]
 
 EMBEDDED = {"source": "factworld", "dtype": "float32", "preset": "factworld"}
 
 # Far beyond any corpus, and far below what never ends.
 _MOST_TEXTS, _MOST_TOKENS = 10**9, 10**12
+
+
+def model_mapping(value: Any) -> Any:
+    """Return the keys of a model given as `factworld`; anything else as it is."""
+    return dict(EMBEDDED) if value == EMBEDDED["source"] else value
+
+
+def method_mapping(value: Any) -> Any:
+    """Return the keys of a method given by its name; anything else as it is."""
+    return {"name": value} if isinstance(value, str) else value
 
 
 class ModelEntry(Part):
@@ -52,11 +57,10 @@ class ModelEntry(Part):
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
-        if value == EMBEDDED["source"]:
-            return dict(EMBEDDED)
-        if isinstance(value, str):
-            raise ValueError(f"write {{source: {value}, dtype: ..., preset: ...}}: only `factworld` has these built in")
-        return value
+        found = model_mapping(value)
+        if isinstance(found, str):
+            raise ValueError(f"write {{source: {found}, dtype: ..., preset: ...}}: only `factworld` has these built in")
+        return found
 
     @property
     def label(self) -> str:
@@ -75,7 +79,7 @@ class MethodEntry(Part):
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        return method_mapping(value)
 
     @property
     def title(self) -> str:
@@ -216,36 +220,6 @@ class SweepSpec(Part):
     def wanted_checkpoints(self, edits: int) -> tuple[int, ...]:
         """Return the edit counts whose checkpoints are kept and scored, the last one always among them."""
         return (*range(self.checkpoint_every, edits, self.checkpoint_every), edits)
-
-
-def read_sweep(path: Path) -> tuple[SweepSpec, YamlText]:
-    """Read a sweep file; raises InputError with file, line, key and the nearest valid name.
-
-    Also returns the text with its locations, for the errors of later checks (methods, files).
-    """
-    text = read_yaml(path)
-    if not isinstance(text.data, dict):
-        raise InputError("a sweep file holds keys and values", where=str(path), remedy="'sphere init' writes one")
-    odd = next(misplaced_booleans(SweepSpec, text.data), None)
-    if odd is not None:
-        raise InputError(BOOLEAN, where=text.where(odd), remedy="give a number")
-    try:
-        spec = SweepSpec.model_validate(text.data)
-    except ValidationError as error:
-        raise as_input_error(error, SweepSpec, text) from error
-    _refuse_unknown_evaluators(spec, text)
-    return spec, text
-
-
-def _refuse_unknown_evaluators(spec: SweepSpec, text: YamlText) -> None:
-    """Raise InputError for an evaluator that the release and installed packages lack, if there are no plugin files."""
-    extra = spec.evaluators.model_extra or {}
-    if not extra or spec.plugins:
-        return
-    known = [*EvaluatorsEntry.model_fields, *NO_PLUGINS.names("evaluator")]
-    for kind in extra:
-        if kind not in known:
-            raise unknown_name("key", kind, known, where=text.where(("evaluators", kind)))
 
 
 def _refuse_repeats(kind: str, names: list[str], remedy: str) -> None:

@@ -30,7 +30,7 @@ from sphere_core.hyperparameters import preset
 from sphere_core.methods import resolve_method
 from sphere_core.models import load_model
 from workflows.preflight.price import price_sweep
-from workflows.sweeps.spec import read_sweep
+from workflows.sweeps.reading import read_sweep
 
 LENGTHS = TextLengths(prompt=18, target=2, probe_rows=26)
 

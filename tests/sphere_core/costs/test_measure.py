@@ -14,7 +14,7 @@ from sphere_core.costs.time import EIGEN
 from sphere_core.foundation.errors import InputError
 from workflows.preflight.price import SAMPLE_WIDTH, price_sweep
 from workflows.preflight.price_table import price_panel
-from workflows.sweeps.spec import read_sweep
+from workflows.sweeps.reading import read_sweep
 
 
 class Ticking:

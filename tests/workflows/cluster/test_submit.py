@@ -101,6 +101,16 @@ def test_a_submission_is_named_by_its_files_and_its_root(tmp_path: Path) -> None
         plan_submission(path, "runs/tiny")
 
 
+def test_values_from_the_command_line_are_another_job(tmp_path: Path) -> None:
+    path = write_sweep(tmp_path, tiny())
+    (tmp_path / "contexts.json").write_text('[["{}"]]', encoding="utf-8")
+    plain = plan_submission(path, "s3://bucket/a")
+    changed = plan_submission(path, "s3://bucket/a", overrides=["contexts.file=contexts.json", "seeds=[0, 1]"])
+    assert changed.name != plain.name
+    assert changed.entrypoint == f"{plain.entrypoint} --set contexts.file=contexts.json --set 'seeds=[0, 1]'"
+    assert tmp_path / "contexts.json" in changed.package.files
+
+
 @pytest.mark.parametrize("root", ["s3://bucket/a", "/mnt/a", "file:///mnt/a"])
 def test_a_trailing_slash_makes_no_other_submission(tmp_path: Path, root: str) -> None:
     path = write_sweep(tmp_path, tiny())

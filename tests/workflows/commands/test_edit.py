@@ -70,6 +70,23 @@ def test_edit_resumes_from_the_last_checkpoint_to_the_same_bytes(
     assert "another trajectory" in capsys.readouterr().err
 
 
+def test_edit_takes_hyperparameters_from_the_command_line(
+    edit_inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hparams = tmp_path / "hparams.json"
+    hparams.write_text(json.dumps(golden.released_hyperparameters("memit")), encoding="utf-8")
+    sources = {"preset": {}, "hparams": {"preset": None, "hparams": hparams}}
+    for name, source in sources.items():
+        changed = {key: value for key, value in {**edit_inputs, **source, "batch-size": 6}.items() if value is not None}
+        arguments = edit_arguments({}, tmp_path / name, **{"set": "v_num_grad_steps=2", **changed})
+        if name == "hparams":
+            place = arguments.index("--preset")
+            del arguments[place : place + 2]
+        assert sphere(monkeypatch, *arguments) == 0
+        spec = json.loads((tmp_path / name / "spec.json").read_text(encoding="utf-8"))
+        assert spec["hyperparameters"]["v_num_grad_steps"] == 2
+
+
 @pytest.mark.parametrize("method", golden.METHODS)
 def test_edit_gives_the_released_weights_after_three_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
@@ -108,6 +125,7 @@ def test_edit_gives_the_released_weights_after_three_batches(
         ({"contexts": "no.json"}, "contexts file not found"),
         ({"preset": "llama3-8b"}, "layer 4 is out of range"),
         ({"dtype": "int8"}, "unknown dtype 'int8'"),
+        ({"set": "v_num_grad_stesp=2"}, "did you mean 'v_num_grad_steps'?"),
         ({"hparams": "x.json"}, "either --hparams FILE or --preset NAME"),
     ],
 )

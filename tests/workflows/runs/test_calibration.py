@@ -28,8 +28,12 @@ def test_a_preset_with_its_evidence(
     corpus = ("--corpus", "factworld", "--sentences", "600", "--store", tmp_path / "store")
     assert sphere(monkeypatch, "moments", "build", "factworld", "--layers", "0,1,2", *corpus, "--out", moments) == 0
     command = ("calibrate", "factworld", "factworld", "--requests", "8", "--moments", moments, "--out", out)
-    assert sphere(monkeypatch, *command, "--trials", "6") == 0
+    assert sphere(monkeypatch, *command, "--trials", "6", "--set", "v_num_grad_steps=5") == 0
     assert "held out" in capsys.readouterr().out
+    assert yaml.safe_load(out.read_text(encoding="utf-8"))["shared"]["v_num_grad_steps"]["value"] == 5
+    for override, expected in (("v_lr=0.1", "what the calibration searches"), ("v_weight_decya=1", "v_weight_decay")):
+        assert sphere(monkeypatch, *command, "--set", override) == 2
+        assert expected in capsys.readouterr().err
     trials = yaml.safe_load(out.read_text(encoding="utf-8"))["evidence"]["trials"]
     decided = [trial for trial in trials if trial["held_out"]]
     assert len(trials) == 6 + len(decided) == 8

@@ -10,7 +10,7 @@ from repository import DATASETS
 from sweep_files import tiny, write_sweep
 
 from sphere_core.foundation.errors import InputError
-from workflows.sweeps.spec import read_sweep
+from workflows.sweeps.reading import read_sweep
 
 
 def test_every_schema_goes_from_its_file_to_rows(

@@ -13,7 +13,8 @@ from sphere_core.foundation.model_errors import _model_in
 from sphere_core.foundation.yaml_files import read_yaml
 from sphere_core.hyperparameters import preset
 from sphere_core.methods import resolve_method
-from workflows.sweeps.spec import SweepSpec, read_sweep
+from workflows.sweeps.reading import read_sweep
+from workflows.sweeps.spec import SweepSpec
 
 
 def refusal(folder: Path, settings: dict[str, Any]) -> InputError:

@@ -7,12 +7,16 @@ import yaml
 from command_line import sphere, squeezed
 
 from workflows.sweeps.expand import load_sweep
-from workflows.sweeps.spec import SweepSpec, read_sweep
+from workflows.sweeps.reading import read_sweep
+from workflows.sweeps.spec import SweepSpec
 from workflows.sweeps.template import field_description, sweep_template
 
 NO_FIELD_TO_CHANGE = {"published"}
 TOP_LEVEL = ("moments: {stored", "contexts:", "keep:", "keep_keys:", "plugins:", "watchdog:")
-ENTRIES = ("- {source: meta", "- {source: ./my", "- {dataset: multi", "- {dataset: facts", "- {name: memit+sphere")
+ENTRIES = (
+    *("- {source: meta", "- {source: ./my", "- {dataset: multi", "- {dataset: facts"),
+    *("- {name: memit+sphere, hyper", "- {name: memit+sphere, grid"),
+)
 
 
 def uncommented(start: str) -> str:

@@ -212,7 +212,7 @@ def _facts(storage: Storage, plan: SweepPlan, state: SweepState, root: str) -> t
         ("trajectories", ", ".join(one.id for one in trajectories[:40]) + (" ..." if len(trajectories) > 40 else "")),
         *_environment(storage, plan),
         ("report made by", f"SPHERE {__version__}"),
-        ("run it again", f"sphere run {root}/{SWEEP_FILE} --root {root}"),
+        ("run it again", f"sphere run {root}/{SWEEP_FILE} --root {root} {plan.set_options}".rstrip()),
     )
 
 

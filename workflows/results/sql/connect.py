@@ -19,6 +19,7 @@ from sphere_core.foundation.storage import Storage
 from workflows.results.sql.file_views import create_file_view
 from workflows.results.sql.plan_tables import (
     UNEDITED,
+    axes,
     bases,
     planned,
     read_specifications,
@@ -92,6 +93,7 @@ def connect_roots(
                 connection.register(name, table)
         if "trajectories" in views:
             connection.register("specifications", specifications(specs))
+            connection.register("axes", axes(roots))
             _create(connection, "trajectories")
         else:
             connection.execute("CREATE VIEW trajectories AS FROM planned")

@@ -1,6 +1,7 @@
 """What the plans of sweep directories know of trajectories and unedited models, as Arrow tables."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
@@ -22,6 +23,7 @@ __all__ = [
     "SPECIFICATIONS",
     "STARTS",
     "UNEDITED",
+    "axes",
     "bases",
     "planned",
     "read_specifications",
@@ -33,6 +35,7 @@ __all__ = [
 UNEDITED = "(unedited)"
 _GEOMETRY = "geometry"
 _READERS = 32
+_NOT_A_NAME = re.compile(r"\W+")
 
 PLANNED = pa.schema(
     [("root", pa.string()), ("sweep", pa.string()), ("place", pa.int64())]
@@ -119,6 +122,33 @@ def _planned(root: SweepRoot, found: TrajectoryState, place: int) -> dict[str, o
         "edits_done": found.edits_done,
         "collapsed_at": found.collapsed_at,
     }
+
+
+def axes(roots: Sequence[SweepRoot]) -> pa.Table:
+    """Return one row per trajectory: its values of the sweep files' grids, a column `axis_NAME` for each axis.
+
+    The type of a column is that of its values; values of several kinds, and lists, are JSON.
+    """
+    owned = owned_trajectories(roots)
+    names = dict.fromkeys(name for _, found in owned for name in found.plan.axes)
+    columns = {"trajectory_id": pa.array([found.plan.id for _, found in owned], pa.string())}
+    for name in names:
+        values = [found.plan.axes.get(name) for _, found in owned]
+        columns[f"axis_{_NOT_A_NAME.sub('_', name)}"] = _typed(values)
+    return pa.table(columns)
+
+
+def _typed(values: Sequence[Any]) -> pa.Array:
+    kinds = {type(value) for value in values if value is not None}
+    for allowed, kind in (
+        ({bool}, pa.bool_()),
+        ({int}, pa.int64()),
+        ({int, float}, pa.float64()),
+        ({str}, pa.string()),
+    ):
+        if kinds <= allowed:
+            return pa.array(values, kind)
+    return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
 
 
 def bases(roots: Sequence[SweepRoot]) -> pa.Table:

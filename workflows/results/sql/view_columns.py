@@ -133,7 +133,8 @@ _TRAJECTORIES = (
 
 VIEW_COLUMNS = {
     "trajectories": ViewColumns(
-        "a trajectory of the plan, with its hyperparameters and its cost; those of an earlier plan are left out",
+        "a trajectory of the plan, with its hyperparameters and its cost; those of an earlier plan are left out. Each "
+        "axis of a `grid:` in the sweep file is a further column, `axis_strength`, of the type of its values",
         _TRAJECTORIES,
     ),
     "scores": ViewColumns(

@@ -53,6 +53,8 @@ def status_panel(plan: SweepPlan, state: SweepState, scores: LastScores, *, wide
         title = "running" if parts else plan.name
         parts.append(replace(_trajectories(shown, scores, title=title, digits=digits), wide=wide))
     parts.append(Text(status_line(state)))
+    if plan.overrides:
+        parts.append(Text(f"values in place of the sweep file's: {plan.set_options}"))
     if state.earlier:
         parts.append(Text(earlier_line(state.earlier)))
     stopped = [found for found in state.trajectories if found.stopped is not None]

@@ -1,4 +1,4 @@
--- One row for each trajectory, with what it cost so far, on what, and its hyperparameters.
+-- One row for each trajectory, with what it cost so far, on what, its hyperparameters, and its values of grids.
 CREATE VIEW trajectories AS
 WITH cost AS (
     SELECT trajectory_id,
@@ -11,5 +11,6 @@ WITH cost AS (
            string_agg(DISTINCT code_commit, ', ' ORDER BY code_commit) AS code_commit
     FROM timings WHERE trajectory_id IS NOT NULL GROUP BY ALL
 )
-SELECT p.*, c.* EXCLUDE (trajectory_id), s.* EXCLUDE (trajectory_id)
+SELECT p.*, c.* EXCLUDE (trajectory_id), s.* EXCLUDE (trajectory_id), a.* EXCLUDE (trajectory_id)
 FROM planned AS p LEFT JOIN cost AS c USING (trajectory_id) LEFT JOIN specifications AS s USING (trajectory_id)
+LEFT JOIN axes AS a USING (trajectory_id)
