@@ -140,7 +140,7 @@ def _check(
     method.check(values, where="check")
     model = embedded_model()
     bench = _Bench(method, values, _moments(model, values.layers), few_requests(_EDITS))
-    before, named = dict(model.network.state_dict()), {site.name for site in model.open_sites(values.layers)}
+    before, named = dict(model.network.state_dict()), {site.name for site in model.open_sites(values.places)}
     before = {key: tensor.clone() for key, tensor in before.items()}
     start, drawn = _likelihood(model, bench.requests), _generators()
     whole = bench.run(model)

@@ -8,6 +8,7 @@ from evaluators.base import Health, MissingPrevious, Score, Scored, Subject, col
 from evaluators.geometry.hidden_states import HiddenStates
 from evaluators.geometry.settings import GeometrySettings
 from evaluators.geometry.site import BaseSite, Figures, Groups, fail_step, measure_base, measure_site, put_step
+from sphere_core.hyperparameters.places import DOWN
 from sphere_core.models import Site
 from sphere_core.numerics.energy import Energy, hyperspherical_energy
 from sphere_core.numerics.placement import has_room
@@ -80,7 +81,8 @@ class Geometry:
         return figures
 
     def _base(self, subject: Subject, site: Site) -> BaseSite:
-        moment = subject.moments.by_layer.get(site.layer) if subject.moments and self.reads_moments else None
+        has_moment = subject.moments and self.reads_moments and site.module == DOWN
+        moment = subject.moments.by_layer.get(site.layer) if subject.moments and has_moment else None
         known = self._bases.get(site.name)
         # Moments are handed on as the same object: comparing gigabytes at every checkpoint would cost seconds.
         if known is None or self._given[site.name] is not moment:

@@ -44,7 +44,7 @@ def place(
     moments: SecondMoments | None,
 ) -> Placement:
     """Return the placement for a loaded model and a stream; a model on the host has everything beside its layers."""
-    sites = model.open_sites(hyperparameters.layers)
+    sites = model.open_sites(hyperparameters.places)
     devices = {site.layer: model.weight(site).device for site in sites}
     if all(device.type == "cpu" for device in devices.values()):
         return BESIDE_LAYERS

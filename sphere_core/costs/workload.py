@@ -43,7 +43,7 @@ def workload_of(
     window = hyperparameters.history_window or edits
     return Workload(
         dtype_bytes=dtype_bytes,
-        sites=len(hyperparameters.layers),
+        sites=len(hyperparameters.places),
         batch=min(batch, edits),
         requests_per_pass=hyperparameters.requests_per_pass,
         rows=contexts + 1,

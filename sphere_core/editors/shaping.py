@@ -44,7 +44,7 @@ class Shaping:
     def apply(self, update: Update, write: SiteWrite, state: EditorState) -> Update:
         """Return the update after all regularizers."""
         for name, regularizer in self.regularizers:
-            update = regularizer.apply(update, write, state.part(f"{name}/{write.site.layer}"))
+            update = regularizer.apply(update, write, state.part(f"{name}/{write.site.label}"))
         return update
 
     def fed_back(
@@ -66,6 +66,6 @@ class Shaping:
     def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
         """Let every regularizer note the batch."""
         for name, regularizer in self.regularizers:
-            owner = f"{name}/{write.site.layer}"
+            owner = f"{name}/{write.site.label}"
             state = state.with_part(owner, regularizer.remember(write, state.part(owner)))
         return state

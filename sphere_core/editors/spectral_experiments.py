@@ -19,6 +19,8 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.hyperparameters.places import DOWN, Place
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.sites import Site
@@ -36,7 +38,7 @@ _SEED_STRIDE = 1_000_003
 class TruncateEditor:
     """Keeps the leading share of the unedited spectrum. State: the number of steps so far."""
 
-    layers: tuple[int, ...]
+    places: tuple[Place, ...]
     levels: tuple[float, ...]
     share: SpectrumShare
     _spaces: dict[str, SingularSubspaces] = field(default_factory=dict, init=False)
@@ -46,7 +48,7 @@ class TruncateEditor:
     ) -> EditorState:
         """Take one step at every site, from the unedited weight."""
         level, state = _next_level(self.levels, state)
-        for site in model.open_sites(self.layers):
+        for site in model.open_sites(self.places):
             weight = model.base_weight(site).double()
             if site.name not in self._spaces:
                 self._spaces[site.name] = singular_subspaces(weight)
@@ -67,7 +69,7 @@ class TruncateEditor:
 class PerturbEditor:
     """Adds noise of a given norm inside one band of the unedited spectrum. State: the number of steps so far."""
 
-    layers: tuple[int, ...]
+    places: tuple[Place, ...]
     levels: tuple[float, ...]
     share: SpectrumShare
     band: tuple[float, float]
@@ -79,7 +81,7 @@ class PerturbEditor:
     ) -> EditorState:
         """Take one step at every site, from the unedited weight; raises InputError if a band holds no direction."""
         level, state = _next_level(self.levels, state)
-        for site in model.open_sites(self.layers):
+        for site in model.open_sites(self.places):
             weight = model.base_weight(site).double()
             if site.name not in self._noise:
                 self._noise[site.name] = self._of(site, weight)
@@ -103,7 +105,9 @@ class PerturbEditor:
                 where="hyperparameter 'perturb_band'",
                 remedy="take a wider band",
             )
-        generator = torch.Generator().manual_seed(_SEED_STRIDE * site.layer + self.seed)
+        # The modules of one layer draw different numbers.
+        own = 0 if site.module == DOWN else int(fingerprint({"module": site.module})[:8], 16)
+        generator = torch.Generator().manual_seed(_SEED_STRIDE * site.layer + self.seed + own)
         drawn = torch.randn(len(inside), len(inside), generator=generator, dtype=torch.float64).to(weight.device)
         noise: torch.Tensor = spaces.left[:, inside] @ drawn @ spaces.right[:, inside].T
         return noise.div(torch.linalg.vector_norm(noise))

@@ -1,6 +1,6 @@
 """Building hyperparameters from plain values: all faults at once, each with its key."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,6 +29,9 @@ def build_hyperparameters(
         if name not in Hyperparameters.model_fields:
             found.append((str(name), "unknown hyperparameter", _hint(str(name), rows)))
     known = {name: value for name, value in values.items() if name in Hyperparameters.model_fields}
+    if "layers" not in known and isinstance(known.get("sites"), Mapping):
+        lists = [layers for layers in known["sites"].values() if isinstance(layers, list | tuple)]
+        known["layers"] = sorted({layer for layers in lists for layer in layers})
     built = None
     try:
         built = Hyperparameters(**known)
@@ -36,9 +39,21 @@ def build_hyperparameters(
         found += [(_key(item["loc"]), _message(item), "") for item in _distinct(error)]
     if built is not None and list(built.layers) != sorted(set(built.layers)):
         found.append(("layers", "must ascend without repetition", f"write {sorted(set(built.layers))}"))
+    if built is not None and built.sites is not None:
+        found += _unlike(built.layers, built.sites)
     if found or built is None:
         raise refuse(found, where=where, rows=rows)
     return built
+
+
+def _unlike(layers: Sequence[int], sites: Mapping[str, Sequence[int]]) -> Iterator[Fault]:
+    """Yield what is wrong with `sites`: layers out of order, or others than those of `layers`."""
+    for name, chosen in sites.items():
+        if list(chosen) != sorted(set(chosen)):
+            yield f"sites.{name}", "must ascend without repetition", f"write {sorted(set(chosen))}"
+    named = sorted({layer for chosen in sites.values() for layer in chosen})
+    if named != list(layers):
+        yield "layers", f"'sites' names the layers {named}, 'layers' {list(layers)}", "leave one of them out"
 
 
 def refuse(faults: Collection[Fault], *, where: str, rows: Collection[str] = ()) -> InputError:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.hyperparameters.places import Place, places_of
 
 __all__ = ["Hyperparameters", "fields_of"]
 
@@ -52,6 +53,9 @@ class Hyperparameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     layers: tuple[Layer, ...] = Field(min_length=1, description="Edited layers, ascending; targets sit at the last")
+    sites: (
+        dict[Annotated[str, Field(pattern="^[a-z_]+$")], Annotated[tuple[Layer, ...], Field(min_length=1)]] | None
+    ) = _optional("Edited matrices by name, with their layers: {gate: [11], up: [18]}; left out, the down projections")
     fact_token: Literal["subject_last"] = Field(default="subject_last", description="Where the fact is addressed")
     v_loss_layer: Layer | None = _optional("Checked: must be the model's last layer")
     rewrite_module_tmp: str | None = _optional("Checked: must be the family's edited module")
@@ -169,6 +173,11 @@ class Hyperparameters(BaseModel):
         default_factory=dict, description="Settings of the rows of plugins, by the row's name"
     )
 
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The edited sites in order: those of `sites`, or else the down projections of `layers`."""
+        return places_of(self.layers, self.sites)
+
     def identity(self) -> dict[str, Any]:
         """Return what can change a number: every field that is set, without those that are only checked."""
         unused = set() if self.settings else {"settings"}
@@ -196,6 +205,7 @@ _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _TARGETED),
     **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _TARGETED),
     "memory_threshold": frozenset(["neuraldb", "retrieve"]),
+    "sites": frozenset(["ft", "ft_l", "ultraedit", "truncate", "perturb"]),
     "targets": _LOCATE - {"rome", "r_rome"},
     "mom2_adjustment": frozenset(["rome", "r_rome"]),
     "mom2_update_weight": _LOCATE - {"rome", "r_rome", "evoedit"},

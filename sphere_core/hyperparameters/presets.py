@@ -111,6 +111,9 @@ def preset(
     Raises InputError for an unknown preset or editor, or a value that is not valid.
     """
     values = {key: value for key, (value, _) in preset_sources(name, editor, regularizers, read=read).items()}
+    given = {*(overrides or {})} & {"layers", "sites"}
+    # Either one says where: the preset's other does not fit it.
+    values = {key: value for key, value in values.items() if not given or key not in ("layers", "sites")}
     where = f"preset '{name}' with overrides"
     rows = (*([] if editor is None else [editor]), *regularizers)
     return build_hyperparameters({**values, **(overrides or {})}, where=where, rows=rows)

@@ -14,6 +14,7 @@ from sphere_core.foundation.yaml_files import parse_user_yaml
 from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.hyperparameters.build import Fault, build_hyperparameters
 from sphere_core.hyperparameters.fields import Hyperparameters, fields_of
+from sphere_core.hyperparameters.places import DOWN
 
 __all__ = ["ReleasedFile", "read_hyperparameters", "released_values"]
 
@@ -68,7 +69,7 @@ def released_values(values: Mapping[str, Any], rows: Sequence[str]) -> tuple[dic
         elif key in table["said_by_the_method"]:
             notes += _said(key, value, table["said_by_the_method"][key], rows)
         elif key == "inner_params":
-            faults += _modules(value, found)
+            faults += _modules(value, found, table["modules"])
         elif key == "layer_selection" and value != "all":
             faults.append((key, "only 'all' is supported", ""))
         elif key not in ignored and not _is_elsewhere(key, values, rows):
@@ -102,16 +103,21 @@ def _said(key: str, value: Any, entry: Mapping[str, Any], rows: Sequence[str]) -
     return [f"{key}: {str(value).lower()} has no effect: '{rows[0]}' {kept}"]
 
 
-def _modules(value: Any, found: dict[str, Any]) -> list[Fault]:
-    """Read a list of parameters of one kind, such as transformer.h.18.mlp.fc_out, as layers and their module."""
+def _modules(value: Any, found: dict[str, Any], known: Mapping[str, Any]) -> list[Fault]:
+    """Read a list of parameters, such as model.layers.11.mlp.gate_proj: down projections as layers and their module,
+    others as sites."""
     names = value if isinstance(value, list) else [value]
     matches = [_MODULE.fullmatch(name.removesuffix(".weight")) for name in names if isinstance(name, str)]
-    templates = {f"{match[1]}{{}}{match[3]}" for match in matches if match}
-    if len(matches) != len(names) or None in matches or len(templates) != 1:
-        kinds = ", ".join(sorted(templates)[:3]) or "none"
-        return [("inner_params", f"modules of one kind are needed, not {kinds}", "name one module in each layer")]
-    found["layers"] = sorted(int(match[2]) for match in matches if match)
-    found["rewrite_module_tmp"] = templates.pop()
+    pairs = [(known.get(match[3].rpartition(".")[2], {}).get("name"), int(match[2])) for match in matches if match]
+    if not pairs or len(pairs) != len(names) or any(name is None for name, _ in pairs):
+        shown = ", ".join(str(name) for name in names[:3]) or "none"
+        return [("inner_params", f"matrices of MLPs are needed, not {shown}", f"their names end in {', '.join(known)}")]
+    found["layers"] = sorted({layer for _, layer in pairs})
+    if all(name == DOWN for name, _ in pairs):
+        found["rewrite_module_tmp"] = next(f"{match[1]}{{}}{match[3]}" for match in matches if match)
+    else:
+        kinds = dict.fromkeys(name for name, _ in pairs)
+        found["sites"] = {kind: sorted(layer for name, layer in pairs if name == kind) for kind in kinds}
     return []
 
 

@@ -50,14 +50,14 @@ def build_editor(
     editor = build(BuildInputs(hyperparameters, moments, shaping, anchor, placement))
     if "simie" in method.regularizer_names:
         ridge, start = hyperparameters.number("simie_lambda"), hyperparameters.simie_start
-        editor = SimieEditor(editor, hyperparameters.layers, ridge, from_unedited=start == "unedited")
+        editor = SimieEditor(editor, hyperparameters.places, ridge, from_unedited=start == "unedited")
     if by_scope[Scope.READ_OUT]:
         views = [read_out(name, method.regularizer_row(name), hyperparameters) for name in by_scope[Scope.READ_OUT]]
-        editor = ReadOutEditor(editor, hyperparameters.layers, views)
+        editor = ReadOutEditor(editor, hyperparameters.places, views)
     if "gate" in method.regularizer_names:
         editor = GatedEditor(
             editor,
-            hyperparameters.layers,
+            hyperparameters.places,
             GateSettings(
                 budget=hyperparameters.number("gate_budget"),
                 anchors=int(hyperparameters.number("gate_anchors")),

@@ -167,7 +167,7 @@ def fine_tuning(inputs: BuildInputs) -> Editor:
     """Build FT, or FT-L where `norm_constraint` is given."""
     hyperparameters = inputs.hyperparameters
     settings = FineTuningSettings(
-        layers=hyperparameters.layers,
+        places=hyperparameters.places,
         lr=hyperparameters.number("lr"),
         weight_decay=hyperparameters.weight_decay or 0.0,
         epochs=int(hyperparameters.number("num_steps")),
@@ -189,7 +189,7 @@ def ultraedit(inputs: BuildInputs) -> Editor:
         weighting=hyperparameters.ultraedit_weighting or "tokens",
         sharing=hyperparameters.ultraedit_sharing or "shape",
     )
-    return UltraEditEditor(hyperparameters.layers, settings, inputs.shaping)
+    return UltraEditEditor(hyperparameters.places, settings, inputs.shaping)
 
 
 def neuraldb(inputs: BuildInputs) -> Editor:

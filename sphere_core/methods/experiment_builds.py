@@ -11,7 +11,7 @@ __all__ = ["perturb", "truncate"]
 def truncate(inputs: BuildInputs) -> Editor:
     """Build the truncation of a spectrum."""
     hyperparameters = inputs.hyperparameters
-    return TruncateEditor(hyperparameters.layers, hyperparameters.spectrum_levels or (), _share(hyperparameters))
+    return TruncateEditor(hyperparameters.places, hyperparameters.spectrum_levels or (), _share(hyperparameters))
 
 
 def perturb(inputs: BuildInputs) -> Editor:
@@ -20,7 +20,7 @@ def perturb(inputs: BuildInputs) -> Editor:
     low, high = hyperparameters.perturb_band or (0.0, 1.0)
     seed = int(hyperparameters.number("perturb_seed"))
     levels = hyperparameters.spectrum_levels or ()
-    return PerturbEditor(hyperparameters.layers, levels, _share(hyperparameters), (low, high), seed)
+    return PerturbEditor(hyperparameters.places, levels, _share(hyperparameters), (low, high), seed)
 
 
 def _share(hyperparameters: Hyperparameters) -> SpectrumShare:

@@ -138,6 +138,7 @@ class Method:
                 given = [name for name, value in values.items() if value is not None and value is not False]
                 if len(given) != 1 and alternatives not in missing:
                     missing.append(alternatives)
+        self._check_sites(hyperparameters, where=where)
         if not missing:
             check_plugin_rows(self.plugins, hyperparameters)
             return
@@ -150,6 +151,18 @@ class Method:
         else:
             what = f"method '{self.name}' needs the hyperparameter '{names[0]}'"
         raise InputError(what, where=where, remedy=f"set '{listed}' in the hyperparameters")
+
+    def _check_sites(self, hyperparameters: Hyperparameters, *, where: str) -> None:
+        """Raise InputError if sites are named and the editor's formula holds at down projections only."""
+        editor = self.preset_editor
+        if hyperparameters.sites is None or editor is None or "sites" in fields_of([editor]):
+            return
+        able = [name for name in EDITORS if "sites" in fields_of([name])]
+        raise InputError(
+            f"'{self.editor_name}' writes what a layer adds to the residual stream: only its down projection does",
+            where=f"{where}, hyperparameter 'sites'",
+            remedy=f"leave 'sites' out and give 'layers', or use an editor for any site: {', '.join(able)}",
+        )
 
     def build(
         self,

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.hyperparameters.places import DOWN, Place, place_of, place_order
 from sphere_core.models.attachable import AttachableModel
 from sphere_core.models.attachments import Attachment
 from sphere_core.models.family import Family
@@ -49,7 +50,7 @@ class EditableModel(AttachableModel):
         network.requires_grad_(False)
         self.tokenizer = tokenizer
         self.family = family
-        self._sites: dict[int, Site] = {}
+        self._sites: dict[Place, Site] = {}
         self._base: dict[str, torch.Tensor] = {}
         self._masters: dict[str, torch.Tensor] = {}
         self._original: dict[str, torch.Tensor] = dict(originals or {})
@@ -69,8 +70,8 @@ class EditableModel(AttachableModel):
 
     @property
     def sites(self) -> list[Site]:
-        """The open sites, in order of layers."""
-        return [self._sites[layer] for layer in sorted(self._sites)]
+        """The open sites, in order of layers, and inside a layer in that of a forward."""
+        return [self._sites[place] for place in sorted(self._sites, key=place_order)]
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -87,26 +88,26 @@ class EditableModel(AttachableModel):
         return decoder
 
     def outline(self) -> ModelOutline:
-        """Return the family and the site of every layer; opens none."""
+        """Return the family and the down projection of every layer; opens none."""
         sites = tuple(find_site(self.network, self.family, layer) for layer in range(len(self.layers)))
         positions = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
         return ModelOutline(self.family, sites, positions)
 
-    def open_sites(self, layers: Sequence[int]) -> list[Site]:
-        """Return the sites of these layers, taking fp32 masters on first use.
+    def open_sites(self, places: Sequence[Place]) -> list[Site]:
+        """Return the sites at these places, taking fp32 masters on first use; a layer is its down projection.
 
-        Must see a site's unedited weight the first time; raises InputError for a layer out of range.
+        Must see a site's unedited weight the first time; raises InputError as `find_site` does.
         """
-        for layer in layers:
-            if layer not in self._sites:
-                site = find_site(self.network, self.family, layer)
+        for place in places:
+            if place not in self._sites:
+                site = find_site(self.network, self.family, place)
                 parameter = self._parameter(site)
-                self._sites[layer] = site
+                self._sites[place] = site
                 if site.name not in self._original:
                     self._original[site.name] = parameter.detach().clone()
                 self._base[site.name] = site.canonical(parameter.detach()).float().clone()
                 self._masters[site.name] = self._base[site.name]
-        return [self._sites[layer] for layer in layers]
+        return [self._sites[place] for place in places]
 
     def weight(self, site: Site) -> torch.Tensor:
         """Return the fp32 master `[d_out, d_in]`; do not write to it."""
@@ -132,7 +133,7 @@ class EditableModel(AttachableModel):
 
     def output_norm(self, site: Site) -> OutputNorm | None:
         """Return the norm between a site and the residual stream, or None if the site adds to it directly."""
-        path = self.family.output_norm_path(site.layer)
+        path = self.family.output_norm_path(site.layer) if site.module == DOWN else None
         if path is None:
             return None
         epsilon = float(self.network.config.get_text_config().rms_norm_eps)
@@ -152,8 +153,11 @@ class EditableModel(AttachableModel):
         Other open sites return to base, another attachment is removed. Raises KeyError for a name that is not a site
         of this model, InputError for an attachment that does not fit it.
         """
-        layers = {f"{self.family.site_path(layer)}.weight": layer for layer in range(len(self.layers))}
-        self.open_sites([layers[name] for name in stored])
+        family, layers = self.family, range(len(self.layers))
+        known = {
+            f"{family.site_path(at, name)}.weight": place_of(at, name) for name in family.site_modules for at in layers
+        }
+        self.open_sites([known[name] for name in stored])
         by_name = {site.name: site for site in self.sites}
         for name, site in by_name.items():
             if name in stored:

@@ -1,11 +1,13 @@
 """Recognising a model's family from its config, never from its name or path."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.yaml_text import parse_yaml
+from sphere_core.hyperparameters.places import DOWN
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -20,7 +22,9 @@ _EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_n
 class Family:
     """Where a family keeps the modules that editing needs (dotted paths from the causal LM).
 
-    `decoder` maps token ids to final hidden states; `down_projection` and `output_norm` are relative to one layer.
+    `decoder` maps token ids to final hidden states; `down_projection`, `other_sites` and `output_norm` are relative to
+    one layer. `other_sites` are the MLP's matrices in front of the down projection, by name: gate and up, gate_up where
+    one module holds both, up alone in an MLP without a gate.
     `output_norm` is the norm between the MLP and the residual stream, where there is one. `transposed` says that the
     down projection is stored as `[d_in, d_out]`, as GPT-2's. `attention` is the implementation that computes what the
     model was trained with.
@@ -36,10 +40,16 @@ class Family:
     output_norm: str | None = None
     transposed: bool = False
     attention: str = "sdpa"
+    other_sites: Mapping[str, str] = field(default_factory=dict)
 
-    def site_path(self, layer: int) -> str:
-        """Return the dotted path of the edited module of one layer."""
-        return f"{self.layers}.{layer}.{self.down_projection}"
+    @property
+    def site_modules(self) -> dict[str, str]:
+        """The modules of a layer that can be edited, by name, each with its path inside the layer."""
+        return {**self.other_sites, DOWN: self.down_projection}
+
+    def site_path(self, layer: int, module: str = DOWN) -> str:
+        """Return the dotted path of an edited module of one layer; raises KeyError for a module it does not have."""
+        return f"{self.layers}.{layer}.{self.site_modules[module]}"
 
     def output_norm_path(self, layer: int) -> str | None:
         """Return the dotted path of the norm behind the edited module of one layer, or None."""

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.lazy import load_object
 from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.hyperparameters.places import split_place
 from sphere_core.models.family import Family, load_families
 from sphere_core.models.sites import Site
 from sphere_core.models.weight_headers import StoredWeight, read_weight_headers
@@ -34,7 +35,7 @@ _TOKENIZERS = frozenset(["PreTrainedTokenizerFast", "TokenizersBackend", "LlamaT
 
 @dataclass(frozen=True)
 class ModelOutline:
-    """A model's family, its sites, one per layer, and how many positions it reads (None: its config says nothing)."""
+    """A model's family, every layer's down projection, and how many positions it reads (None: its config has none)."""
 
     family: Family
     sites: tuple[Site, ...]
@@ -62,7 +63,12 @@ class ModelOutline:
         if outside:
             remedy = f"the model has {last + 1} layers: 0 to {last}"
             yield f"layer {outside[0]} is out of range", ", hyperparameter 'layers'", remedy
-        template = hyperparameters.rewrite_module_tmp
+        known = self.family.site_modules
+        for module in {split_place(place)[1]: None for place in hyperparameters.places}:
+            if module not in known:
+                remedy = f"a layer of the family '{self.family.name}' has {', '.join(known)}"
+                yield f"there is no site '{module}'", ", hyperparameter 'sites'", remedy
+        template = hyperparameters.rewrite_module_tmp if hyperparameters.sites is None else None
         for layer in hyperparameters.layers if template is not None and not outside else ():
             path = self.sites[layer].module_path
             if str(template).replace("{}", str(layer)) != path:

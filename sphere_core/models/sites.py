@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.hyperparameters.places import DOWN, Place, place_of, split_place
 from sphere_core.models.family import Family
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ class Site:
     """One edited weight: its layer, its module and how the module stores it.
 
     `transposed` is decided once, by module type: `nn.Linear` stores `[d_out, d_in]`, GPT-2's `Conv1D`
-    stores `[d_in, d_out]`. Nothing else in the project looks at shapes or names to guess.
+    stores `[d_in, d_out]`. Nothing else in the project looks at shapes or names to guess. `module` says which of the
+    layer's matrices it is, by the name that the family has for it.
     """
 
     layer: int
@@ -26,11 +28,22 @@ class Site:
     d_out: int
     d_in: int
     transposed: bool
+    module: str = DOWN
 
     @property
     def name(self) -> str:
         """The parameter's own name in the model's state dict."""
         return f"{self.module_path}.weight"
+
+    @property
+    def place(self) -> Place:
+        """Layer and module."""
+        return place_of(self.layer, self.module)
+
+    @property
+    def label(self) -> str:
+        """The place as a text: what a state calls its parts for this site."""
+        return str(self.place)
 
     def canonical(self, stored: "torch.Tensor") -> "torch.Tensor":
         """View a weight in stored orientation as `[d_out, d_in]`."""
@@ -41,11 +54,15 @@ class Site:
         return canonical.T if self.transposed else canonical
 
 
-def find_site(network: "nn.Module", family: Family, layer: int) -> Site:
-    """Return the site of one layer; raises InputError for a layer out of range or a module of unknown type."""
+def find_site(network: "nn.Module", family: Family, place: Place) -> Site:
+    """Return the site at a place.
+
+    Raises InputError for a layer out of range, a module that the family does not have, or one of unknown type.
+    """
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
+    layer, name = split_place(place)
     count = len(network.get_submodule(family.layers))  # type: ignore[arg-type]
     if not 0 <= layer < count:
         raise InputError(
@@ -53,14 +70,20 @@ def find_site(network: "nn.Module", family: Family, layer: int) -> Site:
             where="hyperparameter 'layers'",
             remedy=f"the model has {count} layers: 0 to {count - 1}",
         )
-    path = family.site_path(layer)
+    if name not in family.site_modules:
+        raise InputError(
+            f"a layer of the family '{family.name}' has no site '{name}'",
+            where="hyperparameter 'sites'",
+            remedy=f"its sites: {', '.join(family.site_modules)}",
+        )
+    path = family.site_path(layer, name)
     module = network.get_submodule(path)
     if isinstance(module, nn.Linear):
         d_out, d_in = module.weight.shape
-        return Site(layer, path, d_out, d_in, transposed=False)
+        return Site(layer, path, d_out, d_in, transposed=False, module=name)
     if isinstance(module, Conv1D):
         d_in, d_out = module.weight.shape
-        return Site(layer, path, d_out, d_in, transposed=True)
+        return Site(layer, path, d_out, d_in, transposed=True, module=name)
     raise InputError(
         f"{path} is a {type(module).__name__}: its orientation is unknown",
         remedy="sites must be nn.Linear or transformers' Conv1D; quantised modules are not editable",

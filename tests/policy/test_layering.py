@@ -28,7 +28,7 @@ ROOMS = {
     "requests streams trajectory",
     "sphere_core.costs": "foundation hyperparameters locate methods models moments numerics requests solver",
     "sphere_core.datasets": "foundation requests",
-    "sphere_core.editors": "checkpoints foundation locate models numerics regularizers requests solver",
+    "sphere_core.editors": "checkpoints foundation hyperparameters locate models numerics regularizers requests solver",
     "sphere_core.entry": "foundation",
     "sphere_core.export": "foundation models numerics",
     "sphere_core.hyperparameters": "foundation",

@@ -8,6 +8,7 @@ from tiny_models import CONTEXTS, requests
 from sphere_core.checkpoints import Checkpoint
 from sphere_core.editors.base import Editor
 from sphere_core.hyperparameters import build_hyperparameters
+from sphere_core.hyperparameters.places import Place, places_of
 from sphere_core.locate.supervision import supervise
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
@@ -74,12 +75,22 @@ BY_EDITOR: dict[str, dict[str, Any]] = {
 
 
 # Options of rows, by the name that follows an at sign: `memit@forward`.
-OPTIONS: dict[str, dict[str, Any]] = {"": {}, "forward": {"targets": "forward"}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "": {},
+    "forward": {"targets": "forward"},
+    "sites": {"layers": [0, 1], "sites": {"up": [0, 1], "down": [1]}},
+}
 
 
 def values(method: str, **changes: Any) -> dict[str, Any]:
     name, _, option = method.partition("@")
     return {**VALUES, **BY_EDITOR.get(name.split("+")[0], {}), **OPTIONS[option], **changes}
+
+
+def places(method: str) -> tuple[Place, ...]:
+    """The sites that a method edits."""
+    given = values(method)
+    return places_of(given["layers"], given.get("sites"))
 
 
 def moments(model: EditableModel) -> SecondMoments:

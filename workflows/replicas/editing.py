@@ -134,7 +134,7 @@ class TrajectoryRun:
         plan, spec = self.task.plan, self.task.spec
         checkpoints = self.storage.child(checkpoints_folder(plan.id))
         if moments is not None:
-            sites = model.open_sites(spec.hyperparameters.layers)
+            sites = model.open_sites(spec.hyperparameters.places)
             check_moments(moments, sites, where=f"trajectory {plan.id}", model_digest=spec.model_digest)
         resume = resume_point(checkpoints, plan.wanted)
         contexts = resume.contexts if resume is not None else _starting_contexts(spec, model)
@@ -160,7 +160,7 @@ class TrajectoryRun:
         self._say(first, clock, sorted(published))
         keeper = None
         if plan.keep_keys:
-            keeper = KeyKeeper(self.storage, plan.id, plan.wanted, spec.hyperparameters.layers, first)
+            keeper = KeyKeeper(self.storage, plan.id, plan.wanted, spec.hyperparameters.places, first)
         chain = run_trajectory(
             plan.id,
             editor,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sphere_core.checkpoint_files import checkpoint_folder
 from sphere_core.foundation.storage import Storage
+from sphere_core.hyperparameters.places import Place
 from sphere_core.locate.edit_keys import EditKeys, read_edit_keys
 from sphere_core.locate.templates import Contexts
 from sphere_core.models import EditableModel
@@ -25,11 +26,11 @@ class KeyKeeper:
     """
 
     def __init__(
-        self, storage: Storage, trajectory_id: str, wanted: Sequence[int], layers: Sequence[int], resumed_at: int
+        self, storage: Storage, trajectory_id: str, wanted: Sequence[int], places: Sequence[Place], resumed_at: int
     ) -> None:
         self._storage = storage.child(keys_folder(trajectory_id))
         self._wanted = frozenset(wanted)
-        self._layers = tuple(layers)
+        self._places = tuple(places)
         self._pending = EditKeys.empty()
         name = _file(resumed_at)
         if resumed_at and resumed_at not in self._wanted and self._storage.exists(name):
@@ -37,7 +38,7 @@ class KeyKeeper:
 
     def note(self, model: EditableModel, done: int, batch: Sequence[EditRequest], contexts: Contexts) -> None:
         """Add the keys of a batch that is about to be edited, after `done` edits."""
-        self._pending.note(model, self._layers, done + 1, batch, contexts)
+        self._pending.note(model, self._places, done + 1, batch, contexts)
 
     def packed(self, edits: int) -> bytes:
         """Return the file of the keys since the last wanted checkpoint; after a wanted one the next file begins."""

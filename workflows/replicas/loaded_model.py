@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.hyperparameters.places import Place
 from sphere_core.models import EditableModel, load_model
 from sphere_core.models.loading import SPLIT, pick_device
 from sphere_core.numerics.placement import same_bits
@@ -54,8 +55,8 @@ class ReplicaModel:
         return torch.device(pick_device("auto") if self._device == SPLIT else self._device)
 
     @contextmanager
-    def lent(self, spec: Named, layers: Sequence[int]) -> Iterator[EditableModel]:
-        """Lend the unedited model of a trajectory with these layers open.
+    def lent(self, spec: Named, places: Sequence[Place]) -> Iterator[EditableModel]:
+        """Lend the unedited model of a trajectory with the sites at these places open.
 
         Raises InputError if the model's files are not the planned ones or the model still carries something, and
         RuntimeError if it does not return to its unedited weights. After any error the next loan loads the model again.
@@ -69,7 +70,7 @@ class ReplicaModel:
             originals=self._pristine,
             surroundings=base.surroundings,
         )
-        model.open_sites(layers)
+        model.open_sites(places)
         self._pristine |= model.unedited_parameters()
         whole = False
         try:

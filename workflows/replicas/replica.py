@@ -31,7 +31,7 @@ from workflows.moments.work import recipe_work
 from workflows.replicas.editing import TrajectoryRun, moments_for, moments_of
 from workflows.replicas.loaded_model import ReplicaModel
 from workflows.replicas.plugins import planned_plugins
-from workflows.replicas.scoring import DamagedCheckpointError, layers_to_open, score_subject
+from workflows.replicas.scoring import DamagedCheckpointError, places_to_open, score_subject
 from workflows.replicas.tasks import (
     Damaged,
     Done,
@@ -153,7 +153,7 @@ class ModelReplica:
         requests = self._requests(task.spec)
         moments = moments_for(task, self._storage, device=self._model.device, on_wait=self._waits)
         run = TrajectoryRun(task, lease, self._storage, self._report, self._stopping.is_set)
-        with self._model.lent(task.spec, task.spec.hyperparameters.layers) as model:
+        with self._model.lent(task.spec, task.spec.hyperparameters.places) as model:
             return run.run(model, requests, moments)
 
     def _score(self, task: ScoreTask) -> Done:
@@ -161,7 +161,7 @@ class ModelReplica:
         requests = self._requests(task.spec) if asks else ()
         evaluator = self._evaluator(task)
         moments = self._moments(task) if evaluator.reads_moments else None
-        with self._model.lent(task.spec, layers_to_open(task)) as model:
+        with self._model.lent(task.spec, places_to_open(task)) as model:
             score_subject(task, model, requests, evaluator, self._storage, moments)
         return Done()
 

@@ -8,6 +8,7 @@ from sphere_core.checkpoint_files import checkpoints_in
 from sphere_core.checkpoints import Installed, read_installed
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
+from sphere_core.hyperparameters.places import Place
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest
@@ -18,7 +19,7 @@ from workflows.store.layout import checkpoints_folder, details_path, kept_score_
 from workflows.store.plan import TrajectoryPlan
 from workflows.store.records import Failure, ScoreTiming
 
-__all__ = ["DamagedCheckpointError", "KeptScores", "layers_to_open", "score_subject", "shared_columns"]
+__all__ = ["DamagedCheckpointError", "KeptScores", "places_to_open", "score_subject", "shared_columns"]
 
 
 class DamagedCheckpointError(RuntimeError):
@@ -43,11 +44,11 @@ class KeptScores:
         self._storage.write_bytes(kept_score_path(key), data)
 
 
-def layers_to_open(task: ScoreTask) -> tuple[int, ...]:
-    """Return the layers whose sites a scoring task requires: the edited ones, or those that the geometry of an unedited
-    model uses."""
+def places_to_open(task: ScoreTask) -> tuple[Place, ...]:
+    """Return the places of the sites that a scoring task requires: the edited ones, or those that the geometry of an
+    unedited model uses."""
     if isinstance(task.subject, TrajectoryPlan):
-        return task.spec.hyperparameters.layers
+        return task.spec.hyperparameters.places
     return task.subject.layers
 
 

@@ -80,7 +80,7 @@ def run_edit(options: EditOptions, console: Console) -> None:
     model = load_model(str(folder), dtype=options.dtype, device=device, remote_code=options.remote_code)
     check_against_model(hyperparameters, model, where=str(options.hparams or f"preset '{options.preset}'"))
     if moments is not None:
-        sites = model.open_sites(hyperparameters.layers)
+        sites = model.open_sites(hyperparameters.places)
         check_moments(moments, sites, where=str(options.moments), model_digest=model.base_digest)
     requests, left_out = _fitting(options, method, records, model, groups)
     for line in left_out.values():

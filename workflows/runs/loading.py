@@ -167,7 +167,7 @@ def load_moments(*, source: str | Path, model: LoadedModel, method: ChosenMethod
     Raises InputError if they are missing, damaged, of another model, or lack a layer that the method edits.
     """
     found = MomentsStore(store_folder(None)).read(str(source))
-    sites = model.editable.open_sites(method.hyperparameters.layers)
+    sites = model.editable.open_sites(method.hyperparameters.places)
     check_moments(found, sites, where=str(source), model_digest=model.editable.base_digest)
     return found
 

@@ -85,7 +85,7 @@ def edit(
         )
     editable = model.editable
     if moments is not None:
-        sites = editable.open_sites(hyperparameters.layers)
+        sites = editable.open_sites(hyperparameters.places)
         check_moments(moments, sites, where="edit, moments", model_digest=editable.base_digest)
     in_contexts = method.method.edits_in_contexts
     sampling = ContextSettings().model_dump(mode="json") if in_contexts and contexts is None else None

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
+from sphere_core.hyperparameters.places import Place
 from sphere_core.plugins.reference import PluginReference
 from workflows.store.corpus import Corpus
 from workflows.store.layout import PLAN_FILE, base_name, rows_path, scored_name
@@ -76,7 +77,7 @@ class BasePlan(_Record):
     model: str
     model_digest: str
     dtype: str
-    layers: tuple[int, ...]
+    layers: tuple[Place, ...]
     dataset: str | None = Field(description="For edit quality: the stream whose requests are scored")
     order: str | None
     seed: int | None

@@ -6,6 +6,7 @@ from typing import Any
 
 from evaluators.registry import Description
 from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.hyperparameters.places import Place
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import Evaluation
 from workflows.store.row_schema import EVALUATION_VERSION
@@ -74,7 +75,7 @@ class EvaluationIds:
         return self._known[key]
 
     def of_base(
-        self, kind: str, spec: TrajectorySpec, layers: tuple[int, ...], stream_digest: str | None
+        self, kind: str, spec: TrajectorySpec, layers: tuple[Place, ...], stream_digest: str | None
     ) -> Evaluation:
         """Return the evaluation of the unedited model of a trajectory, at some layers, on a stream's requests."""
         subject = {"base": spec.model_digest, "layers": list(layers), "stream_digest": stream_digest}

@@ -278,7 +278,7 @@ def _bases(cells: list[_Cell], scorers: dict[str, Description], ids: EvaluationI
         for kind, scorer in scorers.items():
             asks = kind not in ("general", "geometry")
             # A plugin's evaluator may read both.
-            layers = cell.layers if kind not in ("general", "edit_quality") else ()
+            layers = cell.spec.hyperparameters.places if kind not in ("general", "edit_quality") else ()
             digest = cell.spec.stream_digest if asks else None
             generation = cell.spec.generation_digest if scorer.reads_generation else None
             same = (kind, cell.spec.model_digest, cell.spec.dtype, layers, digest, generation)

@@ -119,7 +119,7 @@ class ClosedFormEditor:
     ) -> EditorState:
         for site in sites:
             committed = replace(writes[site.layer], weight=model.weight(site))
-            owner = f"rule/{site.layer}"
+            owner = f"rule/{site.label}"
             state = state.with_part(owner, self.rules[site.layer].remember(committed, state.part(owner)))
             state = self.shaping.remember(committed, state)
         return state

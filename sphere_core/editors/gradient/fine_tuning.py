@@ -13,6 +13,7 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.shaping import Shaping
+from sphere_core.hyperparameters.places import Place
 from sphere_core.locate.supervision import supervise
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
@@ -30,7 +31,7 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 class FineTuningSettings:
     """Adam's rate and decay, epochs, requests a step, the loss that ends it, and FT-L's box (None: no box)."""
 
-    layers: tuple[int, ...]
+    places: tuple[Place, ...]
     lr: float
     weight_decay: float
     epochs: int
@@ -51,12 +52,12 @@ class FineTuningEditor:
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
     ) -> EditorState:
         """Train on one batch of requests; the regularizers see the batch's whole change."""
-        sites = model.open_sites(self.settings.layers)
-        start = {site.layer: model.weight(site) for site in sites}
+        sites = model.open_sites(self.settings.places)
+        start = {site.label: model.weight(site) for site in sites}
         with model.clock.stage("gradients"):
             self._train(model, sites, requests)
         for site in sites:
-            before, base = start[site.layer], model.base_weight(site)
+            before, base = start[site.label], model.base_weight(site)
             nothing = before.new_zeros(site.d_in, 0), before.new_zeros(site.d_out, 0)
             write = SiteWrite(site, *nothing, before, base)
             if self.shaping.regularizers:
@@ -74,7 +75,7 @@ class FineTuningEditor:
 
     def _train(self, model: EditableModel, sites: Sequence[Site], requests: Sequence[EditRequest]) -> None:
         reference = {
-            site.layer: model.base_weight(site) if self.settings.reference == "trajectory" else model.weight(site)
+            site.label: model.base_weight(site) if self.settings.reference == "trajectory" else model.weight(site)
             for site in sites
         }
         moments = [(torch.zeros_like(model.weight(site)), torch.zeros_like(model.weight(site))) for site in sites]
@@ -89,7 +90,7 @@ class FineTuningEditor:
                     continue
                 step += 1
                 moments = [
-                    self._step(model, site, gradient, pair, step, reference[site.layer])
+                    self._step(model, site, gradient, pair, step, reference[site.label])
                     for site, gradient, pair in zip(sites, gradients, moments, strict=True)
                 ]
             if sum(loss * count for loss, count in losses) / len(requests) < self.settings.stop_loss:

@@ -20,6 +20,7 @@ import torch
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.gradient.running_moments import RunningMoments
 from sphere_core.editors.shaping import Shaping
+from sphere_core.hyperparameters.places import Place
 from sphere_core.locate.supervision import answered_ids, supervise
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
@@ -56,7 +57,7 @@ class UltraEditSettings:
 class UltraEditEditor:
     """State: for each normalisation the count, mean and running sum of squares of [h, g], float64."""
 
-    layers: tuple[int, ...]
+    places: tuple[Place, ...]
     settings: UltraEditSettings
     shaping: Shaping
 
@@ -67,7 +68,7 @@ class UltraEditEditor:
 
         Mini-batches are formed from the longest request (prompt and target) to the shortest, as released.
         """
-        sites = model.open_sites(self.layers)
+        sites = model.open_sites(self.places)
         ordered = sorted(requests, key=lambda request: -len(answered_ids(model.tokenizer, request)))
         traced: dict[Site, list[torch.Tensor]] = {site: [] for site in sites}
         for begin in range(0, len(ordered), self.settings.batch_size):
@@ -102,7 +103,7 @@ class UltraEditEditor:
     def _owner(self, site: Site) -> str:
         """Return the part of the state that holds a site's normalisation."""
         shared = self.settings.sharing == "shape"
-        return f"normalisation/{site.d_out}x{site.d_in}" if shared else f"normalisation/{site.layer}"
+        return f"normalisation/{site.d_out}x{site.d_in}" if shared else f"normalisation/{site.label}"
 
     def _update(self, rows: torch.Tensor, width: int, moments: RunningMoments) -> LowRankUpdate:
         """Return dW from the rows [h, g] `[m, d + o]` of a batch, `width` the number d of inputs."""

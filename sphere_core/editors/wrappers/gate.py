@@ -21,6 +21,7 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.base import Editor
+from sphere_core.hyperparameters.places import Place
 from sphere_core.locate.supervision import supervise
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
@@ -49,7 +50,7 @@ class GatedEditor:
     """
 
     editor: Editor
-    layers: tuple[int, ...]
+    places: tuple[Place, ...]
     settings: GateSettings
 
     def edit(
@@ -58,7 +59,7 @@ class GatedEditor:
         """Edit, measure, and keep what the budget allows."""
         gate, inner = state.part("gate"), state.part("editor")
         earlier = _anchors(gate)
-        sites = model.open_sites(self.layers)
+        sites = model.open_sites(self.places)
         before = [model.weight(site) for site in sites]
         answered = _answers(model, earlier) if earlier else None
         edited = self.editor.edit(model, requests, contexts, inner)

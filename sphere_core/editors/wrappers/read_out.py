@@ -7,6 +7,7 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.base import Editor
+from sphere_core.hyperparameters.places import Place
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.regularizers.base import ReadOut
@@ -20,7 +21,7 @@ class ReadOutEditor:
     """An editor whose accumulated change is reshaped for scoring, and never fed back: W_0 + F(W_t - W_0)."""
 
     editor: Editor
-    layers: tuple[int, ...]
+    places: tuple[Place, ...]
     read_outs: Sequence[ReadOut]
 
     def edit(
@@ -32,7 +33,7 @@ class ReadOutEditor:
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor]:
         """Return W_0 + F(W_t - W_0) of every site, fp32, by parameter name in stored orientation."""
         viewed = {}
-        for site in model.open_sites(self.layers):
+        for site in model.open_sites(self.places):
             base = model.base_weight(site)
             change = model.weight(site).double() - base.double()
             for read_out in self.read_outs:

@@ -7,6 +7,7 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.base import Editor
+from sphere_core.hyperparameters.places import Place
 from sphere_core.locate.supervision import answered_ids
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.activations import capture_inputs
@@ -32,12 +33,12 @@ class SimieEditor:
     the unedited weights each time, and K_t are inputs of the unedited model; otherwise both are those of the model as
     edited so far.
 
-    State: the base editor's under `editor`, and all K_s per site under `simie/LAYER`. A request whose weight or keys
+    State: the base editor's under `editor`, and all K_s per site under `simie/SITE`. A request whose weight or keys
     are not finite leaves a weight that is not finite. Float64 where the release solves by an fp32 LU.
     """
 
     editor: Editor
-    layers: tuple[int, ...]
+    places: tuple[Place, ...]
     ridge: float
     from_unedited: bool
 
@@ -45,23 +46,23 @@ class SimieEditor:
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
     ) -> EditorState:
         """Write the requests one after another and return the state for the next batch."""
-        sites = model.open_sites(self.layers)
+        sites = model.open_sites(self.places)
         for request in requests:
-            earlier = {site.layer: model.weight(site) for site in sites}
+            earlier = {site.label: model.weight(site) for site in sites}
             if self.from_unedited:
                 model.restore_base()
             with model.clock.stage("keys"):
                 keys = _token_keys(model, sites, request)
             state = state.with_part("editor", self.editor.edit(model, [request], contexts, state.part("editor")))
             for site in sites:
-                owner = f"simie/{site.layer}"
-                history, change = KeyHistory.of(state.part(owner)), model.weight(site) - earlier[site.layer]
+                owner = f"simie/{site.label}"
+                history, change = KeyHistory.of(state.part(owner)), model.weight(site) - earlier[site.label]
                 with model.clock.stage("solve"):
-                    step = ideal_step(change, keys[site.layer], history, self.ridge)
-                model.set_weight(site, earlier[site.layer])
+                    step = ideal_step(change, keys[site.label], history, self.ridge)
+                model.set_weight(site, earlier[site.label])
                 model.add(site, step)
                 with model.clock.stage("history"):
-                    state = state.with_part(owner, EditorState(history.append(keys[site.layer]).state()))
+                    state = state.with_part(owner, EditorState(history.append(keys[site.label]).state()))
         return state
 
     def read_out(self, model: EditableModel) -> Mapping[str, torch.Tensor] | None:
@@ -84,10 +85,10 @@ def ideal_step(change: torch.Tensor, keys: torch.Tensor, history: KeyHistory, ri
     return LowRankUpdate(moved @ wide, prior.solve(history.gram_with(wide, 1.0), wide))
 
 
-def _token_keys(model: EditableModel, sites: Sequence[Site], request: EditRequest) -> dict[int, torch.Tensor]:
+def _token_keys(model: EditableModel, sites: Sequence[Site], request: EditRequest) -> dict[str, torch.Tensor]:
     """Return each site's inputs `[d, m]` at every token of the prompt with its target, fp32."""
     ids = torch.tensor([answered_ids(model.tokenizer, request)], device=model.device)
-    modules = {str(site.layer): model.network.get_submodule(site.module_path) for site in sites}
+    modules = {site.label: model.network.get_submodule(site.module_path) for site in sites}
     with torch.no_grad():
         seen = capture_inputs(modules, lambda: model.decoder(input_ids=ids, use_cache=False))
-    return {int(layer): inputs[0].T.float() for layer, inputs in seen.items()}
+    return {label: inputs[0].T.float() for label, inputs in seen.items()}

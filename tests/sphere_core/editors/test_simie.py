@@ -48,7 +48,7 @@ def test_against_a_dense_loop(method: str, start: str) -> None:
     assert isinstance(wrapped, SimieEditor)
     batch = requests()[:3]
     wrapped.edit(model, batch, CONTEXTS, EditorState())
-    sites = plain.open_sites(wrapped.layers)
+    sites = plain.open_sites(wrapped.places)
     grams = {site.layer: 0.01 * torch.eye(site.d_in, dtype=torch.float64) for site in sites}
     for request in batch:
         earlier = {site.layer: plain.weight(site).double() for site in sites}

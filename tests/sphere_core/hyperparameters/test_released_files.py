@@ -148,9 +148,16 @@ def test_ultraedit_names_its_modules_one_by_one(tmp_path: Path) -> None:
     found = read(tmp_path, "ultraedit", values).values
     assert (found.layers, found.rewrite_module_tmp) == ((18, 20), "transformer.h.{}.mlp.fc_out")
     assert (found.batch_size, found.lr, found.ultraedit_sharing) == (10, 1e-6, "shape")
-    mixed = {**values, "inner_params": ["model.layers.3.mlp.up_proj", "model.layers.3.mlp.gate_proj"]}
-    with pytest.raises(InputError, match="modules of one kind"):
-        read(tmp_path, "ultraedit", mixed)
+    mixed = {
+        **values,
+        "inner_params": [f"model.layers.{at}.mlp.{kind}_proj" for at in (3, 2) for kind in ("up", "gate")],
+    }
+    mixed["inner_params"].append("model.layers.5.mlp.down_proj")
+    read_back = read(tmp_path, "ultraedit", mixed).values
+    assert read_back.sites == {"up": (2, 3), "gate": (2, 3), "down": (5,)}
+    assert read_back.places == ("2.gate", "2.up", "3.gate", "3.up", 5)
+    with pytest.raises(InputError, match=r"matrices of MLPs are needed, not model\.layers\.3\.self_attn\.q_proj"):
+        read(tmp_path, "ultraedit", {**values, "inner_params": ["model.layers.3.self_attn.q_proj"]})
 
 
 def test_simie_wraps_an_editor(tmp_path: Path) -> None:

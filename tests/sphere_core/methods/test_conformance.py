@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from method_parts import editor, likelihood, run, values
+from method_parts import editor, likelihood, places, run
 from tiny_models import CONTEXTS, requests, tiny_model, tokenizer
 
 from sphere_core.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
@@ -22,6 +22,8 @@ from sphere_core.trajectory import run_trajectory
 FAMILIES = ["llama", "gpt2"]
 COMBINED = ["memit+rect+sphere", "memit+prune+sphere", "memit_seq+rect+error_feedback", "alphaedit+nas+sphere+gate"]
 COMBINED += ["memit@forward", "nse@forward", "alphaedit+nas+sphere@forward"]
+# Editors that hold at any matrix of the MLP.
+COMBINED += ["ultraedit+sphere@sites", "ft+prune@sites"]
 ATTACHED = [name for name, row in EDITORS.items() if row.attaches]
 # Every editor; every regularizer on an editor of each scope; and chains.
 ROWS = [*EDITORS, *(name for name in example_names() if name.startswith(("memit+", "alphaedit+"))), *COMBINED]
@@ -91,7 +93,7 @@ def test_edits_raise_the_new_target_and_touch_only_the_declared_sites(
         assert likelihood(model, 2) > done.likelihood + 0.01
     after = model.network.state_dict()
     changed = {name for name in done.before if not torch.equal(done.before[name], after[name])}
-    sites = {site.name for site in model.open_sites(values(method)["layers"])}
+    sites = {site.name for site in model.open_sites(places(method))}
     assert changed == (set() if method in ATTACHED else sites)
     assert not any(parameter.requires_grad for parameter in model.network.parameters())
 
@@ -162,7 +164,7 @@ def test_order_inside_a_batch_does_not_matter_to_batch_editors(method: str) -> N
         stream = run_trajectory("t", built, model, shuffled, batch_size=5, contexts=CONTEXTS, resume=None)
         results.append(next(stream).weights)
     base = tiny_model("llama").network.state_dict()
-    for name in (site.name for site in tiny_model("llama").open_sites(values(method)["layers"])):
+    for name in (site.name for site in tiny_model("llama").open_sites(places(method))):
         moved = (results[0][name] - base[name]).norm()
         assert float((results[0][name] - results[1][name]).norm() / moved) < 2e-3
 

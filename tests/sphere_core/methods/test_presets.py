@@ -11,6 +11,7 @@ from sphere_core.methods import example_names, resolve_method
 # Layers of the models that presets are for, from their configs.
 DEPTHS = {
     "factworld": 4,
+    "gemma-3-27b": 62,
     "gpt-j-6b": 28,
     "gpt2-large": 36,
     "gpt2-medium": 24,

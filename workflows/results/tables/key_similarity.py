@@ -5,6 +5,7 @@ import pyarrow as pa
 import torch
 
 from sphere_core.foundation.storage import Storage
+from sphere_core.hyperparameters.places import place_order
 from sphere_core.locate.edit_keys import EditKeys, read_edit_keys
 from workflows.store.layout import keys_folder
 from workflows.store.plan import TrajectoryPlan
@@ -27,13 +28,13 @@ def later_similarity(storage: Storage, plan: TrajectoryPlan) -> pa.Table | None:
     written = np.minimum(-(-places // plan.batch_size) * plan.batch_size, plan.edits)
     checkpoints = [edits for edits in plan.wanted if edits <= written.max()]
     columns: dict[str, np.ndarray] = {}
-    for layer, parts in sorted(keys.units.items()):
+    for place, parts in sorted(keys.units.items(), key=lambda pair: place_order(pair[0])):
         highest, total = _by_interval(torch.cat(parts).float(), written, checkpoints)
         later = _later_counts(written, checkpoints)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.cumsum(total, axis=1) / later
-        columns[f"max_cosine_layer{layer}"] = np.maximum.accumulate(highest, axis=1)
-        columns[f"mean_cosine_layer{layer}"] = mean
+        columns[f"max_cosine_layer{place}"] = np.maximum.accumulate(highest, axis=1)
+        columns[f"mean_cosine_layer{place}"] = mean
     rows, steps = np.nonzero(_later_counts(written, checkpoints) > 0)
     fixed = {
         "trajectory_id": pa.repeat(plan.id, len(rows)),
