@@ -7,7 +7,7 @@ Masters and the unedited copies are fp32, decompositions and solves float64, wha
 what stays resident plus the largest thing that is held for a moment; the coefficients count the tensors the code holds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sphere_core.costs.shape import ModelShape
@@ -46,8 +46,8 @@ class Workload:
     `rows` per request: its contexts and the KL prompt. `prompt_tokens` and `target_tokens` are means; targets sit at
     layer `target_layer`. `prior` is what a site stores: `moment` C0 and its factor, `null_space` a thin side, `none`.
     `history` is N at the end. `dense`: the system itself is required, not only its inverse on a batch's keys.
-    `host_sites`: how many sites' solvers do not fit on an accelerator. `attaches`: a key and a residual per edit are
-    stored in place of weights.
+    `host_sites`: how many sites' solvers do not fit on an accelerator. `stored`: the bytes that are stored in place of
+    weights, from d_in, d_out and the number of edits; None for an editor of weights.
     """
 
     dtype_bytes: int
@@ -66,7 +66,7 @@ class Workload:
     on_accelerator: bool
     dense: bool = False
     host_sites: int = 0
-    attaches: bool = False
+    stored: Callable[[int, int, int], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:
     Keys go along with the triangle of their system's factor, float64, or with N >= d / 2 the triangle of what they take
     from the prior's covariance instead of both.
     """
-    if work.attaches:
-        return 4.0 * edits * (shape.d_in + shape.d_out)
+    if work.stored is not None:
+        return work.stored(shape.d_in, shape.d_out, edits)
     weights = 4.0 * work.sites * shape.d_out * shape.d_in
     kept = min(edits, work.history)
     square = _square_side(shape.d_in, kept, work)

@@ -56,6 +56,6 @@ def workload_of(
         history=min(edits, window) if keeps else 0,
         principal=bool({"sphere", "revive"} & set(method.regularizer_names)),
         on_accelerator=on_accelerator,
-        attaches=row.attaches,
+        stored=row.stored if row.attaches else None,
         dense="error_feedback" in method.regularizer_names or method.editor_name in _DENSE_EDITORS,
     )

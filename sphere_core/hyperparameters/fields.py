@@ -100,10 +100,10 @@ class Hyperparameters(BaseModel):
     max_iterations: Count | None = _optional("NSE: passes over a batch; as released, the last one only checks")
 
     # Gradient editors.
-    lr: Rate | None = _optional("Learning rate (FT: Adam; UltraEdit: of the value step)")
-    num_steps: Count | None = _optional("FT: epochs over the batch")
+    lr: Rate | None = _optional("Learning rate (FT: Adam; UltraEdit: of the value step; MEMOIR: SGD)")
+    num_steps: Count | None = _optional("FT: epochs over the batch; MEMOIR: most steps per edit")
     batch_size: Count | None = _optional("FT, UltraEdit: requests in one backward pass")
-    weight_decay: NotNegative | None = _optional("FT: Adam's weight decay")
+    weight_decay: NotNegative | None = _optional("FT: Adam's weight decay; MEMOIR: SGD's")
     ft_stop_loss: NotNegative = Field(default=0.01, description="FT: stops below this mean loss (0.01 as released)")
     norm_constraint: Positive | Literal[False] | None = _optional("FT-L: largest change of any weight entry")
     norm_reference: Literal["batch", "trajectory"] = Field(
@@ -131,8 +131,14 @@ class Hyperparameters(BaseModel):
 
     # Editors that change no weight.
     memory_threshold: Share | None = _optional(
-        "Cosine above which a memory answers: of a token's key (NeuralDB), of a prompt's feature (Retrieve)"
+        "Above which a memory answers: cosine of a token's key (NeuralDB), of a prompt's feature (Retrieve); from which"
+        " on: share of its mask that a prompt shares with a stored one (MEMOIR)"
     )
+    memoir_keep: Count | None = _optional("MEMOIR: inputs of the site that a prompt's mask keeps")
+    memory_background: Count | None = _optional("MEMOIR: unrelated texts, sampled from the unedited model")
+    memory_seed: Layer | None = _optional("MEMOIR: seed of the permutation and of the unrelated texts")
+    memory_stop_loss: NotNegative | None = _optional("MEMOIR: an edit stops below this loss once it no longer moves")
+    gradient_clip: Positive | None = _optional("MEMOIR: largest norm of a gradient")
 
     # Regularizers.
     energy_ratio: Share | None = _optional("SPHERE: principal directions hold this share of the neurons' energy")
@@ -204,8 +210,11 @@ _TARGETED = _LOCATE | {"neuraldb"}
 _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _TARGETED),
     **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _TARGETED),
-    "memory_threshold": frozenset(["neuraldb", "retrieve"]),
     "sites": frozenset(["ft", "ft_l", "ultraedit", "truncate", "perturb"]),
+    "memory_threshold": frozenset(["neuraldb", "retrieve", "memoir"]),
+    **dict.fromkeys(
+        ("memoir_keep", "memory_background", "memory_seed", "memory_stop_loss", "gradient_clip"), frozenset(["memoir"])
+    ),
     "targets": _LOCATE - {"rome", "r_rome"},
     "mom2_adjustment": frozenset(["rome", "r_rome"]),
     "mom2_update_weight": _LOCATE - {"rome", "r_rome", "evoedit"},
@@ -218,8 +227,10 @@ _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(
         ("nse_alpha", "nse_upper_bound", "nse_target_space", "neuron_threshold", "max_iterations"), frozenset(["nse"])
     ),
-    **dict.fromkeys(("lr", "batch_size"), frozenset(["ft", "ft_l", "ultraedit"])),
-    **dict.fromkeys(("num_steps", "weight_decay", "ft_stop_loss"), frozenset(["ft", "ft_l"])),
+    "lr": frozenset(["ft", "ft_l", "ultraedit", "memoir"]),
+    "batch_size": frozenset(["ft", "ft_l", "ultraedit"]),
+    **dict.fromkeys(("num_steps", "weight_decay"), frozenset(["ft", "ft_l", "memoir"])),
+    "ft_stop_loss": frozenset(["ft", "ft_l"]),
     **dict.fromkeys(("norm_constraint", "norm_reference"), frozenset(["ft", "ft_l"])),
     **dict.fromkeys(("ultraedit_variance", "ultraedit_weighting", "ultraedit_sharing"), frozenset(["ultraedit"])),
     **dict.fromkeys(("spectrum_levels", "spectrum_share"), frozenset(["truncate", "perturb"])),

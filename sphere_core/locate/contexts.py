@@ -6,7 +6,7 @@ from sphere_core.locate.prompts import pad_right
 from sphere_core.locate.templates import Contexts, ContextSettings
 from sphere_core.models.editable import EditableModel
 
-__all__ = ["sample_contexts"]
+__all__ = ["sample_contexts", "sample_texts"]
 
 
 def sample_contexts(model: EditableModel, settings: ContextSettings, seed: int) -> Contexts:
@@ -15,16 +15,25 @@ def sample_contexts(model: EditableModel, settings: ContextSettings, seed: int) 
     Seeded by its own generator on the CPU; braces in sampled text become spaces. Call it on the unedited model
     and keep the result: templates drawn again later would come from other weights.
     """
+    texts = sample_texts(model, settings, len(settings.seeds), seed)
+    templates = tuple(text.replace("{", " ").replace("}", " ") + ". {}" for text in texts)
+    return (("{}",), templates) if templates else (("{}",),)
+
+
+def sample_texts(model: EditableModel, settings: ContextSettings, count: int, seed: int) -> list[str]:
+    """Sample texts from the model as it is now, with the first words of `settings` in turn.
+
+    Seeded by a generator of its own on the CPU.
+    """
     generator = torch.Generator().manual_seed(seed)
     special = set(model.tokenizer.all_special_ids)
     texts = []
-    for word in settings.seeds:
-        ids = list(model.tokenizer(word)["input_ids"])
+    for place in range(count):
+        ids = list(model.tokenizer(settings.seeds[place % len(settings.seeds)])["input_ids"])
         while len(ids) < settings.length:
             ids.append(_sample_next(model, ids, settings.top_k, special, generator))
-        text = str(model.tokenizer.decode(ids, skip_special_tokens=True))
-        texts.append(text.replace("{", " ").replace("}", " ") + ". {}")
-    return (("{}",), tuple(texts)) if texts else (("{}",),)
+        texts.append(str(model.tokenizer.decode(ids, skip_special_tokens=True)))
+    return texts
 
 
 def _sample_next(

@@ -20,7 +20,8 @@ class Supervision:
     weight.
 
     The weight is 1 / (target tokens of the request), so that the sum over a request is its mean NLL. Special tokens
-    the tokenizer adds are part of the prompt; neither they nor padding are ever predicted.
+    the tokenizer adds are part of the prompt; neither they nor padding are ever predicted. `ends` `[n]`: where each
+    row's prompt ends.
     """
 
     ids: torch.Tensor
@@ -29,6 +30,7 @@ class Supervision:
     positions: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+    ends: torch.Tensor
 
     def loss(self, model: EditableModel) -> torch.Tensor:
         """Return the mean over requests of the mean NLL of their target tokens, fp32, with gradient."""
@@ -50,7 +52,8 @@ class Supervision:
 
     def _log_probabilities(self, model: EditableModel) -> torch.Tensor:
         """Return log-probabilities over the vocabulary at every position that predicts a target token."""
-        hidden = model.decoder(input_ids=self.ids, attention_mask=self.mask, use_cache=False).last_hidden_state
+        with model.reading(ends=self.ends):
+            hidden = model.decoder(input_ids=self.ids, attention_mask=self.mask, use_cache=False).last_hidden_state
         picked = hidden[self.rows.to(hidden.device), self.positions.to(hidden.device)]
         return model.normed_logits(picked).log_softmax(dim=-1)
 
@@ -62,14 +65,15 @@ def answered_ids(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> li
 
 def supervise(model: EditableModel, requests: Sequence[EditRequest]) -> Supervision:
     """Encode requests for teacher forcing: target ids follow the prompt's ids, as the model will see them."""
-    rows, entries = [], []
+    rows, entries, ends = [], [], []
     for index, request in enumerate(requests):
         prompt = text_ids(model.tokenizer, request.question)
         target = target_ids(model.tokenizer, request)
         entries += [(index, len(prompt) - 1 + k, token, 1 / len(target)) for k, token in enumerate(target)]
         rows.append([*prompt, *target[:-1]])
+        ends.append(len(prompt))
     ids, mask = pad_right(rows, fill=0, device=model.device)
     columns = list(zip(*entries, strict=True))
     places = [torch.tensor(column, device=ids.device) for column in columns[:3]]
     weights = torch.tensor(columns[3], device=ids.device)
-    return Supervision(ids, mask, places[0], places[1], places[2], weights)
+    return Supervision(ids, mask, places[0], places[1], places[2], weights, torch.tensor(ends, device=ids.device))

@@ -14,6 +14,8 @@ from sphere_core.editors.closed_form.rome import RomeEditor
 from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, HostRule, LeastSquaresRule
 from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTuningSettings
 from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings
+from sphere_core.editors.memory.descent import DescentSettings
+from sphere_core.editors.memory.memoir import MemoirEditor
 from sphere_core.editors.memory.neuraldb import NeuralDBEditor
 from sphere_core.editors.memory.retrieve import RetrievalEditor
 from sphere_core.foundation.errors import InputError
@@ -32,6 +34,7 @@ __all__ = [
     "lyaplock",
     "memit",
     "memit_with_history",
+    "memoir",
     "neuraldb",
     "nse",
     "r_rome",
@@ -202,6 +205,26 @@ def retrieve(inputs: BuildInputs) -> Editor:
     """Build the retrieval baseline."""
     layer = _single_layer(inputs, "Retrieval")
     return RetrievalEditor(layer, inputs.hyperparameters.number("memory_threshold"))
+
+
+def memoir(inputs: BuildInputs) -> Editor:
+    """Build MEMOIR."""
+    hyperparameters = inputs.hyperparameters
+    descent = DescentSettings(
+        lr=hyperparameters.number("lr"),
+        steps=int(hyperparameters.number("num_steps")),
+        weight_decay=hyperparameters.number("weight_decay"),
+        clip=hyperparameters.number("gradient_clip"),
+        stop_loss=hyperparameters.number("memory_stop_loss"),
+    )
+    return MemoirEditor(
+        layer=_single_layer(inputs, "MEMOIR"),
+        keep=int(hyperparameters.number("memoir_keep")),
+        threshold=hyperparameters.number("memory_threshold"),
+        background=int(hyperparameters.number("memory_background")),
+        seed=int(hyperparameters.number("memory_seed")),
+        descent=descent,
+    )
 
 
 def nse(inputs: BuildInputs) -> Editor:

@@ -69,8 +69,9 @@ class Method:
 
     @property
     def edits_in_contexts(self) -> bool:
-        """Whether targets are optimised, which reads each prompt in context templates."""
-        return self.preset_editor is not None and "v_lr" in fields_of([self.preset_editor])
+        """Whether editing reads each prompt in context templates, as the optimisation of targets does."""
+        targets = self.preset_editor is not None and "v_lr" in fields_of([self.preset_editor])
+        return targets or self.editor_row.in_contexts
 
     def from_preset(
         self, name: str, overrides: Mapping[str, Any] | None = None, *, read: ReadPreset = preset_sections

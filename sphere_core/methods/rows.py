@@ -17,6 +17,11 @@ KEYS, TARGETS, SYSTEM = "keys", "targets at the last layer", "a quadratic system
 HISTORY = "keys of all earlier edits, or their Gram matrix once that is smaller"
 
 
+def key_and_residual(d_in: int, d_out: int, edits: int) -> float:
+    """Return the bytes of an fp32 key and residual per edit."""
+    return 4.0 * edits * (d_in + d_out)
+
+
 @dataclass(frozen=True)
 class EditorRow:
     """An editor: how it is built, what it needs and gives, and when regularizers act on it as published.
@@ -27,7 +32,9 @@ class EditorRow:
     may build on. `writes_requests` False: an experiment on the weights, which counts requests and carries no
     regularizer. `revision` is raised whenever the row's numbers change, and enters the identity from 2 on: a method
     that has changed never answers with rows of its earlier form. `attaches`: the editor changes no weight and installs
-    an attachment; regularizers, which reshape updates, cannot act on it.
+    an attachment; regularizers, which reshape updates, cannot act on it. `in_contexts`: it trains on each prompt in the
+    context templates without optimising targets. `stored` returns the bytes of the attachment from the site's d_in and
+    d_out and the number of edits.
 
     A row of a plugin may own `settings`, which its build reads with `Hyperparameters.settings_of`, and may name in
     `preset` the editor whose section of a preset it starts from.
@@ -47,6 +54,8 @@ class EditorRow:
     settings: type[BaseModel] | None = None
     preset: str | None = None
     attaches: bool = False
+    in_contexts: bool = False
+    stored: Callable[[int, int, int], float] = key_and_residual
 
 
 @dataclass(frozen=True)

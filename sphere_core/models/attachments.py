@@ -25,6 +25,7 @@ __all__ = ["MECHANISMS", "Attachment", "Mechanism", "RowReading", "stable_number
 # Kinds of attachment, each with the place `module:name` of its mechanism.
 MECHANISMS: Mapping[str, str] = {
     "neuraldb": "sphere_core.editors.memory.neuraldb:NeuralDB",
+    "memoir": "sphere_core.editors.memory.memoir:Memoir",
     "retrieve": "sphere_core.editors.memory.retrieve:Retrieval",
 }
 

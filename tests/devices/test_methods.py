@@ -28,7 +28,8 @@ SHORT: dict[str, Any] = {"v_num_grad_steps": 4, "count": 4}
 
 
 def short(method: str) -> dict[str, Any]:
-    return {**SHORT, "num_steps": 3} if method.startswith("ft") else SHORT
+    fewer = {"ft": {"num_steps": 3}, "ft_l": {"num_steps": 3}, "memoir": {"num_steps": 2, "memory_background": 1}}
+    return {**SHORT, **fewer.get(method.partition("+")[0], {})}
 
 
 def require_equal(found: Checkpoint, expected: Checkpoint, *, tolerance: float) -> None:

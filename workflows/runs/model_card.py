@@ -18,6 +18,12 @@ from workflows.terminal.markdown import markdown_table
 
 __all__ = ["checkpoint_scores", "model_card"]
 
+# What a memory that decides by the prompt must be given.
+_ROUTED = (
+    "It answers by the prompt, and refuses rows that do not say where theirs end: generate inside "
+    "`with model.reading(ends=...)`, the place behind each row's prompt.\n",
+)
+
 
 def checkpoint_scores(sweep: Storage, trajectory_id: str, edits: int) -> list[dict[str, object]]:
     """Return the rows of one checkpoint, those of single sites left out."""
@@ -45,7 +51,7 @@ def model_card(
         _table(("", ""), _facts(found, model), markup=True),
         "## Hyperparameters\n",
         _table(("name", "value"), ((key, _plain(value)) for key, value in spec.hyperparameters.identity().items())),
-        *(_weights(spec, merged) if attachment is None else _loading(attachment, edits)),
+        *(_weights(spec, merged) if attachment is None else _loading(attachment, model, edits)),
         "## Scores of this checkpoint\n",
         _scores(scores) if scores else "None were recorded beside the checkpoint.\n",
     ]
@@ -72,7 +78,7 @@ def _weights(spec: TrajectorySpec, merged: Sequence[Merge]) -> list[str]:
     ]
 
 
-def _loading(attachment: Attachment, edits: int) -> list[str]:
+def _loading(attachment: Attachment, model: EditableModel, edits: int) -> list[str]:
     each = f"{attachment.size / edits:.0f} per edit"
     return [
         "## How to load it\n",
@@ -80,6 +86,7 @@ def _loading(attachment: Attachment, edits: int) -> list[str]:
         "the folder `network` alone is the unedited model. With this project installed:\n",
         "```python\nfrom pathlib import Path\n\nfrom sphere_core.export import load_exported\n\n"
         'model = load_exported(Path("."))\nmodel.network.generate(...)\n```\n',
+        *(_ROUTED if model.routes_by_prompt else ()),
     ]
 
 

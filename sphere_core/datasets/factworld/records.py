@@ -10,13 +10,14 @@ __all__ = ["edit_records"]
 NEIGHBORS = 5
 
 
-def edit_records(world: World) -> list[dict[str, object]]:
+def edit_records(world: World, *, every_fact: bool = False) -> list[dict[str, object]]:
     """Return one edit record for each of the 700 editable subjects, in the order of subjects.
 
-    Which of a subject's two facts is edited and what it becomes (another object of the same relation)
-    is drawn from the world's seed. The paraphrases are the template under which the fact was never
-    trained, then a trained one, both with the subject first. The neighborhood prompts concern the same
-    relation of reserve subjects with the same true object: 2 to 5 of them.
+    With `every_fact` 700 more follow, of what else is known of each subject: 1,400 facts, two a subject. Which of a
+    subject's two facts is edited and what it becomes (another object of the same relation) is drawn from the world's
+    seed. The paraphrases are the template under which the fact was never trained, then a trained one, both with the
+    subject first. The neighborhood prompts concern the same relation of reserve subjects with the same true object: 2
+    to 5 of them.
     """
     rng = random.Random(f"edits {world.seed}")
     reserve = set(world.reserve)
@@ -25,9 +26,15 @@ def edit_records(world: World) -> list[dict[str, object]]:
     for fact in world.facts:
         if fact.subject not in reserve:
             facts.setdefault(fact.subject, []).append(fact)
-    return [
-        _record(world, case_id, rng.choice(choices), neighbors, rng) for case_id, choices in enumerate(facts.values())
-    ]
+    records: list[dict[str, object]] = []
+    others: list[Fact] = []
+    for choices in facts.values():
+        chosen = rng.choice(choices)
+        others += [fact for fact in choices if fact is not chosen]
+        records.append(_record(world, len(records), chosen, neighbors, rng))
+    for fact in others if every_fact else []:
+        records.append(_record(world, len(records), fact, neighbors, rng))
+    return records
 
 
 def _neighbors(world: World) -> dict[tuple[str, str], list[str]]:

@@ -9,7 +9,10 @@ from sphere_core.foundation.fingerprint import canonical_json
 from sphere_core.models.attachments import Attachment, stable_number
 from sphere_core.requests import EditRequest
 
-__all__ = ["with_facts", "without_facts"]
+__all__ = ["SHARED", "with_facts", "without_facts"]
+
+# How names begin of tensors that have no row per request: they are left as they are.
+SHARED = "shared/"
 
 
 def with_facts(
@@ -19,6 +22,7 @@ def with_facts(
 
     A request that supersedes an earlier case, or has the prompt and subject of an earlier one, takes its place; of two
     in one batch the later holds. `facts` and `cases` `[n]` int64 name the rows. Everything is on the device of `added`.
+    Tensors without rows, whose names begin with `SHARED`, are not among those returned.
     """
     device = next(iter(added.values())).device
     named = {
@@ -45,7 +49,8 @@ def without_facts(attachment: Attachment, requests: Sequence[EditRequest]) -> At
         if _fact(request) not in known:
             raise InputError("the table has no such fact", where=f"case {request.case_id}", remedy="leave it out")
     kept = _without(attachment, requests)
-    return Attachment(attachment.kind, kept, attachment.scalars) if len(kept["facts"]) else None
+    shared = {name: tensor for name, tensor in attachment.tensors.items() if name.startswith(SHARED)}
+    return Attachment(attachment.kind, {**shared, **kept}, attachment.scalars) if len(kept["facts"]) else None
 
 
 def _without(attachment: Attachment, requests: Sequence[EditRequest]) -> Mapping[str, torch.Tensor]:
@@ -55,7 +60,7 @@ def _without(attachment: Attachment, requests: Sequence[EditRequest]) -> Mapping
     for name, numbers in (("facts", facts), ("cases", cases)):
         known = attachment.tensors[name]
         gone |= torch.isin(known, torch.tensor(numbers, dtype=torch.long, device=known.device))
-    return {name: tensor[~gone] for name, tensor in attachment.tensors.items()}
+    return {name: tensor[~gone] for name, tensor in attachment.tensors.items() if not name.startswith(SHARED)}
 
 
 def _fact(request: EditRequest) -> int:

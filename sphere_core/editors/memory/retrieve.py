@@ -19,9 +19,9 @@ from torch.utils.hooks import RemovableHandle
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.memory.facts import with_facts
+from sphere_core.editors.memory.features import prompt_feature
 from sphere_core.locate.prompts import opening_tokens, text_ids
 from sphere_core.locate.templates import Contexts
-from sphere_core.models.activations import capture_inputs
 from sphere_core.models.attachments import Attachment
 from sphere_core.models.editable import EditableModel
 from sphere_core.requests import EditRequest
@@ -68,15 +68,6 @@ class Retrieval:
             return ()
         row: list[int] = self._sentences[int(place)].tolist()
         return tuple(token for token in row if token != _NO_TOKEN)
-
-
-def prompt_feature(model: EditableModel, prompt: tuple[int, ...], layer: int, opening: int) -> torch.Tensor:
-    """Return the mean `[d]`, fp32, of a site's inputs over a prompt's tokens from `opening` on; stops at the site."""
-    module = model.network.get_submodule(model.family.site_path(layer))
-    ids = torch.tensor([prompt], device=model.device)
-    with torch.no_grad():
-        seen = capture_inputs({"site": module}, lambda: model.decoder(input_ids=ids, use_cache=False))["site"]
-    return seen[0, opening:].float().mean(dim=0)
 
 
 @dataclass(frozen=True)
