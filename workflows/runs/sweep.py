@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.logging import RichHandler
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
@@ -30,6 +29,7 @@ from workflows.store.state import SweepFiles, SweepState, derive_state, scan
 from workflows.store.trimming import forget_trimmed
 from workflows.sweeps.expand import Sweep
 from workflows.sweeps.publish import is_published, publish
+from workflows.terminal.console import log_handler
 
 __all__ = ["RunOptions", "run_sweep"]
 
@@ -174,7 +174,7 @@ def _absolute(root: str) -> str:
 @contextlib.contextmanager
 def _logging_to(console: Console) -> Iterator[None]:
     logger = logging.getLogger("workflows")
-    handler = RichHandler(console=console, show_path=False, markup=False)
+    handler = log_handler(console)
     logger.addHandler(handler)
     try:
         yield

@@ -1,15 +1,17 @@
 """Where commands print: tables and lines for a person, JSON for a program."""
 
 import json
+import logging
 import sys
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.text import Text
 
 from workflows.terminal.escape import one_line
 
-__all__ = ["json_text", "notice_console", "output_console", "print_json", "say"]
+__all__ = ["json_text", "log_handler", "notice_console", "output_console", "print_json", "say"]
 
 _UNLIMITED = 10_000
 
@@ -22,6 +24,15 @@ def output_console() -> Console:
 def notice_console() -> Console:
     """Return the console for notices beside an answer: standard error, so that an answer can be piped."""
     return Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=_UNLIMITED, soft_wrap=True)
+
+
+def log_handler(console: Console) -> logging.Handler:
+    """Return a handler that writes log records where a console prints; in a pipe or file each is a line, not padded."""
+    if console.is_terminal:
+        return RichHandler(console=console, show_path=False, markup=False)
+    handler = logging.StreamHandler(console.file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    return handler
 
 
 def say(console: Console, text: str, *, style: str = "") -> None:
