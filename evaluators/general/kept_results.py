@@ -49,4 +49,4 @@ def keep_result(kept: KeptResults | None, key: str, result: TaskResult) -> None:
     if kept is None:
         return
     scores = json.dumps([asdict(score) for score in result.scores]).encode()
-    kept.write(key, parquet_bytes(result.documents.replace_schema_metadata({_SCORES: scores}), compression="zstd"))
+    kept.write(key, parquet_bytes(result.documents.replace_schema_metadata({_SCORES: scores})))

@@ -81,17 +81,7 @@ def encode_table(shared: SubjectColumns, table: pa.Table) -> bytes:
 
 def encode_row_table(table: pa.Table) -> bytes:
     """Return the Parquet bytes of a table of rows or details, with its digest in the footer."""
-    # A dictionary of numbers that hardly repeat is longer than the numbers; their bytes compress better split.
-    numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    return parquet_bytes(
-        table,
-        compression="zstd",
-        compression_level=3,
-        version="2.6",
-        write_statistics=True,
-        use_dictionary=[name for name in table.column_names if name not in numbers],
-        column_encoding=dict.fromkeys(numbers, "BYTE_STREAM_SPLIT"),
-    )
+    return parquet_bytes(table)
 
 
 def publish_rows(storage: Storage, path: str, data: bytes) -> None:

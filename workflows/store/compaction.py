@@ -65,7 +65,7 @@ def compact(storage: Storage, plan: SweepPlan, state: SweepState, files: SweepFi
             continue
         table = _whole(storage, paths)
         if table is not None:
-            storage.write_bytes(name, _parquet(table))
+            storage.write_bytes(name, parquet_bytes(table, row_group_size=_GROUP_ROWS))
             used.add(name)
             found.written += 1
             found.rows += table.num_rows
@@ -83,13 +83,3 @@ def _whole(storage: Storage, paths: Sequence[str]) -> pa.Table | None:
     if any(table is None or pc.any(pc.equal(table["status"], "failed")).as_py() for table in tables):
         return None
     return pa.concat_tables(tables)
-
-
-def _parquet(table: pa.Table) -> bytes:
-    numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    return parquet_bytes(
-        table,
-        compression="zstd",
-        row_group_size=_GROUP_ROWS,
-        use_dictionary=[name for name in table.column_names if name not in numbers],
-    )

@@ -5,8 +5,8 @@ import io
 from collections.abc import Mapping
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from sphere_core.foundation.parquet import parquet_bytes
 from workflows.terminal.escape import one_line
 from workflows.terminal.markdown import markdown_table
 from workflows.terminal.table import Column, TextTable
@@ -29,9 +29,7 @@ def arrow_csv(table: pa.Table) -> str:
 
 def arrow_parquet(table: pa.Table) -> bytes:
     """Return a table as Parquet bytes."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+    return parquet_bytes(table)
 
 
 def arrow_text_table(table: pa.Table, columns: Mapping[str, Column], *, title: str = "") -> TextTable:

@@ -77,10 +77,10 @@ class Chapter:
     sections: tuple[Section, ...] = field(default=())
 
 
-def chapter_of(root: str, ask: ReportAsk, *, prefix: str) -> Chapter:
+def chapter_of(root: str, ask: ReportAsk, *, prefix: str, shown: str) -> Chapter:
     """Read one sweep; raises InputError if there is none, or if nothing of it is scored.
 
-    Commands in the page name the root as it was given.
+    Commands in the page name the root as `shown`.
     """
     storage = Storage(root)
     plan = read_plan(storage)
@@ -93,7 +93,7 @@ def chapter_of(root: str, ask: ReportAsk, *, prefix: str) -> Chapter:
     look = Look(WIDTHS["text"] + 1, method_looks(methods, style="page"), interactive=True)
     tables = tuple(main_table(results, state, published, whole=whole) for whole in (False, True))
     with FigureSource.open(storage, plan) as source:
-        drawing = _Drawing(source, ask.figures, look, prefix, root)
+        drawing = _Drawing(source, ask.figures, look, prefix, shown)
         sections = (
             drawing.section("works", "Did it work?", ("methods",), tables=tables),
             drawing.section("breaks", "When did it break?", ("scores", "ability", "energy")),
@@ -114,13 +114,13 @@ def chapter_of(root: str, ask: ReportAsk, *, prefix: str) -> Chapter:
                 "provenance",
                 "Where does it come from, and how is it run again?",
                 ("seconds",),
-                facts=_facts(storage, plan, state, root),
+                facts=_facts(storage, plan, state, shown),
                 file=_file(storage),
             ),
         )
     streams = "; ".join(dict.fromkeys(f"{one.model}; {stream_name(one)}" for one in plan.trajectories))
     counted = f"{len(plan.trajectories)} trajectories: {state_counts(state.trajectories)}"
-    return Chapter(plan.name, root, streams, counted, state.is_complete, methods, sections)
+    return Chapter(plan.name, shown, streams, counted, state.is_complete, methods, sections)
 
 
 @dataclass(frozen=True)

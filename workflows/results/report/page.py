@@ -13,13 +13,17 @@ from workflows.terminal.escape import one_line
 __all__ = ["report_page"]
 
 
-def report_page(roots: Sequence[str], ask: ReportAsk, *, refresh: int | None = None) -> tuple[str, bool]:
+def report_page(
+    roots: Sequence[str], ask: ReportAsk, *, refresh: int | None = None, shown: Sequence[str] = ()
+) -> tuple[str, bool]:
     """Return the page of one or more sweeps, and whether all of them are complete.
 
-    `refresh`: seconds after which a browser reads the page again while a sweep is not complete. The same files give
+    `refresh`: seconds after which a browser reads the page again while a sweep is not complete. `shown` are the roots
+    as the page is to name them, if they are read elsewhere. The same files give
     the same page. Raises InputError for a root without a scored sweep.
     """
-    chapters = [chapter_of(root, ask, prefix=f"r{place}") for place, root in enumerate(roots)]
+    named = zip(roots, shown or roots, strict=True)
+    chapters = [chapter_of(root, ask, prefix=f"r{place}", shown=name) for place, (root, name) in enumerate(named)]
     complete = all(chapter.complete for chapter in chapters)
     return _rendered(chapters, None if complete else refresh), complete
 

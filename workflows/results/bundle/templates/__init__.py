@@ -1,0 +1,1 @@
+"""The texts of a bundle that jinja2 fills in."""
