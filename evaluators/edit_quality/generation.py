@@ -74,6 +74,7 @@ def continue_texts(
     for batch in _batches(rows, decoding, token_budget):
         encoded = [rows[text] for text in batch]
         found.update(zip(batch, _continue_batch(model, batch, encoded, decoding, vocabulary), strict=True))
+        model.progress.report("generation", len(found), len(rows), "texts")
     return [found[text] for text in texts]
 
 
@@ -112,6 +113,7 @@ def _continue_batch(
                 input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, return_dict=True, **where
             )
             cache, logits = output.past_key_values, output.logits[:, -1].float()
+            model.progress.sign()
             chosen = _take(state, logits, decoding.top_k, None if draws is None else draws[:, step], vocabulary)
             if all(row.stopped is not None for row in state):
                 break

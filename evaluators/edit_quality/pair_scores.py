@@ -64,9 +64,12 @@ def score_pairs(model: EditableModel, pairs: Sequence[Readable], *, token_budget
             steps.note_routed(asked, read != inputs)
             asked += len(targets)
         ends[number] = asked
+    read_rows, all_rows = 0, sum(map(len, groups.values()))
     for shared_end, rows in groups.items():
         for batch in _batches(model, list(rows), shared_end, token_budget):
             _note(model, steps, rows, batch, shared_end, token_budget)
+            read_rows += len(batch.rows)
+            model.progress.report("probes", read_rows, all_rows, "rows")
     return steps.by_pair(ends, attached=model.attachment is not None)
 
 

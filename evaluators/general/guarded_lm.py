@@ -5,6 +5,7 @@ in rolling likelihood, has no prompt: nothing is routed or rewritten there.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,10 +145,11 @@ class GuardedHFLM(HFLM):  # type: ignore[misc]
         with self._editable.reading(ends=self._ends):
             logits: torch.Tensor = super()._model_call(*args, **options)
         self.counts.see(logits)
+        self._editable.progress.sign()
         return logits
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **options: Any) -> torch.Tensor:
-        watch = _FiniteSteps(context.shape[0], self.eot_token_id)
+        watch = _FiniteSteps(context.shape[0], self.eot_token_id, self._editable.progress.sign)
         asked, mask = context, options.pop("attention_mask")
         rows = [tuple(row[seen.bool()].tolist()) for row, seen in zip(context, mask, strict=True)]
         read = [self._editable.rewritten(row, len(row)) for row in rows]
@@ -177,12 +179,15 @@ class _FiniteSteps(LogitsProcessor):
     A row of NaN would break sampling, and would continue to the length limit under greedy search.
     """
 
-    def __init__(self, rows: int, end_token: int | None) -> None:
+    def __init__(self, rows: int, end_token: int | None, sign: Callable[[], None] = lambda: None) -> None:
+        """`sign` is called at every step."""
+        self._sign = sign
         self.bad = torch.zeros(rows, dtype=torch.bool)
         self.flat = torch.zeros(rows, dtype=torch.bool)
         self._end = end_token if end_token is not None else 0
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        self._sign()
         low, high = torch.aminmax(scores, dim=-1)
         bad = ~(torch.isfinite(low) & torch.isfinite(high))
         self.bad |= bad.cpu()

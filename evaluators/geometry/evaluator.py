@@ -61,7 +61,10 @@ class Geometry:
             self._base_digest = subject.model.base_digest
             self._bases, self._last = {}, {}
         sites = subject.model.sites
-        figures = {site.name: self._measure(subject, site) for site in sites}
+        figures: dict[str, Figures] = {}
+        for site in sites:
+            figures[site.name] = self._measure(subject, site)
+            subject.model.progress.report("geometry", len(figures), len(sites), "sites")
         rows = [row for site in sites for row in _site_rows(site.name, figures[site.name])]
         rows += _mean_rows(list(figures.values()))
         return Scored(rows + (self._hidden.score(subject) if self.settings.hidden_prompts else []))

@@ -58,6 +58,7 @@ class TruncateEditor:
             rank = min(int((reached / reached[-1] < level * (1 - 1e-12)).sum()) + 1, len(reached)) if level else 0
             left = spaces.left[:, :rank]
             model.set_weight(site, (left @ (left.T @ weight)).float())
+            model.progress.report("writing", self.layers.index(site.layer) + 1, len(self.layers), "layers")
         return state
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
@@ -87,6 +88,7 @@ class PerturbEditor:
                 self._noise[site.name] = self._of(site, weight)
             size = level * torch.linalg.vector_norm(weight)
             model.set_weight(site, (weight + size * self._noise[site.name]).float())
+            model.progress.report("writing", self.layers.index(site.layer) + 1, len(self.layers), "layers")
         return state
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:

@@ -108,7 +108,7 @@ def optimise_targets(
             objective = build_objective(model, batch, chosen, settings.layer, space=settings.space)
             if anchors is not None:
                 objective = replace(objective, h0=anchors[:, chosen.start : chosen.stop].T.to(objective.h0))
-            parts.append(_optimise(model, objective, settings))
+            parts.append(_optimise(model, objective, settings, chosen.start, len(batch.requests)))
     return Targets(
         torch.cat([part.starts for part in parts], dim=1),
         torch.cat([part.deltas for part in parts], dim=1),
@@ -176,7 +176,8 @@ class _Rows:
         whole.delta[self.places], whole.loss[self.places], whole.steps[self.places] = self.delta, self.loss, self.steps
 
 
-def _optimise(model: EditableModel, objective: Objective, settings: TargetSettings) -> Targets:
+def _optimise(model: EditableModel, objective: Objective, settings: TargetSettings, before: int, of: int) -> Targets:
+    """Optimise one pass; `before` of the batch's `of` requests have their targets already."""
     on_host = objective.h0.device.type == "cpu"
     starts, rows = objective.h0, _Rows.start(objective.h0)
     reached = replace(rows, delta=rows.delta.clone(), loss=rows.loss.clone(), steps=rows.steps.clone())
@@ -191,6 +192,7 @@ def _optimise(model: EditableModel, objective: Objective, settings: TargetSettin
             break
         looks = on_host or (step + 1) % _LOOK_EVERY == 0
         left = int(rows.active.sum()) if looks else len(rows.places)
+        model.progress.report("targets", before + len(starts) - left, of, "requests")
         if left == 0:
             break
         (gradient,) = torch.autograd.grad(loss.sum(), delta)
@@ -201,6 +203,7 @@ def _optimise(model: EditableModel, objective: Objective, settings: TargetSettin
             rows = rows.keep(kept)
         rows.step(gradient, objective.h0, step, settings)
     rows.put(reached)
+    model.progress.report("targets", before + len(starts), of, "requests")
     return Targets(
         starts.T.contiguous(),
         reached.delta.T.contiguous(),

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.foundation.work_progress import WorkProgress
 from sphere_core.hyperparameters.places import DOWN, Place, place_of, place_order
 from sphere_core.models.attachable import AttachableModel
 from sphere_core.models.attachments import Attachment
@@ -30,9 +31,9 @@ class EditableModel(AttachableModel):
     The network may be in any dtype; a site's master is fp32 `[d_out, d_in]`, and the network's own
     parameter is that master rounded to the network's dtype. Masters are replaced, never written in
     place, so a reference taken earlier stays what it was. `base_digest` names the unedited weights
-    and tokenizer by content. `clock` holds the seconds that work on this model took, by stage. Beside its
-    weights the model may hold one attachment; a hook or module that appears otherwise, after `surroundings`
-    were noted (by default now), is refused.
+    and tokenizer by content. `clock` holds the seconds that work on this model took, by stage,
+    `progress` how far the work in hand is. Beside its weights the model may hold one attachment; a hook
+    or module that appears otherwise, after `surroundings` were noted (by default now), is refused.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class EditableModel(AttachableModel):
         base_digest: str,
         originals: Mapping[str, torch.Tensor] | None = None,
         surroundings: Surroundings | None = None,
+        progress: WorkProgress | None = None,
     ) -> None:
         super().__init__(network, base_digest, surroundings)
         network.train(False)
@@ -54,7 +56,8 @@ class EditableModel(AttachableModel):
         self._base: dict[str, torch.Tensor] = {}
         self._masters: dict[str, torch.Tensor] = {}
         self._original: dict[str, torch.Tensor] = dict(originals or {})
-        self.clock = StageClock(self.device)
+        self.progress = WorkProgress() if progress is None else progress
+        self.clock = StageClock(self.device, self.progress.sign)
 
     @property
     def device(self) -> torch.device:

@@ -6,7 +6,7 @@ is an event on the device's stream, and nothing is waited for before `lap`.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -34,8 +34,10 @@ class StageClock:
     where the first waits for it.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, on_change: Callable[[], None] = lambda: None) -> None:
+        """`on_change` is called whenever a stage begins or ends."""
         self.device = device
+        self._on_change = on_change
         self._stage = OTHER
         self._seconds: dict[str, float] = {}
         self._events: list[tuple[str, _Event]] = []
@@ -49,9 +51,11 @@ class StageClock:
         outer = self._stage
         self._switch(name)
         try:
+            self._on_change()
             yield
         finally:
             self._switch(outer)
+            self._on_change()
 
     def lap(self) -> Mapping[str, float]:
         """Return the seconds of each stage since the last lap, or since the clock was made; waits for the device."""

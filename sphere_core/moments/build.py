@@ -1,6 +1,7 @@
 """Build second moments: every forward serves all sites and stops at the last of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,7 +52,10 @@ def run_pass(
     owns: Callable[[int], bool],
     on_progress: Callable[[Cursor], None],
 ) -> Running:
-    """Go through a corpus and sum the groups that `owns` says are ours; return the sums at its end."""
+    """Go through a corpus and sum the groups that `owns` says are ours; return the sums at its end.
+
+    `on_progress` receives the position after every forward, inside a window as well, and after every window.
+    """
     sites = model.open_sites(work.layers)
     modules = {str(site.layer): model.network.get_submodule(site.module_path) for site in sites}
     running = kept.load() or Running.start({site.layer: site.d_in for site in sites})
@@ -61,8 +65,12 @@ def run_pass(
         if group != running.cursor.group:
             kept.close_group(running)
         if owns(group):
+            summed = replace(window.after, texts=running.cursor.texts, tokens=running.cursor.tokens)
             for rows in forwards(window.rows, work.packing):
                 _add_forward(model, modules, rows, running.current)
+                count, tokens = len(rows), sum(map(len, rows))
+                summed = replace(summed, texts=summed.texts + count, tokens=summed.tokens + tokens)
+                on_progress(summed)
         running.cursor = window.after
         kept.keep(running)
         on_progress(window.after)

@@ -39,7 +39,8 @@ def run(
     storage = Storage(root)
     worker = executor or LocalExecutor(str(root), threads=1, device="cpu")
     driver = Driver(sweep, worker, storage, Quiet(), evaluators=evaluators)
-    worker.on_progress(lambda _, progress: on_progress(progress))
+    # Without what is said in the middle of a step: how often depends on the machine.
+    worker.on_progress(lambda _, progress: on_progress(progress) if progress.within is None else None)
     return driver.run()
 
 

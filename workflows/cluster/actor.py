@@ -1,5 +1,6 @@
 """A model replica as a Ray actor: `progress` and `stop` answer during a long `run`, and SIGTERM publishes first."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -7,6 +8,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
+from sphere_core.foundation.process_identity import own_place
 from workflows.replicas.replica import BrokenReplicaError, ModelReplica
 from workflows.replicas.tasks import Outcome, ReplicaProgress, Task
 
@@ -18,10 +20,17 @@ _BROKEN_EXIT_CODE = 70
 
 @dataclass(frozen=True)
 class Place:
-    """Where a replica runs: the id of its node, and its name in leases (`host:process`)."""
+    """Where a replica runs: the id of its node, its name in leases (`host:process`), the scope of its process id."""
 
     node: str
     owner: str
+    scope: str
+
+    def kill(self) -> None:
+        """Send SIGKILL to the process if it is on this machine: Ray asks it to exit, which a stopped one never does."""
+        if self.scope and self.scope == own_place():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(self.owner.rpartition(":")[2]), signal.SIGKILL)
 
 
 def replica_actor(ray: Any, kind: type[ModelReplica], name: str) -> Any:
@@ -38,7 +47,7 @@ def replica_actor(ray: Any, kind: type[ModelReplica], name: str) -> Any:
 
         def place(self) -> Place:
             """Say where it lives; answered once it has started."""
-            return Place(str(ray.get_runtime_context().get_node_id()), self.owner)
+            return Place(str(ray.get_runtime_context().get_node_id()), self.owner, own_place())
 
         def run(self, task: Task) -> Outcome:
             try:

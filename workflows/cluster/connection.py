@@ -42,7 +42,7 @@ def start_ray(ray: Any, num_cpus: int | None) -> RayScratch:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # one that does not come up in time raises the bare class
         scratch.remove()
         raise InputError(
             f"Ray does not start: {gist(error)}",

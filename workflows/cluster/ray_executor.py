@@ -189,7 +189,10 @@ class RayExecutor:
                 actor.stop.remote()
 
     def end(self, worker: Worker) -> None:
-        """Kill an actor."""
+        """Kill an actor, whatever it does."""
+        self._pending = {call: of for call, of in self._pending.items() if of[0] != worker}
+        if worker in self._place_of:
+            self._place_of[worker].kill()
         self._forget(worker)
 
     def close(self) -> None:

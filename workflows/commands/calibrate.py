@@ -8,7 +8,8 @@ import typer
 from sphere_core.foundation.errors import InputError
 from workflows.commands.dataset_options import DatasetArgument, PathOption, named_dataset
 from workflows.commands.set_option import HyperparameterOption
-from workflows.terminal.console import output_console
+from workflows.terminal.console import notice_console, output_console
+from workflows.terminal.step_line import StepLine
 
 __all__ = ["app"]
 
@@ -63,17 +64,19 @@ def calibrate(
     console.print(TRIALS_HEAD, highlight=False)
     named = {"nullspace_threshold": nullspace_threshold, "nullspace_share": nullspace_share}
     overrides = {name: value for name, value in named.items() if value is not None} | set_hyperparameters(set_ or ())
-    found = calibrate_preset(
-        model=model,
-        dtype=dtype,
-        dataset=named_dataset(dataset, path=path),
-        editor=editor,
-        moments=moments,
-        budget=Budget(requests=requests, minutes=minutes, trials=most),
-        out=out,
-        overrides=overrides,
-        threads=threads,
-        device=device,
-        on_trial=lambda number, trial: console.print(trial_line(number, trial), highlight=False),
-    )
+    with StepLine(console if console.is_terminal else notice_console()) as line:
+        found = calibrate_preset(
+            model=model,
+            dtype=dtype,
+            dataset=named_dataset(dataset, path=path),
+            editor=editor,
+            moments=moments,
+            budget=Budget(requests=requests, minutes=minutes, trials=most),
+            out=out,
+            overrides=overrides,
+            threads=threads,
+            device=device,
+            on_trial=lambda number, trial: console.print(trial_line(number, trial), highlight=False),
+            on_step=lambda number, position: line.show(f"trial {number}: {position}"),
+        )
     console.print(f"preset: {out}; layers {list(found.best.layers)}", highlight=False, soft_wrap=True)

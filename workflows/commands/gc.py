@@ -1,5 +1,6 @@
 """`sphere gc`: remove files that nothing requires any more."""
 
+import contextlib
 from functools import partial
 from typing import Annotated
 
@@ -21,7 +22,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere gc runs/quickstart --dry-run     what would go, and how many bytes
+  sphere gc runs/quickstart --dry-run     what would go, and how many bytes; writes nothing, also beside a run
   sphere gc runs/quickstart               remove it
 
 Rows are never removed, nor anything that scores still to come or a resumed trajectory need. Trajectories of an
@@ -40,8 +41,9 @@ def gc(
     storage.require_reachable()
     plan = read_plan(storage)
     console = output_console()
-    # No driver may be writing what looks unfinished.
-    with DriverLock(storage).acquire(tell=partial(say, notice_console())):
+    # No driver may be writing what looks unfinished. A look writes nothing, not even a lock, and works beside a driver.
+    lock = DriverLock(storage).acquire(tell=partial(say, notice_console())) if not dry_run else contextlib.nullcontext()
+    with lock:
         files = scan(storage)
         state = derive_state(storage, plan, files)
         garbage = find_garbage(storage, plan, state, files)

@@ -16,9 +16,10 @@ from workflows.driver.executor import Worker
 from workflows.driver.tracking import Counts
 from workflows.replicas.tasks import ReplicaProgress
 from workflows.terminal.console import say
+from workflows.terminal.step_line import seconds_between_lines
 from workflows.terminal.table import Cell, Column, TextTable
 
-__all__ = ["Display", "SweepDisplay", "View", "seconds_between_lines"]
+__all__ = ["Display", "SweepDisplay", "View"]
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Display(Protocol):
         ...
 
 
-# Between two lines of a log: a short run shows that it lives, a day's log stays readable.
-_LEAST_SECONDS, _MOST_SECONDS, _SHARE = 5.0, 600.0, 0.02
 _BAR = 24
+# Steps under way that one line of a log names.
+_MOST_STEPS = 3
 _WORKER_COLUMNS = (Column("worker"), Column("task", prose=True), Column("done", right=True))
 
 
@@ -77,11 +78,6 @@ class SweepDisplay:
             say(self._console, f"{duration(elapsed)}: {_line(view)}")
 
 
-def seconds_between_lines(elapsed: float) -> float:
-    """Return the seconds between two lines of a log: longer as it grows, a few hundred lines per day."""
-    return min(_MOST_SECONDS, max(_LEAST_SECONDS, _SHARE * elapsed))
-
-
 def _left(view: View) -> str:
     return "not known yet" if view.seconds_left is None else duration(view.seconds_left)
 
@@ -92,7 +88,19 @@ def _line(view: View) -> str:
         f"{view.stage}; trajectories {counts.trajectories_done}/{counts.trajectories}, "
         f"edits {counts.edits_done}/{counts.edits} ({view.edits_per_second:.1f}/s), "
         f"checkpoint scores {counts.scores_done}/{counts.scores}, failures {counts.failures}, time left {_left(view)}"
+        f"{_in_hand(view)}"
     )
+
+
+def _in_hand(view: View) -> str:
+    """Return how far the steps under way are, of a few workers at most."""
+    steps = [str(said.within) for _, said in sorted(view.doing.items(), key=_number) if said.within is not None]
+    more = [f"{len(steps) - _MOST_STEPS} more"] if len(steps) > _MOST_STEPS else []
+    return f"; in hand: {', '.join([*steps[:_MOST_STEPS], *more])}" if steps else ""
+
+
+def _number(found: tuple[Worker, ReplicaProgress]) -> int:
+    return found[0].number
 
 
 def _panel(view: View, elapsed: float) -> RenderableType:
@@ -123,4 +131,6 @@ def _worker_row(worker: Worker, progress: ReplicaProgress) -> list[Cell]:
     task = progress.title or progress.task or "idle"
     if progress.waits_for is not None:
         task += f", waiting for {progress.waits_for}"
+    elif progress.within is not None:
+        task += f", {progress.within}"
     return [f"{worker.role} {worker.number}", task, f"{progress.edits}/{progress.of}" if progress.of else None]

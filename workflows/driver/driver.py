@@ -15,6 +15,7 @@ from sphere_core.foundation.storage_faults import StorageError
 from workflows.driver.backlog import Backlog
 from workflows.driver.display import Display, View
 from workflows.driver.executor import Executor, Worker
+from workflows.driver.stalls import StallWatch
 from workflows.driver.sweep_work import SweepWork
 from workflows.driver.verdicts import Verdicts
 from workflows.driver.worker_loop import WorkerLoop
@@ -65,7 +66,7 @@ class Driver:
         self._verdicts = Verdicts(sweep.plan, self._backlog, storage)
         self._work = SweepWork(self._backlog, storage, self._verdicts)
         self._workers = Workers(executor, evaluators=evaluators)
-        self._loop = WorkerLoop(executor, self._workers, self._work)
+        self._loop = WorkerLoop(executor, self._workers, self._work, StallWatch(sweep.spec.resources.stall))
         self._interrupted = False
         self._shown = -math.inf
         executor.on_progress(self._show_progress)

@@ -102,7 +102,7 @@ class Executor(Protocol):
         ...
 
     def end(self, worker: Worker) -> None:
-        """End a worker that has no task; no event follows."""
+        """End a worker, with its task if it has one; no event follows."""
         ...
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ class LocalExecutor:
     def __init__(self, root: str, *, threads: int, device: str) -> None:
         self._listeners: list[Listener] = []
         self._make: Callable[[], ModelReplica] = lambda: ModelReplica(
-            root, threads=threads, device=device, listener=self._hear
+            root, threads=threads, device=device, listener=self._hear, on_sign=self._hear
         )
         self._replica = self._make()
         self._events: list[Event] = []

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from workflows.driver.executor import Event, Executor, ExecutorError, Finished, Leaving, Lost, Ready, Worker
 from workflows.driver.retry_limits import FailedStarts
+from workflows.driver.stalls import Stall, StallWatch
 from workflows.driver.workers import Workers
-from workflows.replicas.tasks import Outcome, OutOfMemory, ReplicaProgress, Stopped, Task, TaskKind
+from workflows.replicas.tasks import Done, Outcome, OutOfMemory, ReplicaProgress, Stopped, Task, TaskKind
 
 __all__ = ["Work", "WorkerLoop"]
 
@@ -51,8 +52,9 @@ class Work(Protocol):
 class WorkerLoop:
     """Assigns the tasks of one `Work` to the workers of one executor."""
 
-    def __init__(self, executor: Executor, workers: Workers, work: Work) -> None:
+    def __init__(self, executor: Executor, workers: Workers, work: Work, stalls: StallWatch) -> None:
         self.workers = workers
+        self._stalls = stalls
         # Events that are not processed yet; after an error the rest stays here.
         self.events: deque[Event] = deque()
         # The last progress of busy workers.
@@ -75,12 +77,20 @@ class WorkerLoop:
         self.events.extend(self._executor.wait(_TICK_SECONDS))
         while self.events:
             self._follow(self.events.popleft())
+        for stall in self._stalls.look():
+            self._give_up(stall)
         return True
+
+    def _give_up(self, stall: Stall) -> None:
+        """End a worker that makes no progress: its task counts as lost with it."""
+        self._executor.end(stall.worker)
+        self._lose(Lost(stall.worker, stall.task, stall.reason))
 
     def _assign(self) -> None:
         for worker in list(self.workers.idle):
             task = self._work.take(self.workers.preference(worker), self.workers.model_of(worker))
             if task is not None:
+                self._stalls.begin(worker, task)
                 self.workers.assign(worker, task)
 
     def _hear(self, worker: Worker, progress: ReplicaProgress) -> None:
@@ -88,6 +98,7 @@ class WorkerLoop:
         task = self.workers.busy.get(worker)
         if task is not None and progress.task == task.name:
             self.doing[worker] = progress
+            self._stalls.heard(worker, progress)
             self.workers.time_left.heard(worker, progress)
             self._work.heard(progress)
 
@@ -98,6 +109,7 @@ class WorkerLoop:
                 self.workers.ready(worker)
             case Finished(worker, task, outcome):
                 self.doing.pop(worker, None)
+                self._stalls.end(worker, finished=isinstance(outcome, Done))
                 self.workers.finished(worker, reusable=not isinstance(outcome, Stopped | OutOfMemory))
                 self._work.finished(task, outcome)
             case Lost():
@@ -108,6 +120,7 @@ class WorkerLoop:
 
     def _lose(self, lost: Lost) -> None:
         said = self.doing.pop(lost.worker, None)
+        self._stalls.end(lost.worker)
         was_ready = self.workers.forget(lost.worker)
         if lost.task is not None:
             _LOGGER.warning("worker %d was lost with %s: %s", lost.worker.number, lost.task.name, lost.reason)

@@ -32,6 +32,7 @@ def with_null_spaces(
     where: str,
     on_wait: Callable[[str], None],
     device: torch.device,
+    on_layer: Callable[[str, int, int, str], None] = lambda stage, done, of, unit: None,
 ) -> SecondMoments:
     """Return moments with the null space of each edited layer, read from the store or else computed and stored.
 
@@ -39,10 +40,12 @@ def with_null_spaces(
     is the key of the moments if they were built below this root, `where` is the place in error messages. An imported
     null space is not changed. Raises InputError for invalid moments, or if no direction is below the threshold. On a
     `device` with room for it the decomposition runs there, and is stored separately from those of other kinds of
-    processor.
+    processor. `on_layer` receives how many layers are done.
     """
     spaces = dict(moments.null_spaces)
-    for layer in spec.hyperparameters.layers:
+    layers = spec.hyperparameters.layers
+    for done, layer in enumerate(layers):
+        on_layer("null spaces", done, len(layers), "layers")
         if layer in moments.by_layer and layer not in spaces:
             spaces[layer] = _null_space(moments, layer, spec, storage, recipe, where, on_wait, device)
     return replace(moments, null_spaces=spaces)

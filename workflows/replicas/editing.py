@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from sphere_core.checkpoints import Checkpoint, latest_checkpoint, on_host, writ
 from sphere_core.costs import place
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.work_progress import WorkProgress
 from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import Contexts, ContextSettings
 from sphere_core.methods import resolve_method
@@ -49,11 +50,13 @@ def moments_for(
     *,
     device: torch.device,
     on_wait: Callable[[str], None] = lambda _: None,
+    on_layer: Callable[[str, int, int, str], None] = lambda stage, done, of, unit: None,
 ) -> SecondMoments | None:
     """Return the second moments that a trajectory uses, imported or built; None if its method uses none.
 
     For a method that edits inside their null space they include it: computed once, shared by all trajectories.
-    `on_wait` receives the name of another process that computes it meanwhile. Raises InputError for a damaged file.
+    `on_wait` receives the name of another process that computes it meanwhile, `on_layer` how far it is. Raises
+    InputError for a damaged file.
     """
     method = resolve_method(task.spec.method, plugins=planned_plugins(task.spec.plugins.values(), storage))
     if not method.needs_moments(task.spec.hyperparameters):
@@ -69,6 +72,7 @@ def moments_for(
         where=f"trajectory {task.plan.id}",
         on_wait=on_wait,
         device=device,
+        on_layer=on_layer,
     )
 
 
@@ -117,7 +121,10 @@ class TrajectoryRun:
     storage: Storage
     report: Callable[[ReplicaProgress], None]
     should_stop: Callable[[], bool]
+    work: WorkProgress = field(default_factory=WorkProgress)
     _said: Progress | None = None
+    # The last count of signs, and when it was new.
+    _signs: tuple[int, float] = (-1, 0.0)
 
     def run(
         self, model: EditableModel, requests: Sequence[EditRequest], moments: SecondMoments | None
@@ -179,6 +186,7 @@ class TrajectoryRun:
                 if checkpoint.edits in plan.wanted or collapsed or stopping:
                     self._hand_over(publisher, checkpoint, checkpoints, clock, keeper, published)
                     handed.add(checkpoint.edits)
+                self.work.clear()
                 self._say(checkpoint.edits, clock, sorted(published))
                 if stopping and not collapsed and checkpoint.edits < plan.edits:
                     stopped_at = checkpoint.edits
@@ -271,5 +279,8 @@ class TrajectoryRun:
             self._put_progress(self._said)
 
     def _put_progress(self, record: Progress) -> None:
-        dated = record.model_copy(update={"at": time.time()})
+        now, signs = time.time(), self.work.signs
+        if signs != self._signs[0]:
+            self._signs = signs, now
+        dated = record.model_copy(update={"at": now, "within": self.work.position, "moved": self._signs[1]})
         dated.write(self.storage, progress_path(self.task.plan.id))

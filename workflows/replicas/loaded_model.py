@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.work_progress import WorkProgress
 from sphere_core.hyperparameters.places import Place
 from sphere_core.models import EditableModel, load_model
 from sphere_core.models.loading import SPLIT, pick_device
@@ -43,8 +44,10 @@ class ReplicaModel:
     model was loaded is refused.
     """
 
-    def __init__(self, device: torch.device | str) -> None:
+    def __init__(self, device: torch.device | str, progress: WorkProgress | None = None) -> None:
+        """`progress` is how far the work on a lent model is, whichever it is."""
         self._device = device
+        self._progress = WorkProgress() if progress is None else progress
         self._key: tuple[str, str] | None = None
         self._loaded: EditableModel | None = None
         self._pristine: dict[str, torch.Tensor] = {}
@@ -69,6 +72,7 @@ class ReplicaModel:
             base_digest=base.base_digest,
             originals=self._pristine,
             surroundings=base.surroundings,
+            progress=self._progress,
         )
         model.open_sites(places)
         self._pristine |= model.unedited_parameters()

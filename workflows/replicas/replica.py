@@ -1,11 +1,14 @@
 """A model replica: one process, one model, one task at a time. Independent of Ray."""
 
+import contextlib
+import math
 import os
 import socket
 import threading
+import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -19,6 +22,7 @@ from sphere_core.foundation.fingerprint import canonical_json
 from sphere_core.foundation.process_faults import free_memory, is_broken_accelerator, is_out_of_memory
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
+from sphere_core.foundation.work_progress import WorkProgress
 from sphere_core.models.loading import pick_device
 from sphere_core.moments.files import write_moments
 from sphere_core.moments.packing import Cursor
@@ -29,6 +33,7 @@ from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.moments.build import build_alone, build_shard
 from workflows.moments.work import recipe_work
 from workflows.replicas.editing import TrajectoryRun, moments_for, moments_of
+from workflows.replicas.keepalive import KeepAlive
 from workflows.replicas.loaded_model import ReplicaModel
 from workflows.replicas.plugins import planned_plugins
 from workflows.replicas.scoring import DamagedCheckpointError, places_to_open, score_subject
@@ -49,13 +54,16 @@ from workflows.replicas.tasks import (
     TrajectoryTask,
 )
 from workflows.store.build_lock import building
-from workflows.store.layout import MOMENTS, checkpoints_folder, moments_lock, moments_path
+from workflows.store.layout import MOMENTS, checkpoints_folder, moments_lock, moments_path, task_progress_path
 from workflows.store.lease import Lease, LeaseLostError, take_lease
 from workflows.store.plan import BasePlan, TrajectoryPlan
+from workflows.store.records import TaskProgress
 
 __all__ = ["BrokenReplicaError", "ModelReplica"]
 
 _STREAMS_KEPT = 4
+# Seconds between two notices of how far a step under way is.
+_SIGN_SECONDS = 0.5
 
 
 class BrokenReplicaError(RuntimeError):
@@ -69,17 +77,30 @@ class ModelReplica:
     """
 
     def __init__(
-        self, root: str, *, threads: int, device: str, listener: Callable[[ReplicaProgress], None] | None = None
+        self,
+        root: str,
+        *,
+        threads: int,
+        device: str,
+        listener: Callable[[ReplicaProgress], None] | None = None,
+        on_sign: Callable[[ReplicaProgress], None] | None = None,
     ) -> None:
+        """`listener` receives each step of a task, `on_sign` (twice per second at most) how far a step under way is."""
         torch.set_num_threads(threads)
         transformers_logging.disable_progress_bar()
         self._threads = threads
         self._storage = Storage(root)
-        self._model = ReplicaModel(pick_device(device))
         # The replica's name in leases.
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self._listener = listener
         self._progress = ReplicaProgress()
+        # How far the task is, inside what `_progress` counts.
+        self._work = WorkProgress()
+        self._on_sign = on_sign
+        self._said = -math.inf
+        if on_sign is not None:
+            self._work.listen(self._pass_on)
+        self._model = ReplicaModel(pick_device(device), self._work)
         self._stopping = threading.Event()
         self._streams: OrderedDict[tuple[str, str | None], tuple[EditRequest, ...]] = OrderedDict()
         self._evaluators: dict[str, Evaluator] = {}
@@ -87,7 +108,7 @@ class ModelReplica:
 
     def progress(self) -> ReplicaProgress:
         """Return what the replica is doing now."""
-        return self._progress
+        return replace(self._progress, within=self._work.position, signs=self._work.signs)
 
     def stop(self) -> None:
         """Make the running trajectory publish a checkpoint after the current batch and return; does nothing for other
@@ -102,6 +123,7 @@ class ModelReplica:
         is an outcome of its own and writes no error file. Raises BrokenReplicaError, with nothing written, if the
         process itself has failed.
         """
+        self._work.clear()
         self._report(ReplicaProgress.at(task))
         try:
             return self._do(task)
@@ -119,6 +141,7 @@ class ModelReplica:
             else:
                 return self._fail(task, error)
         finally:
+            self._work.clear()
             self._report(ReplicaProgress())
         # Only now are the error, and the tensors that its frames referred to, released.
         self._model.forget()
@@ -151,8 +174,10 @@ class ModelReplica:
         lease = Lease(task.attempt, self.owner)
         take_lease(self._storage, task.plan.id, lease)
         requests = self._requests(task.spec)
-        moments = moments_for(task, self._storage, device=self._model.device, on_wait=self._waits)
-        run = TrajectoryRun(task, lease, self._storage, self._report, self._stopping.is_set)
+        moments = moments_for(
+            task, self._storage, device=self._model.device, on_wait=self._waits, on_layer=self._work.report
+        )
+        run = TrajectoryRun(task, lease, self._storage, self._report, self._stopping.is_set, self._work)
         with self._model.lent(task.spec, task.spec.hyperparameters.places) as model:
             return run.run(model, requests, moments)
 
@@ -192,24 +217,43 @@ class ModelReplica:
         work = recipe_work(task.recipe, task.spec)
         path, lock = moments_path(task.recipe.key), moments_lock(task.recipe.key)
 
+        unit = "texts" if task.recipe.tokens is None else "tokens"
+        whole = task.recipe.tokens or task.recipe.sentences or 0
+
         def report(done: Cursor) -> None:
             shown = done.texts if task.recipe.tokens is None else done.tokens
-            self._report(ReplicaProgress.at(task, shown, task.recipe.tokens or task.recipe.sentences or 0))
+            self._work.report("second moments", shown, whole, unit)
+            self._report(ReplicaProgress.at(task, shown, whole))
 
         def publish(moments: SecondMoments) -> None:
             self._storage.write_file(path, lambda scratch: write_moments(moments, scratch))
 
         with building(self._storage, lock, lambda: self._storage.exists(path), on_wait=self._waits) as mine:
             if mine:
-                with self._model.lent(task.spec, task.recipe.layers) as model:
+                with self._model.lent(task.spec, task.recipe.layers) as model, self._noted(task):
                     build_alone(work, model, self._storage.child(MOMENTS), publish=publish, on_progress=report)
         return Done()
+
+    @contextlib.contextmanager
+    def _noted(self, task: MomentsTask) -> Iterator[None]:
+        """Keep a file with how far a build is, and remove it at the end."""
+        path = task_progress_path(task.name)
+
+        def note() -> None:
+            if self._work.position is not None:
+                report = TaskProgress(title=task.title, within=self._work.position, at=time.time())
+                report.write(self._storage, path)
+
+        with KeepAlive(note):
+            yield
+        self._storage.delete(path)
 
     def _waits(self, holder: str) -> None:
         self._report(replace(self._progress, waits_for=f"second moments that {holder} builds"))
 
     def _build_shard(self, task: MomentsShardTask) -> Done:
         def report(done: Cursor) -> None:
+            self._work.sign()
             self._report(ReplicaProgress.at(task, done.tokens, task.work.work.amount.tokens or 0))
 
         with self._model.lent(task.work.model, task.work.work.layers) as model:
@@ -242,6 +286,12 @@ class ModelReplica:
             settings = read_evaluator_settings(task.settings, where=where, plugins=plugins)
             self._evaluators[key] = build_evaluator(settings)
         return self._evaluators[key]
+
+    def _pass_on(self) -> None:
+        now = time.monotonic()
+        if self._on_sign is not None and self._work.position is not None and now - self._said >= _SIGN_SECONDS:
+            self._said = now
+            self._on_sign(self.progress())
 
     def _report(self, progress: ReplicaProgress) -> None:
         self._progress = progress

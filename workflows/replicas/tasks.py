@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from sphere_core.foundation.work_progress import Position
 from sphere_core.plugins.reference import PluginReference
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.moments.work import ModelName, MomentsWork
@@ -262,7 +263,8 @@ class ReplicaProgress:
     """What a replica is doing now: `task` is the task's name and `title` the same in words, None if it is idle.
 
     `edits` of `of` are done; for second moments, tokens or texts. `published` are the checkpoints of a trajectory that
-    are on storage. `waits_for` names what a task is waiting for.
+    are on storage. `waits_for` names what a task is waiting for. `within` is how far the work in hand is, such as a
+    batch; `signs` counts its signs of life.
     """
 
     task: str | None = None
@@ -273,6 +275,8 @@ class ReplicaProgress:
     published: tuple[int, ...] = ()
     waits_for: str | None = None
     title: str | None = None
+    within: Position | None = None
+    signs: int = 0
 
     @classmethod
     def at(

@@ -11,6 +11,7 @@ import torch
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.user_files import output_errors
+from sphere_core.foundation.work_progress import Position
 from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import ContextSettings
 from sphere_core.methods import resolve_method
@@ -74,13 +75,15 @@ def calibrate_preset(
     threads: int = 1,
     device: str = "auto",
     on_trial: Callable[[int, Trial], None] = lambda number, trial: None,
+    on_step: Callable[[int, Position], None] = lambda number, position: None,
 ) -> Calibration:
     """Search layers, learning rate, clamp and ridge on the last requests of a data set and write the preset `out`.
 
     The last ones, so that streams in canonical order do not edit what the preset was chosen on. `overrides` are
-    hyperparameters that are not searched. `on_trial` takes the number of each trial and the trial, as it ends. Raises
-    InputError before the first trial for an editor that cannot be calibrated, an override of what is searched, too few
-    requests, or second moments that do not cover the candidate layers; then nothing is written.
+    hyperparameters that are not searched. `on_trial` takes the number of each trial and the trial, as it ends,
+    `on_step` the number of the trial under way and how far it is. Raises InputError before the first trial for an
+    editor that cannot be calibrated, an override of what is searched, too few requests, or second moments that do not
+    cover the candidate layers; then nothing is written.
     """
     if editor not in RIDGES:
         raise unknown_name("editor to calibrate", editor, RIDGES)
@@ -95,7 +98,7 @@ def calibrate_preset(
     bench = Bench(
         loaded, resolve_method(editor), dict(overrides or {}), known, sample_contexts(loaded, ContextSettings(), 0)
     )
-    trials = _search(bench, held_out, budget, on_trial)
+    trials = _search(bench, held_out, budget, on_trial, on_step)
     best = max((trial for trial in trials if trial.held_out), key=lambda trial: trial.rank).candidate
     made_of = {
         "model_digest": loaded.base_digest,
@@ -135,12 +138,18 @@ def _held_out(source: DatasetSpec, count: int) -> list[EditRequest]:
 
 
 def _search(
-    bench: Bench, requests: Sequence[EditRequest], budget: Budget, on_trial: Callable[[int, Trial], None]
+    bench: Bench,
+    requests: Sequence[EditRequest],
+    budget: Budget,
+    on_trial: Callable[[int, Trial], None],
+    on_step: Callable[[int, Position], None],
 ) -> list[Trial]:
     """Run the trials; half of the requests search, the other half decides."""
     ends = time.monotonic() + 60 * budget.minutes
     half = len(requests) // 2
     trials: list[Trial] = []
+    progress = bench.model.progress
+    progress.listen(lambda: on_step(len(trials) + 1, progress.position) if progress.position is not None else None)
 
     def enough() -> bool:
         return time.monotonic() > ends or len(trials) >= budget.trials

@@ -35,6 +35,7 @@ from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.layout import SPEC_FILE
 from workflows.sweeps.inputs import of_published_file
 from workflows.sweeps.overrides import set_hyperparameters
+from workflows.terminal.step_line import StepLine
 
 __all__ = ["EditOptions", "run_edit"]
 
@@ -119,12 +120,14 @@ def run_edit(options: EditOptions, console: Console) -> None:
         contexts=contexts,
         resume=resume,
     )
-    for checkpoint in chain:
-        write_checkpoint(checkpoint, storage)
-        rate = (checkpoint.edits - first) / (time.monotonic() - started)
-        console.print(f"{checkpoint.edits}/{len(requests)} edits, {rate:.1f}/s", highlight=False)
-        if checkpoint.collapsed:
-            console.print("the model has collapsed: an edited weight is no longer finite")
+    with StepLine(console) as shown:
+        model.progress.listen(lambda: shown.show(model.progress.position) if model.progress.position else None)
+        for checkpoint in chain:
+            write_checkpoint(checkpoint, storage)
+            rate = (checkpoint.edits - first) / (time.monotonic() - started)
+            console.print(f"{checkpoint.edits}/{len(requests)} edits, {rate:.1f}/s", highlight=False)
+            if checkpoint.collapsed:
+                console.print("the model has collapsed: an edited weight is no longer finite")
     count = len(checkpoints_in(storage))
     console.print(f"{count} checkpoints in {options.out}", highlight=False, soft_wrap=True)
 

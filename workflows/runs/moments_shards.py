@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from sphere_core.foundation.storage_faults import StorageError
 from workflows.driver.executor import Executor, Lost
 from workflows.driver.retry_limits import RetryLimits
+from workflows.driver.stalls import StallWatch
 from workflows.driver.worker_loop import WorkerLoop
 from workflows.driver.workers import Workers
 from workflows.moments.work import MomentsWork
@@ -25,6 +26,7 @@ from workflows.replicas.tasks import (
     Task,
     TaskKind,
 )
+from workflows.sweeps.resources import StallLimits
 
 __all__ = ["run_shards"]
 
@@ -38,7 +40,7 @@ def run_shards(
     StorageError if storage is full or keeps failing.
     """
     open_shards = _Shards([MomentsShardTask(work, shard, shards) for shard in range(shards)], on_progress)
-    loop = WorkerLoop(executor, Workers(executor, evaluators=0), open_shards)
+    loop = WorkerLoop(executor, Workers(executor, evaluators=0), open_shards, StallWatch(StallLimits()))
     while loop.step():
         pass
 

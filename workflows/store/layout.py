@@ -20,6 +20,7 @@ __all__ = [
     "SPEC_FILE",
     "STOPPED_FILE",
     "SWEEP_FILE",
+    "TASK_PROGRESS",
     "TIMINGS",
     "TRAJECTORIES",
     "attempt_path",
@@ -44,6 +45,7 @@ __all__ = [
     "spec_path",
     "stopped_path",
     "task_error_path",
+    "task_progress_path",
     "timing_path",
     "trajectory_folder",
 ]
@@ -67,6 +69,7 @@ LOCKS = "locks"
 RETRIED = "retried"
 TIMINGS = "timings"
 KEPT_SCORES = "scores"
+TASK_PROGRESS = "progress"
 
 
 def trajectory_folder(trajectory_id: str) -> str:
@@ -136,6 +139,11 @@ def stopped_path(trajectory_id: str) -> str:
 def task_error_path(task_name: str) -> str:
     """Return the path of the error record of any other task."""
     return f"{ERRORS}/{task_name.replace('/', '-')}.json"
+
+
+def task_progress_path(task_name: str) -> str:
+    """Return the path of the progress report of a task that is not a trajectory."""
+    return f"{TASK_PROGRESS}/{task_name}.json"
 
 
 def moments_path(key: str) -> str:

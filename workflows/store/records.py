@@ -11,9 +11,20 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.work_progress import Position
 from workflows.store.policies import Watchdog
 
-__all__ = ["AttemptRecord", "EditTiming", "Failure", "Progress", "ProgressState", "ScoreTiming", "StageSeconds", "Stop"]
+__all__ = [
+    "AttemptRecord",
+    "EditTiming",
+    "Failure",
+    "Progress",
+    "ProgressState",
+    "ScoreTiming",
+    "StageSeconds",
+    "Stop",
+    "TaskProgress",
+]
 
 ProgressState = Literal["running", "stopped", "edited", "collapsed"]
 
@@ -42,7 +53,10 @@ class _Record(BaseModel):
 
 class Progress(_Record):
     """`progress.json`: progress of the replica that runs a trajectory, with the time of the report (seconds since the
-    epoch)."""
+    epoch).
+
+    `within` is how far the batch under way is, `moved` when the work had last shown a sign of life; 0 if unknown.
+    """
 
     state: ProgressState
     edits: int
@@ -51,6 +65,21 @@ class Progress(_Record):
     attempt: int = 0
     owner: str = ""
     at: float = 0.0
+    within: Position | None = None
+    moved: float = 0.0
+
+    def as_json(self) -> Mapping[str, Any]:
+        """Return the record as it is stored; what is not known is left out."""
+        unknown = {name for name in ("within", "moved") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=unknown)
+
+
+class TaskProgress(_Record):
+    """Below `progress/`: how far a build of second moments is, and when that was reported; removed at its end."""
+
+    title: str
+    within: Position
+    at: float
 
 
 class Failure(_Record):

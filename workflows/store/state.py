@@ -19,6 +19,7 @@ from workflows.store.layout import (
     RETRIED,
     ROWS,
     STOPPED_FILE,
+    TASK_PROGRESS,
     TRAJECTORIES,
     checkpoint_in,
     checkpoints_folder,
@@ -27,7 +28,7 @@ from workflows.store.layout import (
     stopped_path,
 )
 from workflows.store.plan import Evaluation, SweepPlan, TrajectoryPlan
-from workflows.store.records import Failure, Progress, Stop
+from workflows.store.records import Failure, Progress, Stop, TaskProgress
 
 __all__ = ["StateName", "SweepFiles", "SweepState", "TrajectoryState", "derive_state", "scan"]
 
@@ -55,6 +56,7 @@ class SweepFiles:
     compacted: frozenset[str] = frozenset()
     # Ids of all trajectories of which anything is stored.
     trajectories: frozenset[str] = frozenset()
+    task_progress: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class SweepState:
     task_failures: Mapping[str, Failure]
     # Ids of stored trajectories that the plan does not name: those of an earlier plan.
     earlier: tuple[str, ...] = ()
+    # Builds of second moments that have reported lately.
+    builds: tuple[TaskProgress, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -152,6 +156,7 @@ def scan(storage: Storage) -> SweepFiles:
         stopped=frozenset(stopped),
         compacted=frozenset(storage.list(COMPACTED)),
         trajectories=frozenset(trajectories),
+        task_progress=frozenset(storage.list(TASK_PROGRESS)),
     )
 
 
@@ -185,7 +190,9 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
         if path.startswith(f"{ERRORS}/")
     }
     earlier = found.trajectories - {trajectory.id for trajectory in plan.trajectories}
-    return SweepState(trajectories, bases, failures, tuple(sorted(earlier)))
+    reports = (TaskProgress.read(storage, path) for path in sorted(found.task_progress))
+    builds = tuple(report for report in reports if report is not None and now - report.at < _SILENCE_SECONDS)
+    return SweepState(trajectories, bases, failures, tuple(sorted(earlier)), builds)
 
 
 def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: float) -> TrajectoryState:

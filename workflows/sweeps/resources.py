@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["EvaluatorResources", "Part", "Resources", "WorkerResources"]
+__all__ = ["EvaluatorResources", "Part", "Resources", "StallLimits", "WorkerResources"]
 
 # Far beyond any machine, and far below what takes a process down.
 _MOST_THREADS, _MOST_WORKERS = 1024, 100_000
@@ -60,6 +60,25 @@ class EvaluatorResources(WorkerResources):
     )
 
 
+class StallLimits(Part):
+    """When a worker whose process lives, but whose work does not move, is replaced."""
+
+    times: float = Field(
+        default=10.0,
+        gt=0,
+        le=1e7,
+        description="Multiple of the longest batch that this run has seen of the same method and model, or of the "
+        "longest score of the same evaluator",
+    )
+    at_least: float = Field(default=1800.0, ge=0, le=1e7, description="Seconds without progress, at least")
+    unmeasured: float | None = Field(
+        default=21600.0,
+        ge=0,
+        le=1e7,
+        description="Seconds while this run has measured no such work yet, and while a model is loaded; `null`: never",
+    )
+
+
 class Resources(Part):
     """How a sweep is computed. Only `threads` changes numbers, by the order of sums."""
 
@@ -80,4 +99,8 @@ class Resources(Part):
         le=1e7,
         description="Seconds that a stopped run waits for the batches under way, which are then published; "
         "give more than a batch takes",
+    )
+    stall: StallLimits | None = Field(
+        default_factory=StallLimits,
+        description="When a worker that makes no progress is replaced, as one whose process has died; `null`: never",
     )

@@ -40,8 +40,9 @@ class RomeEditor:
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
     ) -> EditorState:
         """Write the requests of a batch one after another; each sees the weights the one before left."""
-        for request in requests:
+        for done, request in enumerate(requests, 1):
             state = self._edit_one(model, request, contexts, state)
+            model.progress.report("writing", done, len(requests), "requests")
         return state
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:

@@ -80,11 +80,12 @@ class FineTuningEditor:
         }
         moments = [(torch.zeros_like(model.weight(site)), torch.zeros_like(model.weight(site))) for site in sites]
         step = 0
-        for _ in range(self.settings.epochs):
+        for epoch in range(self.settings.epochs):
             losses = []
             for begin in range(0, len(requests), self.settings.batch_size):
                 chunk = requests[begin : begin + self.settings.batch_size]
                 loss, gradients = _gradients(model, sites, chunk)
+                model.progress.sign()
                 losses.append((loss, len(chunk)))
                 if loss < self.settings.stop_loss:
                     continue
@@ -93,6 +94,7 @@ class FineTuningEditor:
                     self._step(model, site, gradient, pair, step, reference[site.label])
                     for site, gradient, pair in zip(sites, gradients, moments, strict=True)
                 ]
+            model.progress.report("training", epoch + 1, self.settings.epochs, "epochs")
             if sum(loss * count for loss, count in losses) / len(requests) < self.settings.stop_loss:
                 return
 

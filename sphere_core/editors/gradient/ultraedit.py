@@ -80,6 +80,7 @@ class UltraEditEditor:
                 moments = RunningMoments.of(state.part(owner)).with_rows(rows, unbiased=self._is_unbiased)
                 state = state.with_part(owner, moments.state())
                 traced[site].append(rows)
+            model.progress.report("gradients", min(begin + len(chunk), len(ordered)), len(ordered), "requests")
         for site in sites:
             rows = torch.cat(traced[site])
             h, g = rows[:, : site.d_in], rows[:, site.d_in :]

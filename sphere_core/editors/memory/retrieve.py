@@ -87,6 +87,7 @@ class RetrievalEditor:
             features.append(prompt_feature(model, text_ids(model.tokenizer, request.question), self.layer, opening))
             sentence = f"{request.question} {request.target_new}.\n"
             sentences.append(torch.tensor(text_ids(model.tokenizer, sentence)[opening:]))
+            model.progress.report("features", len(features), len(requests), "requests")
         before = model.attachment
         rows = [*sentences] if before is None else [*before.tensors["sentences"].cpu(), *sentences]
         # Rows of one width: the longest sentence's.

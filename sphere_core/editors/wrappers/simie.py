@@ -47,7 +47,7 @@ class SimieEditor:
     ) -> EditorState:
         """Write the requests one after another and return the state for the next batch."""
         sites = model.open_sites(self.places)
-        for request in requests:
+        for done, request in enumerate(requests, 1):
             earlier = {site.label: model.weight(site) for site in sites}
             if self.from_unedited:
                 model.restore_base()
@@ -63,6 +63,7 @@ class SimieEditor:
                 model.add(site, step)
                 with model.clock.stage("history"):
                     state = state.with_part(owner, EditorState(history.append(keys[site.label]).state()))
+            model.progress.report("writing", done, len(requests), "requests")
         return state
 
     def read_out(self, model: EditableModel) -> Mapping[str, torch.Tensor] | None:

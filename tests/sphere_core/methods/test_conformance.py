@@ -15,6 +15,7 @@ from tiny_models import CONTEXTS, requests, tiny_model, tokenizer
 
 from sphere_core.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.work_progress import Position
 from sphere_core.methods import EDITORS, example_names
 from sphere_core.models import EditableModel
 from sphere_core.trajectory import run_trajectory
@@ -53,14 +54,19 @@ class Undisturbed:
     likelihood: float
     drew: bool
     checkpoints: list[Checkpoint]
+    # How far the batch under way was, at every sign of life.
+    positions: list[Position | None]
 
 
 def run_undisturbed(method: str, family: str) -> Undisturbed:
     model = tiny_model(family)
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     start, drawn = likelihood(model, 2), generators()
+    positions: list[Position | None] = []
+    model.progress.listen(lambda: positions.append(model.progress.position))
     checkpoints = run(method, model)
-    return Undisturbed(model, before, start, generators() != drawn, checkpoints)
+    model.progress.listen(None)
+    return Undisturbed(model, before, start, generators() != drawn, checkpoints, positions)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +102,18 @@ def test_edits_raise_the_new_target_and_touch_only_the_declared_sites(
     sites = {site.name for site in model.open_sites(places(method))}
     assert changed == (set() if method in ATTACHED else sites)
     assert not any(parameter.requires_grad for parameter in model.network.parameters())
+
+
+@pytest.mark.parametrize("method", ROWS)
+def test_a_batch_shows_how_far_it_is(method: str, undisturbed: Callable[[str, str], Undisturbed]) -> None:
+    # A driver takes a worker without a sign of life for hung: every editor gives several per batch.
+    done = undisturbed(method, "gpt2")
+    assert len(done.positions) >= 3 * len(done.checkpoints)
+    reported = [position for position in done.positions if position is not None]
+    assert all(0 <= position.done <= position.of for position in reported)
+    # Training may end before its last epoch.
+    ended = {position.stage for position in reported if position.done == position.of or position.stage == "training"}
+    assert ended & {"writing", "training", "gradients", "features", "targets"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,7 +13,7 @@ from sphere_core.models import EditableModel
 from sphere_core.moments.build import build_second_moments
 from sphere_core.moments.files import read_moments, write_moments
 from sphere_core.moments.null_space import null_space
-from sphere_core.moments.packing import Amount, Packing, Pass
+from sphere_core.moments.packing import Amount, Cursor, Packing, Pass
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.moments.sums import Kept, KeptInFile, Running
 
@@ -79,6 +79,21 @@ def test_a_number_of_tokens_is_met_exactly() -> None:
     assert (count, last) == (kept, 131 - kept)
     whole_sum = (expected * count + rest * last) / 131
     assert float((found.by_layer[0] - whole_sum).norm() / whole_sum.norm()) < 1e-6
+
+
+@pytest.mark.parametrize("amount", [Amount(texts=len(MANY)), Amount(tokens=131)])
+def test_a_pass_says_how_far_it_is_inside_a_window(amount: Amount) -> None:
+    # One window holds all texts, as a corpus of short ones does: without this it would be silent to its end.
+    packing = Packing(12, forward_tokens=48, window_texts=len(MANY))
+    seen: list[Cursor] = []
+    work = Pass((0,), packing, amount)
+    found = build_second_moments(tiny_model("llama"), work, MANY, provenance={}, on_progress=seen.append)
+    tokens = [cursor.tokens for cursor in seen]
+    assert len(tokens) > 3
+    assert tokens == sorted(tokens)
+    assert [cursor.texts for cursor in seen] == sorted(cursor.texts for cursor in seen)
+    assert tokens[-1] == found.count
+    assert tokens[0] <= 48
 
 
 class Killed(BaseException):

@@ -7,11 +7,12 @@ import pytest
 from rich.console import Console
 from store_parts import QUALITY, base, trajectory
 
-from workflows.driver.display import SweepDisplay, View, seconds_between_lines
+from workflows.driver.display import SweepDisplay, View
 from workflows.driver.executor import Worker
 from workflows.driver.tracking import Counts
 from workflows.replicas.tasks import ReplicaProgress, ScoreTask, TrajectoryTask
 from workflows.sweeps.expand import Sweep
+from workflows.terminal.step_line import seconds_between_lines
 
 COUNTS = Counts(trajectories=4, trajectories_done=1, edits=400, edits_done=130, scores=28, scores_done=4, failures=2)
 

@@ -52,6 +52,21 @@ def test_machines_that_go_before_a_score_has_begun_there_do_not_count_against_it
     assert executor.times == 0
 
 
+def test_a_run_shows_how_far_the_step_under_way_is(tmp_path: Path) -> None:
+    executor, sweep = Interfering(tmp_path / "root"), one_trajectory(tmp_path)
+    within: dict[str, str] = {}
+
+    def hear(worker: Worker, progress: ReplicaProgress) -> None:
+        if progress.within is not None and progress.task is not None:
+            within.setdefault(progress.task.partition("-")[0], str(progress.within))
+
+    executor.on_progress(hear)
+    assert Driver(sweep, executor, Storage(tmp_path / "root"), Quiet()).run().complete
+    # How often depends on the machine; the first of the run is always told.
+    assert within
+    assert next(iter(within.values())).startswith("geometry 1/")
+
+
 class Interrupted(Interfering):
     """Notes when it is asked to stop work."""
 
@@ -72,7 +87,7 @@ def test_an_interrupt_reaches_a_replica_that_works_inside_wait(tmp_path: Path) -
     batches: list[int] = []
 
     def interrupt(worker: Worker, progress: ReplicaProgress) -> None:
-        if progress.editing and progress.edits:
+        if progress.editing and progress.edits and progress.within is None:
             batches.append(progress.edits)
             sweep_driver.interrupt()
 

@@ -14,12 +14,14 @@ from store_parts import QUALITY, put_checkpoint, put_scores, trajectory
 from waiting import wait_until
 
 from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.work_progress import Position
 from workflows.commands.status import status
 from workflows.results.status.latest_scores import LastScores
 from workflows.results.status.status import MOST_LINES, status_panel, status_records
 from workflows.results.status.watch import watch
-from workflows.store.layout import PLAN_FILE, error_path, progress_path
+from workflows.store.layout import PLAN_FILE, error_path, progress_path, task_progress_path
 from workflows.store.plan import SweepPlan
+from workflows.store.records import Progress, TaskProgress
 from workflows.store.state import derive_state
 
 
@@ -54,6 +56,29 @@ def test_rate_time_left_and_the_newest_scores(storage: Storage) -> None:
     text = text_of(sweep, storage)
     for shown in ("0.750", "\t0.040", "6/8", "4 s", "failures (1)", "E: why", "0.5 edits/s, all edited in 4 s"):
         assert shown in text
+
+
+def test_how_far_a_batch_and_a_build_are_and_what_no_longer_moves(storage: Storage) -> None:
+    plan, still = trajectory("memit", 0), trajectory("rome", 0)
+    now, within = time.time(), Position("targets", 3, 32, "requests")
+    moving = Progress(state="running", edits=4, of=8, at=now, moved=now - 2, within=within)
+    moving.write(storage, progress_path(plan.id))
+    hung = moving.model_copy(update={"moved": now - 600, "within": Position("writing", 1, 5, "layers")})
+    hung.write(storage, progress_path(still.id))
+    build = TaskProgress(
+        title="second moments of layers 2, 3", within=Position("second moments", 40, 90, "texts"), at=now
+    )
+    build.write(storage, task_progress_path("moments-1"))
+    build.model_copy(update={"at": now - 6000}).write(storage, task_progress_path("moments-of-a-dead-process"))
+    sweep = SweepPlan(name="s", trajectories=(plan, still), bases=(), recipes=())
+    text = text_of(sweep, storage)
+    assert "targets 3/32 requests\t" in text
+    assert "writing 1/5 layers, no progress for 10 min 00 s" in text
+    assert text.count("second moments of layers 2, 3: second moments 40/90 texts, 0 s ago") == 1
+    first, _ = status_records(derive_state(storage, sweep), LastScores(storage))
+    assert first["in_hand"] == {"stage": "targets", "done": 3, "of": 32, "unit": "requests"}
+    moving.model_copy(update={"state": "stopped"}).write(storage, progress_path(plan.id))
+    assert "targets" not in text_of(sweep, storage)
 
 
 def test_many_trajectories_are_shown_by_group(storage: Storage) -> None:

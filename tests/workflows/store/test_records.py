@@ -7,10 +7,11 @@ import pytest
 from store_parts import put_checkpoint, trajectory
 
 from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.work_progress import Position
 from workflows.store.layout import error_path, progress_path, stopped_path, task_error_path
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 from workflows.store.policies import Watchdog
-from workflows.store.records import AttemptRecord, EditTiming, Failure, Progress, ScoreTiming, Stop
+from workflows.store.records import AttemptRecord, EditTiming, Failure, Progress, ScoreTiming, Stop, TaskProgress
 from workflows.store.retry import forget_failures
 from workflows.store.state import SweepState, TrajectoryState, derive_state
 
@@ -43,6 +44,10 @@ ON_DISK = [
         b'{"edits": 8, "attempt": 1, "seconds": 0.25, "edits_in_lap": 4}',
     ),
     (ScoreTiming(seconds=0.5, rows=96), b'{"seconds": 0.5, "rows": 96}'),
+    (
+        TaskProgress(title="t", within=Position("second moments", 3, 9, "texts"), at=4.25),
+        b'{"title": "t", "within": {"stage": "second moments", "done": 3, "of": 9, "unit": "texts"}, "at": 4.25}',
+    ),
 ]
 BROKEN = [
     b"",

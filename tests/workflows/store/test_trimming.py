@@ -16,6 +16,7 @@ from sweep_files import results_of, tiny, write_sweep
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.cli import main
+from workflows.store.driver_lock import DriverLock
 from workflows.store.garbage import collect, find_garbage
 from workflows.store.layout import PLAN_FILE, checkpoints_folder
 from workflows.store.policies import Keep
@@ -112,8 +113,14 @@ def test_gc_removes_leftovers_and_says_how_much(
     shutil.copytree(folder / "000004", folder / "000005", ignore=shutil.ignore_patterns("manifest.json", ".*"))
     shutil.copytree(folder / "000004", folder / "000002", ignore=shutil.ignore_patterns(".*"))
     (finished / "moments" / "0123456789abcdef.safetensors").write_bytes(b"x" * 3000)
-    assert sphere(monkeypatch, "gc", finished, "--dry-run") == 0
-    text = capsys.readouterr().out
+    with DriverLock(Storage(finished)).acquire():
+        # A look takes no lock: it works beside a driver, and on a root that cannot be written.
+        there = sorted(finished.rglob("*"))
+        assert sphere(monkeypatch, "gc", finished, "--dry-run") == 0
+        assert sorted(finished.rglob("*")) == there
+        text = capsys.readouterr().out
+        assert sphere(monkeypatch, "gc", finished) == 2
+        assert "another driver works on this sweep" in capsys.readouterr().err
     assert "would be removed: 7 files" in text
     for shown in ("scratch of killed writers", "2.0 kB", "checkpoints of a stop", "no attempt has finished", "3.0 kB"):
         assert shown in text

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, get_args
 
 from rich.console import Group, RenderableType
@@ -31,6 +31,8 @@ __all__ = [
 # More trajectories than this are shown by group, because ten thousand lines cannot be read.
 MOST_LINES = 200
 _MOST_FAILURES = 50
+# A batch that has not moved for this long is shown with how long it has not.
+_STILL_SECONDS = 60.0
 _STYLES = {"failed": "red", "collapsed": "magenta", "running": "cyan", "done": "green", "paused": "yellow"}
 _NAMES = tuple(SHOWN_METRICS.values())
 
@@ -55,6 +57,8 @@ def status_panel(plan: SweepPlan, state: SweepState, scores: LastScores, *, wide
     parts.append(Text(status_line(state)))
     if plan.overrides:
         parts.append(Text(f"values in place of the sweep file's: {plan.set_options}"))
+    now = time.time()
+    parts += [Text(f"{one.title}: {one.within}, {duration(now - one.at)} ago") for one in state.builds]
     if state.earlier:
         parts.append(Text(earlier_line(state.earlier)))
     stopped = [found for found in state.trajectories if found.stopped is not None]
@@ -131,6 +135,7 @@ _COLUMNS = (
     Column("edits", right=True),
     Column("edits/s", 7, right=True),
     Column("left", 2, right=True),
+    Column("in hand", 8, prose=True),
     Column("scored", 4, right=True),
     Column("score", 3, right=True),
     Column("general", 5, right=True),
@@ -154,9 +159,21 @@ def _row(found: TrajectoryState, scores: LastScores, digits: int) -> list[Cell]:
         f"{record['edits']}/{record['of']}",
         f"{rate:.1f}" if rate else None,
         duration(left) if left is not None else None,
+        _in_hand(found),
         f"{record['scored']}/{record['to_score']}",
         *(newest[name].measured() if name in newest else None for name in _NAMES),
     ]
+
+
+def _in_hand(found: TrajectoryState) -> str | None:
+    """Return how far the batch under way is, and for how long it has not moved if that is long."""
+    said = found.progress
+    if said is None or found.state != "running":
+        return None
+    still = said.at - said.moved if said.moved else 0.0
+    parts = [str(said.within)] if said.within is not None else []
+    parts += [f"no progress for {duration(still)}"] if still >= _STILL_SECONDS else []
+    return ", ".join(parts) or None
 
 
 def _record(found: TrajectoryState, scores: LastScores) -> dict[str, Any]:
@@ -164,6 +181,7 @@ def _record(found: TrajectoryState, scores: LastScores) -> dict[str, Any]:
     wanted = len(found.to_score) if not found.is_open else len(plan.wanted)
     rate = found.edits_per_second
     running = found.state == "running" and rate > 0
+    within = found.progress.within if found.progress is not None and found.state == "running" else None
     return {
         "id": plan.id,
         "model": plan.model,
@@ -175,6 +193,7 @@ def _record(found: TrajectoryState, scores: LastScores) -> dict[str, Any]:
         "edits": found.edits_done,
         "of": plan.edits,
         "edits_per_second": rate,
+        "in_hand": None if within is None else asdict(within),
         "seconds_left": round((plan.edits - found.edits_done) / rate, 1) if running else None,
         "checkpoints": list(found.published),
         "scored": len(found.to_score) * len(plan.evaluations) - len(found.missing),
