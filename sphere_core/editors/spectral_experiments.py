@@ -48,7 +48,8 @@ class TruncateEditor:
     ) -> EditorState:
         """Take one step at every site, from the unedited weight."""
         level, state = _next_level(self.levels, state)
-        for site in model.open_sites(self.places):
+        sites = model.open_sites(self.places)
+        for done, site in enumerate(sites, 1):
             weight = model.base_weight(site).double()
             if site.name not in self._spaces:
                 self._spaces[site.name] = singular_subspaces(weight)
@@ -58,7 +59,7 @@ class TruncateEditor:
             rank = min(int((reached / reached[-1] < level * (1 - 1e-12)).sum()) + 1, len(reached)) if level else 0
             left = spaces.left[:, :rank]
             model.set_weight(site, (left @ (left.T @ weight)).float())
-            model.progress.report("writing", self.layers.index(site.layer) + 1, len(self.layers), "layers")
+            model.progress.report("writing", done, len(sites), "sites")
         return state
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
@@ -82,13 +83,14 @@ class PerturbEditor:
     ) -> EditorState:
         """Take one step at every site, from the unedited weight; raises InputError if a band holds no direction."""
         level, state = _next_level(self.levels, state)
-        for site in model.open_sites(self.places):
+        sites = model.open_sites(self.places)
+        for done, site in enumerate(sites, 1):
             weight = model.base_weight(site).double()
             if site.name not in self._noise:
                 self._noise[site.name] = self._of(site, weight)
             size = level * torch.linalg.vector_norm(weight)
             model.set_weight(site, (weight + size * self._noise[site.name]).float())
-            model.progress.report("writing", self.layers.index(site.layer) + 1, len(self.layers), "layers")
+            model.progress.report("writing", done, len(sites), "sites")
         return state
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:

@@ -112,7 +112,7 @@ class ClosedFormEditor:
                 shaped[layer] = self.shaping.apply(solved[layer], write, state)
             model.add(site, shaped[layer] if self.shaping.scope is Scope.IN_LOOP else solved[layer])
             writes[layer] = write
-            model.progress.report("writing", index + 1, len(sites), "layers")
+            model.progress.report("writing", index + 1, len(sites), "sites")
         return writes, solved, shaped
 
     def _remembered(

@@ -110,7 +110,7 @@ class NseEditor:
             with model.clock.stage("regularizer"):
                 shaped = self.shaping.apply(update, write, state)
             model.add(site, shaped)
-            model.progress.report("writing", index + 1, len(sites), "layers")
+            model.progress.report("writing", index + 1, len(sites), "sites")
 
     def _home(self, site: Site, keys: torch.Tensor) -> torch.device:
         """Return where a site's system is solved and its history kept."""
