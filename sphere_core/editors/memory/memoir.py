@@ -97,7 +97,7 @@ class MemoirEditor:
             tensors = self._first(model) if before is None else before.tensors
             shared = {name: tensors[name] for name in (_MEMORY, _ORDER, _BACKGROUND)}
             memory = shared[_MEMORY]
-            for request in requests:
+            for done, request in enumerate(requests, 1):
                 rows = target_rows(model, request, contexts, self.layer)
                 place = rows.inputs.device
                 shared = {name: tensor.to(place) for name, tensor in shared.items()}
@@ -105,6 +105,7 @@ class MemoirEditor:
                 mask = prompt_masks(feature, shared[_ORDER], self.keep)
                 memory = self._written(memory.to(place), rows, mask[0])
                 masks.append(packed(mask))
+                model.progress.report("memory", done, len(requests), "requests")
         tables = with_facts(before, {"masks": torch.cat(masks)}, requests)
         scalars = {"layer": self.layer, "keep": self.keep, "threshold": self.threshold}
         model.attach(Attachment(KIND, {**shared, _MEMORY: memory, **tables}, scalars))

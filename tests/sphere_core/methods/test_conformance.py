@@ -113,7 +113,7 @@ def test_a_batch_shows_how_far_it_is(method: str, undisturbed: Callable[[str, st
     assert all(0 <= position.done <= position.of for position in reported)
     # Training may end before its last epoch.
     ended = {position.stage for position in reported if position.done == position.of or position.stage == "training"}
-    assert ended & {"writing", "training", "gradients", "features", "targets"}
+    assert ended & {"writing", "training", "gradients", "features", "memory", "targets"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
