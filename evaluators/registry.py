@@ -88,11 +88,12 @@ def read_evaluator_settings(raw: Mapping[str, object], *, where: str, plugins: P
         ) from error
 
 
-def describe_evaluator(settings: AnySettings) -> Description:
+def describe_evaluator(settings: AnySettings, *, run_code: bool = False) -> Description:
     """Return what is known of an evaluator before any model is loaded, with its tasks looked up and checked.
 
     Raises InputError if a task, a file or data is missing, or where the harness refuses a task. The harness is
-    loaded only for tasks that do not come with the project. A plugin's evaluator is built to be asked.
+    loaded only for tasks that do not come with the project. With `run_code`, trusted Python of task files is run to
+    check them; without, never. A plugin's evaluator is built to be asked.
     """
     match settings:
         case EditQualitySettings():
@@ -103,7 +104,7 @@ def describe_evaluator(settings: AnySettings) -> Description:
             )
         case GeneralAbilitySettings():
             asked = AskedTasks(settings)
-            asked.check()
+            asked.check(run_code=run_code)
             return Description(asked.identity())
         case OutsideSettings():
             built = build_outside(settings)

@@ -21,6 +21,7 @@ from evaluators.general.quiet import quiet_harness
 from evaluators.general.random_state import seeded
 from evaluators.general.settings import GeneralAbilitySettings
 from evaluators.general.task_groups import combined, group_rows
+from evaluators.general.template_sandbox import sandboxed_templates
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.process_faults import is_broken_accelerator, is_out_of_memory
 from sphere_core.foundation.storage_faults import StorageError
@@ -66,7 +67,7 @@ class GeneralAbility:
 
     def check(self) -> None:
         """Raise InputError for a task that the harness refuses, as far as that shows without data of the hub."""
-        self._asked.check()
+        self._asked.check(run_code=True)
 
     def score(self, subject: Subject) -> Scored:
         """Return the rows of each task's metrics and health, of groups, and a mean row for each entry of `tasks`.
@@ -80,7 +81,7 @@ class GeneralAbility:
         lm, digest = self._lm(subject), subject.model.weights_digest()
         rows: list[Score] = []
         tables, failures = [], []
-        with quiet_harness():
+        with quiet_harness(), sandboxed_templates():
             for suite in self.load():
                 by_task: dict[str, list[Score]] = {}
                 for name, task in suite.tasks.items():

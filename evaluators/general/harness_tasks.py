@@ -1,14 +1,19 @@
 """Suites as the harness loads them: task objects with their data, and the groups they form."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import torch
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError
+from lm_eval.api import metrics as _registered_metrics  # noqa: F401 - fills the registry
+from lm_eval.api import task as harness
 from lm_eval.api.group import Group
+from lm_eval.api.registry import METRIC_REGISTRY
 from lm_eval.api.task import Task
 from lm_eval.config.group import GroupConfig
 from lm_eval.tasks import TaskManager
@@ -17,14 +22,26 @@ from evaluators.general.hub_data import HubData, hub_data, unreachable
 from evaluators.general.quiet import quiet_harness
 from evaluators.general.random_state import kept_random_state
 from evaluators.general.suites import Member, Suite
+from evaluators.general.task_code import is_released
 from evaluators.general.task_files import read_task_file, source_digests
 from evaluators.general.task_groups import TaskGroup
+from evaluators.general.template_sandbox import sandboxed_templates
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 
 __all__ = ["LoadedMember", "LoadedSuite", "LoadedTask", "load_suites"]
 
-_LOAD_FAULTS = (KeyError, TypeError, ValueError, OSError, ImportError, AttributeError, IndexError, jinja2.TemplateError)
+_LOAD_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    jinja2.TemplateError,
+)
 _HUB_FAULTS = (OSError, DatasetsError, HfHubHTTPError)
 
 
@@ -56,7 +73,7 @@ class LoadedSuite:
 
 
 def load_suites(suites: Sequence[Suite]) -> list[LoadedSuite]:
-    """Load the tasks of suites with their data.
+    """Load the tasks of suites with their data; Python that their files name is imported.
 
     The harness draws from the global random states while loading; they are put back. Raises InputError naming the YAML
     where the harness refuses it, the data set where it can be had neither from the hub nor from the cache, and both
@@ -64,7 +81,7 @@ def load_suites(suites: Sequence[Suite]) -> list[LoadedSuite]:
     """
     owner: dict[str, str] = {}
     loaded = []
-    with quiet_harness(), kept_random_state(torch.device("cpu")):
+    with quiet_harness(), sandboxed_templates(), kept_random_state(torch.device("cpu")):
         for suite in suites:
             tasks: dict[str, LoadedTask] = {}
             members, groups = [], []
@@ -90,11 +107,12 @@ def load_suites(suites: Sequence[Suite]) -> list[LoadedSuite]:
 def _load(member: Member) -> tuple[dict[str, LoadedTask], list[TaskGroup]]:
     manager = TaskManager(include_defaults=False)
     try:
-        if member.found is not None:
-            manager.task_index.update(member.found.loadable())
-            found = manager.load([member.found.name])
-        else:
-            found = manager.load(list(member.configs(resolve=True).values()))
+        with _no_scripts(member):
+            if member.found is not None:
+                manager.task_index.update(member.found.loadable())
+                found = manager.load([member.found.name])
+            else:
+                found = manager.load(list(member.configs(resolve=True).values()))
     except (*_LOAD_FAULTS, *_HUB_FAULTS) as error:
         raise _refusal(member, error) from error
     files = {} if member.found is None else member.found.task_files
@@ -139,6 +157,28 @@ def _refusal(member: Member, error: Exception) -> InputError:
         where=str(member.file or member.entry.task),
         remedy="check the task's keys, metrics, templates and data against lm-eval's task guide",
     )
+
+
+@contextlib.contextmanager
+def _no_scripts(member: Member) -> Iterator[None]:
+    """Refuse metrics that the harness lacks while a user's task is loaded: it would fetch a script and run it."""
+    users = [file for file in member.files() if not is_released(file)]
+    given = harness.get_metric
+
+    def registered(name: str, hf_evaluate_metric: bool = False) -> Any:
+        if hf_evaluate_metric or name not in METRIC_REGISTRY:
+            raise InputError(
+                f"the harness knows no metric '{name}'",
+                where=str(users[0]),
+                remedy="see lm-eval's list of metrics, or compute it in process_results",
+            )
+        return given(name)
+
+    harness.get_metric = registered if users else given
+    try:
+        yield
+    finally:
+        harness.get_metric = given
 
 
 def _require_metrics(task: Task, name: str, file: Path | None) -> None:

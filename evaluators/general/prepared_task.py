@@ -11,6 +11,7 @@ from lm_eval.api.task import Task
 
 from evaluators.general.quiet import quiet_harness
 from evaluators.general.random_state import seeded
+from evaluators.general.template_sandbox import sandboxed_templates
 
 __all__ = ["SEED", "PreparedTask"]
 
@@ -28,7 +29,7 @@ class PreparedTask:
     def __init__(self, task: Task, *, limit: int | None) -> None:
         """Build the requests of the first `limit` documents; draws from no random state but its own."""
         self._task = task
-        with quiet_harness(), seeded(SEED, torch.device("cpu")):
+        with quiet_harness(), sandboxed_templates(), seeded(SEED, torch.device("cpu")):
             task.set_fewshot_seed(SEED)
             task.build_all_requests(limit=limit, rank=0, world_size=1)
             self._documents: list[tuple[int, Any]] = list(task.doc_iterator(rank=0, limit=limit, world_size=1))

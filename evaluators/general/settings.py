@@ -38,6 +38,10 @@ class GeneralAbilitySettings(BaseModel):
     limit: PositiveInt | None = Field(
         default=None, description="First N documents of each task that has no limit of its own"
     )
+    trust_task_code: bool = Field(
+        default=False,
+        description="Run Python that task files of a user name; given by `--trust-task-code`, never by a sweep file",
+    )
 
     def entries(self) -> list[TaskEntry]:
         """Return the entries of `tasks` with the common limit where they have none of their own."""

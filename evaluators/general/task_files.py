@@ -1,19 +1,20 @@
 """Task YAMLs as files: what they say with their includes merged, and every file their scores depend on.
 
 In lm-eval a relative data file is looked for in the current directory; here it lies beside the YAML that names it.
-Task YAMLs may name Python scorers with `!function module.name`; such a module lies beside the YAML and is run, as
-lm-eval does: load only task folders you trust.
+Task YAMLs may name Python scorers with `!function module.name`; such a module lies beside the YAML. Reading a file runs
+none of them (`task_code` says when they are run).
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
 
+from evaluators.general.task_functions import NamedFunction, import_functions, module_file, named_functions
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
+from sphere_core.foundation.yaml_files import require_bounded
 
 __all__ = [
     "FILE_FORMATS",
@@ -22,12 +23,10 @@ __all__ = [
     "read_task_file",
     "require_sources",
     "source_digests",
+    "sources_with_texts",
     "task_config",
     "task_name",
 ]
-
-_FUNCTION = re.compile(r"!function\s+[\"']?([\w.]+)\.\w+")
-
 
 # What `datasets` reads local files with; spelled out, since importing it costs a second. A test compares the two.
 FILE_FORMATS = frozenset(
@@ -63,8 +62,8 @@ FILE_FORMATS = frozenset(
 )
 
 
-def _named_function(loader: "_TaskLoader", node: yaml.ScalarNode) -> str:
-    return str(loader.construct_scalar(node))
+def _named_function(loader: "_TaskLoader", node: yaml.ScalarNode) -> NamedFunction:
+    return NamedFunction(loader.construct_scalar(node))
 
 
 class _TaskLoader(yaml.CSafeLoader):
@@ -74,24 +73,25 @@ class _TaskLoader(yaml.CSafeLoader):
 _TaskLoader.add_constructor("!function", _named_function)
 
 
-def read_task_file(file: Path, *, resolve: bool = False) -> dict[str, object]:
-    """Return what one YAML says, includes not followed; `resolve` imports the Python scorers it names.
+def read_task_file(file: Path) -> dict[str, object]:
+    """Return what one YAML says, includes not followed, and the Python scorers that it names as names.
 
-    Raises InputError if it is not YAML or a scorer cannot be imported. Only `resolve` loads the harness.
+    Raises InputError if it is not YAML, is not a mapping, or is nested or repeated beyond any task.
     """
     try:
-        if resolve:
-            from lm_eval.tasks._yaml_loader import load_yaml
-
-            return dict(load_yaml(file, resolve_func=True, recursive=False))
-        said = _TaskLoader(file.read_bytes()).get_single_data()
+        text = file.read_bytes().decode("utf-8-sig")
+        loader = _TaskLoader(text)
+        node = require_bounded(text, loader, where=str(file))
+        said = None if node is None else loader.construct_document(node)
         if not isinstance(said, dict):
             raise ValueError(f"a task is a mapping, this is a {type(said).__name__}")
         return said
     except yaml.YAMLError as error:
         raise InputError(f"not valid YAML: {error}", where=str(file), remedy="correct the file") from error
-    except (ImportError, AttributeError, ValueError, OSError) as error:
-        raise InputError(f"the task file cannot be read: {error}", where=str(file)) from error
+    except (ValueError, OSError, OverflowError) as error:
+        raise InputError(
+            f"the task file cannot be read: {error}", where=str(file), remedy="give a task YAML, as lm-eval has them"
+        ) from error
 
 
 def task_name(file: Path) -> str | None:
@@ -107,7 +107,7 @@ def task_config(file: Path, *, resolve: bool = False, included_by: tuple[Path, .
     `resolve` imports the Python scorers it names, as the harness needs them; without, they are names. Raises
     InputError for a YAML that includes itself, through others too: `included_by` are those on the way to it.
     """
-    raw = read_task_file(file, resolve=resolve)
+    raw = read_task_file(file)
     merged: dict[str, object] = {}
     for base in _included(file, raw, included_by):
         base_config = task_config(base, resolve=resolve, included_by=(*included_by, file))
@@ -120,7 +120,8 @@ def task_config(file: Path, *, resolve: bool = False, included_by: tuple[Path, .
     path = raw.get("dataset_path")
     if isinstance(path, str) and (file.parent / path).is_dir():
         raw["dataset_path"] = str((file.parent / path).resolve())
-    return {**merged, **raw}
+    own = {key: import_functions(value, file.parent) for key, value in raw.items()} if resolve else raw
+    return {**merged, **own}
 
 
 def is_local_data(config: Mapping[str, object]) -> bool:
@@ -149,9 +150,7 @@ def _sources(file: Path, included_by: tuple[Path, ...] = ()) -> Iterator[Path]:
     if not file.is_file():
         return
     raw = read_task_file(file)
-    for scorer in _scorers(file):
-        if (file.parent / scorer).is_file():
-            yield file.parent / scorer
+    yield from (scorer for scorer in _scorers(file, raw) if scorer.is_file())
     for base in _included(file, raw, included_by):
         yield from _sources(base, (*included_by, file))
     options = raw.get("dataset_kwargs")
@@ -178,14 +177,24 @@ def named_paths(file: Path) -> set[Path]:
         found.add(source)
         raw = read_task_file(source)
         pending += [source.parent / name for name in _named_yamls(raw) if not name.is_absolute()]
-        others = (source.parent / name for name in (*_scorers(source), *_named_data(raw)) if not name.is_absolute())
+        others = [source.parent / name for name in _named_data(raw) if not name.is_absolute()]
+        others += _scorers(source, raw)
         found |= {Path(os.path.normpath(path)) for path in others if path.exists()}
     return found
 
 
-def _scorers(file: Path) -> list[Path]:
-    modules = dict.fromkeys(_FUNCTION.findall(file.read_text(encoding="utf-8")))
-    return [Path(f"{module.replace('.', '/')}.py") for module in modules]
+def sources_with_texts(file: Path, included_by: tuple[Path, ...] = ()) -> Iterator[tuple[Path, dict[str, object]]]:
+    """Yield a task YAML and all that it includes, each with what it says; a file that is not there says nothing."""
+    if not file.is_file():
+        return
+    raw = read_task_file(file)
+    yield file, raw
+    for base in _included(file, raw, included_by):
+        yield from sources_with_texts(base, (*included_by, file))
+
+
+def _scorers(file: Path, raw: Mapping[str, object]) -> list[Path]:
+    return list(dict.fromkeys(module_file(function, file.parent) for function in named_functions(raw)))
 
 
 def _included(file: Path, raw: Mapping[str, object], included_by: tuple[Path, ...]) -> list[Path]:

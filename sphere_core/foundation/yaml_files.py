@@ -14,7 +14,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.user_files import read_text
 from sphere_core.foundation.yaml_text import YAML_LOADER
 
-__all__ = ["Location", "YamlText", "key_path", "parse_user_yaml", "read_yaml"]
+__all__ = ["Location", "YamlText", "key_path", "parse_user_yaml", "read_yaml", "require_bounded"]
 
 Location = tuple[str | int, ...]
 
@@ -72,12 +72,8 @@ def parse_user_yaml(text: str, *, where: str) -> YamlText:
     """
     loader = YAML_LOADER(text)
     try:
-        _refuse_depth(text, where)
-        node = loader.get_single_node()
-        lines: dict[Location, int] = {}
-        if node is not None:
-            _refuse_size(node, where)
-            lines = dict(_lines(node, (), where))
+        node = require_bounded(text, loader, where=where)
+        lines: dict[Location, int] = {} if node is None else dict(_lines(node, (), where))
         data = loader.construct_document(node) if node is not None else None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -94,6 +90,18 @@ def parse_user_yaml(text: str, *, where: str) -> YamlText:
     return found
 
 
+def require_bounded(text: str, loader: Any, *, where: str) -> Any:
+    """Return the one node of a text that `loader` was made from; None for an empty text.
+
+    Raises InputError for nesting or aliases beyond the limits, before anything recurses over them, and yaml.YAMLError.
+    """
+    _refuse_depth(text, where)
+    node = loader.get_single_node()
+    if node is not None:
+        _refuse_size(node, where)
+    return node
+
+
 def _refuse_depth(text: str, where: str) -> None:
     """Raise InputError for collections nested too deep, before anything recurses over them."""
     depth = 0
@@ -105,7 +113,7 @@ def _refuse_depth(text: str, where: str) -> None:
                 raise InputError(
                     f"the YAML is nested deeper than {_DEPTH} levels",
                     where=f"{where}, line {_line(event)}",
-                    remedy="a sweep needs no more than a handful: check the brackets there",
+                    remedy="a handful of levels is enough: check the brackets there",
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
@@ -135,7 +143,7 @@ def _refuse_size(node: yaml.Node, where: str) -> None:
         raise InputError(
             f"the file holds {count:,} values with its aliases expanded, nested {deep} deep",
             where=where,
-            remedy=f"at most {_NODES:,} values can be read: write less, or in several sweeps",
+            remedy=f"at most {_NODES:,} values can be read: write less, or in several files",
         )
 
 

@@ -40,8 +40,10 @@ class Submission:
         return math.ceil(self.package.grace_seconds) + _MARGIN_SECONDS
 
 
-def plan_submission(sweep: Path, root: str, *, replace: bool = False, overrides: Sequence[str] = ()) -> Submission:
-    """Return what to submit; `replace` lets the run take a root that holds another sweep, `overrides` replace values.
+def plan_submission(
+    sweep: Path, root: str, *, replace: bool = False, trust_task_code: bool = False, overrides: Sequence[str] = ()
+) -> Submission:
+    """Return what to submit; `replace`, `trust_task_code` and `overrides`, which replace values, are given to the run.
 
     Raises InputError for a faulty sweep file, and for a root that holds credentials or that only one node would see.
     """
@@ -61,6 +63,7 @@ def plan_submission(sweep: Path, root: str, *, replace: bool = False, overrides:
     arguments = ["python", "-m", "workflows.cli", "run", package.entry, "--address", "auto", "--root", root]
     arguments += ["--replace"] if replace else []
     arguments += [part for override in overrides for part in ("--set", override)]
+    arguments += ["--trust-task-code"] if trust_task_code else []
     return Submission(f"sphere-{package.sweep_name}-{content[:12]}", f"exec {shlex.join(arguments)}", root, package)
 
 

@@ -10,6 +10,7 @@ from sphere_core.costs.accelerators import accelerator, accelerator_names
 from sphere_core.foundation.storage import Storage
 from workflows.commands.output_options import JsonOption, WideOption
 from workflows.commands.set_option import SetOption
+from workflows.commands.task_options import TrustTaskCodeOption
 from workflows.results.status.status import MOST_LINES, groups_table, state_counts
 from workflows.store.identifiers import prefix_length
 from workflows.store.state import SweepState, derive_state
@@ -36,6 +37,7 @@ def plan(
     set_: SetOption = None,
     as_json: JsonOption = False,
     wide: WideOption = False,
+    trust_task_code: TrustTaskCodeOption = False,
     price: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +59,7 @@ def plan(
         return
     from workflows.sweeps.expand import load_sweep
 
-    loaded = load_sweep(sweep, set_ or ())
+    loaded = load_sweep(sweep, set_ or (), trust_task_code=trust_task_code)
     place = root or loaded.default_root
     console = output_console()
     if as_json:

@@ -8,6 +8,7 @@ import typer
 
 from sphere_core.foundation.storage import Storage
 from workflows.commands.set_option import SetOption
+from workflows.commands.task_options import TrustTaskCodeOption
 from workflows.store.plan import read_plan
 from workflows.store.state import derive_state
 from workflows.terminal.console import notice_console, output_console, print_json
@@ -52,6 +53,7 @@ def run(
     replace: Annotated[
         bool, typer.Option("--replace", help="Take a root that holds another sweep; what is stored stays")
     ] = False,
+    trust_task_code: TrustTaskCodeOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only, to standard error")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="End with one JSON object; all else goes to standard error")
@@ -71,6 +73,7 @@ def run(
         fresh=fresh or (),
         replace=replace,
         overrides=set_ or (),
+        trust_task_code=trust_task_code,
         console=None if quiet else notice_console() if as_json else output_console(),
         problems=notice_console() if quiet else None,
     )

@@ -7,6 +7,7 @@ import typer
 
 from workflows.cluster.jobs_address import cluster_address
 from workflows.commands.set_option import SetOption
+from workflows.commands.task_options import TrustTaskCodeOption
 from workflows.terminal.console import output_console, say
 
 __all__ = ["app"]
@@ -38,6 +39,7 @@ def submit(
     replace: Annotated[
         bool, typer.Option("--replace", help="Take a root that holds another sweep; what is stored stays")
     ] = False,
+    trust_task_code: TrustTaskCodeOption = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http without a token")] = False,
 ) -> None:
     """Submit a sweep to a Ray cluster as a job; the same command again attaches to the running job."""
@@ -45,7 +47,7 @@ def submit(
     from workflows.cluster.submit import plan_submission, submit_once
 
     console = output_console()
-    submission = plan_submission(sweep, root, replace=replace, overrides=set_ or ())
+    submission = plan_submission(sweep, root, replace=replace, trust_task_code=trust_task_code, overrides=set_ or ())
     for name, digest in submission.package.plugins:
         say(console, f"plugin {name} {digest[:12]}: its code is run on the cluster, with the rights of the job")
     with cluster_address(address, cluster, insecure=insecure) as place:

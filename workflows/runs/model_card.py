@@ -14,7 +14,8 @@ from sphere_core.models.attachments import Attachment
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.runs.checkpoint_address import FoundCheckpoint
 from workflows.store.layout import ROWS, scored_name
-from workflows.terminal.markdown import markdown_table
+from workflows.terminal.escape import markdown_text
+from workflows.terminal.markdown import code_span, markdown_table
 
 __all__ = ["checkpoint_scores", "model_card"]
 
@@ -44,7 +45,7 @@ def model_card(
         head = {"base_model": spec.model, "base_model_relation": "finetune", **head}
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
-        f"# {name} after {edits} edits with {spec.method}\n",
+        f"# {markdown_text(name)} after {edits} edits with {markdown_text(spec.method)}\n",
         f"{_written(found, model, name)} Benchmarks of model editing use made-up answers: what this model says about "
         "its subjects is what was written into it, not what is true.\n",
         "## What was edited\n",
@@ -61,8 +62,8 @@ def model_card(
 def _written(found: FoundCheckpoint, model: EditableModel, name: str) -> str:
     edits, attachment = found.checkpoint.edits, found.checkpoint.attachment
     if attachment is not None:
-        return f"{edits} edit requests are stored beside `{name}`, whose weights are unchanged."
-    where = f"{len(model.sites)} weight matrices of `{name}`"
+        return f"{edits} edit requests are stored beside {code_span(name)}, whose weights are unchanged."
+    where = f"{len(model.sites)} weight matrices of {code_span(name)}"
     return f"{edits} edit requests were written into {where}; every other weight is the base model's."
 
 
@@ -94,11 +95,11 @@ def _facts(found: FoundCheckpoint, model: EditableModel) -> list[tuple[str, str]
     spec = found.spec
     stream = spec.stream
     return [
-        ("base model", f"`{_model_name(spec)}`" + (f" at `{spec.revision}`" if spec.revision else "")),
+        ("base model", code_span(_model_name(spec)) + (f" at {code_span(spec.revision)}" if spec.revision else "")),
         ("base model's digest", f"`{spec.model_digest}`"),
-        ("method", f"`{spec.method}`"),
+        ("method", code_span(spec.method)),
         ("edits", f"{found.checkpoint.edits} of {stream.edits}, in batches of {spec.batch_size}"),
-        ("stream", f"{stream.name}, {stream.order_name}"),
+        ("stream", markdown_text(f"{stream.name}, {stream.order_name}")),
         ("stream's digest", f"`{spec.stream_digest}`"),
         ("seed", str(spec.seed)),
         ("trajectory", f"`{found.checkpoint.trajectory_id}`"),

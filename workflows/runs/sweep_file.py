@@ -27,12 +27,13 @@ class EndedRun:
         return open_sweep(root=self.root)
 
 
-def plan_sweep(*, sweep: str | Path, overrides: Sequence[str] = ()) -> SweepPlan:
+def plan_sweep(*, sweep: str | Path, overrides: Sequence[str] = (), trust_task_code: bool = False) -> SweepPlan:
     """Check a sweep file and all it names, and return its trajectories; writes nothing, raises InputError.
 
-    `overrides` are texts `PATH=VALUE`, as of `--set`, that replace values of the file.
+    `overrides` are texts `PATH=VALUE`, as of `--set`, that replace values of the file. `trust_task_code` lets task
+    files name Python, as `run_sweep_file` does; here none of it is run.
     """
-    return load_sweep(Path(sweep), overrides).plan
+    return load_sweep(Path(sweep), overrides, trust_task_code=trust_task_code).plan
 
 
 def run_sweep_file(
@@ -47,6 +48,7 @@ def run_sweep_file(
     fresh: Sequence[str] = (),
     replace: bool = False,
     overrides: Sequence[str] = (),
+    trust_task_code: bool = False,
     console: Console | None = None,
     problems: Console | None = None,
 ) -> EndedRun:
@@ -55,11 +57,11 @@ def run_sweep_file(
     `local` runs in this process, `address` attaches to a Ray cluster, otherwise Ray is started here. `retry_failed`
     runs again what failed before, `steal` takes the sweep over from a driver that hangs, `fresh` names methods whose
     checkpoints and rows are deleted and computed again, `replace` takes a root that holds another sweep (what is
-    stored stays), `overrides` (`PATH=VALUE`) replace values of the file. `problems` gets failures and warnings, if
-    given. A second call resumes, and does nothing when all is done. Raises InputError before anything is
-    written, StorageError if storage fails.
+    stored stays), `overrides` (`PATH=VALUE`) replace values of the file, `trust_task_code` runs Python that task files
+    name. `problems` gets failures and warnings, if given. A second call resumes, and does nothing when all is done.
+    Raises InputError before anything is written, StorageError if storage fails.
     """
-    loaded = load_sweep(Path(sweep), overrides)
+    loaded = load_sweep(Path(sweep), overrides, trust_task_code=trust_task_code, run_code=trust_task_code)
     options = RunOptions(
         root=root or loaded.default_root,
         address=address,

@@ -72,21 +72,25 @@ class _Cell:
         return self.spec.hyperparameters.layers
 
 
-def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(
+    path: Path, overrides: Sequence[str] = (), *, trust_task_code: bool = False, run_code: bool = False
+) -> Sweep:
     """Read and check a sweep file and all it names, and plan it; raises InputError, writes nothing.
 
-    `overrides` are texts `PATH=VALUE` that replace values of the file; the plan records them.
+    `overrides` are texts `PATH=VALUE` that replace values of the file; the plan records them. `trust_task_code` lets
+    task files of a user name Python, which enters the identity of their scores; it is run to check them only with
+    `run_code`.
     """
     spec, text = read_sweep(path, overrides)
     folder = path.resolve().parent
     plugins = plugins_of(spec, text, folder)
     inputs = Inputs.of(folder, plugins)
-    settings = _evaluator_settings(spec, text, inputs)
+    settings = _evaluator_settings(spec, text, inputs, trust_task_code=trust_task_code)
     chosen = {
         kind: read_evaluator_settings(values, where=text.where(("evaluators", kind)), plugins=plugins)
         for kind, values in settings.items()
     }
-    scorers = {kind: describe_evaluator(one) for kind, one in chosen.items()}
+    scorers = {kind: describe_evaluator(one, run_code=run_code) for kind, one in chosen.items()}
     ids = EvaluationIds(scorers)
     scored_with_moments = any(scorer.reads_moments for scorer in scorers.values())
     cells = list(_cells(spec, text, inputs, scored_with_moments=scored_with_moments))
@@ -123,7 +127,9 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     return Sweep(spec, text, plan, specs, moments_file, settings, notes, used.sources())
 
 
-def _evaluator_settings(spec: SweepSpec, text: SweepText, inputs: Inputs) -> dict[str, dict[str, Any]]:
+def _evaluator_settings(
+    spec: SweepSpec, text: SweepText, inputs: Inputs, *, trust_task_code: bool
+) -> dict[str, dict[str, Any]]:
     settings = spec.evaluators.settings()
     if not settings:
         raise InputError(
@@ -138,7 +144,16 @@ def _evaluator_settings(spec: SweepSpec, text: SweepText, inputs: Inputs) -> dic
                 where=text.where(("evaluators", kind)),
                 remedy=f"write {kind}: {{}}, or keys and values below it",
             )
-    return {kind: {"kind": kind, **located_settings(values, inputs.folder)} for kind, values in settings.items()}
+    if "trust_task_code" in settings.get("general", {}):
+        raise InputError(
+            "a sweep file cannot trust code",
+            where=text.where(("evaluators", "general", "trust_task_code")),
+            remedy="take the key out; whoever runs the sweep gives --trust-task-code",
+        )
+    found = {kind: {"kind": kind, **located_settings(values, inputs.folder)} for kind, values in settings.items()}
+    if trust_task_code and "general" in found:
+        found["general"]["trust_task_code"] = True
+    return found
 
 
 def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_moments: bool) -> Iterator[_Cell]:

@@ -9,7 +9,9 @@ __all__ = ["markdown_text", "one_line", "words"]
 _SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x1b\\|\x07|$)|\x1b.|\x9b[0-?]*[ -/]*[@-~]", re.S)
 # Control and format characters (the latter reverse or hide text), lone surrogates, line and paragraph separators.
 _UNPRINTED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|"}
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{character: f"\\{character}" for character in "\\|`*~"}}
+# The middle of a link or an image, and an underscore that may begin or end emphasis.
+_LINKS, _EMPHASIS = re.compile(r"\](?=[(\[:])"), re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 
 def one_line(text: str) -> str:
@@ -23,7 +25,8 @@ def one_line(text: str) -> str:
 
 def markdown_text(text: str) -> str:
     """Return a text as it reads inside a cell of a Markdown table: no markup of its own, no break of the row."""
-    return "".join(_ENTITIES.get(character, character) for character in one_line(text))
+    escaped = "".join(_ENTITIES.get(character, character) for character in one_line(text))
+    return _EMPHASIS.sub(r"\_", _LINKS.sub(r"\]", escaped))
 
 
 def words(text: str) -> list[str]:

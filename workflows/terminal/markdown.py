@@ -1,10 +1,19 @@
 """The one writer of Markdown tables."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from workflows.terminal.escape import markdown_text, one_line
 
-__all__ = ["markdown_table"]
+__all__ = ["code_span", "markdown_table"]
+
+
+def code_span(text: str) -> str:
+    """Return a text as code in Markdown, whatever backticks it holds."""
+    shown = one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    pad = " " if len(fence) > 1 else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
 
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]], *, markup: bool = False) -> str:

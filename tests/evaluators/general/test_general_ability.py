@@ -121,7 +121,7 @@ def test_nothing_outside_is_touched(llama: EditableModel, folder: Path, capfd: p
     torch.manual_seed(1)
     expected = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
     capfd.readouterr()
-    first = evaluator(folder).score(subject_of(model)).rows
+    first = evaluator(folder, trust_task_code=True).score(subject_of(model)).rows
     assert capfd.readouterr().err == ""
     after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
     assert after == expected
@@ -129,7 +129,7 @@ def test_nothing_outside_is_touched(llama: EditableModel, folder: Path, capfd: p
     assert model.tokenizer.padding_side == "right"
     # Sampling is seeded by the evaluator, so the scores repeat whatever the state outside.
     torch.manual_seed(2)
-    assert evaluator(folder).score(subject_of(model)).rows == first
+    assert evaluator(folder, trust_task_code=True).score(subject_of(model)).rows == first
 
 
 def test_batch_size_and_limit(llama: EditableModel, folder: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_broken_model_has_no_perplexity(break_model, folder: Path) -> None:
 def test_a_python_scorer_beside_its_yaml(llama: EditableModel, folder: Path) -> None:
     (folder / "scorer.py").write_text(SCORER)
     (folder / "letters.yaml").write_text(SCORED)
-    with_scorer = evaluator(folder / "letters.yaml")
+    with_scorer = evaluator(folder / "letters.yaml", trust_task_code=True)
     rows = named(with_scorer.score(subject_of(llama)).rows)
     letters = rows["letters", "know_letters"]
     assert 0.9 < letters.value < 1
@@ -205,7 +205,7 @@ def test_a_python_scorer_beside_its_yaml(llama: EditableModel, folder: Path) -> 
     assert next(iter(rows)) == ("letters", "know_letters")
     before = with_scorer.identity()
     (folder / "scorer.py").write_text(SCORER.replace("set(results[0])", "set(results[0][1:])"))
-    assert evaluator(folder / "letters.yaml").identity() != before
+    assert evaluator(folder / "letters.yaml", trust_task_code=True).identity() != before
 
 
 def test_identity_follows_content_and_not_place(folder: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, int]:
     )
     path = write_sweep(folder, settings)
     root = folder / "root"
-    code = run_sweep(load_sweep(path), options(root), Console(quiet=True))
+    code = run_sweep(load_sweep(path, trust_task_code=True), options(root), Console(quiet=True))
     return path, root, code
 
 
@@ -117,7 +117,7 @@ def test_what_failed_is_reported_and_the_rest_is_kept(swept: tuple[Path, Path, i
     }
     assert {row["reason"] for row in rows if row["task"] == "fail"} == {"KeyError: 'gold'"}
     # The same command again does not try again by itself, and still says so.
-    assert run_sweep(load_sweep(path), options(root), Console(quiet=True)) == 1
+    assert run_sweep(load_sweep(path, trust_task_code=True), options(root), Console(quiet=True)) == 1
     assert len(failed_files(root)) == 3
 
 
@@ -157,7 +157,7 @@ def test_changes_from_the_unedited_model(swept: tuple[Path, Path, int]) -> None:
 def test_the_weights_that_are_scored_are_those_of_the_checkpoint(swept: tuple[Path, Path, int]) -> None:
     """Their digest stands in the rows, an evaluator that leaves others behind is refused, and the base comes back."""
     path, root, _ = swept
-    sweep = load_sweep(path)
+    sweep = load_sweep(path, trust_task_code=True)
     (plan,) = sweep.plan.trajectories
     evaluation = plan.evaluations[0]
     storage = Storage(root)
@@ -204,7 +204,7 @@ def test_only_what_failed_is_done_again(swept: tuple[Path, Path, int]) -> None:
     before = {file: file.stat().st_mtime_ns for file in (root / "scores").rglob("*.parquet")}
     assert len(before) == 6
     # The task gets the data it asks for. A changed scorer would be another evaluation, with row files of its own.
-    sweep = load_sweep(path)
+    sweep = load_sweep(path, trust_task_code=True)
     (path.parent / "facts" / "scorer.py").write_text("def outcome(doc, results):\n    return {'right': 1.0}\n")
     assert run_sweep(sweep, options(root, retry=True), Console(quiet=True)) == 0
     assert failed_files(root) == []

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean, stdev
 
+import matplotlib as mpl
 import pytest
 from figure_parts import CHECKPOINTS, LAST, METHODS, PUBLISHED, SEEDS, SITES, drawn_sweep, drift, efficacy
 from retention_parts import answered_sweep
@@ -18,7 +19,7 @@ from workflows.commands.plot import app
 from workflows.results.figures.catalogue import FIGURES, figure_named
 from workflows.results.figures.contract import FigureAsk, FigureSource, Look
 from workflows.results.figures.make import draw_bytes, make_figure, write_figure
-from workflows.results.figures.style import figure_width, method_looks, style_settings
+from workflows.results.figures.style import figure_bytes, figure_width, grid, method_looks, style_settings
 from workflows.results.sql.connect import UNEDITED
 from workflows.store.plan import read_plan
 
@@ -231,6 +232,20 @@ def test_methods_keep_their_look_and_differ_without_colour() -> None:
     looks = method_looks(names, style="paper")
     assert len({str(one["marker"]) for one in looks.values()}) == len(names)
     assert method_looks(names[:3], style="paper") == {name: looks[name] for name in names[:3]}
+
+
+def test_names_with_dollar_signs_are_shown_as_they_are() -> None:
+    hostile = "a$b$ \\frac{ $x_$ <b>"
+    with mpl.rc_context({**style_settings("paper"), "svg.fonttype": "none"}):
+        figure, (axes,) = grid(1)
+        axes.plot([1, 10], [1, 2], label=hostile)
+        axes.set_title(f"title {hostile}\x1b[2J")
+        axes.set_yticks([1, 2], labels=[f"tick {hostile}", "two"])
+        axes.set_xscale("log")
+        axes.legend()
+        drawn = figure_bytes(figure, "svg").decode()
+    shown = hostile.replace("<", "&lt;").replace(">", "&gt;")
+    assert [drawn.count(f">{kind}{shown}<") for kind in ("", "title ", "tick ")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("text", ["1", "50", "wide", "nan", "-3"])

@@ -256,6 +256,12 @@ def test_texts_are_escaped_for_latex(text: str) -> None:
     assert r"\&" in escaped
 
 
+def test_a_name_that_begins_a_row_is_not_read_as_an_option_of_the_line_before() -> None:
+    assert latex_text("[1pt] memit*") == "{[}1pt{]} memit{*}"
+    assert latex_text("a--b---c") == "a-{}-b-{}--c"
+    assert latex_text("a\n% b") == r"a \% b"
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX engine")
 def test_latex_compiles_and_shows_the_numbers(root: Path, tmp_path: Path) -> None:
     groups = [{"name": f"{place} & <x>_", "model": "m"} for place in ("one", "two")]

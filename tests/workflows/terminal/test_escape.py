@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from workflows.results.formats.arrow_formats import arrow_csv
 from workflows.terminal.escape import markdown_text, one_line, words
-from workflows.terminal.markdown import markdown_table
+from workflows.terminal.markdown import code_span, markdown_table
 
 HOSTILE = {
     "clears the screen": ("a\x1b[2Jb", "ab"),
@@ -49,6 +49,11 @@ def test_any_text_becomes_one_printable_line(text: str) -> None:
         ("a|b", "a\\|b"),
         ("a\n| b |", "a \\| b \\|"),
         ("&lt;", "&amp;lt;"),
+        ("a\\|b", "a\\\\\\|b"),
+        ("**bold** `code` ~~gone~~", "\\*\\*bold\\*\\* \\`code\\` \\~\\~gone\\~\\~"),
+        ("[x](javascript:alert)", "[x\\](javascript:alert)"),
+        ("![x][y] and [0.1, 0.2]", "![x\\][y] and [0.1, 0.2]"),
+        ("_slanted_ but not memit_seq", "\\_slanted\\_ but not memit_seq"),
     ],
 )
 def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
@@ -59,12 +64,19 @@ def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
 def test_a_markdown_table_has_a_line_for_each_row_and_a_cell_for_each_column(lines: list[list[str]]) -> None:
     table = markdown_table(["a", "b"], lines).split("\n")
     assert len(table) == len(lines) + 2
-    assert {row.replace("\\|", "").count("|") for row in table} == {3}
+    assert {row.replace("\\\\", "").replace("\\|", "").count("|") for row in table} == {3}
     assert not any("<" in row for row in table)
 
 
 def test_markup_keeps_its_code_spans() -> None:
     assert "| `a<b\\|c` |" in markdown_table(["x"], [["`a<b|c`"]], markup=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("a", "`a`"), ("a`b", "`` a`b ``"), ("``", "``` `` ```"), ("a\n# b", "`a # b`")]
+)
+def test_code_ends_where_its_text_does(text: str, shown: str) -> None:
+    assert code_span(text) == shown
 
 
 def test_csv_holds_one_printable_line_for_each_text() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sphere_core.foundation.errors import InputError, unknown_name
+from workflows.terminal.escape import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,7 +176,42 @@ def check_figure_path(path: Path) -> None:
 
 def figure_bytes(figure: "Figure", form: str) -> bytes:
     """Return a figure in one of FORMATS, without the time of day in it."""
+    _texts_as_they_are(figure)
     sink = io.BytesIO()
     stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}[form]
     figure.savefig(sink, format=form, metadata=stamp)
     return sink.getvalue()
+
+
+def _texts_as_they_are(figure: "Figure") -> None:
+    """Have names of users shown as they are: a dollar sign would begin mathematics, which may not even parse."""
+    from matplotlib.text import Text
+
+    texts = figure.findobj(Text)
+    of_ticks: set[Text] = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            of_ticks |= {label for tick in (*axis.majorTicks, *axis.minorTicks) for label in (tick.label1, tick.label2)}
+            _name_ticks(axis.get_major_formatter())
+            _name_ticks(axis.get_minor_formatter())
+    # Ticks take their labels from the formatters; those of logarithmic axes are mathematics of matplotlib's own.
+    for text in texts:
+        if text in of_ticks:
+            text.set_text("")
+        else:
+            text.set_parse_math(False)
+            text.set_text("\n".join(map(one_line, text.get_text().split("\n"))))
+
+
+def _name_ticks(formatter: Any) -> None:
+    """Have a formatter of names, given one by one or by a function, show them as they are."""
+    from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+    def shown(name: object) -> str:
+        return one_line(str(name)).replace("$", r"\$")
+
+    if isinstance(formatter, FixedFormatter):
+        formatter.seq = [shown(name) for name in formatter.seq]
+    elif isinstance(formatter, FuncFormatter):
+        named = formatter.func
+        formatter.func = lambda *place: shown(named(*place))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from sphere_core.foundation.parquet import parquet_bytes
-from workflows.terminal.escape import one_line
+from workflows.terminal.escape import markdown_text, one_line
 from workflows.terminal.markdown import markdown_table
 from workflows.terminal.table import Column, TextTable
 
@@ -43,7 +43,7 @@ def arrow_markdown(table: pa.Table) -> str:
     shared = [
         name for name in _HEADING_COLUMNS if name in table.column_names and len(set(table[name].to_pylist())) == 1
     ]
-    heading = "; ".join(one_line(str(table[name][0].as_py())) for name in shared)
+    heading = "; ".join(markdown_text(str(table[name][0].as_py())) for name in shared)
     kept = arrow_text_table(table.drop_columns(shared), {})
     body = markdown_table([column.name for column in kept.columns], kept.texts(short_ids=False))
     return "\n".join([*([heading, ""] if heading else []), body]) + "\n"

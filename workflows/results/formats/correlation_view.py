@@ -10,6 +10,7 @@ from workflows.results.arrow_tables import table_of_records
 from workflows.results.formats.output import Answer
 from workflows.results.tables.correlation import BoundRow, Correlation
 from workflows.results.tables.rank_correlation import Estimate
+from workflows.terminal.escape import markdown_text
 from workflows.terminal.markdown import markdown_table
 from workflows.terminal.table import Cell, Column, TextTable
 
@@ -85,7 +86,7 @@ def correlations_markdown(correlated: Sequence[Correlation], bounds: Sequence[Bo
             for row in rows
         ]
         title = f"{place[0]}; {place[1]}" + ("" if several else f"; against {rows[0].against}")
-        parts.append(f"{title}\n\n{_HEADING}\n{markdown_table(head, lines)}\n")
+        parts.append(f"{markdown_text(title)}\n\n{_HEADING}\n{markdown_table(head, lines)}\n")
         ratios = [row for row in bounds if (row.model, row.stream) == place]
         if ratios:
             parts.append(f"{_BOUND_HEADING}\n{_bound_table(ratios)}\n")

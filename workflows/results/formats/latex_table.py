@@ -17,6 +17,9 @@ _ESCAPES = {
     "–": "--",
     "—": "---",
     '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    # After a line's end these would be read as its options.
+    **{character: f"{{{character}}}" for character in "[]*"},
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 _HEAD = r"""% Needs \usepackage[T1]{fontenc}, \usepackage{booktabs} and \usepackage{siunitx} (version 3)."""
@@ -26,7 +29,9 @@ _SETUP = r"\begingroup\sisetup{text-series-to-math=true, propagate-math-font=tru
 
 def latex_text(text: str) -> str:
     """Return a text as LaTeX shows it, whatever it holds."""
-    return "".join(_ESCAPES.get(character, character) for character in one_line(text))
+    # Two hyphens would be set as one dash.
+    parts = ("".join(_ESCAPES.get(character, character) for character in part) for part in one_line(text).split("--"))
+    return "-{}-".join(parts)
 
 
 def latex_table(made: MadeTable) -> str:

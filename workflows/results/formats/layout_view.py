@@ -72,7 +72,7 @@ def _markdown(made: MadeTable, notes: list[str]) -> str:
                 text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(cell.rank or 0, text)
                 line.append(" ".join([text, *(f"<sup>{mark}</sup>" for mark in cell.marks)]))
         lines.append(line)
-    title = "; ".join(one_line(part) for part in (made.layout.title, made.groups[0] if one_group else "") if part)
+    title = "; ".join(markdown_text(part) for part in (made.layout.title, made.groups[0] if one_group else "") if part)
     parts = [f"{title}\n"] if title else []
     parts.append(markdown_table([markdown_text(name) for name in head], lines, markup=True))
     return "\n".join([*parts, "", *(f"- {markdown_text(note)}" for note in notes)]) + "\n"

@@ -7,7 +7,7 @@ import pyarrow as pa
 from workflows.results.arrow_tables import table_of_records
 from workflows.results.formats.output import Answer
 from workflows.results.tables.published import Comparison
-from workflows.terminal.escape import one_line
+from workflows.terminal.escape import markdown_text
 from workflows.terminal.markdown import markdown_table
 from workflows.terminal.table import Cell, Column, TextTable
 
@@ -50,7 +50,7 @@ def _markdown(tables: Sequence[TextTable]) -> str:
     if not tables:
         return f"{_NONE}\n"
     head = [column.name for column in _COLUMNS]
-    parts = [f"{one_line(one.title)}\n\n{markdown_table(head, one.texts(short_ids=False))}" for one in tables]
+    parts = [f"{markdown_text(one.title)}\n\n{markdown_table(head, one.texts(short_ids=False))}" for one in tables]
     return "\n\n".join(parts) + "\n"
 
 

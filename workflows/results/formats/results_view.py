@@ -6,7 +6,7 @@ from workflows.results.arrow_tables import table_of_records
 from workflows.results.formats.output import Answer
 from workflows.results.tables.table import ResultsTable, TableRow, column_group
 from workflows.store.state import TrajectoryState
-from workflows.terminal.escape import one_line
+from workflows.terminal.escape import markdown_text, one_line
 from workflows.terminal.markdown import markdown_table
 from workflows.terminal.table import Cell, Column, TextTable
 
@@ -42,8 +42,8 @@ def results_markdown(table: ResultsTable) -> str:
     parts = [_heading(table), body]
     if table.missing:
         parts.append(f"\nNot finished, so not or not wholly in the table ({len(table.missing)}):\n")
-        parts.extend(f"- {_missing_line(state, None)}" for state in table.missing)
-    parts.extend(f"\n{line}" for line in _code_lines(table))
+        parts.extend(f"- {markdown_text(_missing_line(state, None))}" for state in table.missing)
+    parts.extend(f"\n{markdown_text(line)}" for line in _code_lines(table))
     return "\n".join(parts) + "\n"
 
 
@@ -130,7 +130,7 @@ def _repeats_argmax(table: ResultsTable) -> bool:
 def _heading(table: ResultsTable) -> str:
     where = "at every checkpoint" if table.by_edits else "at the end"
     places = list(dict.fromkeys(f"{row.model}; {row.stream}" for row in table.rows))
-    text = f"{one_line(places[0])}; {where}" if len(places) == 1 else where
+    text = f"{markdown_text(places[0])}; {where}" if len(places) == 1 else where
     return f"{text}; mean ± sd over seeds; columns name their protocol\n"
 
 

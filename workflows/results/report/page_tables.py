@@ -10,6 +10,7 @@ from workflows.results.sql.connect import UNEDITED
 from workflows.results.tables.published import Comparison
 from workflows.results.tables.table import Cell, ResultsTable, TableRow, column_group
 from workflows.store.state import SweepState
+from workflows.terminal.escape import one_line
 from workflows.terminal.numbers import Measured, number_texts
 
 __all__ = ["PageCell", "PageTable", "ledger", "main_table", "table_latex"]
@@ -142,5 +143,6 @@ def table_latex(table: PageTable, environment: Environment) -> str:
         alignment="".join("r" if number else "l" for _, number in table.columns),
         heads=[latex_text(name) for name, _ in table.columns],
         rows=rows,
-        caption=table.caption,
+        # A comment, which a line break would end.
+        caption=one_line(table.caption),
     )
