@@ -5,18 +5,54 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.registry import Description
+from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters.places import Place
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import Evaluation
 from workflows.store.row_schema import EVALUATION_VERSION
+from workflows.sweeps.grids import SweepText
 from workflows.sweeps.moment_inputs import ResolvedMoments
 from workflows.sweeps.paths import resolve_path
+from workflows.sweeps.spec import SweepSpec
 
-__all__ = ["EvaluationIds"]
+__all__ = ["EvaluationIds", "evaluator_settings"]
 
 
-def located_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def evaluator_settings(
+    spec: SweepSpec, text: SweepText, folder: Path, *, trust_task_code: bool
+) -> dict[str, dict[str, Any]]:
+    """Return the settings of each evaluator of a sweep, by kind, with files made absolute.
+
+    Raises InputError for a sweep without evaluators, and for one that would trust code by itself.
+    """
+    settings = spec.evaluators.settings()
+    if not settings:
+        raise InputError(
+            "no evaluator is given",
+            where=text.where(("evaluators",)),
+            remedy="name at least one of edit_quality, general, geometry",
+        )
+    for kind, values in settings.items():
+        if not isinstance(values, dict):
+            raise InputError(
+                f"the settings of evaluator '{kind}' are {values!r:.40}",
+                where=text.where(("evaluators", kind)),
+                remedy=f"write {kind}: {{}}, or keys and values below it",
+            )
+    if "trust_task_code" in settings.get("general", {}):
+        raise InputError(
+            "a sweep file cannot trust code",
+            where=text.where(("evaluators", "general", "trust_task_code")),
+            remedy="take the key out; whoever runs the sweep gives --trust-task-code",
+        )
+    found = {kind: {"kind": kind, **_located_settings(values, folder)} for kind, values in settings.items()}
+    if trust_task_code and "general" in found:
+        found["general"]["trust_task_code"] = True
+    return found
+
+
+def _located_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return evaluator settings with files and folders made absolute; names of suites and tasks stay."""
     located = {**settings}
     if isinstance(settings.get("tasks"), list):

@@ -14,7 +14,7 @@ from sphere_core.methods import Method
 from sphere_core.streams.stream import StreamSpec
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import BasePlan, MomentsRecipe, SweepPlan, TrajectoryPlan
-from workflows.sweeps.evaluations import EvaluationIds, located_settings
+from workflows.sweeps.evaluations import EvaluationIds, evaluator_settings
 from workflows.sweeps.grids import SweepText, axis_names
 from workflows.sweeps.inputs import Inputs
 from workflows.sweeps.model_inputs import ResolvedModel, reading_room
@@ -85,7 +85,7 @@ def load_sweep(
     folder = path.resolve().parent
     plugins = plugins_of(spec, text, folder)
     inputs = Inputs.of(folder, plugins)
-    settings = _evaluator_settings(spec, text, inputs, trust_task_code=trust_task_code)
+    settings = evaluator_settings(spec, text, folder, trust_task_code=trust_task_code)
     chosen = {
         kind: read_evaluator_settings(values, where=text.where(("evaluators", kind)), plugins=plugins)
         for kind, values in settings.items()
@@ -125,35 +125,6 @@ def load_sweep(
     specs = {cell.id: cell.spec for cell in cells}
     notes = (*used.notes(), *inputs.notes, *inputs.streams.notes)
     return Sweep(spec, text, plan, specs, moments_file, settings, notes, used.sources())
-
-
-def _evaluator_settings(
-    spec: SweepSpec, text: SweepText, inputs: Inputs, *, trust_task_code: bool
-) -> dict[str, dict[str, Any]]:
-    settings = spec.evaluators.settings()
-    if not settings:
-        raise InputError(
-            "no evaluator is given",
-            where=text.where(("evaluators",)),
-            remedy="name at least one of edit_quality, general, geometry",
-        )
-    for kind, values in settings.items():
-        if not isinstance(values, dict):
-            raise InputError(
-                f"the settings of evaluator '{kind}' are {values!r:.40}",
-                where=text.where(("evaluators", kind)),
-                remedy=f"write {kind}: {{}}, or keys and values below it",
-            )
-    if "trust_task_code" in settings.get("general", {}):
-        raise InputError(
-            "a sweep file cannot trust code",
-            where=text.where(("evaluators", "general", "trust_task_code")),
-            remedy="take the key out; whoever runs the sweep gives --trust-task-code",
-        )
-    found = {kind: {"kind": kind, **located_settings(values, inputs.folder)} for kind, values in settings.items()}
-    if trust_task_code and "general" in found:
-        found["general"]["trust_task_code"] = True
-    return found
 
 
 def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_moments: bool) -> Iterator[_Cell]:
