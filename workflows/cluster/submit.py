@@ -41,9 +41,17 @@ class Submission:
 
 
 def plan_submission(
-    sweep: Path, root: str, *, replace: bool = False, trust_task_code: bool = False, overrides: Sequence[str] = ()
+    sweep: Path,
+    root: str,
+    *,
+    replace: bool = False,
+    trust_task_code: bool = False,
+    overrides: Sequence[str] = (),
+    outside: bool = False,
 ) -> Submission:
     """Return what to submit; `replace`, `trust_task_code` and `overrides`, which replace values, are given to the run.
+
+    `outside` packs files above the sweep file's folder and behind links, too.
 
     Raises InputError for a faulty sweep file, and for a root that holds credentials or that only one node would see.
     """
@@ -56,7 +64,7 @@ def plan_submission(
             remedy="give a path on storage that every node shares, or a URL such as s3://bucket/sweep",
         )
     root = _without_trailing_slash(root)
-    package = pack(sweep, overrides)
+    package = pack(sweep, overrides, outside=outside)
     # Other values are another job.
     changed = {"overrides": list(overrides)} if overrides else {}
     content = fingerprint({"files": package.digest(), "root": root, **changed})

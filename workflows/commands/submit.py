@@ -21,10 +21,11 @@ Examples:
   sphere stop sweep.yaml --cluster cluster.yaml
 
 The job takes along the code that runs here, the sweep file and the relative paths that it names, folders whole, and
-what its task files name; absolute paths and URLs must mean the same on every node. The same sweep and root given
-again attach to the job under way; after it has ended they start the next, which resumes from storage. The
-token is read from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. With --follow the exit code is that of
-`sphere run`, or 1 where the connection is lost; Ctrl-C leaves the job running.
+what its task files name; the list is printed first. Files above the sweep file's folder or behind links need
+--outside, keys and credentials are never sent. Absolute paths and URLs must mean the same on every node. The same
+sweep and root given again attach to the job under way; after it has ended they start the next, which resumes from
+storage. The token is read from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. With --follow the exit code
+is that of `sphere run`, or 1 where the connection is lost; Ctrl-C leaves the job running.
 """
 
 
@@ -40,6 +41,9 @@ def submit(
         bool, typer.Option("--replace", help="Take a root that holds another sweep; what is stored stays")
     ] = False,
     trust_task_code: TrustTaskCodeOption = False,
+    outside: Annotated[
+        bool, typer.Option("--outside", help="Send files above the sweep file's folder or behind links too")
+    ] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http without a token")] = False,
 ) -> None:
     """Submit a sweep to a Ray cluster as a job; the same command again attaches to the running job."""
@@ -47,7 +51,11 @@ def submit(
     from workflows.cluster.submit import plan_submission, submit_once
 
     console = output_console()
-    submission = plan_submission(sweep, root, replace=replace, trust_task_code=trust_task_code, overrides=set_ or ())
+    submission = plan_submission(
+        sweep, root, replace=replace, trust_task_code=trust_task_code, overrides=set_ or (), outside=outside
+    )
+    for line in submission.package.lines():
+        say(console, line)
     for name, digest in submission.package.plugins:
         say(console, f"plugin {name} {digest[:12]}: its code is run on the cluster, with the rights of the job")
     with cluster_address(address, cluster, insecure=insecure) as place:

@@ -44,7 +44,7 @@ def evaluator_settings(
         raise InputError(
             "a sweep file cannot trust code",
             where=text.where(("evaluators", "general", "trust_task_code")),
-            remedy="take the key out; whoever runs the sweep gives --trust-task-code",
+            remedy="take the key out, and give --trust-task-code with the command",
         )
     found = {kind: {"kind": kind, **_located_settings(values, folder)} for kind, values in settings.items()}
     if trust_task_code and "general" in found:
