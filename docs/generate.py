@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from evaluators.registry import EVALUATOR_KINDS
 from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.solver.forms import FORMS, REFUSED
 from sphere_core.streams.orders import Order
 from workflows import cli
 from workflows.results.layouts.layout import Layout
@@ -231,6 +232,20 @@ def views() -> str:
     return text
 
 
+# Solver: its forms, chosen by size.
+
+
+def solver_forms() -> str:
+    """Return the exact forms of the solver and what it refuses, as Markdown tables."""
+    lines = ["| form | chosen | factors | a batch costs | its residual is that of |", "|---|---|---|---|---|"]
+    for name, form in FORMS.items():
+        cells = (name, form.when, f"`{form.factors}`", f"`{form.cost}`", f"`{form.residual}`")
+        lines.append("| " + " | ".join(cell.replace("|", BAR) for cell in cells) + " |")
+    lines += ["", "## What is refused", "", "| the error says that a matrix | because |", "|---|---|"]
+    lines += [f"| {name} | {prose(reason)} |" for name, reason in REFUSED.items()]
+    return "\n".join(lines) + "\n"
+
+
 # Python API: signatures and docstrings.
 
 
@@ -294,4 +309,5 @@ GENERATED: dict[str, Callable[[], str]] = {
     "row_columns": row_columns,
     "views": views,
     "python_api": python_api,
+    "solver_forms": solver_forms,
 }

@@ -70,7 +70,7 @@ class Subject:
     checkpoint before (None: the unedited model). `moments` are the second moments of the
     sites' inputs, if the sweep has them; the same object is passed for every checkpoint. Both are
     set only for evaluators that declare that they read them. `kept`, if given, holds results of equal weights under
-    equal settings.
+    equal settings. `scalars` are those of the editor's state at the checkpoint.
     """
 
     model: EditableModel
@@ -79,6 +79,7 @@ class Subject:
     previous: Previous | MissingPrevious | None = None
     moments: SecondMoments | None = None
     kept: KeptResults | None = None
+    scalars: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,11 @@ class EditorState:
 
 @dataclass(frozen=True)
 class Installed:
-    """What scoring installs on a model: edited weights, and an attachment or None."""
+    """What scoring installs on a model: edited weights, and an attachment or None; `scalars` are the editor's."""
 
     weights: Mapping[str, torch.Tensor]
     attachment: Attachment | None
+    scalars: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def read_installed(storage: Storage, edits: int) -> Installed:
             raise FileNotFoundError(f"{storage.uri}/{checkpoint_file(edits, name)}")
     weights = _tensors(storage, edits, manifest, WEIGHTS)
     tensors = {} if manifest.attached is None else _tensors(storage, edits, manifest, ATTACHED)
-    return Installed(weights, _attachment(manifest, tensors))
+    return Installed(weights, _attachment(manifest, tensors), manifest.scalars)
 
 
 def _attachment(manifest: Manifest, tensors: Mapping[str, torch.Tensor]) -> Attachment | None:

@@ -206,7 +206,11 @@ def _moments(model: EditableModel, layers: Sequence[int]) -> SecondMoments:
     for site in model.open_sites(layers):
         samples = torch.randn(site.d_in, 2 * site.d_in, generator=generator, dtype=torch.float64)
         by_layer[site.layer] = 0.01 * samples @ samples.T / samples.shape[1]
-    return SecondMoments(by_layer, 1, {})
+    gradients = {}
+    for site in model.open_sites(layers):
+        slopes = torch.randn(site.d_out, 2 * site.d_out, generator=generator, dtype=torch.float64)
+        gradients[site.layer] = slopes @ slopes.T / slopes.shape[1]
+    return SecondMoments(by_layer, 1, {}, gradients=gradients)
 
 
 def _likelihood(model: EditableModel, requests: Sequence[EditRequest]) -> float:

@@ -7,11 +7,21 @@ import torch
 from evaluators.base import Health, MissingPrevious, Score, Scored, Subject, collapses, make_score, total_health
 from evaluators.geometry.hidden_states import HiddenStates
 from evaluators.geometry.settings import GeometrySettings
-from evaluators.geometry.site import BaseSite, Figures, Groups, fail_step, measure_base, measure_site, put_step
+from evaluators.geometry.site import (
+    BaseSite,
+    Figures,
+    Groups,
+    fail_step,
+    measure_base,
+    measure_site,
+    put_solve,
+    put_step,
+)
 from sphere_core.hyperparameters.places import DOWN
 from sphere_core.models import Site
 from sphere_core.numerics.energy import Energy, hyperspherical_energy
 from sphere_core.numerics.placement import has_room
+from sphere_core.solver.solution import figures_at
 
 __all__ = ["Geometry", "GeometrySettings"]
 
@@ -81,6 +91,8 @@ class Geometry:
             fail_step(figures, before.reason)
         elif before is not None:
             put_step(figures, weight, before[0], energy, before[1])
+        if self.settings.solver:
+            put_solve(figures, figures_at(subject.scalars, site.label))
         return figures
 
     def _base(self, subject: Subject, site: Site) -> BaseSite:

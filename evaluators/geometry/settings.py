@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = ["GeometrySettings"]
 
 _VERSION = 2
-_LATER = frozenset({"measures", "hidden_prompts"})
+_LATER = frozenset({"measures", "hidden_prompts", "solver"})
 
 Measure = Literal["concentration", "gain", "cosines"]
 
@@ -40,6 +40,11 @@ class GeometrySettings(BaseModel):
         default=(),
         description="Further figures: concentration of the change's spectrum, gain of the top singular values, cosines"
         " of the rows as a histogram",
+    )
+
+    solver: bool = Field(
+        default=False,
+        description="Residual, condition and shortfall of the solves of the latest batch, for closed forms",
     )
 
     hidden_prompts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(

@@ -5,7 +5,7 @@ values in descending order, C0 the second moment of the site's inputs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,9 +27,10 @@ from sphere_core.numerics.spectrum import (
     subspace_similarity,
 )
 
-__all__ = ["BaseSite", "Figures", "Groups", "fail_step", "measure_base", "measure_site", "put_step"]
+__all__ = ["BaseSite", "Figures", "Groups", "fail_step", "measure_base", "measure_site", "put_solve", "put_step"]
 
 EXACT, ORTHONORMAL, MOMENTS = "exact", "orthonormal", "moments"
+LATEST = "latest batch"
 _ENERGY = ("he", "he_mean", "he_drift")
 _SIZES = ("delta_norm", "delta_norm_relative", "weight_norm")
 _ROW_NORMS = ("row_norm_mean", "row_norm_sd", "row_norm_min", "row_norm_max", "row_norm_cv")
@@ -161,6 +162,12 @@ def put_step(figures: Figures, weight: torch.Tensor, previous: torch.Tensor, ene
     drift, length = (relative_drift(energy, before),), (step,)
     figures.put(_STEP[:1], EXACT, drift, n=figures.energy_health.n)
     figures.put(_STEP[1:], EXACT, length, n=weight.numel())
+
+
+def put_solve(figures: Figures, solved: Mapping[str, float]) -> None:
+    """Add what the solver said of the latest batch: `solve_residual`, `solve_condition`, `solve_shortfall`."""
+    for name, value in solved.items():
+        figures.put((f"solve_{name}",), LATEST, (value,), n=1)
 
 
 def fail_step(figures: Figures, reason: str) -> None:

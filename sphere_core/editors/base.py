@@ -11,6 +11,7 @@ from sphere_core.models.editable import EditableModel
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import Update
 from sphere_core.requests import EditRequest
+from sphere_core.solver.solution import Solution
 
 __all__ = ["Editor", "WriteRule"]
 
@@ -36,8 +37,8 @@ class Editor(Protocol):
 class WriteRule(Protocol):
     """From keys and residuals to an update; `state` is this site's own part."""
 
-    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
-        """Return the update; `correction` `[o, d]` is added to the right-hand side R K^T."""
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Solution | Update:
+        """Return the update, with its figures where it has any; `correction` `[o, d]` is added to R K^T."""
         ...
 
     def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:

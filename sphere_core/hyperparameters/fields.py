@@ -119,6 +119,18 @@ class Hyperparameters(BaseModel):
         "UltraEdit: one normalisation for all sites of one shape (release), or one per site"
     )
 
+    crisp_energy: OpenShare | None = _optional(
+        "CrispEdit: directions that hold this share of the curvature are left as they are"
+    )
+
+    lora_rank: Count | None = _optional("EBLoRA: r, the rank of a batch's change")
+    lora_scale: Positive | None = _optional("EBLoRA: c in dW = c s U V^T, alpha / r of a low-rank adapter")
+    lora_start: Annotated[Number, Field(ge=-1e3, le=1e3)] | None = _optional(
+        "EBLoRA: s at the start; a negative one goes against the gradient"
+    )
+    lora_width: Positive | None = _optional("EBLoRA: w; steps of U and V are divided by sqrt(r / w)")
+    memory_share: Share | None = _optional("EBLoRA: the memory spans this share of a batch's squared gradient")
+
     # Experiments on the spectrum.
     spectrum_levels: Annotated[tuple[NotNegative, ...], Field(min_length=1)] | None = _optional(
         "truncate: share of the spectrum kept, a level per batch; perturb: norm of the noise in units of |W_0|"
@@ -210,7 +222,7 @@ _TARGETED = _LOCATE | {"neuraldb"}
 _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _TARGETED),
     **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _TARGETED),
-    "sites": frozenset(["ft", "ft_l", "ultraedit", "truncate", "perturb"]),
+    "sites": frozenset(["ft", "ft_l", "ultraedit", "eblora", "truncate", "perturb"]),
     "memory_threshold": frozenset(["neuraldb", "retrieve", "memoir"]),
     **dict.fromkeys(
         ("memoir_keep", "memory_background", "memory_seed", "memory_stop_loss", "gradient_clip"), frozenset(["memoir"])
@@ -221,16 +233,19 @@ _ROWS: Mapping[str, frozenset[str]] = {
     "update_norm_lambda": _LOCATE - {"rome", "r_rome"},
     "emmet_lambda": frozenset(["emmet"]),
     **dict.fromkeys(("nullspace_threshold", "nullspace_share", "L2"), frozenset(["alphaedit", "evoedit"])),
-    **dict.fromkeys(("history_weight", "history_window"), _LOCATE - {"rome", "r_rome"}),
+    "history_weight": (_LOCATE - {"rome", "r_rome"}) | {"crispedit"},
+    "history_window": _LOCATE - {"rome", "r_rome"},
+    "crisp_energy": frozenset(["crispedit"]),
+    **dict.fromkeys(("lora_rank", "lora_scale", "lora_start", "lora_width", "memory_share"), frozenset(["eblora"])),
     "evoedit_threshold": frozenset(["evoedit"]),
     "lyaplock_alpha": frozenset(["lyaplock"]),
     **dict.fromkeys(
         ("nse_alpha", "nse_upper_bound", "nse_target_space", "neuron_threshold", "max_iterations"), frozenset(["nse"])
     ),
-    "lr": frozenset(["ft", "ft_l", "ultraedit", "memoir"]),
-    "batch_size": frozenset(["ft", "ft_l", "ultraedit"]),
-    **dict.fromkeys(("num_steps", "weight_decay"), frozenset(["ft", "ft_l", "memoir"])),
-    "ft_stop_loss": frozenset(["ft", "ft_l"]),
+    "lr": frozenset(["ft", "ft_l", "ultraedit", "crispedit", "eblora", "memoir"]),
+    "batch_size": frozenset(["ft", "ft_l", "ultraedit", "crispedit", "eblora"]),
+    **dict.fromkeys(("num_steps", "weight_decay"), frozenset(["ft", "ft_l", "crispedit", "eblora", "memoir"])),
+    "ft_stop_loss": frozenset(["ft", "ft_l", "crispedit"]),
     **dict.fromkeys(("norm_constraint", "norm_reference"), frozenset(["ft", "ft_l"])),
     **dict.fromkeys(("ultraedit_variance", "ultraedit_weighting", "ultraedit_sharing"), frozenset(["ultraedit"])),
     **dict.fromkeys(("spectrum_levels", "spectrum_share"), frozenset(["truncate", "perturb"])),

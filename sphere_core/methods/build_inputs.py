@@ -9,7 +9,7 @@ from sphere_core.editors.base import Editor
 from sphere_core.editors.shaping import Shaping
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters
-from sphere_core.moments.record import SecondMoments
+from sphere_core.moments.record import GRADIENTS_REMEDY, SecondMoments
 from sphere_core.regularizers.nas import AnchorSettings
 from sphere_core.solver.placement import Placement
 
@@ -35,6 +35,13 @@ class BuildInputs:
         if self.moments is None or layer not in self.moments.by_layer:
             raise InputError(f"no second moment for layer {layer}", remedy="build or import second moments")
         return self.moments.by_layer[layer]
+
+    def gradient_moment(self, layer: int) -> torch.Tensor:
+        """Return S = E[g g^T] of one layer's output gradients; raises InputError if there is none."""
+        if self.moments is None or layer not in self.moments.gradients:
+            what = f"no second moment of the output gradients of layer {layer}"
+            raise InputError(what, remedy=GRADIENTS_REMEDY)
+        return self.moments.gradients[layer]
 
 
 Build = Callable[[BuildInputs], Editor]

@@ -12,6 +12,8 @@ from sphere_core.editors.closed_form.lyaplock import LyapLockRule
 from sphere_core.editors.closed_form.nse import NseEditor
 from sphere_core.editors.closed_form.rome import RomeEditor
 from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpaceRule, HostRule, LeastSquaresRule
+from sphere_core.editors.gradient.crispedit import CrispEditEditor, Curvature
+from sphere_core.editors.gradient.eblora import EbloraEditor, EbloraSettings
 from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTuningSettings
 from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings
 from sphere_core.editors.memory.descent import DescentSettings
@@ -28,6 +30,8 @@ from sphere_core.solver.priors import HostPrior, MomentPrior, NullSpacePrior, Pr
 
 __all__ = [
     "alphaedit",
+    "crispedit",
+    "eblora",
     "emmet",
     "evoedit",
     "fine_tuning",
@@ -180,6 +184,47 @@ def fine_tuning(inputs: BuildInputs) -> Editor:
         reference=hyperparameters.norm_reference,
     )
     return FineTuningEditor(settings, inputs.shaping)
+
+
+def crispedit(inputs: BuildInputs) -> Editor:
+    """Build CrispEdit: fine-tuning, with a filter from the curvature of the corpus."""
+    hyperparameters, moments = inputs.hyperparameters, inputs.moments
+    settings = FineTuningSettings(
+        places=hyperparameters.layers,
+        lr=hyperparameters.number("lr"),
+        weight_decay=hyperparameters.weight_decay or 0.0,
+        epochs=int(hyperparameters.number("num_steps")),
+        batch_size=int(hyperparameters.number("batch_size")),
+        stop_loss=hyperparameters.ft_stop_loss,
+        box=None,
+        reference="batch",
+        weighting="tokens",
+    )
+    count = 0 if moments is None else moments.count
+    curvature = {
+        layer: Curvature(Resident(inputs.moment(layer)), Resident(inputs.gradient_moment(layer)), count)
+        for layer in hyperparameters.layers
+    }
+    energy, weight = hyperparameters.number("crisp_energy"), hyperparameters.history_weight
+    return CrispEditEditor(FineTuningEditor(settings, inputs.shaping), curvature, energy, weight)
+
+
+def eblora(inputs: BuildInputs) -> Editor:
+    """Build EBLoRA."""
+    hyperparameters = inputs.hyperparameters
+    settings = EbloraSettings(
+        places=hyperparameters.places,
+        lr=hyperparameters.number("lr"),
+        weight_decay=hyperparameters.weight_decay or 0.0,
+        epochs=int(hyperparameters.number("num_steps")),
+        batch_size=int(hyperparameters.number("batch_size")),
+        rank=int(hyperparameters.number("lora_rank")),
+        scale=hyperparameters.number("lora_scale"),
+        start=hyperparameters.number("lora_start"),
+        memory_share=hyperparameters.number("memory_share"),
+        width=hyperparameters.number("lora_width"),
+    )
+    return EbloraEditor(settings, inputs.shaping)
 
 
 def ultraedit(inputs: BuildInputs) -> Editor:

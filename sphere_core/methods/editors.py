@@ -148,6 +148,22 @@ EDITORS: Mapping[str, EditorRow] = {
         state="running mean and variance of inputs and gradients",
         revision=lambda _: 2,
     ),
+    "crispedit": EditorRow(
+        title="CrispEdit: FT whose gradients keep only directions of low curvature",
+        paper="arXiv 2602.15823",
+        build="sphere_core.methods.builds:crispedit",
+        requires=(*_ADAM, ("crisp_energy",)),
+        needs_gradients=True,
+        state="sums of k k^T and g g^T over earlier edits",
+    ),
+    "eblora": EditorRow(
+        title="EBLoRA: a change with equal singular values, orthogonal to earlier batches' gradients",
+        paper="arXiv 2602.00722",
+        build="sphere_core.methods.builds:eblora",
+        requires=(*_ADAM, ("lora_rank",), ("lora_scale",), ("lora_start",), ("lora_width",), ("memory_share",)),
+        needs_moments=_never,
+        state="orthonormal directions of the gradients of all batches",
+    ),
     "truncate": EditorRow(
         title="Truncate: the leading share of a weight's spectrum, no request written",
         paper="after REVIVE, arXiv 2601.11042",

@@ -106,6 +106,10 @@ class Method:
         """Return whether second moments are required before the first edit."""
         return self.editor_row.needs_moments(hyperparameters)
 
+    def needs_gradients(self, hyperparameters: Hyperparameters) -> bool:
+        """Return whether the second moments must hold those of output gradients."""
+        return self.editor_row.needs_gradients and self.needs_moments(hyperparameters)
+
     @property
     def paper(self) -> str:
         """The papers this method comes from."""
@@ -159,8 +163,11 @@ class Method:
         if hyperparameters.sites is None or editor is None or "sites" in fields_of([editor]):
             return
         able = [name for name in EDITORS if "sites" in fields_of([name])]
+        reason = "writes what a layer adds to the residual stream: only its down projection does"
+        if "v_lr" not in fields_of([editor]):
+            reason = "is defined at down projections: second moments and features are theirs"
         raise InputError(
-            f"'{self.editor_name}' writes what a layer adds to the residual stream: only its down projection does",
+            f"'{self.editor_name}' {reason}",
             where=f"{where}, hyperparameter 'sites'",
             remedy=f"leave 'sites' out and give 'layers', or use an editor for any site: {', '.join(able)}",
         )

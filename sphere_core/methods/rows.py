@@ -34,7 +34,8 @@ class EditorRow:
     that has changed never answers with rows of its earlier form. `attaches`: the editor changes no weight and installs
     an attachment; regularizers, which reshape updates, cannot act on it. `in_contexts`: it trains on each prompt in the
     context templates without optimising targets. `stored` returns the bytes of the attachment from the site's d_in and
-    d_out and the number of edits.
+    d_out and the number of edits. `needs_gradients`: where it requires second moments, it requires
+    those of output gradients too.
 
     A row of a plugin may own `settings`, which its build reads with `Hyperparameters.settings_of`, and may name in
     `preset` the editor whose section of a preset it starts from.
@@ -56,6 +57,7 @@ class EditorRow:
     attaches: bool = False
     in_contexts: bool = False
     stored: Callable[[int, int, int], float] = key_and_residual
+    needs_gradients: bool = False
 
 
 @dataclass(frozen=True)

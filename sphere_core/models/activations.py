@@ -1,13 +1,15 @@
-"""Reading activations: inputs of modules, with the forward stopped when the last is seen."""
+"""Reading activations: inputs of modules, with the forward stopped at the last; outputs to differentiate by."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["capture_inputs"]
+from sphere_core.models.sites import Site
+
+__all__ = ["capture_inputs", "watched_outputs"]
 
 
 class _Enough(Exception):
@@ -36,6 +38,34 @@ def capture_inputs(modules: Mapping[str, nn.Module], run: Callable[[], object]) 
     if missing:
         raise RuntimeError(f"the forward never reached {', '.join(missing)}")
     return seen
+
+
+@contextmanager
+def watched_outputs(
+    network: nn.Module, sites: Sequence[Site]
+) -> Iterator[dict[Site, tuple[torch.Tensor, torch.Tensor]]]:
+    """Have every forward inside the block note each site's input and its output, which gradients then reach.
+
+    The first site's output is where the graph begins: nothing below it is differentiated.
+    """
+    seen: dict[Site, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def observe(site: Site, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        watched = output if output.requires_grad else output.detach().requires_grad_(True)
+        seen[site] = (args[0].detach(), watched)
+        return watched
+
+    handles = [
+        network.get_submodule(site.module_path).register_forward_hook(
+            lambda _, args, output, site=site: observe(site, args, output)
+        )
+        for site in sites
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Build second moments: every forward serves all sites and stops at the last of them."""
+"""Build second moments: every forward serves all sites and stops at the last of them, unless gradients are wanted."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +12,11 @@ from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.locate.prompts import opening_tokens, pad_right
 from sphere_core.models.activations import capture_inputs
 from sphere_core.models.editable import EditableModel
+from sphere_core.models.sites import Site
+from sphere_core.moments.gradients import inputs_and_gradients
 from sphere_core.moments.packing import Cursor, Pass, forwards, windows
 from sphere_core.moments.record import SecondMoments
-from sphere_core.moments.sums import Kept, MomentSums, Running
+from sphere_core.moments.sums import Kept, MomentSums, Running, gradients_name, keys_name
 from sphere_core.numerics.placement import free_memory
 
 __all__ = ["build_second_moments", "finished_moments", "run_pass", "tokenizer_digest"]
@@ -32,7 +34,7 @@ def build_second_moments(
     kept: Kept | None = None,
     on_progress: Callable[[Cursor], None] = lambda _: None,
 ) -> SecondMoments:
-    """Sum k k^T at all sites in one pass over a corpus and divide by the number of tokens.
+    """Sum k k^T, and g g^T where the pass has gradients, at all sites over a corpus and divide by the number of tokens.
 
     All tokens except padding count, special tokens included, as in MEMIT's released statistics (arXiv 2210.07229).
     Products are fp32 inside one forward (fp64 for an fp64 network), sums over forwards float64. With `kept`, a pass
@@ -57,9 +59,8 @@ def run_pass(
     `on_progress` receives the position after every forward, inside a window as well, and after every window.
     """
     sites = model.open_sites(work.layers)
-    modules = {str(site.layer): model.network.get_submodule(site.module_path) for site in sites}
-    running = kept.load() or Running.start({site.layer: site.d_in for site in sites})
-    running.place({site.layer: _accumulates_on(model.network.get_parameter(site.name)) for site in sites})
+    running = kept.load() or Running.start(_widths(sites, work))
+    running.place({name: _accumulates_on(model.network.get_parameter(site.name)) for name, site in _sums(sites, work)})
     for window in windows(model.tokenizer, texts, work.packing, work.amount, running.cursor):
         group = window.after.group
         if group != running.cursor.group:
@@ -67,7 +68,7 @@ def run_pass(
         if owns(group):
             summed = replace(window.after, texts=running.cursor.texts, tokens=running.cursor.tokens)
             for rows in forwards(window.rows, work.packing):
-                _add_forward(model, modules, rows, running.current)
+                _add_forward(model, sites, rows, running.current, gradients=work.gradients)
                 count, tokens = len(rows), sum(map(len, rows))
                 summed = replace(summed, texts=summed.texts + count, tokens=summed.tokens + tokens)
                 on_progress(summed)
@@ -96,8 +97,10 @@ def finished_moments(
         "packing": work.packing.identity(),
         "opens_with": opening_tokens(model.tokenizer),
     }
-    by_layer = {layer: total.div_(sums.count).cpu() for layer, total in sums.by_layer.items()}
-    return SecondMoments(by_layer, sums.count, {**made_of, **provenance})
+    means = {name: total.div_(sums.count).cpu() for name, total in sums.by_name.items()}
+    by_layer = {layer: means[keys_name(layer)] for layer in work.layers}
+    gradients = {layer: means[gradients_name(layer)] for layer in work.layers} if work.gradients else {}
+    return SecondMoments(by_layer, sums.count, {**made_of, **provenance}, gradients=gradients)
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -114,16 +117,30 @@ def _accumulates_on(weight: torch.Tensor) -> torch.device:
     return weight.device if square * _SITES_ROOM < free_memory(weight.device) else host
 
 
+def _sums(sites: Sequence[Site], work: Pass) -> Iterator[tuple[str, Site]]:
+    """Yield the name of every sum of a pass, with its site."""
+    for site in sites:
+        yield keys_name(site.layer), site
+        if work.gradients:
+            yield gradients_name(site.layer), site
+
+
+def _widths(sites: Sequence[Site], work: Pass) -> dict[str, int]:
+    return {name: site.d_in if name == keys_name(site.layer) else site.d_out for name, site in _sums(sites, work)}
+
+
 def _add_forward(
-    model: EditableModel, modules: Mapping[str, torch.nn.Module], rows: Sequence[Sequence[int]], sums: MomentSums
+    model: EditableModel, sites: Sequence[Site], rows: Sequence[Sequence[int]], sums: MomentSums, *, gradients: bool
 ) -> None:
     ids, mask = pad_right(rows, fill=0, device=model.device)
-
-    def run() -> object:
-        return model.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
-
-    with torch.no_grad():
-        inputs = capture_inputs(modules, run)
-    for layer, values in inputs.items():
-        sums.add_keys(int(layer), values[mask.to(values.device).bool()])
+    if gradients:
+        for site, (inputs, slopes) in inputs_and_gradients(model, sites, ids, mask).items():
+            sums.add_rows(keys_name(site.layer), inputs)
+            sums.add_rows(gradients_name(site.layer), slopes)
+    else:
+        modules = {keys_name(site.layer): model.network.get_submodule(site.module_path) for site in sites}
+        with torch.no_grad():
+            seen = capture_inputs(modules, lambda: model.decoder(input_ids=ids, attention_mask=mask, use_cache=False))
+        for name, values in seen.items():
+            sums.add_rows(name, values[mask.to(values.device).bool()])
     sums.count += sum(len(row) for row in rows)

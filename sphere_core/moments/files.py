@@ -1,7 +1,8 @@
 """Second moments and null spaces as files: our safetensors with the provenance inside, and npz with `layer{l}` arrays.
 
-A file holds C0 of a layer as `layer{l}` `[d, d]` float64, a null space as `nullspace{l}` `[r, d]` float64: the basis
-of its thinner side, transposed, so that a mapped file has the layout that eigenvectors have in memory.
+A file holds C0 of a layer as `layer{l}` `[d, d]` float64, that of its output gradients as `gradient{l}` `[o, o]`
+float64, a null space as `nullspace{l}` `[r, d]` float64: the basis of its thinner side, transposed, so that a mapped
+file has the layout that eigenvectors have in memory.
 """
 
 import json
@@ -61,12 +62,13 @@ def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) 
     arrays, header = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
     chosen = {layer: tensor for layer, tensor in _named(arrays, "layer").items() if layers(layer)}
     bases = {layer: tensor for layer, tensor in _named(arrays, "nullspace").items() if layers(layer)}
-    for layer, moment in chosen.items():
+    slopes = {layer: tensor for layer, tensor in _named(arrays, "gradient").items() if layers(layer)}
+    for layer, moment in (*chosen.items(), *slopes.items()):
         if moment.ndim != 2 or moment.shape[0] != moment.shape[1] or not len(moment):
             raise InputError(
                 f"layer{layer} has the shape {tuple(moment.shape)}: it must be square", where=str(path), remedy=REBUILD
             )
-    for layer, tensor in (*chosen.items(), *bases.items()):
+    for layer, tensor in (*chosen.items(), *bases.items(), *slopes.items()):
         if not tensor.is_floating_point() or tensor.ndim != 2:
             raise InputError(
                 f"the array of layer {layer} holds {str(tensor.dtype).removeprefix('torch.')} in {tensor.ndim} "
@@ -76,11 +78,13 @@ def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) 
             )
     with moments_file_errors(path):
         by_layer = {layer: tensor.double() for layer, tensor in chosen.items()}
+        gradients = {layer: tensor.double() for layer, tensor in slopes.items()}
     if not _named(arrays, "layer") and not _named(arrays, "nullspace"):
         raise InputError("no array is called layer0, layer1, ...", where=str(path), remedy="name arrays layer{l}")
     complement = header.get("complement", {})
     spaces = {layer: Subspace(basis.T, complement=bool(complement[str(layer)])) for layer, basis in bases.items()}
-    return SecondMoments(by_layer, int(header.get("count", 0)), dict(header.get("provenance", {})), spaces)
+    made_of = dict(header.get("provenance", {}))
+    return SecondMoments(by_layer, int(header.get("count", 0)), made_of, spaces, gradients)
 
 
 def joined(parts: list[SecondMoments], *, where: str) -> SecondMoments:
@@ -90,6 +94,7 @@ def joined(parts: list[SecondMoments], *, where: str) -> SecondMoments:
     first = parts[0]
     by_layer: dict[int, torch.Tensor] = {}
     spaces: dict[int, Subspace] = {}
+    gradients: dict[int, torch.Tensor] = {}
     for part in parts:
         for key in ("model_digest", "corpus", "tokenizer_digest"):
             if part.provenance.get(key) != first.provenance.get(key):
@@ -101,7 +106,8 @@ def joined(parts: list[SecondMoments], *, where: str) -> SecondMoments:
                 )
         by_layer |= part.by_layer
         spaces |= part.null_spaces
-    return SecondMoments(by_layer, first.count, first.provenance, spaces)
+        gradients |= part.gradients
+    return SecondMoments(by_layer, first.count, first.provenance, spaces, gradients)
 
 
 def _short(value: object) -> str:

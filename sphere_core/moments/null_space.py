@@ -60,6 +60,8 @@ def projector_subspace(projector: torch.Tensor, *, where: str) -> Subspace:
             remedy=_REMEDY,
         )
     outside = int((values < 0.5).sum())
+    if outside == len(values):
+        raise InputError("the projector is empty: nothing could be written", where=where, remedy=_REMEDY)
     if 2 * outside <= len(values):
         return Subspace(vectors[:, :outside], complement=True)
     return Subspace(vectors[:, outside:], complement=False)

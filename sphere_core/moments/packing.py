@@ -85,15 +85,20 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass over a corpus: which layers, how texts are packed, how much of the corpus."""
+    """One pass over a corpus: which layers, how texts are packed, how much of the corpus.
+
+    `gradients`: each forward is followed by a backward, and the outputs' gradients are summed too.
+    """
 
     layers: tuple[int, ...]
     packing: Packing
     amount: Amount
+    gradients: bool = False
 
     def identity(self) -> dict[str, Any]:
         """Return what fixes the sums, the model and the corpus aside."""
-        return {"layers": list(self.layers), "packing": self.packing.identity(), "amount": self.amount.identity()}
+        own = {"gradients": True} if self.gradients else {}
+        return own | {"layers": list(self.layers), "packing": self.packing.identity(), "amount": self.amount.identity()}
 
 
 @dataclass(frozen=True)

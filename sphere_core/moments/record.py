@@ -11,24 +11,27 @@ from sphere_core.models.sites import Site
 from sphere_core.numerics.linalg import Subspace
 from sphere_core.numerics.tensor_digest import tensors_digest
 
-__all__ = ["SecondMoments", "check_moments", "require_second_moment"]
+__all__ = ["GRADIENTS_REMEDY", "SecondMoments", "check_moments", "require_second_moment"]
 
 # Sums in half precision agree this far, relative to the largest entry.
 _ROUNDING = 1e-3
 _MOST_FACTORED = 2048
+GRADIENTS_REMEDY = "build them with a backward pass: sphere moments build MODEL --gradients --corpus ... --tokens ..."
 
 
 @dataclass(frozen=True)
 class SecondMoments:
     """C0 of each layer's site, float64 `[d_in, d_in]`, over `count` tokens, with its provenance.
 
-    `null_spaces` are null spaces of C0 that were computed earlier, or imported instead of C0.
+    `null_spaces` are null spaces of C0 that were computed earlier, or imported instead of C0. `gradients` are S = E[g
+    g^T] of the output gradients, float64 `[d_out, d_out]`, over the same tokens, where the pass had a backward.
     """
 
     by_layer: Mapping[int, torch.Tensor]
     count: int
     provenance: Mapping[str, Any]
     null_spaces: Mapping[int, Subspace] = field(default_factory=dict)
+    gradients: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -36,8 +39,10 @@ class SecondMoments:
         return tensors_digest({f"layer{layer}": moment for layer, moment in self.by_layer.items()})
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return every array under its name in a file: `layer{l}` C0, `nullspace{l}` a basis transposed."""
+        """Return every array under its name in a file: `layer{l}` C0, `gradient{l}` S, `nullspace{l}` a basis
+        transposed."""
         named = {f"layer{layer}": moment.contiguous() for layer, moment in sorted(self.by_layer.items())}
+        named |= {f"gradient{layer}": moment.contiguous() for layer, moment in sorted(self.gradients.items())}
         spaces = sorted(self.null_spaces.items())
         return named | {f"nullspace{layer}": space.basis.T.contiguous() for layer, space in spaces}
 
@@ -47,8 +52,11 @@ class SecondMoments:
         return sorted({*self.by_layer, *self.null_spaces})
 
 
-def check_moments(moments: SecondMoments, sites: Sequence[Site], *, where: str, model_digest: str | None) -> None:
-    """Raise InputError unless these are finite second moments of exactly these sites.
+def check_moments(
+    moments: SecondMoments, sites: Sequence[Site], *, where: str, model_digest: str | None, gradients: bool = False
+) -> None:
+    """Raise InputError unless these are finite second moments of exactly these sites, with those of output gradients
+    where `gradients` says so.
 
     Every site requires a moment (or a null space instead) of its own width, symmetric and finite. If the file records
     its model, that must be the model of `model_digest` (its config, weights and tokenizer).
@@ -79,6 +87,16 @@ def check_moments(moments: SecondMoments, sites: Sequence[Site], *, where: str, 
         # A null space was computed from a moment that was checked.
         if moment is not None and space is None:
             require_second_moment(moment, what=f"the second moment of layer {site.layer}", where=where)
+        if gradients:
+            _require_gradients(moments, site, where=where)
+
+
+def _require_gradients(moments: SecondMoments, site: Site, *, where: str) -> None:
+    found, what = moments.gradients.get(site.layer), f"the second moment of output gradients of layer {site.layer}"
+    if found is None or found.shape[0] != site.d_out:
+        shape = "is missing" if found is None else f"is {tuple(found.shape)}, the site has {site.d_out} outputs"
+        raise InputError(f"{what} {shape}", where=where, remedy=GRADIENTS_REMEDY)
+    require_second_moment(found, what=what, where=where)
 
 
 def require_second_moment(moment: torch.Tensor, *, what: str, where: str) -> None:

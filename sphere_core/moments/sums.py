@@ -14,34 +14,56 @@ from sphere_core.foundation.storage_faults import StorageError
 from sphere_core.moments.packing import Cursor
 from sphere_core.numerics.tensor_file import write_tensors
 
-__all__ = ["Kept", "KeptInFile", "MomentSums", "Running", "read_sums", "write_sums"]
+__all__ = [
+    "Kept",
+    "KeptInFile",
+    "MomentSums",
+    "Running",
+    "gradients_name",
+    "keys_name",
+    "read_sums",
+    "write_sums",
+]
 
 # A pass spends at most 1 / this of its time on saving its sums: on large models they are gigabytes.
 _SAVE_SHARE = 20
 
 
+def keys_name(layer: int) -> str:
+    """Return the name of a layer's sum of k k^T."""
+    return str(layer)
+
+
+def gradients_name(layer: int) -> str:
+    """Return the name of a layer's sum of g g^T."""
+    return f"gradient{layer}"
+
+
 @dataclass
 class MomentSums:
-    """Sum of k k^T `[d, d]` by layer, float64, and the number of tokens in it."""
+    """Sums of k k^T `[d, d]` and g g^T `[o, o]` by their names, float64, and the number of tokens in them.
 
-    by_layer: dict[int, torch.Tensor]
+    `keys_name` and `gradients_name` say how a layer's sums are called.
+    """
+
+    by_name: dict[str, torch.Tensor]
     count: int = 0
 
-    def add_keys(self, layer: int, keys: torch.Tensor) -> None:
-        """Add K^T K of one forward's keys `[n, d]`: the product in fp32 (fp64 for fp64 keys), the sum in float64."""
-        wide = keys if keys.dtype == torch.float64 else keys.float()
-        self.by_layer[layer] += (wide.T @ wide).to(self.by_layer[layer].device)
+    def add_rows(self, name: str, rows: torch.Tensor) -> None:
+        """Add X^T X of one forward's rows X `[n, d]`: the product in fp32 (fp64 for fp64 rows), the sum in float64."""
+        wide = rows if rows.dtype == torch.float64 else rows.float()
+        self.by_name[name] += (wide.T @ wide).to(self.by_name[name].device)
 
     def add(self, other: "MomentSums") -> None:
-        """Add other sums, layer by layer; the first that are added are taken as they are."""
-        for layer, total in other.by_layer.items():
-            here = total.to("cpu", copy=layer not in self.by_layer)
-            self.by_layer[layer] = self.by_layer[layer].add_(here) if layer in self.by_layer else here
+        """Add other sums, one by one; the first that are added are taken as they are."""
+        for name, total in other.by_name.items():
+            here = total.to("cpu", copy=name not in self.by_name)
+            self.by_name[name] = self.by_name[name].add_(here) if name in self.by_name else here
         self.count += other.count
 
     def clear(self) -> None:
         """Return to zero, in place."""
-        for total in self.by_layer.values():
+        for total in self.by_name.values():
             total.zero_()
         self.count = 0
 
@@ -55,14 +77,14 @@ class Running:
     cursor: Cursor = field(default_factory=Cursor)
 
     @classmethod
-    def start(cls, widths: Mapping[int, int]) -> "Running":
-        """Return a pass that has not begun; `widths` gives d by layer."""
-        zeros = {layer: torch.zeros(width, width, dtype=torch.float64) for layer, width in widths.items()}
+    def start(cls, widths: Mapping[str, int]) -> "Running":
+        """Return a pass that has not begun; `widths` gives the width of each sum by its name."""
+        zeros = {name: torch.zeros(width, width, dtype=torch.float64) for name, width in widths.items()}
         return cls(MomentSums({}), MomentSums(zeros))
 
-    def place(self, devices: Mapping[int, torch.device]) -> None:
+    def place(self, devices: Mapping[str, torch.device]) -> None:
         """Move the current group to the devices of its sums."""
-        moved = {layer: total.to(devices[layer]) for layer, total in self.current.by_layer.items()}
+        moved = {name: total.to(devices[name]) for name, total in self.current.by_name.items()}
         self.current = MomentSums(moved, self.current.count)
 
     def close_group(self) -> None:
@@ -125,9 +147,9 @@ class KeptInFile(Kept):
 def write_sums(storage: Storage, path: str, parts: Mapping[str, MomentSums], header: Mapping[str, Any]) -> None:
     """Publish named sums as one safetensors file, with the header and the counts inside."""
     tensors = {
-        f"{part}.{layer}": total.cpu().contiguous()
+        f"{part}.{name}": total.cpu().contiguous()
         for part, sums in parts.items()
-        for layer, total in sums.by_layer.items()
+        for name, total in sums.by_name.items()
     }
     whole = {**header, "counts": {part: sums.count for part, sums in parts.items()}}
     metadata = {"sums": json.dumps(whole, sort_keys=True)}
@@ -145,9 +167,9 @@ def read_sums(storage: Storage, path: str) -> tuple[dict[str, MomentSums], dict[
         with storage.as_file(path) as local, safe_open(local, framework="pt") as archive:
             header: dict[str, Any] = json.loads(archive.metadata()["sums"])
             sums = {part: MomentSums({}, count) for part, count in header["counts"].items()}
-            for name in archive.keys():  # noqa: SIM118 - a safetensors archive, not a mapping
-                part, layer = name.split(".")
-                sums[part].by_layer[int(layer)] = archive.get_tensor(name).clone()
+            for place in archive.keys():  # noqa: SIM118 - a safetensors archive, not a mapping
+                part, name = place.split(".")
+                sums[part].by_name[name] = archive.get_tensor(place).clone()
     except StorageError:
         raise
     except (SafetensorError, OSError, KeyError, ValueError):

@@ -19,6 +19,7 @@ __all__ = [
     "Update",
     "cholesky_factor",
     "damp_directions",
+    "refuse_rounding",
     "symmetric_eigen",
 ]
 
@@ -33,6 +34,10 @@ class LowRankUpdate:
     def dense(self) -> torch.Tensor:
         """Return `[o, d]` in float64."""
         return self.left @ self.right.T
+
+    def times(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return `dW X` for X `[d, m]`."""
+        return self.left @ (self.right.T @ columns)
 
     def damped(self, directions: torch.Tensor, strength: float) -> "LowRankUpdate":
         """Return `dW (I - a U U^T)`: the right factor damped, at O(d r n)."""
@@ -56,6 +61,10 @@ class DenseUpdate:
     def dense(self) -> torch.Tensor:
         """Return `[o, d]` in float64."""
         return self.matrix
+
+    def times(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return `dW X` for X `[d, m]`."""
+        return self.matrix @ columns
 
     def damped(self, directions: torch.Tensor, strength: float) -> "DenseUpdate":
         """Return `dW (I - a U U^T)`."""
@@ -142,3 +151,18 @@ def cholesky_factor(matrix: torch.Tensor, *, what: str) -> torch.Tensor:
             remedy="second moments need more tokens than input dimensions, and a positive weight",
         )
     return factor
+
+
+def refuse_rounding(factor: torch.Tensor, *, what: str) -> None:
+    """Raise InputError if a lower Cholesky factor exists by rounding alone.
+
+    The squares of its pivots span at most the condition of the matrix; where they span more than 1 / (n eps), what is
+    below the smallest is the rounding of the factorisation itself.
+    """
+    pivots = factor.diagonal()
+    span = float((pivots.amin() / pivots.amax()) ** 2)
+    if span < len(pivots) * torch.finfo(torch.float64).eps:
+        raise InputError(
+            f"{what} is singular in float64: its pivots span a factor of {1 / span if span else float('inf'):.1e}",
+            remedy="build it over more tokens than it has rows, or add a ridge (update_norm_lambda)",
+        )

@@ -7,13 +7,14 @@ from sphere_core.foundation.lazy import lazy_exports
 if TYPE_CHECKING:
     from sphere_core.solver.least_squares import (
         KeyHistory,
-        corrected_update,
         key_memory_gain,
+        least_squares_solution,
         least_squares_update,
         times_system,
     )
     from sphere_core.solver.placement import BESIDE_LAYERS, Placement, solvers_on_host
     from sphere_core.solver.priors import HostPrior, MomentPrior, NullSpacePrior, Prior
+    from sphere_core.solver.solution import Solution, SolveFigures
 
 __all__ = [
     "BESIDE_LAYERS",
@@ -23,8 +24,10 @@ __all__ = [
     "NullSpacePrior",
     "Placement",
     "Prior",
-    "corrected_update",
+    "Solution",
+    "SolveFigures",
     "key_memory_gain",
+    "least_squares_solution",
     "least_squares_update",
     "solvers_on_host",
     "times_system",
@@ -33,8 +36,9 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "least_squares": "KeyHistory corrected_update key_memory_gain least_squares_update times_system",
+        "least_squares": "KeyHistory key_memory_gain least_squares_solution least_squares_update times_system",
         "placement": "BESIDE_LAYERS Placement solvers_on_host",
         "priors": "HostPrior MomentPrior NullSpacePrior Prior",
+        "solution": "Solution SolveFigures",
     },
 )

@@ -6,8 +6,8 @@ Symbols: K keys of the batch `[d, n]`, R residuals `[o, n]`, H keys of earlier b
 prior's precision `[d, d]` (priors.py), B an optional correction `[o, d]` of the right-hand side (error feedback).
 Editors differ only in Pi and in what they keep of H. All in float64.
 
-Forms of A^{-1} K, chosen by size. Key memory, while N + n < d, with M = [sqrt(h) H, K] and G = Pi^{-1} M
-(Woodbury):
+Forms of A^{-1} K, chosen by size (`forms.py` has the table). Key memory, while N + n < d, with M = [sqrt(h) H, K] and
+G = Pi^{-1} M (Woodbury):
     A^{-1} M = G (I + M^T G)^{-1}, of which the last n columns count; no d x d state.
 Where the history carries the Cholesky factor of its own block of I + M^T G, a batch costs O(d N n + N^2 n) and
 Pi^{-1} is applied to 2 n columns instead of N + n. From N = d / 2 on such a history is kept in reduced coordinates
@@ -15,6 +15,7 @@ Pi^{-1} is applied to 2 n columns instead of N + n. From N = d / 2 on such a his
 Dense, otherwise: a Cholesky factor of A itself.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,10 +24,12 @@ from sphere_core.checkpoints import EditorState
 from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate, Update, cholesky_factor
 from sphere_core.numerics.placement import all_finite
 from sphere_core.numerics.tensor_file import LOWER, SYMMETRIC
+from sphere_core.solver.forms import CARRIED, DENSE, MEMORY, chosen_form
 from sphere_core.solver.priors import Prior
 from sphere_core.solver.reduced_history import extended_reduction, reduced_gain, reduction_of
+from sphere_core.solver.solution import Solution, figures_of, relative_residual
 
-__all__ = ["KeyHistory", "corrected_update", "key_memory_gain", "least_squares_update", "times_system"]
+__all__ = ["KeyHistory", "key_memory_gain", "least_squares_solution", "least_squares_update", "times_system"]
 
 _FACTOR, _REDUCTION = f"factor{LOWER}", f"reduction{SYMMETRIC}"
 
@@ -117,6 +120,28 @@ class KeyHistory:
             raise ValueError("a history in reduced coordinates gives neither its keys nor their Gram matrix")
 
 
+def least_squares_solution(
+    prior: Prior,
+    history: KeyHistory,
+    keys: torch.Tensor,
+    residuals: torch.Tensor,
+    correction: torch.Tensor | None = None,
+    *,
+    history_weight: float = 1.0,
+) -> Solution:
+    """Return dW = (R K^T + B) A^{-1} with its figures, by the form that `chosen_form` names.
+
+    Without a correction B `[o, d]` the update is its two factors R and A^{-1} K. Inputs that are not finite give an
+    update of nan and no figures: a collapsed model is a result, and no factorisation is asked to survive it. Raises
+    InputError for a system that is not well posed (`REFUSED`).
+    """
+    solved = _solved(prior, history, keys, residuals, correction, history_weight)
+    if solved.gain is None or solved.residual is None:
+        return Solution(solved.update, solved.form)
+    figures = figures_of(keys.double(), residuals.double(), solved.update, solved.gain, solved.residual())
+    return Solution(solved.update, solved.form, figures)
+
+
 def least_squares_update(
     prior: Prior,
     history: KeyHistory,
@@ -124,40 +149,91 @@ def least_squares_update(
     residuals: torch.Tensor,
     *,
     history_weight: float = 1.0,
-) -> LowRankUpdate:
-    """Return dW = R K^T A^{-1} as its two factors R and A^{-1} K.
-
-    Inputs that are not finite give an update of nan: a collapsed model is a result, and no factorisation is
-    asked to survive it.
-    """
-    wide_keys, wide_residuals = keys.double(), residuals.double()
-    if not all_finite(wide_keys, wide_residuals):
-        return LowRankUpdate(torch.full_like(wide_residuals, torch.nan), torch.full_like(wide_keys, torch.nan))
-    if history.reduction is not None:
-        return LowRankUpdate(wide_residuals, reduced_gain(prior, history.reduction, wide_keys))
-    if history.factor is not None:
-        return LowRankUpdate(wide_residuals, _factored_gain(prior, history, wide_keys, history_weight))
-    memory = history.columns_with(wide_keys, history_weight)
-    if memory is not None and memory.shape[1] < memory.shape[0]:
-        return LowRankUpdate(wide_residuals, key_memory_gain(prior, memory, wide_keys.shape[1]))
-    return LowRankUpdate(wide_residuals, prior.solve(history.gram_with(wide_keys, history_weight), wide_keys))
+) -> Update:
+    """Return the update of `least_squares_solution` alone, without its figures."""
+    return _solved(prior, history, keys, residuals, None, history_weight).update
 
 
-def corrected_update(
+@dataclass(frozen=True)
+class _Solved:
+    """An update, its form, G = A^{-1} K where there is one, and a call for the residual of the form's system."""
+
+    update: Update
+    form: str
+    gain: torch.Tensor | None = None
+    residual: Callable[[], torch.Tensor] | None = None
+
+
+def _solved(
     prior: Prior,
     history: KeyHistory,
     keys: torch.Tensor,
     residuals: torch.Tensor,
     correction: torch.Tensor | None,
-    *,
-    history_weight: float = 1.0,
-) -> Update:
-    """Return dW = (R K^T + B) A^{-1} for a correction B `[o, d]`; without one, `least_squares_update`."""
-    if correction is None or not all_finite(keys, residuals):
-        return least_squares_update(prior, history, keys, residuals, history_weight=history_weight)
-    wide = keys.double()
-    right = wide @ residuals.double().T + correction.to(wide).T
-    return DenseUpdate(prior.solve(history.gram_with(wide, history_weight), right).T)
+    weight: float,
+) -> _Solved:
+    wide, asked = keys.double(), residuals.double()
+    form = chosen_form(
+        width=wide.shape[0],
+        count=wide.shape[1],
+        kept=_kept(history),
+        carried=history.factor is not None,
+        reduced=history.reduction is not None,
+        corrected=correction is not None,
+    )
+    if not all_finite(wide, asked):
+        return _Solved(LowRankUpdate(torch.full_like(asked, torch.nan), torch.full_like(wide, torch.nan)), form)
+    if correction is not None:
+        return _corrected(prior, history, wide, asked, correction, weight)
+    if history.reduction is not None:
+        gain, residual = reduced_gain(prior, history.reduction, wide)
+        return _Solved(LowRankUpdate(asked, gain), form, gain, residual)
+    if form == CARRIED:
+        gain = _factored_gain(prior, history, wide, weight)
+    elif form == MEMORY:
+        memory = history.columns_with(wide, weight)
+        gain = key_memory_gain(prior, wide if memory is None else memory, wide.shape[1])
+    else:
+        gain = prior.system(history.gram_with(wide, weight)).solve(wide)
+    return _Solved(LowRankUpdate(asked, gain), form, gain, lambda: _residual(prior, history, wide, gain, weight))
+
+
+def _kept(history: KeyHistory) -> int | None:
+    """Return how many earlier keys are held as columns; None if only their Gram matrix is."""
+    if history.gram is not None:
+        return None
+    return 0 if history.columns is None else history.columns.shape[1]
+
+
+def _residual(prior: Prior, history: KeyHistory, keys: torch.Tensor, gain: torch.Tensor, weight: float) -> torch.Tensor:
+    """Return |A G - K| / |K| inside the subspace where the prior is finite; A is applied, not formed."""
+    memory = history.columns_with(keys, weight)
+    if memory is None or history.gram is not None:
+        seen = history.gram_with(keys, weight) @ gain
+    else:
+        seen = memory @ (memory.T @ gain)
+    inside = prior.inside(keys)
+    return relative_residual(prior.precision_times(gain) + prior.inside(seen) - inside, inside)
+
+
+def _corrected(
+    prior: Prior,
+    history: KeyHistory,
+    keys: torch.Tensor,
+    residuals: torch.Tensor,
+    correction: torch.Tensor,
+    weight: float,
+) -> _Solved:
+    right = keys @ residuals.T + correction.to(keys).T
+    gram = history.gram_with(keys, weight)
+    system = prior.system(gram)
+    update = DenseUpdate(system.solve(right).T)
+
+    def residual() -> torch.Tensor:
+        inside = prior.inside(right)
+        return relative_residual(prior.times(gram, update.matrix).T - inside, inside)
+
+    return _Solved(update, DENSE, system.solve(keys), residual)
 
 
 def key_memory_gain(prior: Prior, memory: torch.Tensor, count: int) -> torch.Tensor:

@@ -3,14 +3,15 @@
 Symbols: Pi the precision `[d, d]`, C0 the second moment, X columns `[d, m]`. All in float64.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-from sphere_core.numerics.linalg import Subspace, cholesky_factor
+from sphere_core.numerics.linalg import Subspace, cholesky_factor, refuse_rounding
 from sphere_core.numerics.placement import Resident
 
-__all__ = ["HostPrior", "MomentPrior", "NullSpacePrior", "Prior"]
+__all__ = ["HostPrior", "MomentPrior", "NullSpacePrior", "Prior", "PriorSystem"]
 
 
 class Prior(Protocol):
@@ -20,13 +21,53 @@ class Prior(Protocol):
         """Return Pi^{-1} X."""
         ...
 
-    def solve(self, gram: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Return (Pi + gram)^{-1} X for gram `[d, d]`."""
+    def system(self, gram: torch.Tensor) -> "PriorSystem":
+        """Return Pi + gram for gram `[d, d]`, factored."""
+        ...
+
+    def precision_times(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return Pi X for columns inside the subspace where Pi is finite."""
+        ...
+
+    def inside(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return X as far as it lies in the subspace where Pi is finite."""
         ...
 
     def times(self, gram: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return Y (Pi + gram) for Y `[m, d]`, inside the subspace where Pi is finite."""
         ...
+
+
+class PriorSystem(Protocol):
+    """Pi + gram, factored once for several right-hand sides."""
+
+    def solve(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return (Pi + gram)^{-1} X."""
+        ...
+
+
+@dataclass(frozen=True)
+class _CholeskySystem:
+    """A lower Cholesky factor, and the subspace that right-hand sides are projected on (None: all of R^d)."""
+
+    factor: torch.Tensor
+    subspace: Subspace | None = None
+
+    def solve(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return the solution for X `[d, m]`."""
+        right = columns.to(self.factor) if self.subspace is None else self.subspace.project(columns)
+        return torch.cholesky_solve(right, self.factor)
+
+
+@dataclass(frozen=True)
+class _HostSystem:
+    """A system whose factor stays on the host."""
+
+    system: PriorSystem
+
+    def solve(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return the solution where the columns are from."""
+        return self.system.solve(columns.cpu()).to(columns.device)
 
 
 class HostPrior:
@@ -39,9 +80,17 @@ class HostPrior:
         """Return Pi^{-1} X."""
         return self._prior.inverse(columns.cpu()).to(columns.device)
 
-    def solve(self, gram: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Return (Pi + gram)^{-1} X."""
-        return self._prior.solve(gram.cpu(), columns.cpu()).to(columns.device)
+    def system(self, gram: torch.Tensor) -> PriorSystem:
+        """Return Pi + gram, factored on the host."""
+        return _HostSystem(self._prior.system(gram.cpu()))
+
+    def precision_times(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return Pi X."""
+        return self._prior.precision_times(columns.cpu()).to(columns.device)
+
+    def inside(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return X inside the subspace where Pi is finite."""
+        return self._prior.inside(columns.cpu()).to(columns.device)
 
     def times(self, gram: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return Y (Pi + gram)."""
@@ -65,25 +114,41 @@ class MomentPrior:
         self._factor: Resident[torch.Tensor] | None = None
 
     def inverse(self, columns: torch.Tensor) -> torch.Tensor:
-        """Return Pi^{-1} X; raises InputError if C0 is not positive definite."""
-        if self._factor is None:
-            self._factor = Resident(cholesky_factor(self._made(columns.device), what="the second moment C0"))
-        factor = self._factor.at(columns.device)
+        """Return Pi^{-1} X; raises InputError if Pi is not positive definite, or by rounding alone."""
+        factor = self._factored(columns.device)
         # cholesky_solve copies the factor every time; two triangular solves do not.
         half = torch.linalg.solve_triangular(factor, columns.to(factor), upper=False)
         whole: torch.Tensor = torch.linalg.solve_triangular(factor.T, half, upper=True)
         return whole
 
-    def solve(self, gram: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Return (Pi + gram)^{-1} X."""
+    def system(self, gram: torch.Tensor) -> PriorSystem:
+        """Return Pi + gram, factored."""
         precision = self._kept(gram.device)
-        factor = cholesky_factor(precision + gram.to(precision), what="lambda C0 + K K^T")
-        return torch.cholesky_solve(columns.to(factor), factor)
+        return _CholeskySystem(cholesky_factor(precision + gram.to(precision), what="lambda C0 + K K^T"))
+
+    def precision_times(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return Pi X, from the factor unless Pi itself is kept."""
+        if self._precision is not None:
+            precision = self._precision.at(columns.device)
+            return precision @ columns.to(precision)
+        factor = self._factored(columns.device)
+        return factor @ (factor.T @ columns.to(factor))
+
+    def inside(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return X: Pi is finite everywhere."""
+        return columns
 
     def times(self, gram: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return Y (Pi + gram)."""
         precision = self._kept(gram.device)
         return rows.to(precision) @ (precision + gram.to(precision))
+
+    def _factored(self, device: torch.device) -> torch.Tensor:
+        if self._factor is None:
+            factor = cholesky_factor(self._made(device), what="the second moment C0")
+            refuse_rounding(factor, what="the second moment C0")
+            self._factor = Resident(factor)
+        return self._factor.at(device)
 
     def _kept(self, device: torch.device) -> torch.Tensor:
         if self._precision is None:
@@ -117,13 +182,20 @@ class NullSpacePrior:
         """Return P X / L2."""
         return self._subspace.at(columns.device).project(columns) / self._ridge
 
-    def solve(self, gram: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Return (P gram P + L2 I)^{-1} P X, which stays inside the subspace."""
+    def system(self, gram: torch.Tensor) -> PriorSystem:
+        """Return P gram P + L2 I, factored; right-hand sides are projected, and solutions stay inside the subspace."""
         subspace = self._subspace.at(gram.device)
         inside = subspace.project(subspace.project(gram).T)
         inside.diagonal().add_(self._ridge)
-        factor = cholesky_factor(inside, what="P K K^T P + L2 I")
-        return torch.cholesky_solve(subspace.project(columns), factor)
+        return _CholeskySystem(cholesky_factor(inside, what="P K K^T P + L2 I"), subspace)
+
+    def precision_times(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return L2 X for X inside the subspace."""
+        return self._ridge * columns.double()
+
+    def inside(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return P X."""
+        return self._subspace.at(columns.device).project(columns)
 
     def times(self, gram: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return Y P (gram + L2 I) P."""

@@ -15,10 +15,13 @@ Rounding: S is a difference, as in the form with columns; its relative error in 
 covariance there, and grows by one rounding a batch. All in float64; G stays symmetric to the last bit.
 """
 
+from collections.abc import Callable
+
 import torch
 
 from sphere_core.numerics.linalg import cholesky_factor
 from sphere_core.solver.priors import Prior
+from sphere_core.solver.solution import relative_residual
 
 __all__ = ["extended_reduction", "reduced_gain", "reduction_of"]
 
@@ -36,26 +39,31 @@ def reduction_of(prior: Prior, columns: torch.Tensor | None, weight: float, *, l
     return reduction
 
 
-def reduced_gain(prior: Prior, reduction: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """Return A^{-1} K `[d, n]` for keys K in float64."""
-    spread, factor = _spread(prior, reduction, keys)
-    return torch.cholesky_solve(spread.T, factor).T
+def reduced_gain(
+    prior: Prior, reduction: torch.Tensor, keys: torch.Tensor
+) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
+    """Return A^{-1} K `[d, n]` for keys K in float64, and a call for the residual of G (I + K^T S K) = S K."""
+    spread, factor, core = _spread(prior, reduction, keys)
+    gain = torch.cholesky_solve(spread.T, factor).T
+    return gain, lambda: relative_residual(gain @ core - spread, spread)
 
 
 def extended_reduction(prior: Prior, reduction: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     """Return G with the columns X `[d, n]` (weighted, float64) added to the history; a new tensor."""
-    spread, factor = _spread(prior, reduction, new)
+    spread, factor, _ = _spread(prior, reduction, new)
     half = torch.linalg.solve_triangular(factor, spread.T, upper=False)
     return _plus_outer(reduction.to(half, copy=True), half.T)
 
 
-def _spread(prior: Prior, reduction: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return S X and the lower factor of I + X^T S X."""
+def _spread(
+    prior: Prior, reduction: torch.Tensor, columns: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return S X, and I + X^T S X with its lower factor before it."""
     spread = prior.inverse(columns) - reduction.to(columns) @ columns
     core = columns.T @ spread
     core = (core + core.T) / 2
     core.diagonal().add_(1)
-    return spread, cholesky_factor(core, what="I + K^T (Pi + h H H^T)^{-1} K")
+    return spread, cholesky_factor(core, what="I + K^T (Pi + h H H^T)^{-1} K"), core
 
 
 def _plus_outer(matrix: torch.Tensor, half: torch.Tensor) -> torch.Tensor:

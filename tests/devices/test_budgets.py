@@ -17,33 +17,36 @@ from sphere_core.locate.targets import TargetSettings, optimise_targets
 from sphere_core.trajectory import run_trajectory
 
 # Kernels, waits, bytes to the host and bytes to the device of the second batch: two requests, nine forwards of targets.
+# A closed form's solve reads its three figures back, 24 bytes per site, after the eigenvalues of an n x n matrix.
 BATCH = {
-    "memit": (3_150, 15, 88, 8_000),
-    "memit_seq": (3_250, 19, 88, 8_000),
-    "emmet": (3_000, 13, 88, 8_000),
-    "encore": (3_300, 19, 88, 8_000),
-    "alphaedit": (3_250, 19, 88, 8_000),
-    "alphaedit+sphere": (3_350, 27, 88, 8_000),
-    "alphaedit+revive": (3_250, 19, 88, 8_000),
-    "memit+rect": (3_350, 19, 88, 9_900),
-    "memit+prune": (3_200, 20, 88, 8_000),
-    "evoedit": (3_200, 21, 88, 8_000),
-    "lyaplock": (3_200, 19, 88, 8_000),
-    "nse": (4_050, 45, 120, 15_700),
+    "memit": (3_200, 19, 136, 8_000),
+    "memit_seq": (3_300, 23, 136, 8_000),
+    "emmet": (3_050, 15, 112, 8_000),
+    "encore": (3_400, 23, 136, 8_000),
+    "alphaedit": (3_350, 23, 136, 8_000),
+    "alphaedit+sphere": (3_450, 31, 136, 8_000),
+    "alphaedit+revive": (3_350, 23, 136, 8_000),
+    "memit+rect": (3_450, 23, 136, 9_900),
+    "memit+prune": (3_250, 24, 136, 8_000),
+    "evoedit": (3_300, 25, 136, 8_000),
+    "lyaplock": (3_300, 23, 136, 8_000),
+    "nse": (4_200, 57, 216, 15_700),
     "rome": (6_000, 20, 88, 7_400),
     "r_rome": (6_000, 20, 88, 7_400),
     "ft": (1_450, 13, 0, 2_600),
     "ft_l": (1_450, 13, 0, 2_600),
+    "crispedit": (1_850, 20, 0, 3_300),
+    "eblora": (2_150, 38, 0, 3_300),
     "ultraedit": (500, 8, 0, 700),
-    "alphaedit+simie": (6_800, 48, 88, 7_700),
-    "alphaedit+nas+gate": (3_800, 28, 88, 12_300),
-    "memit_seq+sphere+error_feedback": (3_500, 29, 88, 9_900),
+    "alphaedit+simie": (6_950, 58, 184, 7_700),
+    "alphaedit+nas+gate": (3_850, 31, 136, 12_300),
+    "memit_seq+sphere+error_feedback": (3_550, 33, 136, 9_900),
 }
 
 
 @pytest.mark.parametrize("method", BATCH)
 def test_a_batch_stays_within_its_budget(method: str) -> None:
-    changes: dict[str, Any] = {"num_steps": 4} if method.startswith("ft") else {}
+    changes: dict[str, Any] = {"num_steps": 4} if method in ("ft", "ft_l", "crispedit", "eblora") else {}
     with ghost() as counts:
         model = on_ghost(tiny_model("llama", layers=4))
         built = editor(method, model, v_num_grad_steps=9, v_stop_loss=0.0, **changes)

@@ -15,6 +15,7 @@ from sphere_core.checkpoints import EditorState
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods.rows import RegularizerRow
 from sphere_core.numerics.linalg import DenseUpdate
+from sphere_core.solver.forms import FORMS, REFUSED
 from workflows.cli import COMMANDS
 from workflows.store.row_schema import COLUMN_DESCRIPTIONS, ROW_SCHEMA
 from workflows.sweeps.spec import SweepSpec
@@ -58,6 +59,14 @@ def test_every_column_has_a_description() -> None:
     assert list(COLUMN_DESCRIPTIONS) == ROW_SCHEMA.names
     assert all(COLUMN_DESCRIPTIONS.values())
     assert ROW_SCHEMA.metadata is None
+
+
+def test_the_page_of_the_solver_has_every_form_and_every_refusal(generate: ModuleType) -> None:
+    page = generate.solver_forms()
+    for name, form in FORMS.items():
+        assert f"| {name} | {form.when} |" in page
+    for words in REFUSED:
+        assert f"| {words} |" in page
 
 
 def test_every_command_is_in_the_reference(generate: ModuleType) -> None:

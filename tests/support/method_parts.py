@@ -77,6 +77,11 @@ BY_EDITOR: dict[str, dict[str, Any]] = {
         "perturb_band": [0.2, 0.5],
         "perturb_seed": 3,
     },
+    "crispedit": {"lr": 0.01, "num_steps": 20, "layers": [1], "crisp_energy": 0.6},
+    "eblora": {
+        **{"lr": 0.01, "num_steps": 20, "layers": [1], "lora_rank": 2, "lora_scale": 2.0, "lora_start": -0.05},
+        **{"lora_width": 2.0, "memory_share": 0.8},
+    },
     "ultraedit": {
         "lr": 1e-3,
         "ultraedit_variance": "unbiased",
@@ -111,7 +116,11 @@ def moments(model: EditableModel) -> SecondMoments:
     for site in model.open_sites((0, 1)):
         samples = torch.randn(site.d_in, 4 * site.d_in, generator=generator, dtype=torch.float64)
         by_layer[site.layer] = samples @ samples.T / samples.shape[1]
-    return SecondMoments(by_layer, 1, {})
+    own, gradients = torch.Generator().manual_seed(10), {}
+    for site in model.open_sites((0, 1)):
+        slopes = torch.randn(site.d_out, 4 * site.d_out, generator=own, dtype=torch.float64)
+        gradients[site.layer] = slopes @ slopes.T / slopes.shape[1]
+    return SecondMoments(by_layer, 1, {}, gradients=gradients)
 
 
 def editor(method: str, model: EditableModel, **changes: Any) -> Editor:

@@ -1,5 +1,6 @@
 """`sphere correlate`: does geometry correlate with the scores."""
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,14 @@ from workflows.results.formats.correlation_view import correlations_answer
 from workflows.results.formats.output import write_answer
 from workflows.results.formats.output_format import chosen_format
 from workflows.results.sql.connect import connect
-from workflows.results.tables.correlation import bound_rows, correlations, observations, scores_in, with_published
+from workflows.results.tables.correlation import (
+    bound_rows,
+    correlations,
+    later_scores,
+    observations,
+    scores_in,
+    with_published,
+)
 from workflows.store.plan import read_plan
 from workflows.terminal.console import output_console
 
@@ -29,6 +37,7 @@ Examples:
   sphere correlate runs/quickstart --figure drift.svg                    and a figure
   sphere correlate runs/quickstart --against delta_spectral_norm --against principal_share
   sphere correlate runs/quickstart --score 'efficacy (probability)'
+  sphere correlate runs/quickstart --lag 100 --against he_drift --against delta_norm --against solve_condition
   sphere correlate runs/quickstart --format csv --table bound --out bound.csv
 """
 
@@ -59,6 +68,7 @@ def correlate(
     wide: WideOption = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap samples behind an interval")] = 2000,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the bootstrap")] = 0,
+    lag: Annotated[int, typer.Option(min=0, help="Scores of checkpoints this number of edits later [0]")] = 0,
 ) -> None:
     """Correlate energy drift, or another figure of geometry, with each score, and tabulate the energy's bound.
 
@@ -74,9 +84,10 @@ def correlate(
     with connect(storage, plan, views=("rows",)) as connection:
         found = observations(connection, plan)
         bounds = bound_rows(connection)
+    found = later_scores(found, lag) if lag else found
     scores = scores_in(found, score or [])
     correlated = correlations(found, against or ["he_drift"], scores, resamples=resamples, seed=seed)
-    correlated = with_published(correlated, plan)
+    correlated = [replace(row, lag=lag) for row in correlated] if lag else with_published(correlated, plan)
     if figure is not None:
         drawn = correlation_figure(found, correlated, bounds, form=figure.suffix.removeprefix("."))
         with output_errors(figure):

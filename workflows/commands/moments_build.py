@@ -61,6 +61,9 @@ def build(
     save_every: Annotated[float, typer.Option(min=0, help="Seconds between two savings of sums")] = 60.0,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Torch threads; they change the order of sums")] = 1,
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Also of the outputs' gradients, by a backward pass (crispedit)")
+    ] = False,
 ) -> None:
     """Build second moments of several layers in one pass over a corpus, into a content-addressed store."""
     import torch
@@ -94,5 +97,6 @@ def build(
         save_every=save_every,
         threads=threads,
         device=device,
+        gradients=gradients,
     )
     run_build(options, output_console())

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["MomentsStore", "StoredFile", "StoredSet", "store_folder"]
 
 VARIABLE = "SPHERE_MOMENTS"
+# Arrays of a file are called layer8, gradient8, nullspace8.
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def store_folder(given: str | None) -> str:
@@ -45,7 +47,7 @@ class StoredFile:
     @property
     def layers(self) -> list[int]:
         """The layers that it holds."""
-        return sorted(int(name.removeprefix("layer").removeprefix("nullspace")) for name in self.header["shapes"])
+        return sorted({int(name.lstrip(_LETTERS)) for name in self.header["shapes"]})
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class MomentsStore:
                 by_layer={layer: moments.by_layer[layer]} if layer in moments.by_layer else {},
                 provenance=provenance,
                 null_spaces={layer: moments.null_spaces[layer]} if layer in moments.null_spaces else {},
+                gradients={layer: moments.gradients[layer]} if layer in moments.gradients else {},
             )
             self.storage.write_file(self.path(key, layer), partial(write_moments, one))
 

@@ -1,6 +1,6 @@
 """One set of second moments to build, as plain data that crosses process boundaries. Loads no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sphere_core.moments.packing import Amount, Packing, Pass
@@ -8,7 +8,10 @@ from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.corpus import Corpus
 from workflows.store.plan import MomentsRecipe
 
-__all__ = ["ModelName", "MomentsWork", "recipe_work"]
+__all__ = ["BACKWARD_SHARE", "ModelName", "MomentsWork", "packing_of", "recipe_work"]
+
+# A forward that is followed by a backward has this part of the tokens of one that is not.
+BACKWARD_SHARE = 4
 
 # Seconds between two saves of running sums, at least.
 SAVE_SECONDS = 60.0
@@ -54,6 +57,12 @@ class MomentsWork:
         }
 
 
+def packing_of(max_tokens_per_text: int, *, gradients: bool) -> Packing:
+    """Return how texts are packed if no size of a forward is given; a backward holds what its forward computed."""
+    whole = Packing(max_tokens_per_text)
+    return replace(whole, forward_tokens=whole.forward_tokens // BACKWARD_SHARE) if gradients else whole
+
+
 def recipe_work(recipe: MomentsRecipe, spec: TrajectorySpec) -> MomentsWork:
     """Return the work that builds the moments of a sweep's recipe."""
     return MomentsWork(
@@ -61,7 +70,10 @@ def recipe_work(recipe: MomentsRecipe, spec: TrajectorySpec) -> MomentsWork:
         model=ModelName(spec.model, spec.model_digest, spec.dtype, spec.revision, spec.remote_code),
         corpus=recipe.corpus,
         work=Pass(
-            recipe.layers, Packing(recipe.max_tokens_per_text), Amount(tokens=recipe.tokens, texts=recipe.sentences)
+            recipe.layers,
+            packing_of(recipe.max_tokens_per_text, gradients=recipe.gradients),
+            Amount(tokens=recipe.tokens, texts=recipe.sentences),
+            recipe.gradients,
         ),
         every_seconds=SAVE_SECONDS,
     )

@@ -140,12 +140,18 @@ class TrajectoryRun:
         """
         plan, spec = self.task.plan, self.task.spec
         checkpoints = self.storage.child(checkpoints_folder(plan.id))
+        method = resolve_method(spec.method, plugins=planned_plugins(spec.plugins.values(), self.storage))
         if moments is not None:
             sites = model.open_sites(spec.hyperparameters.places)
-            check_moments(moments, sites, where=f"trajectory {plan.id}", model_digest=spec.model_digest)
+            check_moments(
+                moments,
+                sites,
+                where=f"trajectory {plan.id}",
+                model_digest=spec.model_digest,
+                gradients=method.needs_gradients(spec.hyperparameters),
+            )
         resume = resume_point(checkpoints, plan.wanted)
         contexts = resume.contexts if resume is not None else _starting_contexts(spec, model)
-        method = resolve_method(spec.method, plugins=planned_plugins(spec.plugins.values(), self.storage))
         placement = place(
             model,
             method,

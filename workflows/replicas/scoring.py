@@ -74,14 +74,14 @@ def score_subject(
         with model.clock.stage("read"):
             installed = _installed(task.subject.id, task.edits, storage)
             model.load_weights(installed.weights, installed.attachment)
-        asked = tuple(requests[: task.edits])
+        asked, scalars = tuple(requests[: task.edits]), installed.scalars
     else:
-        asked = tuple(requests)
+        asked, scalars = tuple(requests), {}
     with model.clock.stage("read"):
         digest, masters, attached = model.weights_digest(), model.masters(), model.attachment
         previous = _previous(task, storage) if evaluator.reads_previous else None
     with model.clock.stage("score"):
-        scored = evaluator.score(Subject(model, asked, task.edits, previous, moments, KeptScores(storage)))
+        scored = evaluator.score(Subject(model, asked, task.edits, previous, moments, KeptScores(storage), scalars))
     if not model.holds(masters) or model.attachment is not attached:
         raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the model that it was to score")
     with model.clock.stage("publish"):

@@ -82,7 +82,13 @@ def run_edit(options: EditOptions, console: Console) -> None:
     check_against_model(hyperparameters, model, where=str(options.hparams or f"preset '{options.preset}'"))
     if moments is not None:
         sites = model.open_sites(hyperparameters.places)
-        check_moments(moments, sites, where=str(options.moments), model_digest=model.base_digest)
+        check_moments(
+            moments,
+            sites,
+            where=str(options.moments),
+            model_digest=model.base_digest,
+            gradients=method.needs_gradients(hyperparameters),
+        )
     requests, left_out = _fitting(options, method, records, model, groups)
     for line in left_out.values():
         console.print(f"left out: {line}", highlight=False, markup=False, soft_wrap=True)

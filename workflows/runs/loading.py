@@ -168,7 +168,9 @@ def load_moments(*, source: str | Path, model: LoadedModel, method: ChosenMethod
     """
     found = MomentsStore(store_folder(None)).read(str(source))
     sites = model.editable.open_sites(method.hyperparameters.places)
-    check_moments(found, sites, where=str(source), model_digest=model.editable.base_digest)
+    gradients = method.method.needs_gradients(method.hyperparameters)
+    where = str(source)
+    check_moments(found, sites, where=where, model_digest=model.editable.base_digest, gradients=gradients)
     return found
 
 
@@ -216,6 +218,7 @@ def build_moments(
         save_every=60.0,
         threads=1,
         device="auto",
+        gradients=method.method.needs_gradients(method.hyperparameters),
     )
     key = run_build(options, console or Console(quiet=True), loaded=model.editable)
     sets = MomentsStore(store_folder(store))

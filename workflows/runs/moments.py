@@ -25,7 +25,7 @@ from workflows.moments.build import build_alone, merge_shards, name_model, remov
 from workflows.moments.corpus_texts import find_corpus, require_texts
 from workflows.moments.layer_list import parse_layers
 from workflows.moments.store import MomentsStore, store_folder
-from workflows.moments.work import MomentsWork
+from workflows.moments.work import BACKWARD_SHARE, MomentsWork
 from workflows.runs.moments_shards import run_shards
 from workflows.store.build_lock import building
 from workflows.store.layout import moments_lock
@@ -64,6 +64,7 @@ class BuildOptions:
     save_every: float
     threads: int
     device: str
+    gradients: bool = False
 
 
 def run_build(options: BuildOptions, console: Console, *, loaded: EditableModel | None = None) -> str:
@@ -97,6 +98,7 @@ def run_build(options: BuildOptions, console: Console, *, loaded: EditableModel 
             "amount": amount.identity(),
             "max_tokens_per_text": longest,
             "dtype": options.dtype,
+            **({"gradients": True} if options.gradients else {}),
         }
     )
     _say(console, f"{key}: {options.model}, layers {_spelled(layers)}, {amount.wish} of {corpus.label}")
@@ -109,7 +111,9 @@ def run_build(options: BuildOptions, console: Console, *, loaded: EditableModel 
         if mine:
             left = missing()
             packing = Packing(longest, forward_tokens=_forward_tokens(options, skeleton, left, store.storage, key))
-            task = MomentsWork(key, model, corpus, Pass(tuple(left), packing, amount), options.save_every)
+            task = MomentsWork(
+                key, model, corpus, Pass(tuple(left), packing, amount, options.gradients), options.save_every
+            )
             if options.shards > 1:
                 _build_sharded(task, skeleton, store, options, console)
             else:
@@ -250,6 +254,7 @@ def _forward_tokens(
         chosen = int(json.loads(storage.read_bytes(path))["forward_tokens"])
     if chosen is None:
         chosen = forward_tokens(skeleton, layers, DTYPES[options.dtype], pick_device(options.device))
+        chosen = max(1, chosen // BACKWARD_SHARE) if options.gradients else chosen
     storage.write_bytes(path, json.dumps({"forward_tokens": chosen}).encode())
     return chosen
 

@@ -86,7 +86,13 @@ def edit(
     editable = model.editable
     if moments is not None:
         sites = editable.open_sites(hyperparameters.places)
-        check_moments(moments, sites, where="edit, moments", model_digest=editable.base_digest)
+        check_moments(
+            moments,
+            sites,
+            where="edit, moments",
+            model_digest=editable.base_digest,
+            gradients=method.method.needs_gradients(hyperparameters),
+        )
     in_contexts = method.method.edits_in_contexts
     sampling = ContextSettings().model_dump(mode="json") if in_contexts and contexts is None else None
     room = room_of_model(editable, groups=contexts if in_contexts else None, sampled=sampling)

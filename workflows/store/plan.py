@@ -100,6 +100,7 @@ class MomentsRecipe(_Record):
     tokens: int | None
     max_tokens_per_text: int
     layers: tuple[int, ...]
+    gradients: bool = Field(default=False, description="Whether each forward is followed by a backward")
     trajectory: str = Field(description="A trajectory that waits for them; it names the model")
 
 

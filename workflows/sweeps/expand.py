@@ -194,7 +194,14 @@ def _moments(
             remedy="add 'moments: {corpus: factworld, sentences: 4000}' or 'moments: {file: PATH}'",
         )
     where = text.where(("moments",))
-    return inputs.moments.find(spec.moments, model, hyperparameters.layers, threads=spec.resources.threads, where=where)
+    return inputs.moments.find(
+        spec.moments,
+        model,
+        hyperparameters.layers,
+        threads=spec.resources.threads,
+        where=where,
+        gradients=method.needs_gradients(hyperparameters),
+    )
 
 
 def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[MomentsRecipe], dict[str, str]]:
@@ -220,6 +227,7 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[
                 tokens=entry.tokens,
                 max_tokens_per_text=entry.max_tokens_per_text,
                 layers=layers,
+                gradients=bool(members[0].moments.identity.get("gradients")),
                 trajectory=users[0].id,
             )
         )

@@ -38,16 +38,27 @@ class MomentInputs:
         self._corpora: dict[MomentsEntry, Corpus] = {}
 
     def find(
-        self, entry: MomentsEntry, model: ResolvedModel, layers: tuple[int, ...], *, threads: int, where: str
+        self,
+        entry: MomentsEntry,
+        model: ResolvedModel,
+        layers: tuple[int, ...],
+        *,
+        threads: int,
+        where: str,
+        gradients: bool = False,
     ) -> ResolvedMoments:
-        """Return the identity of second moments: the digest of a file that was checked, or the recipe."""
+        """Return the identity of second moments: the digest of a file that was checked, or the recipe.
+
+        `gradients`: those of output gradients are required too.
+        """
         if entry.corpus is None:
             path = self.path(entry)
             if path not in self._imported:
                 self._imported[path] = load_object("sphere_core.moments.files:read_moments")(path)
             sites = [model.outline.sites[layer] for layer in layers]
             check = load_object("sphere_core.moments.record:check_moments")
-            check(self._imported[path], sites, where=f"{where}: {path}", model_digest=model.digest)
+            named = f"{where}: {path}"
+            check(self._imported[path], sites, where=named, model_digest=model.digest, gradients=gradients)
             return ResolvedMoments({"file_digest": _moments_digest(path, layers)}, str(path))
         with inside(where):
             corpus = self.corpus(entry)
@@ -60,6 +71,7 @@ class MomentInputs:
             "model_digest": model.digest,
             "dtype": model.entry.dtype,
             "threads": threads,
+            **({"gradients": True} if gradients else {}),
         }
         return ResolvedMoments(identity, None)
 

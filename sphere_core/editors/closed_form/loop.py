@@ -25,6 +25,7 @@ from sphere_core.numerics.linalg import Update
 from sphere_core.regularizers.nas import AnchorSettings, NormAnchor, anchor_of
 from sphere_core.regularizers.scope import Scope
 from sphere_core.requests import EditRequest
+from sphere_core.solver.solution import Solution, as_solution, with_figures
 
 __all__ = ["ClosedFormEditor"]
 
@@ -33,7 +34,8 @@ __all__ = ["ClosedFormEditor"]
 class ClosedFormEditor:
     """MEMIT, AlphaEdit and related editors: `rules` write each site, `shaping` holds regularizers and when they act.
 
-    State: one part per site for its rule (`rule/LAYER`), one per regularizer, and the norm anchor if there is one.
+    State: one part per site for its rule (`rule/LAYER`) and the figures of its latest solve (`solve/LAYER`), one per
+    regularizer, and the norm anchor if there is one.
     """
 
     settings: TargetSettings
@@ -50,7 +52,7 @@ class ClosedFormEditor:
         batch = locate(model, requests, contexts)
         targets, state = self._targets(model, sites, batch, state)
         before = {site.layer: model.weight(site) for site in sites}
-        writes, solved, shaped = self._solve(model, sites, batch, targets, state)
+        writes, solutions, shaped = self._solve(model, sites, batch, targets, state)
         if self.shaping.rewrites:
             for site in sites:
                 model.set_weight(site, before[site.layer])
@@ -63,7 +65,8 @@ class ClosedFormEditor:
         for site in sites:
             write, rule = writes[site.layer], self.rules[site.layer]
             with model.clock.stage("regularizer"):
-                state = self.shaping.fed_back(solved[site.layer], shaped[site.layer], write, rule, state)
+                state = self.shaping.fed_back(solutions[site.layer].update, shaped[site.layer], write, rule, state)
+            state = with_figures(state, site.label, solutions[site.layer].figures)
         with model.clock.stage("history"):
             return self._remembered(model, sites, writes, state)
 
@@ -95,10 +98,10 @@ class ClosedFormEditor:
         batch: LocatedBatch,
         targets: LayerTargets,
         state: EditorState,
-    ) -> tuple[dict[int, SiteWrite], dict[int, Update], dict[int, Update]]:
+    ) -> tuple[dict[int, SiteWrite], dict[int, Solution], dict[int, Update]]:
         """Walk through the layers, solving and writing each; return what was asked, solved and reshaped."""
         writes: dict[int, SiteWrite] = {}
-        solved: dict[int, Update] = {}
+        solutions: dict[int, Solution] = {}
         shaped: dict[int, Update] = {}
         walk = BatchWalk(model, batch, sites)
         for index, site in enumerate(sites):
@@ -107,13 +110,15 @@ class ClosedFormEditor:
             write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
             rule_state = state.part(f"rule/{layer}")
             with model.clock.stage("solve"):
-                solved[layer] = self.rules[layer].solve(write, rule_state, self.shaping.correction(layer, state))
+                found = self.rules[layer].solve(write, rule_state, self.shaping.correction(layer, state))
+            solutions[layer] = as_solution(found)
+            solved = solutions[layer].update
             with model.clock.stage("regularizer"):
-                shaped[layer] = self.shaping.apply(solved[layer], write, state)
-            model.add(site, shaped[layer] if self.shaping.scope is Scope.IN_LOOP else solved[layer])
+                shaped[layer] = self.shaping.apply(solved, write, state)
+            model.add(site, shaped[layer] if self.shaping.scope is Scope.IN_LOOP else solved)
             writes[layer] = write
             model.progress.report("writing", index + 1, len(sites), "sites")
-        return writes, solved, shaped
+        return writes, solutions, shaped
 
     def _remembered(
         self, model: EditableModel, sites: Sequence[Site], writes: Mapping[int, SiteWrite], state: EditorState

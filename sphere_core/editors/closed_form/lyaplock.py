@@ -17,8 +17,10 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.models.site_write import SiteWrite
-from sphere_core.numerics.linalg import DenseUpdate, Update, cholesky_factor
+from sphere_core.numerics.linalg import DenseUpdate, cholesky_factor
 from sphere_core.numerics.placement import Resident, all_finite
+from sphere_core.solver.forms import DENSE
+from sphere_core.solver.solution import Solution, figures_of, relative_residual
 
 __all__ = ["LyapLockRule"]
 
@@ -31,12 +33,12 @@ class LyapLockRule:
     weight: float
     alpha: float
 
-    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Solution:
         """Return the update; nan if an input is not finite."""
         keys, residuals = write.keys.double(), write.residuals.double()
         live = write.weight.to(keys)
         if not all_finite(keys, residuals, live):
-            return DenseUpdate(torch.full_like(live, torch.nan))
+            return Solution(DenseUpdate(torch.full_like(live, torch.nan)), DENSE)
         change = live - write.base.to(keys)
         pressure = self._pressure(state)
         left = residuals @ keys.T - pressure * change @ self._moment(keys)
@@ -44,8 +46,11 @@ class LyapLockRule:
             left += state.tensors["value_gram"].to(keys) - live @ state.tensors["key_gram"].to(keys)
         if correction is not None:
             left += correction.to(keys)
-        factor = cholesky_factor(self._system(keys, state), what="K K^T + a Z lambda C0")
-        return DenseUpdate(torch.cholesky_solve(left.T, factor).T)
+        system = self._system(keys, state)
+        factor = cholesky_factor(system, what="K K^T + a Z lambda C0")
+        update = DenseUpdate(torch.cholesky_solve(left.T, factor).T)
+        gain, missed = torch.cholesky_solve(keys, factor), update.matrix @ system - left
+        return Solution(update, DENSE, figures_of(keys, residuals, update, gain, relative_residual(missed, left)))
 
     def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:
         """Return X A."""

@@ -24,7 +24,8 @@ from sphere_core.models.sites import Site
 from sphere_core.numerics.linalg import LowRankUpdate
 from sphere_core.numerics.placement import Resident, all_finite
 from sphere_core.requests import EditRequest
-from sphere_core.solver import BESIDE_LAYERS, KeyHistory, MomentPrior, Placement, least_squares_update
+from sphere_core.solver import BESIDE_LAYERS, KeyHistory, MomentPrior, Placement, Solution, least_squares_solution
+from sphere_core.solver.solution import with_figures
 
 __all__ = ["NseEditor"]
 
@@ -65,7 +66,7 @@ class NseEditor:
                 chosen = torch.arange(len(distance), device=distance.device)
             if len(chosen) == 0:
                 break
-            self._pass(model, sites, batch.some(chosen.tolist()), targets.some(chosen), state)
+            state = self._pass(model, sites, batch.some(chosen.tolist()), targets.some(chosen), state)
         walk = BatchWalk(model, batch, sites)
         for site in sites:
             owner = f"rule/{site.layer}"
@@ -99,24 +100,26 @@ class NseEditor:
         batch: LocatedBatch,
         targets: LayerTargets,
         state: EditorState,
-    ) -> None:
+    ) -> EditorState:
         walk = BatchWalk(model, batch, sites)
         for index, site in enumerate(sites):
             keys = walk.keys(site)
             residuals = walk.site_residuals(site, targets.change(walk, site, len(sites) - index))
             write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
             with model.clock.stage("solve"):
-                update = self._solve(write, KeyHistory.of(state.part(f"rule/{site.layer}")))
+                solution = self._solve(write, KeyHistory.of(state.part(f"rule/{site.layer}")))
             with model.clock.stage("regularizer"):
-                shaped = self.shaping.apply(update, write, state)
+                shaped = self.shaping.apply(solution.update, write, state)
             model.add(site, shaped)
+            state = with_figures(state, site.label, solution.figures)
             model.progress.report("writing", index + 1, len(sites), "sites")
+        return state
 
     def _home(self, site: Site, keys: torch.Tensor) -> torch.device:
         """Return where a site's system is solved and its history kept."""
         return torch.device("cpu") if site.layer in self.placement.on_host else keys.device
 
-    def _solve(self, write: SiteWrite, history: KeyHistory) -> LowRankUpdate:
+    def _solve(self, write: SiteWrite, history: KeyHistory) -> Solution:
         home = self._home(write.site, write.keys)
         keys, residuals = write.keys.to(home), write.residuals.to(home)
         neurons = strongest_neurons(keys, self.neuron_threshold)
@@ -127,10 +130,13 @@ class NseEditor:
             None if columns is None else columns.to(home)[neurons],
             None if gram is None else gram.to(home)[neurons][:, neurons],
         )
-        update = least_squares_update(prior, kept, keys[neurons], residuals)
-        right = torch.zeros(keys.shape[0], update.right.shape[1], dtype=torch.float64, device=home)
-        right[neurons] = update.right
-        return LowRankUpdate(update.left, right).to(write.keys.device)
+        solution = least_squares_solution(prior, kept, keys[neurons], residuals)
+        chosen = solution.update
+        if not isinstance(chosen, LowRankUpdate):
+            raise TypeError("without a correction an update has two factors")
+        right = torch.zeros(keys.shape[0], chosen.right.shape[1], dtype=torch.float64, device=home)
+        right[neurons] = chosen.right
+        return Solution(LowRankUpdate(chosen.left, right), solution.form, solution.figures).to(write.keys.device)
 
 
 def strongest_neurons(keys: torch.Tensor, threshold: float) -> torch.Tensor:

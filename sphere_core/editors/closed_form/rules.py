@@ -8,10 +8,12 @@ import torch
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.base import WriteRule
 from sphere_core.models.site_write import SiteWrite
-from sphere_core.numerics.linalg import LowRankUpdate, Subspace, Update
+from sphere_core.numerics.linalg import LowRankUpdate, Subspace
 from sphere_core.numerics.placement import Resident, all_finite
-from sphere_core.solver.least_squares import KeyHistory, corrected_update, times_system
+from sphere_core.solver.forms import EQUALITY
+from sphere_core.solver.least_squares import KeyHistory, least_squares_solution, times_system
 from sphere_core.solver.priors import NullSpacePrior, Prior
+from sphere_core.solver.solution import Solution, as_solution
 
 __all__ = ["EqualityRule", "EvolvingNullSpaceRule", "HostRule", "LeastSquaresRule"]
 
@@ -25,10 +27,10 @@ class HostRule:
 
     rule: WriteRule
 
-    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Solution:
         """Return the update."""
         there = None if correction is None else correction.cpu()
-        return self.rule.solve(_on_host(write), state, there).to(write.keys.device)
+        return as_solution(self.rule.solve(_on_host(write), state, there)).to(write.keys.device)
 
     def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:
         """Return X A."""
@@ -52,10 +54,10 @@ class LeastSquaresRule:
     history_window: int | None
     keeps_system: bool = False
 
-    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Solution:
         """Return dW = (R K^T + B) A^{-1}."""
         history = KeyHistory.of(state)
-        return corrected_update(
+        return least_squares_solution(
             self.prior, history, write.keys, write.residuals, correction, history_weight=self.history_weight
         )
 
@@ -87,7 +89,7 @@ class EqualityRule(LeastSquaresRule):
     dW = r (C^{-1} k)^T / (k^T C^{-1} k).
     """
 
-    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Solution:
         """Return the update."""
         if write.keys.shape[1] > 1 or correction is not None:
             return super().solve(write, state, correction)
@@ -95,7 +97,7 @@ class EqualityRule(LeastSquaresRule):
         if not all_finite(keys, write.residuals):
             return super().solve(write, state, None)
         spread = self.prior.inverse(keys)
-        return LowRankUpdate(write.residuals.double(), spread / (keys * spread).sum())
+        return Solution(LowRankUpdate(write.residuals.double(), spread / (keys * spread).sum()), EQUALITY)
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,10 @@ class EvolvingNullSpaceRule:
     ridge: float
     threshold: float
 
-    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Update:
+    def solve(self, write: SiteWrite, state: EditorState, correction: torch.Tensor | None) -> Solution:
         """Return the update."""
         prior = NullSpacePrior(self._remaining(state, write.keys.device), self.ridge)
-        return corrected_update(prior, KeyHistory(), write.keys, write.residuals, correction)
+        return least_squares_solution(prior, KeyHistory(), write.keys, write.residuals, correction)
 
     def times_system(self, change: torch.Tensor, write: SiteWrite, state: EditorState) -> torch.Tensor:
         """Return X A inside the space that is left."""

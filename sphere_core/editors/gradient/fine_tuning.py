@@ -5,7 +5,7 @@ trains on a BOS that the tokenizer adds and, for some tokenizers, on padding: he
 nothing else is predicted. FT-L: after each step W is clamped to W_ref +- norm_constraint, entry by entry.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,14 +22,21 @@ from sphere_core.models.sites import Site
 from sphere_core.numerics.linalg import DenseUpdate
 from sphere_core.requests import EditRequest
 
-__all__ = ["FineTuningEditor", "FineTuningSettings"]
+__all__ = ["FineTuningEditor", "FineTuningSettings", "GradientFilter", "weight_gradients"]
+
+# From a site and the gradient of its weight `[d_out, d_in]`, fp32, to the gradient that is used instead.
+GradientFilter = Callable[[Site, torch.Tensor], torch.Tensor]
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True)
 class FineTuningSettings:
-    """Adam's rate and decay, epochs, requests a step, the loss that ends it, and FT-L's box (None: no box)."""
+    """Adam's rate and decay, epochs, requests a step, the loss that ends it, and FT-L's box (None: no box).
+
+    `weighting`: the loss of a step is the mean over requests of the mean NLL of their target tokens, or the mean over
+    all target tokens.
+    """
 
     places: tuple[Place, ...]
     lr: float
@@ -39,6 +46,7 @@ class FineTuningSettings:
     stop_loss: float
     box: float | None
     reference: Literal["batch", "trajectory"]
+    weighting: Literal["requests", "tokens"] = "requests"
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,20 @@ class FineTuningEditor:
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
     ) -> EditorState:
         """Train on one batch of requests; the regularizers see the batch's whole change."""
+        return self.tuned(model, requests, state)
+
+    def tuned(
+        self,
+        model: EditableModel,
+        requests: Sequence[EditRequest],
+        state: EditorState,
+        filtered: GradientFilter | None = None,
+    ) -> EditorState:
+        """Train on one batch; a filter turns the gradient of each site, weight decay included, into what Adam sees."""
         sites = model.open_sites(self.settings.places)
         start = {site.label: model.weight(site) for site in sites}
         with model.clock.stage("gradients"):
-            self._train(model, sites, requests)
+            self._train(model, sites, requests, filtered)
         for site in sites:
             before, base = start[site.label], model.base_weight(site)
             nothing = before.new_zeros(site.d_in, 0), before.new_zeros(site.d_out, 0)
@@ -73,7 +91,13 @@ class FineTuningEditor:
         """Return None: what is scored is what was edited."""
         return None
 
-    def _train(self, model: EditableModel, sites: Sequence[Site], requests: Sequence[EditRequest]) -> None:
+    def _train(
+        self,
+        model: EditableModel,
+        sites: Sequence[Site],
+        requests: Sequence[EditRequest],
+        filtered: GradientFilter | None,
+    ) -> None:
         reference = {
             site.label: model.base_weight(site) if self.settings.reference == "trajectory" else model.weight(site)
             for site in sites
@@ -84,14 +108,14 @@ class FineTuningEditor:
             losses = []
             for begin in range(0, len(requests), self.settings.batch_size):
                 chunk = requests[begin : begin + self.settings.batch_size]
-                loss, gradients = _gradients(model, sites, chunk)
+                loss, gradients = weight_gradients(model, sites, chunk, self.settings.weighting)
                 model.progress.sign()
                 losses.append((loss, len(chunk)))
                 if loss < self.settings.stop_loss:
                     continue
                 step += 1
                 moments = [
-                    self._step(model, site, gradient, pair, step, reference[site.label])
+                    self._step(model, site, gradient, pair, step, reference[site.label], filtered)
                     for site, gradient, pair in zip(sites, gradients, moments, strict=True)
                 ]
             model.progress.report("training", epoch + 1, self.settings.epochs, "epochs")
@@ -106,9 +130,12 @@ class FineTuningEditor:
         pair: tuple[torch.Tensor, torch.Tensor],
         step: int,
         reference: torch.Tensor,
+        filtered: GradientFilter | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         weight = model.weight(site)
         gradient = gradient + self.settings.weight_decay * weight
+        if filtered is not None:
+            gradient = filtered(site, gradient)
         first = _BETA1 * pair[0] + (1 - _BETA1) * gradient
         second = _BETA2 * pair[1] + (1 - _BETA2) * gradient.square()
         rate = self.settings.lr / (1 - _BETA1**step)
@@ -119,13 +146,19 @@ class FineTuningEditor:
         return first, second
 
 
-def _gradients(
-    model: EditableModel, sites: Sequence[Site], requests: Sequence[EditRequest]
+def weight_gradients(
+    model: EditableModel,
+    sites: Sequence[Site],
+    requests: Sequence[EditRequest],
+    weighting: Literal["requests", "tokens"],
 ) -> tuple[float, list[torch.Tensor]]:
     """Return the loss of a chunk and its gradient for every site, fp32 `[d_out, d_in]`."""
     supervision = supervise(model, requests)
     with model.trainable(sites) as parameters:
-        loss = supervision.loss(model)
+        if weighting == "tokens":
+            loss = supervision.token_loss(model) / len(supervision.targets)
+        else:
+            loss = supervision.loss(model)
         gradients = torch.autograd.grad(loss, parameters)
     stored = [site.canonical(gradient).float() for site, gradient in zip(sites, gradients, strict=True)]
     return float(loss.detach()), stored

@@ -19,9 +19,10 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.gradient.running_moments import RunningMoments
+from sphere_core.editors.gradient.tracing import traced
 from sphere_core.editors.shaping import Shaping
 from sphere_core.hyperparameters.places import Place
-from sphere_core.locate.supervision import answered_ids, supervise
+from sphere_core.locate.supervision import answered_ids
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.site_write import SiteWrite
@@ -70,19 +71,19 @@ class UltraEditEditor:
         """
         sites = model.open_sites(self.places)
         ordered = sorted(requests, key=lambda request: -len(answered_ids(model.tokenizer, request)))
-        traced: dict[Site, list[torch.Tensor]] = {site: [] for site in sites}
+        seen: dict[Site, list[torch.Tensor]] = {site: [] for site in sites}
         for begin in range(0, len(ordered), self.settings.batch_size):
             chunk = ordered[begin : begin + self.settings.batch_size]
             with model.clock.stage("gradients"):
-                found = _traced(model, sites, chunk, self.settings.weighting)
+                found = traced(model, sites, chunk, self.settings.weighting)
             for site in sites:
                 owner, rows = self._owner(site), found[site]
                 moments = RunningMoments.of(state.part(owner)).with_rows(rows, unbiased=self._is_unbiased)
                 state = state.with_part(owner, moments.state())
-                traced[site].append(rows)
+                seen[site].append(rows)
             model.progress.report("gradients", min(begin + len(chunk), len(ordered)), len(ordered), "requests")
         for site in sites:
-            rows = torch.cat(traced[site])
+            rows = torch.cat(seen[site])
             h, g = rows[:, : site.d_in], rows[:, site.d_in :]
             with model.clock.stage("solve"):
                 update = self._update(rows, site.d_in, RunningMoments.of(state.part(self._owner(site))))
@@ -118,41 +119,3 @@ class UltraEditEditor:
         system.diagonal().add_(1)
         factor = cholesky_factor(system, what="H H^T + I")
         return LowRankUpdate(values.T, torch.cholesky_solve(h, factor).T)
-
-
-def _traced(
-    model: EditableModel,
-    sites: Sequence[Site],
-    requests: Sequence[EditRequest],
-    weighting: Literal["tokens", "requests"],
-) -> dict[Site, torch.Tensor]:
-    """Return inputs and output gradients [h, g] `[m, d + o]` of each site at the predicting positions, float64."""
-    supervision = supervise(model, requests)
-    seen: dict[Site, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def observe(site: Site, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        watched = output if output.requires_grad else output.detach().requires_grad_(True)
-        seen[site] = (args[0].detach(), watched)
-        return watched
-
-    modules = [model.network.get_submodule(site.module_path) for site in sites]
-    handles = [
-        module.register_forward_hook(lambda _, args, out, site=site: observe(site, args, out))
-        for site, module in zip(sites, modules, strict=True)
-    ]
-    try:
-        if weighting == "tokens":
-            loss = supervision.token_loss(model) / len(supervision.targets)
-        else:
-            # Summed, not averaged, over requests: a request's gradient must not depend on its company.
-            loss = supervision.loss(model) * len(requests)
-        slopes = torch.autograd.grad(loss, [seen[site][1] for site in sites])
-    finally:
-        for handle in handles:
-            handle.remove()
-    found = {}
-    for site, slope in zip(sites, slopes, strict=True):
-        values = seen[site][0]
-        rows, positions = supervision.rows.to(values.device), supervision.positions.to(values.device)
-        found[site] = torch.cat([values[rows, positions].double(), slope[rows, positions].double()], dim=1)
-    return found

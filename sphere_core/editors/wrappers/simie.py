@@ -83,7 +83,7 @@ def ideal_step(change: torch.Tensor, keys: torch.Tensor, history: KeyHistory, ri
     memory = history.columns_with(wide, 1.0)
     if memory is not None and memory.shape[1] < memory.shape[0]:
         return LowRankUpdate(moved @ wide, key_memory_gain(prior, memory, wide.shape[1]))
-    return LowRankUpdate(moved @ wide, prior.solve(history.gram_with(wide, 1.0), wide))
+    return LowRankUpdate(moved @ wide, prior.system(history.gram_with(wide, 1.0)).solve(wide))
 
 
 def _token_keys(model: EditableModel, sites: Sequence[Site], request: EditRequest) -> dict[str, torch.Tensor]:

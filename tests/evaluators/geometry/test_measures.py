@@ -85,3 +85,22 @@ def test_left_out_they_change_neither_the_identity_nor_the_rows() -> None:
     assert "measures" not in plain.identity()["settings"]  # type: ignore[operator]
     assert GeometrySettings(measures=("gain",)).identity() != plain.identity()
     assert not [key for key in rows_of(edited(), plain) if key[0].startswith(("row_cosine", "singular_value_gain"))]
+
+
+def test_figures_of_the_solver_are_rows_where_a_sweep_asks_for_them() -> None:
+    model = tiny_llama()
+    sites = model.open_sites([0, 1])
+    scalars = {"solve/0/residual": 1e-12, "solve/0/condition": 8.0, "solve/1/condition": 2.0, "rule/0/z": 3.0}
+    subject = Subject(model, (), 4, scalars=scalars)
+    rows = Geometry(GeometrySettings(solver=True, bound=False, spectra=False, previous=False)).score(subject).rows
+    found = {(row.metric, row.site): row.value for row in rows if row.metric.startswith("solve_")}
+    assert found == {
+        ("solve_residual", sites[0].name): 1e-12,
+        ("solve_condition", sites[0].name): 8.0,
+        ("solve_condition", sites[1].name): 2.0,
+        ("solve_residual", None): 1e-12,
+        ("solve_condition", None): 5.0,
+    }
+    plain = GeometrySettings(bound=False, spectra=False, previous=False)
+    assert not any(row.metric.startswith("solve_") for row in Geometry(plain).score(subject).rows)
+    assert "solver" not in plain.identity()["settings"]

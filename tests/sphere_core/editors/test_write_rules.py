@@ -33,7 +33,7 @@ def test_error_feedback_ends_where_one_solution_over_all_edits_does(keep: float)
     for start in range(0, 8, 2):
         batch = keys[:, start : start + 2]
         task = write(batch.float(), values[:, start : start + 2] - weight @ batch, weight, base)
-        solved = rule.solve(task, state.part("rule/0"), shaping.correction(0, state))
+        solved = rule.solve(task, state.part("rule/0"), shaping.correction(0, state)).update
         shaped = shaping.apply(solved, task, state)
         before_filter = weight + solved.dense()
         state = shaping.fed_back(solved, shaped, task, rule, state)
@@ -51,14 +51,14 @@ def test_emmet_is_memit_with_lambda_scaled_and_an_equality_for_one() -> None:
     task = write(keys, residuals, normal(26, OUT, D), normal(26, OUT, D))
     emmet = EqualityRule(MomentPrior(second, weight=0.1 * 5.0, ridge=0.0, width=D), False, 1.0, None)
     memit = least_squares(0.5, history=False)
-    found = emmet.solve(task, NOTHING, None).dense()
-    assert torch.allclose(found, memit.solve(task, NOTHING, None).dense(), atol=1e-12)
+    found = emmet.solve(task, NOTHING, None).update.dense()
+    assert torch.allclose(found, memit.solve(task, NOTHING, None).update.dense(), atol=1e-12)
     # The released form: D = K^T C^-1 K + mu I, dW = R D^-1 K^T C^-1 with C = lambda C0.
     spread = torch.linalg.solve(5.0 * second, keys)
     inner = keys.T @ spread + 0.1 * torch.eye(3, dtype=torch.float64)
     assert torch.allclose(found, residuals @ torch.linalg.solve(inner, spread.T), atol=1e-9)
     single = write(keys[:, :1], residuals[:, :1], normal(26, OUT, D), normal(26, OUT, D))
-    assert torch.allclose(emmet.solve(single, NOTHING, None).dense() @ keys[:, :1], residuals[:, :1], atol=1e-10)
+    assert torch.allclose(emmet.solve(single, NOTHING, None).update.dense() @ keys[:, :1], residuals[:, :1], atol=1e-10)
 
 
 def test_evoedit_leaves_what_it_wrote_alone() -> None:
@@ -69,7 +69,7 @@ def test_evoedit_leaves_what_it_wrote_alone() -> None:
     for batch in range(3):
         keys, residuals = normal(30 + batch, D, 2), normal(40 + batch, OUT, 2)
         task = write(keys, residuals, normal(1, OUT, D), normal(1, OUT, D))
-        update = rule.solve(task, state, None).dense()
+        update = rule.solve(task, state, None).update.dense()
         spread = projector @ keys
         expected = residuals @ torch.linalg.solve(keys.T @ spread + torch.eye(2, dtype=torch.float64), spread.T)
         assert torch.allclose(update, expected, atol=1e-9)
@@ -97,7 +97,7 @@ def test_lyaplock_against_the_form_with_value_statistics(alpha: float) -> None:
         system = keys @ keys.T + key_gram + pressure * weight * second
         expected = left @ torch.linalg.inv(system)
         task = write(keys, residuals, live, base)
-        assert torch.allclose(rule.solve(task, state, None).dense(), expected, atol=1e-8)
+        assert torch.allclose(rule.solve(task, state, None).update.dense(), expected, atol=1e-8)
         live = live + expected
         state = rule.remember(write(keys, residuals, live, base), state)
         key_gram, value_gram = key_gram + keys @ keys.T, value_gram + live @ keys @ keys.T
@@ -122,7 +122,7 @@ def test_history_window_and_weight() -> None:
         system = 0.5 * second + 0.1 * torch.eye(D, dtype=torch.float64) + weight * recent @ recent.T
         system = system + keys.double() @ keys.double().T
         expected = residuals @ torch.linalg.solve(system, keys.double()).T
-        assert torch.allclose(rule.solve(task, state, None).dense(), expected, atol=1e-7)
+        assert torch.allclose(rule.solve(task, state, None).update.dense(), expected, atol=1e-7)
         state, seen = rule.remember(task, state), torch.cat([seen, keys.double()], dim=1)
     assert state.tensors["columns"].shape == (D, 3)
     forgetful = LeastSquaresRule(rule.prior, True, 0.0, None)

@@ -6,7 +6,8 @@ from method_parts import editor, likelihood, run, values
 from tiny_models import CONTEXTS, FAMILIES, requests, tiny_model
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings, _traced
+from sphere_core.editors.gradient.tracing import traced
+from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings
 from sphere_core.editors.shaping import Shaping
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import build_hyperparameters
@@ -66,7 +67,7 @@ def test_inputs_and_output_gradients_of_each_site_make_its_weight_gradient(famil
     """
     model = tiny_model(family)
     sites = other_sites(model, (2,))
-    rows = _traced(model, sites, requests()[:3], "tokens")
+    rows = traced(model, sites, requests()[:3], "tokens")
     supervision = supervise(model, requests()[:3])
     with model.trainable(sites) as parameters:
         loss = supervision.token_loss(model) / len(supervision.targets)
@@ -109,11 +110,11 @@ def test_regularizers_keep_a_state_for_each_site_of_a_layer() -> None:
 def test_an_editor_whose_targets_are_in_the_residual_stream_refuses_other_sites() -> None:
     given = build_hyperparameters(values("memit", sites={"up": [0, 1]}), where="test")
     for name in EDITORS:
-        holds = name in ("ft", "ft_l", "ultraedit", "truncate", "perturb")
+        holds = name in ("ft", "ft_l", "ultraedit", "eblora", "truncate", "perturb")
         if holds:
             editor(name, tiny_model("llama"), layers=[1], sites={"up": [1]})
             continue
-        with pytest.raises(InputError, match=f"'{name}' writes what a layer adds to the residual stream"):
+        with pytest.raises(InputError, match=f"'{name}' (writes what a layer adds|is defined at down projections)"):
             resolve_method(name).check(
                 given.model_copy(update={"update_norm_lambda": 1.0, "prob_cutoff": -2, "emmet_lambda": 0.1}),
                 where="test",

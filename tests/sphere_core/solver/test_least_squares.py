@@ -72,7 +72,7 @@ def test_key_memory_form_equals_dense_form_and_definition(kind: str, history: in
     # Released AlphaEdit: (P gram + L2 I) X = P K, a non-symmetric system; with P = I it is MEMIT's.
     expected = torch.linalg.solve(projector @ gram + precision, projector @ keys)
     assert torch.allclose(key_memory_gain(prior, memory, count), expected, atol=1e-10)
-    assert torch.allclose(prior.solve(gram, keys), expected, atol=1e-10)
+    assert torch.allclose(prior.system(gram).solve(keys), expected, atol=1e-10)
 
 
 def test_history_turns_into_its_gram_matrix_when_that_is_smaller() -> None:

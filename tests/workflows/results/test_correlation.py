@@ -24,6 +24,7 @@ from workflows.results.tables.correlation import (
     ALL_METHODS,
     bound_rows,
     correlations,
+    later_scores,
     observations,
     scores_in,
     with_published,
@@ -204,6 +205,28 @@ def test_the_command(root: Path, views: tuple, tmp_path: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(call("--format", "csv"))))
     assert float(lines[0]["spearman"]) == record["correlations"][0]["spearman"]["value"]
     assert bound_arrow(bound_rows(views[0])).num_rows == 16
+
+
+def test_a_lag_pairs_a_figure_with_the_score_of_a_later_checkpoint(root: Path, views: tuple) -> None:
+    found = later_scores(observations(*views), 20)
+    assert {one.edits for one in found} == {10, 20}
+    for row in correlations(found, ["he_drift"], ["efficacy (argmax)"], resamples=100, seed=0):
+        if row.method != "slow":
+            continue
+        pairs = [
+            (abs(figures(row.method, seed, edits)[0]), figures(row.method, seed, edits + 20)[1])
+            for seed in SEEDS
+            for edits in (10, 20)
+        ]
+        assert row.checkpoints == len(pairs)
+        assert row.spearman.value == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic)
+    lagged = CliRunner().invoke(app, [str(root), "--resamples", "100", "--lag", "20", "--format", "json"])
+    assert {row["lag"] for row in json.loads(lagged.output)["correlations"]} == {20}
+    text = CliRunner().invoke(app, [str(root), "--resamples", "100", "--lag", "20", "--format", "md"]).output
+    assert "efficacy (argmax), 20 edits later" in text
+    with pytest.raises(InputError, match="no two checkpoints of a trajectory are 15 edits apart") as raised:
+        later_scores(observations(*views), 15)
+    assert "10, 20, 30" in str(raised.value)
 
 
 def test_equal_figures_are_equal_bytes(views: tuple) -> None:

@@ -26,7 +26,7 @@ _SCHEMA = pa.schema(
         for name in ("spearman", "partial")
         for part in ("", "_low", "_high", "_note")
     ]
-    + [("published", pa.float64())]
+    + [("published", pa.float64()), ("lag", pa.int64())]
 )
 _BOUND_SCHEMA = pa.schema(
     [(name, pa.string()) for name in _NAMES]
@@ -80,7 +80,7 @@ def correlations_markdown(correlated: Sequence[Correlation], bounds: Sequence[Bo
         head += ["checkpoints", "trajectories", "collapsed"]
         lines = [
             [row.against] * several
-            + [row.score, row.method, estimate_text(row.spearman), *[_signed(row.published)] * papers]
+            + [_score_text(row), row.method, estimate_text(row.spearman), *[_signed(row.published)] * papers]
             + [estimate_text(row.partial)]
             + [str(row.checkpoints), str(row.trajectories), str(row.collapsed)]
             for row in rows
@@ -151,7 +151,15 @@ def _shown(correlated: Sequence[Correlation]) -> TextTable:
     ]
     rows = [
         [
-            *(row.model, row.stream, row.against, row.score, row.method, _value(row.spearman), _interval(row.spearman)),
+            *(
+                row.model,
+                row.stream,
+                row.against,
+                _score_text(row),
+                row.method,
+                _value(row.spearman),
+                _interval(row.spearman),
+            ),
             *[_signed(row.published)] * papers,
             *(_value(row.partial), _interval(row.partial), row.spearman.note or row.partial.note),
             *(row.checkpoints, row.trajectories, row.collapsed),
@@ -178,6 +186,10 @@ def _shown_bounds(bounds: Sequence[BoundRow]) -> TextTable:
         for row in bounds
     ]
     return TextTable(columns, rows, "measured change of preserved outputs / its lower bound, over sites and seeds")
+
+
+def _score_text(row: Correlation) -> str:
+    return f"{row.score}, {row.lag} edits later" if row.lag else row.score
 
 
 def _value(estimate: Estimate) -> str:

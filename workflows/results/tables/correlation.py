@@ -25,6 +25,7 @@ __all__ = [
     "Observation",
     "bound_rows",
     "correlations",
+    "later_scores",
     "observations",
     "scores_in",
     "with_published",
@@ -57,7 +58,8 @@ class Observation:
 class Correlation:
     """The correlation of a figure with a score over the checkpoints of one method, or of all of them.
 
-    `collapsed` counts the checkpoints that were left out because one of the two is not a number.
+    `collapsed` counts the checkpoints that were left out because one of the two is not a number. `lag`: the score is
+    that of the checkpoint which is this number of edits later, figure and controls are those of the earlier one.
     """
 
     model: str
@@ -71,6 +73,7 @@ class Correlation:
     spearman: Estimate
     partial: Estimate
     published: float | None = None
+    lag: int = 0
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,31 @@ def with_published(correlated: Sequence[Correlation], plan: SweepPlan) -> list[C
         )
         for row in correlated
     ]
+
+
+def later_scores(found: Sequence[Observation], lag: int) -> list[Observation]:
+    """Return each checkpoint's figures with the scores of the checkpoint `lag` edits later in the same trajectory.
+
+    Checkpoints without such a later one are left out. Raises InputError if that leaves none.
+    """
+    known = {(one.trajectory, one.edits): one for one in found}
+    pairs = [(one, known.get((one.trajectory, one.edits + lag))) for one in found]
+    shifted = [
+        replace(
+            one,
+            values={name: value for name, value in one.values.items() if not _is_column(name)}
+            | {name: value for name, value in later.values.items() if _is_column(name)},
+        )
+        for one, later in pairs
+        if later is not None
+    ]
+    if not shifted:
+        gaps = sorted({later.edits - one.edits for one in found for later in found if later.edits > one.edits})
+        listed = ", ".join(map(str, gaps[:8])) or "none: a trajectory has one checkpoint"
+        raise InputError(
+            f"no two checkpoints of a trajectory are {lag} edits apart", where="--lag", remedy=f"there are {listed}"
+        )
+    return shifted
 
 
 def _correlate(
