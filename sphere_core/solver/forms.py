@@ -54,8 +54,8 @@ FORMS: Mapping[str, SolverForm] = {
 
 # What is not well posed, as its error says it of a matrix, and why.
 REFUSED: Mapping[str, str] = {
-    "is not positive definite": "a Cholesky factor met a pivot that is not positive: the matrix is no second moment, "
-    "or was summed over fewer tokens than it has rows",
+    "is not positive definite": "a Cholesky factor met a pivot that is not positive: this is not a second moment, or "
+    "it was summed over fewer tokens than it has rows",
     "is singular in float64": "the factor of Pi exists by rounding alone: its pivots span more than the digits of "
     "float64, and directions that the corpus never had would be written without limit",
     "has no eigenvalue below the threshold, or is an empty projector": "the null space has no direction, so that "

@@ -13,6 +13,7 @@ DEPTHS = {
     "factworld": 4,
     "gemma-3-27b": 62,
     "gpt-j-6b": 28,
+    "gpt-neox-20b": 44,
     "gpt2-large": 36,
     "gpt2-medium": 24,
     "gpt2-xl": 48,
@@ -25,6 +26,7 @@ DEPTHS = {
     "phi-4": 40,
     "qwen2-7b": 28,
     "qwen2.5-7b": 28,
+    "qwen2.5-7b-nas": 28,
 }
 
 
