@@ -29,7 +29,11 @@ ulimit -n "$(ulimit -Hn)"
 read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{ print $1 }')
 port=$((20000 + SLURM_JOB_ID % 20000))
-scratch=/tmp/sphere-$SLURM_JOB_ID
+# Ray opens the folder that it is given to everyone, so that one lies inside a folder that is made here, on every node,
+# for this user alone. Its name cannot be foreseen, and a folder that is there already ends the job. Short: the paths of
+# Ray's sockets must stay below 107 characters.
+scratch=/tmp/s$SLURM_JOB_ID-$(python -c 'import secrets; print(secrets.token_hex(4))')
+srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" mkdir -m 0700 "$scratch"
 
 stop() {
     trap - EXIT
@@ -43,7 +47,7 @@ trap stop EXIT
 
 srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap --cpus-per-task="$SLURM_CPUS_PER_TASK" \
     ray start --head --block --node-ip-address="$address" --port="$port" --num-cpus="$SLURM_CPUS_PER_TASK" \
-    --include-dashboard=false --object-store-memory=200000000 --temp-dir="$scratch" --disable-usage-stats &
+    --include-dashboard=false --object-store-memory=200000000 --temp-dir="$scratch/r" --disable-usage-stats &
 steps+=($!)
 for _ in $(seq 120); do
     if (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null; then break; fi

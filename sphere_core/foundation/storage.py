@@ -121,7 +121,8 @@ class Storage:
         """Create a file only if it does not exist; return False if it does.
 
         Of several callers at a time exactly one wins: by a hard link on local file systems (and NFS from version 3
-        on), by a conditional PUT (`If-None-Match: *`) on S3 and stores that speak its protocol. A file system
+        on), by a conditional PUT on S3 and stores that speak its protocol and on Azure (`If-None-Match: *`), and by
+        one on Google Cloud Storage (`ifGenerationMatch=0`). A file system
         of fsspec that ignores `mode="create"` gets check-then-write; callers must stay correct when two win there.
         """
         try:
@@ -239,7 +240,7 @@ def _file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         raise InputError(
             f"no file system for this storage: {error}",
             where=uri,
-            remedy="s3:// needs the extra: pip install -c constraints.txt -e '.[s3]'; gs:// needs gcsfs, az:// adlfs",
+            remedy="install its extra: pip install -c constraints.txt -e '.[s3]'; gs:// needs [gcs], az:// needs [azure]",
         ) from error
     return filesystem, str(root)
 

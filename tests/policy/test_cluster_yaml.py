@@ -122,6 +122,22 @@ def test_node_types_on_aws() -> None:
         assert kind["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
 
 
+def test_roles_groups_and_metadata_on_aws_are_given_and_not_made_by_ray() -> None:
+    config = yaml.safe_load(TEXT)
+    kinds = config["available_node_types"]
+    for kind in kinds.values():
+        node = kind["node_config"]
+        # Ray's own group is open to ssh from everywhere, and is made unless every kind of node names one.
+        assert node["SecurityGroupIds"]
+        assert node["MetadataOptions"]["HttpTokens"] == "required"
+        assert all(device["Ebs"]["Encrypted"] is True for device in node["BlockDeviceMappings"])
+    roles = {name: kind["node_config"].get("IamInstanceProfile") for name, kind in kinds.items()}
+    assert roles == {"head": {"Name": "sphere-head"}, "gpu_worker": None}
+    assert "security_group" not in config["provider"]
+    # What Ray looks for in this file is the profile of the head: with it, it makes no role.
+    assert "IamInstanceProfile" in kinds[config["head_node_type"]]["node_config"]
+
+
 def test_workers_watch_for_the_notice_of_their_cloud(config: dict[str, Any]) -> None:
     script = "~/sphere/deploy/spot_notice.sh"
     assert script in config["file_mounts"]

@@ -72,7 +72,8 @@ def test_the_manifest_is_a_rayjob_of_known_fields(job: dict[str, Any]) -> None:
 
 def test_the_manifest_asks_for_a_token_and_holds_none(job: dict[str, Any]) -> None:
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
-    text = (DEPLOY / "rayjob.yaml").read_text(encoding="utf-8")
+    # The digest of an image is no secret.
+    text = re.sub(r"@sha256:[0-9a-f]{64}", "", (DEPLOY / "rayjob.yaml").read_text(encoding="utf-8"))
     assert re.search(r"RAY_AUTH_TOKEN|[0-9a-f]{32}|AKIA|password", text, flags=re.IGNORECASE) is None
 
 
@@ -96,8 +97,13 @@ def test_one_image_with_the_locked_ray_and_a_head_without_work(job: dict[str, An
     images = {container["image"] for pod in pods(job) for container in pod["containers"]}
     (image,) = images
     container_file = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
-    assert image in container_file
-    assert image in DOCS
+    tagged, _, digest = image.partition("@")
+    assert tagged in container_file
+    assert tagged in DOCS
+    # By digest; zeros until they are filled in, which no registry serves.
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest)
+    assert re.search(r"^FROM python:3\.12-slim@sha256:[0-9a-f]{64}$", container_file, flags=re.MULTILINE)
+    assert container_file.count("\nFROM ") == 1
     assert "--require-hashes -r requirements.lock" in container_file
     copied = [
         name for line in re.findall(r"^COPY (.+) \S+$", container_file, flags=re.MULTILINE) for name in line.split()
@@ -109,6 +115,66 @@ def test_one_image_with_the_locked_ray_and_a_head_without_work(job: dict[str, An
     head = cluster["headGroupSpec"]["rayStartParams"]
     assert (head["num-cpus"], head["num-gpus"]) == ("0", "0")
     assert job["spec"]["entrypointNumCpus"] == 0
+
+
+def test_pods_have_no_more_rights_than_they_need(job: dict[str, Any]) -> None:
+    cluster = job["spec"]["rayClusterSpec"]
+    confined = [container["securityContext"] for pod in pods(job) for container in pod["containers"]]
+    for context in (*confined, cluster["autoscalerOptions"]["securityContext"]):
+        assert context == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    for pod in pods(job):
+        user = pod["securityContext"]
+        assert user["runAsNonRoot"] is True
+        assert user["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert f"--uid {user['runAsUser']}" in (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+        assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+        assert all("hostPath" not in volume for volume in pod["volumes"])
+    assert [pod.get("automountServiceAccountToken") for pod in pods(job)] == [None, False]
+
+
+def test_the_network_policy_closes_the_ports_of_ray(job: dict[str, Any]) -> None:
+    policy = yaml.safe_load((DEPLOY / "network_policy.yaml").read_text(encoding="utf-8"))
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    spec = policy["spec"]
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    selected = spec["podSelector"]["matchLabels"]
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert selected.items() <= group["template"]["metadata"]["labels"].items()
+    # Every port is for the pods themselves; from elsewhere the dashboard alone, and no rule is for everyone.
+    own, others = spec["ingress"]
+    assert own == {"from": [{"podSelector": {"matchLabels": selected}}]}
+    assert [port["port"] for port in others["ports"]] == [8265]
+    assert all(peer["podSelector"]["matchLabels"] for peer in others["from"])
+    assert {"job-name": job["metadata"]["name"]} in [peer["podSelector"]["matchLabels"] for peer in others["from"]]
+    assert all(rule.get("to") or rule.get("ports") for rule in spec["egress"])
+    assert "-f deploy/network_policy.yaml" in DOCS
+
+
+def test_the_head_on_aws_may_start_its_workers_and_little_else() -> None:
+    policy = json.loads((DEPLOY / "aws_head_policy.json").read_text(encoding="utf-8"))
+    actions = {
+        action
+        for statement in policy["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    assert all(action.startswith("ec2:") and "*" not in action for action in actions)
+    cluster = yaml.safe_load((REPOSITORY / "cluster.yaml").read_text(encoding="utf-8"))
+    changes = {statement["Sid"]: statement for statement in policy["Statement"] if statement["Sid"] != "See"}
+    assert all(
+        action.startswith("ec2:Describe")
+        for action in actions
+        - {"ec2:RunInstances", "ec2:CreateTags"}
+        - {action for action in changes["EndItsOwnWorkers"]["Action"]}
+    )
+    types = {
+        kind["node_config"]["InstanceType"]
+        for name, kind in cluster["available_node_types"].items()
+        if name != cluster["head_node_type"]
+    }
+    assert {changes["StartWorkers"]["Condition"]["StringEqualsIfExists"]["ec2:InstanceType"]} == types
+    own = changes["EndItsOwnWorkers"]["Condition"]["StringEquals"]
+    assert own == {"ec2:ResourceTag/ray-cluster-name": cluster["cluster_name"]}
 
 
 def test_ray_lets_a_pod_end_its_batch_for_nearly_as_long_as_kubernetes_does(job: dict[str, Any]) -> None:
@@ -200,6 +266,10 @@ def test_the_slurm_script_is_sound_and_ends_only_what_it_started() -> None:
     assert "RAY_AUTH_MODE=token" in script
     assert "--disable-usage-stats" in script
     assert "0.0.0.0" not in script
+    # Ray's folder is inside one of this job alone, which must not be there before.
+    assert 'mkdir -m 0700 "$scratch"' in script
+    assert '--temp-dir="$scratch/r"' in script
+    assert "secrets.token_hex" in script.partition("scratch=")[2].partition("\n")[0]
     assert "sbatch deploy/slurm.sh" in DOCS
 
 
@@ -255,7 +325,7 @@ def test_a_slurm_job_starts_ray_stops_at_its_time_limit_and_resumes(tmp_path: Pa
     quiet = [sys.executable, "-m", "workflows.cli", "run", str(sweep), "--local", "--root", str(tmp_path / "quiet")]
     subprocess.run(quiet, cwd=REPOSITORY, check=True, capture_output=True)
     assert results_of(root) == results_of(tmp_path / "quiet") != {}
-    assert not Path(f"/tmp/sphere-{os.getpid()}").exists()
+    assert not list(Path("/tmp").glob(f"s{os.getpid()}-*"))
     # A head and a worker, twice.
     assert log.read_text().count("Ray runtime started") == 4
 
