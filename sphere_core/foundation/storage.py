@@ -240,7 +240,7 @@ def _file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         raise InputError(
             f"no file system for this storage: {error}",
             where=uri,
-            remedy="install its extra: pip install -c constraints.txt -e '.[s3]'; gs:// needs [gcs], az:// needs [azure]",
+            remedy="install its extra: pip install -c constraints.txt -e '.[s3]'; gs:// needs [gcs], az:// [azure]",
         ) from error
     return filesystem, str(root)
 
