@@ -1,6 +1,7 @@
 """From a method and its hyperparameters to what it asks of memory and time."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from sphere_core.costs.memory import Workload
 from sphere_core.hyperparameters import Hyperparameters
@@ -56,6 +57,6 @@ def workload_of(
         history=min(edits, window) if keeps else 0,
         principal=bool({"sphere", "revive"} & set(method.regularizer_names)),
         on_accelerator=on_accelerator,
-        stored=row.stored if row.attaches else None,
+        stored=partial(row.stored, hyperparameters) if row.attaches else None,
         dense="error_feedback" in method.regularizer_names or method.editor_name in _DENSE_EDITORS,
     )

@@ -100,12 +100,14 @@ class Hyperparameters(BaseModel):
     max_iterations: Count | None = _optional("NSE: passes over a batch; as released, the last one only checks")
 
     # Gradient editors.
-    lr: Rate | None = _optional("Learning rate (FT: Adam; UltraEdit: of the value step; MEMOIR: SGD)")
-    num_steps: Count | None = _optional("FT: epochs over the batch; MEMOIR: most steps per edit")
+    lr: Rate | None = _optional(
+        "Learning rate (FT: Adam; UltraEdit: of the value step; MEMOIR, WISE: SGD; GRACE: Adam)"
+    )
+    num_steps: Count | None = _optional("FT: epochs over the batch; MEMOIR, WISE: most steps per edit; GRACE: steps")
     batch_size: Count | None = _optional("FT, UltraEdit: requests in one backward pass")
-    weight_decay: NotNegative | None = _optional("FT: Adam's weight decay; MEMOIR: SGD's")
+    weight_decay: NotNegative | None = _optional("FT: Adam's weight decay; MEMOIR, WISE: SGD's")
     ft_stop_loss: NotNegative = Field(default=0.01, description="FT: stops below this mean loss (0.01 as released)")
-    norm_constraint: Positive | Literal[False] | None = _optional("FT-L: largest change of any weight entry")
+    norm_constraint: Positive | Literal[False] | None = _optional("FT-L, WISE: largest change of any weight entry")
     norm_reference: Literal["batch", "trajectory"] = Field(
         default="batch", description="FT-L: change since the start of the batch (as released) or of the trajectory"
     )
@@ -147,9 +149,30 @@ class Hyperparameters(BaseModel):
         " on: share of its mask that a prompt shares with a stored one (MEMOIR)"
     )
     memoir_keep: Count | None = _optional("MEMOIR: inputs of the site that a prompt's mask keeps")
-    memory_background: Count | None = _optional("MEMOIR: unrelated texts, sampled from the unedited model")
-    memory_seed: Layer | None = _optional("MEMOIR: seed of the permutation and of the unrelated texts")
-    memory_stop_loss: NotNegative | None = _optional("MEMOIR: an edit stops below this loss once it no longer moves")
+    grace_radius: Positive | None = _optional("GRACE: distance from a new key within which it answers")
+    grace_start: Literal["cold", "warm"] | None = _optional(
+        "GRACE: a value starts at random (cold, release) or from what the site gives (warm)"
+    )
+    wise_share: Annotated[Number, Field(gt=0, le=1)] | None = _optional(
+        "WISE: share of the entries that a side memory may change"
+    )
+    wise_margins: tuple[NotNegative, NotNegative, NotNegative] | None = _optional(
+        "WISE: alpha, beta, gamma: activation of unrelated texts at most, of edits at least, and their distance"
+    )
+    wise_ratio: Share | None = _optional("WISE: a memory answers above this share of its edits' least activation")
+    wise_shard_edits: Count | None = _optional("WISE: edits per side memory")
+    wise_merge_edits: Count | None = _optional("WISE: edits after which the side memories since the last merge are one")
+    wise_density: Annotated[Number, Field(gt=0, le=1)] | None = _optional(
+        "WISE: share of each side memory's entries that a merge keeps"
+    )
+    memory_background: Count | None = _optional("MEMOIR, WISE: unrelated texts, sampled from the unedited model")
+    memory_seed: Layer | None = _optional(
+        "MEMOIR: seed of the permutation and of the unrelated texts; GRACE: of random starts; WISE: of"
+        " the entries that may change and of the unrelated texts"
+    )
+    memory_stop_loss: NotNegative | None = _optional(
+        "MEMOIR, WISE: an edit stops below this loss once it no longer moves"
+    )
     gradient_clip: Positive | None = _optional("MEMOIR: largest norm of a gradient")
 
     # Regularizers.
@@ -224,9 +247,12 @@ _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _TARGETED),
     "sites": frozenset(["ft", "ft_l", "ultraedit", "eblora", "truncate", "perturb"]),
     "memory_threshold": frozenset(["neuraldb", "retrieve", "memoir"]),
-    **dict.fromkeys(
-        ("memoir_keep", "memory_background", "memory_seed", "memory_stop_loss", "gradient_clip"), frozenset(["memoir"])
-    ),
+    **dict.fromkeys(("memoir_keep", "gradient_clip"), frozenset(["memoir"])),
+    **dict.fromkeys(("memory_background", "memory_stop_loss"), frozenset(["memoir", "wise"])),
+    **dict.fromkeys(("wise_share", "wise_margins", "wise_ratio"), frozenset(["wise"])),
+    **dict.fromkeys(("wise_shard_edits", "wise_merge_edits", "wise_density"), frozenset(["wise"])),
+    **dict.fromkeys(("grace_radius", "grace_start"), frozenset(["grace"])),
+    "memory_seed": frozenset(["memoir", "grace", "wise"]),
     "targets": _LOCATE - {"rome", "r_rome"},
     "mom2_adjustment": frozenset(["rome", "r_rome"]),
     "mom2_update_weight": _LOCATE - {"rome", "r_rome", "evoedit"},
@@ -242,11 +268,13 @@ _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(
         ("nse_alpha", "nse_upper_bound", "nse_target_space", "neuron_threshold", "max_iterations"), frozenset(["nse"])
     ),
-    "lr": frozenset(["ft", "ft_l", "ultraedit", "crispedit", "eblora", "memoir"]),
+    "lr": frozenset(["ft", "ft_l", "ultraedit", "crispedit", "eblora", "memoir", "grace", "wise"]),
     "batch_size": frozenset(["ft", "ft_l", "ultraedit", "crispedit", "eblora"]),
-    **dict.fromkeys(("num_steps", "weight_decay"), frozenset(["ft", "ft_l", "crispedit", "eblora", "memoir"])),
+    "num_steps": frozenset(["ft", "ft_l", "crispedit", "eblora", "memoir", "grace", "wise"]),
+    "weight_decay": frozenset(["ft", "ft_l", "crispedit", "eblora", "memoir", "wise"]),
     "ft_stop_loss": frozenset(["ft", "ft_l", "crispedit"]),
-    **dict.fromkeys(("norm_constraint", "norm_reference"), frozenset(["ft", "ft_l"])),
+    "norm_constraint": frozenset(["ft", "ft_l", "wise"]),
+    "norm_reference": frozenset(["ft", "ft_l"]),
     **dict.fromkeys(("ultraedit_variance", "ultraedit_weighting", "ultraedit_sharing"), frozenset(["ultraedit"])),
     **dict.fromkeys(("spectrum_levels", "spectrum_share"), frozenset(["truncate", "perturb"])),
     **dict.fromkeys(("perturb_band", "perturb_seed"), frozenset(["perturb"])),

@@ -16,10 +16,6 @@ from sphere_core.editors.gradient.crispedit import CrispEditEditor, Curvature
 from sphere_core.editors.gradient.eblora import EbloraEditor, EbloraSettings
 from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTuningSettings
 from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings
-from sphere_core.editors.memory.descent import DescentSettings
-from sphere_core.editors.memory.memoir import MemoirEditor
-from sphere_core.editors.memory.neuraldb import NeuralDBEditor
-from sphere_core.editors.memory.retrieve import RetrievalEditor
 from sphere_core.foundation.errors import InputError
 from sphere_core.locate.targets import TargetSettings
 from sphere_core.methods.build_inputs import Build, BuildInputs
@@ -38,12 +34,11 @@ __all__ = [
     "lyaplock",
     "memit",
     "memit_with_history",
-    "memoir",
-    "neuraldb",
     "nse",
     "r_rome",
-    "retrieve",
     "rome",
+    "single_layer",
+    "target_settings",
     "ultraedit",
 ]
 
@@ -67,12 +62,13 @@ def _closed_form(rule_of: RuleOf, *, null_spaces: bool = False) -> Build:
                 for layer, rule in rules.items()
             }
         rules |= {layer: HostRule(rules[layer]) for layer in inputs.placement.on_host & rules.keys()}
-        return ClosedFormEditor(_settings(inputs), layers, rules, inputs.shaping, inputs.anchor)
+        return ClosedFormEditor(target_settings(inputs), layers, rules, inputs.shaping, inputs.anchor)
 
     return build
 
 
-def _settings(inputs: BuildInputs) -> TargetSettings:
+def target_settings(inputs: BuildInputs) -> TargetSettings:
+    """Return the settings of the target optimisation, with the requests per pass that the placement has room for."""
     settings = TargetSettings.of(inputs.hyperparameters)
     return replace(settings, requests_per_pass=inputs.placement.requests_per_pass or settings.requests_per_pass)
 
@@ -148,18 +144,19 @@ def _rome(same_key: bool) -> Build:
     """Return a build of ROME, with the same averaged key throughout (R-ROME) or not."""
 
     def build(inputs: BuildInputs) -> Editor:
-        layer = _single_layer(inputs, "ROME")
+        layer = single_layer(inputs, "ROME")
         prior: Prior | None = None
         if inputs.hyperparameters.mom2_adjustment:
             moment = inputs.moment(layer)
             prior = MomentPrior(moment, weight=1.0, ridge=0.0, width=moment.shape[0])
             prior = HostPrior(prior) if layer in inputs.placement.on_host else prior
-        return RomeEditor(_settings(inputs), layer, prior, same_key, inputs.shaping)
+        return RomeEditor(target_settings(inputs), layer, prior, same_key, inputs.shaping)
 
     return build
 
 
-def _single_layer(inputs: BuildInputs, name: str) -> int:
+def single_layer(inputs: BuildInputs, name: str) -> int:
+    """Return the one edited layer; raises InputError, naming the method, if there are several."""
     layers = inputs.hyperparameters.layers
     if len(layers) != 1:
         raise InputError(
@@ -240,43 +237,11 @@ def ultraedit(inputs: BuildInputs) -> Editor:
     return UltraEditEditor(hyperparameters.places, settings, inputs.shaping)
 
 
-def neuraldb(inputs: BuildInputs) -> Editor:
-    """Build NeuralDB."""
-    layer = _single_layer(inputs, "NeuralDB")
-    return NeuralDBEditor(_settings(inputs), layer, inputs.hyperparameters.number("memory_threshold"))
-
-
-def retrieve(inputs: BuildInputs) -> Editor:
-    """Build the retrieval baseline."""
-    layer = _single_layer(inputs, "Retrieval")
-    return RetrievalEditor(layer, inputs.hyperparameters.number("memory_threshold"))
-
-
-def memoir(inputs: BuildInputs) -> Editor:
-    """Build MEMOIR."""
-    hyperparameters = inputs.hyperparameters
-    descent = DescentSettings(
-        lr=hyperparameters.number("lr"),
-        steps=int(hyperparameters.number("num_steps")),
-        weight_decay=hyperparameters.number("weight_decay"),
-        clip=hyperparameters.number("gradient_clip"),
-        stop_loss=hyperparameters.number("memory_stop_loss"),
-    )
-    return MemoirEditor(
-        layer=_single_layer(inputs, "MEMOIR"),
-        keep=int(hyperparameters.number("memoir_keep")),
-        threshold=hyperparameters.number("memory_threshold"),
-        background=int(hyperparameters.number("memory_background")),
-        seed=int(hyperparameters.number("memory_seed")),
-        descent=descent,
-    )
-
-
 def nse(inputs: BuildInputs) -> Editor:
     """Build NSE; `max_iterations` counts the first pass, the editor the passes after it."""
     hyperparameters = inputs.hyperparameters
     return NseEditor(
-        settings=replace(_settings(inputs), space=hyperparameters.nse_target_space is not False),
+        settings=replace(target_settings(inputs), space=hyperparameters.nse_target_space is not False),
         layers=hyperparameters.layers,
         moments={layer: Resident(inputs.moment(layer)) for layer in hyperparameters.layers},
         weight=hyperparameters.number("mom2_update_weight"),

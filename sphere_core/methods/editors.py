@@ -13,11 +13,24 @@ _NULL_SPACE = ("nullspace_threshold", "nullspace_share")
 
 _QUADRATIC = (KEYS, TARGETS, SYSTEM)
 _ADAM = (("lr",), ("num_steps",), ("batch_size",))
+_DESCENT = (
+    ("memory_background",),
+    ("memory_seed",),
+    ("memory_stop_loss",),
+    ("weight_decay",),
+    ("lr",),
+    ("num_steps",),
+)
 _SPECTRUM = (("spectrum_levels",), ("spectrum_share",))
 
 
 def _never(_: Hyperparameters) -> bool:
     return False
+
+
+def _side_memories(hyperparameters: Hyperparameters, d_in: int, d_out: int, edits: int) -> float:
+    merged, left = divmod(edits, int(hyperparameters.number("wise_merge_edits")))
+    return 4.0 * d_in * d_out * (merged + -(-left // int(hyperparameters.number("wise_shard_edits"))))
 
 
 def _for_adjusted_keys(hyperparameters: Hyperparameters) -> bool:
@@ -185,7 +198,7 @@ EDITORS: Mapping[str, EditorRow] = {
     "neuraldb": EditorRow(
         title="NeuralDB: keys and residuals in a table, added where a token's key is near one of them",
         paper="arXiv 2507.18028",
-        build="sphere_core.methods.builds:neuraldb",
+        build="sphere_core.methods.memory_builds:neuraldb",
         requires=(*_TARGET_NAMES, ("memory_threshold",)),
         needs_moments=_never,
         state="a key and a residual per edit, d_in + d_out numbers",
@@ -194,7 +207,7 @@ EDITORS: Mapping[str, EditorRow] = {
     "retrieve": EditorRow(
         title="Retrieve: the nearest edit as a sentence before the prompt",
         paper="after SERAC, IKE and SCR, arXiv 2606.00570",
-        build="sphere_core.methods.builds:retrieve",
+        build="sphere_core.methods.memory_builds:retrieve",
         requires=(("memory_threshold",),),
         needs_moments=_never,
         state="a feature and a sentence per edit",
@@ -203,22 +216,41 @@ EDITORS: Mapping[str, EditorRow] = {
     "memoir": EditorRow(
         title="MEMOIR: one residual memory, of which a prompt's features select the part that answers",
         paper="arXiv 2506.07899",
-        build="sphere_core.methods.builds:memoir",
-        requires=(
-            ("memory_threshold",),
-            ("memoir_keep",),
-            ("memory_background",),
-            ("memory_seed",),
-            ("memory_stop_loss",),
-            ("gradient_clip",),
-            ("weight_decay",),
-            ("lr",),
-            ("num_steps",),
-        ),
+        build="sphere_core.methods.memory_builds:memoir",
+        requires=(("memory_threshold",), ("memoir_keep",), ("gradient_clip",), *_DESCENT),
         needs_moments=_never,
         state="one matrix, and a mask of d_in bits per edit",
         attaches=True,
         in_contexts=True,
-        stored=lambda d_in, d_out, edits: 4.0 * d_in * d_out + edits * d_in / 8,
+        stored=lambda _, d_in, d_out, edits: 4.0 * d_in * d_out + edits * d_in / 8,
+    ),
+    "grace": EditorRow(
+        title="GRACE: a codebook of keys with radii; near a key the site gives its value instead",
+        paper="arXiv 2211.11031",
+        build="sphere_core.methods.memory_builds:grace",
+        requires=(("grace_radius",), ("grace_start",), ("memory_seed",), ("lr",), ("num_steps",)),
+        needs_moments=_never,
+        state="a key, a value and a radius per edit, d_in + d_out numbers",
+        attaches=True,
+    ),
+    "wise": EditorRow(
+        title="WISE: side memories of one weight, of which a prompt reads the one that it moves most",
+        paper="arXiv 2405.14768",
+        build="sphere_core.methods.memory_builds:wise",
+        requires=(
+            ("wise_share",),
+            ("wise_margins",),
+            ("wise_ratio",),
+            ("wise_shard_edits",),
+            ("wise_merge_edits",),
+            ("wise_density",),
+            ("norm_constraint",),
+            *_DESCENT,
+        ),
+        needs_moments=_never,
+        state="a matrix per side memory, and the unrelated texts",
+        attaches=True,
+        in_contexts=True,
+        stored=_side_memories,
     ),
 }

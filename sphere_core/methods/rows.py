@@ -17,7 +17,7 @@ KEYS, TARGETS, SYSTEM = "keys", "targets at the last layer", "a quadratic system
 HISTORY = "keys of all earlier edits, or their Gram matrix once that is smaller"
 
 
-def key_and_residual(d_in: int, d_out: int, edits: int) -> float:
+def key_and_residual(_: Hyperparameters, d_in: int, d_out: int, edits: int) -> float:
     """Return the bytes of an fp32 key and residual per edit."""
     return 4.0 * edits * (d_in + d_out)
 
@@ -33,8 +33,8 @@ class EditorRow:
     regularizer. `revision` is raised whenever the row's numbers change, and enters the identity from 2 on: a method
     that has changed never answers with rows of its earlier form. `attaches`: the editor changes no weight and installs
     an attachment; regularizers, which reshape updates, cannot act on it. `in_contexts`: it trains on each prompt in the
-    context templates without optimising targets. `stored` returns the bytes of the attachment from the site's d_in and
-    d_out and the number of edits. `needs_gradients`: where it requires second moments, it requires
+    context templates without optimising targets. `stored` returns the bytes of the attachment from the hyperparameters,
+    the site's d_in and d_out, and the number of edits. `needs_gradients`: where it requires second moments, it requires
     those of output gradients too.
 
     A row of a plugin may own `settings`, which its build reads with `Hyperparameters.settings_of`, and may name in
@@ -56,7 +56,7 @@ class EditorRow:
     preset: str | None = None
     attaches: bool = False
     in_contexts: bool = False
-    stored: Callable[[int, int, int], float] = key_and_residual
+    stored: Callable[[Hyperparameters, int, int, int], float] = key_and_residual
     needs_gradients: bool = False
 
 

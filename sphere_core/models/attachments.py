@@ -25,8 +25,10 @@ __all__ = ["MECHANISMS", "Attachment", "Mechanism", "RowReading", "stable_number
 # Kinds of attachment, each with the place `module:name` of its mechanism.
 MECHANISMS: Mapping[str, str] = {
     "neuraldb": "sphere_core.editors.memory.neuraldb:NeuralDB",
+    "grace": "sphere_core.editors.memory.grace:Grace",
     "memoir": "sphere_core.editors.memory.memoir:Memoir",
     "retrieve": "sphere_core.editors.memory.retrieve:Retrieval",
+    "wise": "sphere_core.editors.memory.wise:Wise",
 }
 
 

@@ -28,7 +28,8 @@ SHORT: dict[str, Any] = {"v_num_grad_steps": 4, "count": 4}
 
 
 def short(method: str) -> dict[str, Any]:
-    fewer = {"ft": {"num_steps": 3}, "ft_l": {"num_steps": 3}, "memoir": {"num_steps": 2, "memory_background": 1}}
+    memory = {"num_steps": 2, "memory_background": 1}
+    fewer = {"ft": {"num_steps": 3}, "ft_l": {"num_steps": 3}, **dict.fromkeys(("memoir", "grace", "wise"), memory)}
     return {**SHORT, **fewer.get(method.partition("+")[0], {})}
 
 

@@ -14,7 +14,14 @@ from sphere_core.export import load_exported
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
 
-METHODS = ["neuraldb", "retrieve", "memoir"]
+# Short trainings: what is looked at is what is stored.
+SHORT = {"num_steps": 2}
+METHODS = [
+    "neuraldb",
+    "retrieve",
+    {"name": "grace", "hyperparameters": SHORT},
+    *({"name": name, "hyperparameters": {**SHORT, "memory_background": 2}} for name in ("memoir", "wise")),
+]
 
 
 @pytest.fixture(scope="module")

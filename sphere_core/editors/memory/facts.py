@@ -9,7 +9,7 @@ from sphere_core.foundation.fingerprint import canonical_json
 from sphere_core.models.attachments import Attachment, stable_number
 from sphere_core.requests import EditRequest
 
-__all__ = ["SHARED", "with_facts", "without_facts"]
+__all__ = ["SHARED", "fact_names", "rows_left", "with_facts", "without_facts"]
 
 # How names begin of tensors that have no row per request: they are left as they are.
 SHARED = "shared/"
@@ -25,16 +25,20 @@ def with_facts(
     Tensors without rows, whose names begin with `SHARED`, are not among those returned.
     """
     device = next(iter(added.values())).device
-    named = {
-        **added,
-        "facts": torch.tensor([_fact(request) for request in requests], device=device),
-        "cases": torch.tensor([stable_number(request.case_id) for request in requests], device=device),
-    }
-    kept = {} if before is None else _without(before, requests)
+    named = {**added, **fact_names(requests, device)}
+    kept = {} if before is None else rows_left(before.tensors, requests)
     whole = {name: torch.cat([kept[name].to(device), new]) if kept else new for name, new in named.items()}
     latest = {fact: place for place, fact in enumerate(whole["facts"].tolist())}
     places = torch.tensor(sorted(latest.values()), device=device)
     return {name: tensor[places].contiguous() for name, tensor in whole.items()}
+
+
+def fact_names(requests: Sequence[EditRequest], device: torch.device) -> dict[str, torch.Tensor]:
+    """Return `facts` and `cases` `[n]` of a table's rows for these requests."""
+    return {
+        "facts": torch.tensor([_fact(request) for request in requests], device=device),
+        "cases": torch.tensor([stable_number(request.case_id) for request in requests], device=device),
+    }
 
 
 def without_facts(attachment: Attachment, requests: Sequence[EditRequest]) -> Attachment | None:
@@ -48,19 +52,20 @@ def without_facts(attachment: Attachment, requests: Sequence[EditRequest]) -> At
     for request in requests:
         if _fact(request) not in known:
             raise InputError("the table has no such fact", where=f"case {request.case_id}", remedy="leave it out")
-    kept = _without(attachment, requests)
+    kept = rows_left(attachment.tensors, requests)
     shared = {name: tensor for name, tensor in attachment.tensors.items() if name.startswith(SHARED)}
     return Attachment(attachment.kind, {**shared, **kept}, attachment.scalars) if len(kept["facts"]) else None
 
 
-def _without(attachment: Attachment, requests: Sequence[EditRequest]) -> Mapping[str, torch.Tensor]:
+def rows_left(tensors: Mapping[str, torch.Tensor], requests: Sequence[EditRequest]) -> dict[str, torch.Tensor]:
+    """Return the rows of a table that are none of these requests' facts, and that none of them supersedes."""
     facts = [_fact(request) for request in requests]
     cases = [stable_number(request.supersedes) for request in requests if request.supersedes is not None]
-    gone = torch.zeros_like(attachment.tensors["facts"], dtype=torch.bool)
+    gone = torch.zeros_like(tensors["facts"], dtype=torch.bool)
     for name, numbers in (("facts", facts), ("cases", cases)):
-        known = attachment.tensors[name]
+        known = tensors[name]
         gone |= torch.isin(known, torch.tensor(numbers, dtype=torch.long, device=known.device))
-    return {name: tensor[~gone] for name, tensor in attachment.tensors.items() if not name.startswith(SHARED)}
+    return {name: tensor[~gone] for name, tensor in tensors.items() if not name.startswith(SHARED)}
 
 
 def _fact(request: EditRequest) -> int:
