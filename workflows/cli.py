@@ -52,6 +52,7 @@ COMMANDS = {
     "sql": Command("sql", "Query the rows of sweeps with SQL", _RESULTS),
     "report": Command("report", "One HTML file: tables, figures, lost edits, provenance", _RESULTS),
     "bundle": Command("bundle", "Rows, tables, figures, provenance as one archive", _RESULTS),
+    "track": Command("track", "Scores as runs of trackio, Weights & Biases or MLflow", _RESULTS),
     "doctor": Command("doctor", "Check this machine, a model and a method before loading", _DATA),
     "calibrate": Command("calibrate", "Find hyperparameters for a model that has no preset", _DATA),
     "data": Command("data", "Check a data set: schema, counts, hash, what can be asked", _DATA),

@@ -20,6 +20,7 @@ from workflows.driver.executor import Executor, ExecutorError
 from workflows.driver.local_executor import LocalExecutor
 from workflows.driver.verdicts import Verdicts, forget_other_verdicts, has_other_verdicts, lies_beyond
 from workflows.runs.interrupts import interrupts
+from workflows.runs.notify import Notifier, event_of
 from workflows.runs.sweep_report import EXIT_FAILED, EXIT_STOPPED, report
 from workflows.store.driver_lock import DriverLock
 from workflows.store.fresh import forget_method, require_method
@@ -53,36 +54,46 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: 
 
     `problems` gets failures, warnings and how to resume; if left out, all of it goes to `console`.
     Writes below the root only, after its lock is taken; a second call does what the first has left. Raises InputError
-    for options that exclude each other, a root that cannot be reached, holds another sweep (without `replace`) or is in
-    use by another driver, and StorageError if storage is full or keeps failing.
+    for options that exclude each other, an address of `notify` that cannot be used, a root that cannot be reached,
+    holds another sweep (without `replace`) or is in use by another driver, and StorageError if storage is full or
+    keeps failing.
     """
     if options.local and options.address is not None:
         raise InputError("--local and --address exclude each other", remedy="leave one out")
     problems = problems or console
     for method in options.fresh:
         require_method(sweep.plan, method)
+    notifier = Notifier.of(sweep)
     storage = Storage(options.root)
     storage.require_reachable()
     if not options.replace:
         require_own_root(storage, sweep.plan)
     for line in sweep.note_lines():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    worked = False
     try:
         result = _result_of_complete(sweep, options, storage, console)
         if result is None:
+            worked = True
             if options.local:
                 pick_device(sweep.spec.resources.replica.device)
             with _logging_to(problems):
                 result = _run_locked(sweep, options, storage, console)
     except ExecutorError as error:
         problems.print(f"{error}\n{error.remedy}", style="bold red", highlight=False)
+        notifier.ended(storage, sweep.plan, event_of(EXIT_FAILED), str(error))
         return EXIT_FAILED
     except KeyboardInterrupt:
         problems.print("ended at once; run the same command to resume from the last checkpoints", highlight=False)
         return EXIT_STOPPED
     if result.storage_fault is not None:
+        notifier.ended(storage, sweep.plan, event_of(EXIT_FAILED), result.storage_fault)
         raise StorageError(result.storage_fault)
-    return report(sweep, options.root, storage, result, console, problems)
+    code = report(sweep, options.root, storage, result, console, problems)
+    if worked:
+        with _logging_to(problems):
+            notifier.ended(storage, sweep.plan, event_of(code))
+    return code
 
 
 def _result_of_complete(sweep: Sweep, options: RunOptions, storage: Storage, console: Console) -> SweepResult | None:

@@ -47,6 +47,7 @@ __all__ = [
     "task_error_path",
     "task_progress_path",
     "timing_path",
+    "tracked_path",
     "trajectory_folder",
 ]
 
@@ -70,6 +71,7 @@ RETRIED = "retried"
 TIMINGS = "timings"
 KEPT_SCORES = "scores"
 TASK_PROGRESS = "progress"
+TRACKED = "tracked"
 
 
 def trajectory_folder(trajectory_id: str) -> str:
@@ -194,6 +196,11 @@ def kept_score_path(key: str) -> str:
 def timing_path(stage: str, name: str) -> str:
     """Return the path of the seconds spent on one piece of work; row files hold no seconds."""
     return f"{TIMINGS}/{stage}/{name}.json"
+
+
+def tracked_path(tracker: str, project: str) -> str:
+    """Return the record of what was sent to a project of a tracker, the project by its digest."""
+    return f"{TRACKED}/{tracker}-{project}.json"
 
 
 def compacted_path(trajectory_id: str, digest: str) -> str:

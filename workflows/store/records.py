@@ -24,6 +24,7 @@ __all__ = [
     "StageSeconds",
     "Stop",
     "TaskProgress",
+    "Tracked",
 ]
 
 ProgressState = Literal["running", "stopped", "edited", "collapsed"]
@@ -80,6 +81,14 @@ class TaskProgress(_Record):
     title: str
     within: Position
     at: float
+
+
+class Tracked(_Record):
+    """A file below `tracked/`: which checkpoints a project of a tracker has, as edit counts by trajectory."""
+
+    project: str
+    place: str | None = None
+    sent: Mapping[str, tuple[int, ...]] = Field(default_factory=dict)
 
 
 class Failure(_Record):

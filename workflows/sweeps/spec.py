@@ -21,6 +21,7 @@ __all__ = [
     "MethodEntry",
     "ModelEntry",
     "MomentsEntry",
+    "NotifyEntry",
     "SweepSpec",
     "method_mapping",
     "model_mapping",
@@ -145,6 +146,19 @@ class EvaluatorsEntry(Part):
         return {kind: settings for kind, settings in given.items() if settings is not None}
 
 
+class NotifyEntry(Part):
+    """Messages when a run ends, through Apprise (the extra `notify`). Changes no number."""
+
+    to: tuple[str, ...] = Field(
+        min_length=1,
+        description="Addresses in Apprise's form, `ntfy://topic`; `$NAME` is an environment variable that holds one, "
+        "because the sweep file is stored and shared",
+    )
+    on: tuple[Literal["done", "failed", "stopped"], ...] = Field(
+        default=("done", "failed", "stopped"), min_length=1, description="How a run must end for a message"
+    )
+
+
 class SweepSpec(Part):
     """A sweep: models x streams x methods x seeds, all with the same batches and evaluators."""
 
@@ -176,6 +190,9 @@ class SweepSpec(Part):
     )
     evaluators: EvaluatorsEntry = Field(description="What scores every checkpoint")
     resources: Resources = Field(default_factory=Resources, description="Threads, CPUs, GPUs, replicas")
+    notify: NotifyEntry | None = Field(
+        default=None, description="Messages when a run ends: {to: [$NAME], on: [failed]}"
+    )
     published: tuple[PublishedEntry, ...] = Field(default=(), description="Numbers of papers, to print beside ours")
 
     @field_validator("methods")

@@ -1,0 +1,1 @@
+"""Sweeps as runs of an experiment tracker: one run per trajectory, one step per checkpoint."""
