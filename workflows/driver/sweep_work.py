@@ -27,6 +27,7 @@ from workflows.replicas.tasks import (
     TaskKind,
     TrajectoryTask,
 )
+from workflows.store.compaction import compact_trajectory
 from workflows.store.layout import checkpoints_folder
 from workflows.store.lease import read_lease
 from workflows.store.records import Failure
@@ -168,8 +169,11 @@ class SweepWork:
         self._follow_up(trajectory_id)
 
     def _follow_up(self, trajectory_id: str | None) -> None:
-        """Apply the watchdog to the scores so far, and trim checkpoints that nothing requires."""
+        """Apply the watchdog to the scores so far, trim checkpoints that nothing requires, compact finished rows."""
         if trajectory_id is not None:
             self._verdicts.judge(trajectory_id)
             for edits in self._backlog.to_trim(trajectory_id):
                 trim(self._storage, trajectory_id, edits)
+            scored = self._backlog.finished_checkpoints(trajectory_id)
+            if scored:
+                compact_trajectory(self._storage, self._backlog.tracked[trajectory_id].plan, scored)

@@ -6,7 +6,7 @@ computed afresh loses its compacted file (`workflows.store.fresh`).
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,10 +18,14 @@ from workflows.store.plan import SweepPlan, TrajectoryPlan
 from workflows.store.row_reader import read_row_file
 from workflows.store.state import SweepFiles, SweepState
 
-__all__ = ["Compacted", "compact", "compacted_name", "stored_row_paths"]
+__all__ = ["Compacted", "compact", "compact_trajectory", "compacted_name", "stored_row_paths"]
 
 # Rows compress well and are read by column: groups as large as DuckDB's own.
 _GROUP_ROWS = 122_880
+
+
+# Row files from which on a run compacts a trajectory by itself: fewer are opened as fast one by one.
+_WORTH_FILES = 8
 
 
 class Compacted:
@@ -75,6 +79,24 @@ def compact(storage: Storage, plan: SweepPlan, state: SweepState, files: SweepFi
             storage.delete(name)
             found.removed += 1
     return found
+
+
+def compact_trajectory(storage: Storage, plan: TrajectoryPlan, checkpoints: Collection[int]) -> str | None:
+    """Write the compacted file of a trajectory of which nothing is left to edit or to score; return its path.
+
+    `checkpoints` are the edit counts that are scored. None, and nothing written, for few row files and if one of them
+    is damaged or holds a failed score. A second call writes nothing. Raises StorageError if storage fails.
+    """
+    paths = [plan.rows_path(edits, evaluation) for edits in sorted(checkpoints) for evaluation in plan.evaluations]
+    name = compacted_name(plan.id, paths)
+    if len(paths) < _WORTH_FILES:
+        return None
+    if not storage.exists(name):
+        table = _whole(storage, paths)
+        if table is None:
+            return None
+        storage.write_bytes(name, parquet_bytes(table, row_group_size=_GROUP_ROWS))
+    return name
 
 
 def _whole(storage: Storage, paths: Sequence[str]) -> pa.Table | None:

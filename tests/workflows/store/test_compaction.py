@@ -15,7 +15,7 @@ from evaluators.base import Score
 from sphere_core.foundation.storage import Storage
 from workflows.replicas.row_writer import encode_rows
 from workflows.results.sql.sweep_roots import open_roots
-from workflows.store.compaction import compact
+from workflows.store.compaction import compact, compact_trajectory
 from workflows.store.fresh import forget_method
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 from workflows.store.state import derive_state, scan
@@ -111,6 +111,32 @@ def test_a_damaged_row_file_is_named_and_never_compacted_away(
     # Made again under its name: nothing remembers the rows that were missing.
     storage.write_bytes(path, whole)
     assert answer(Path(storage.uri)).equals(before)
+
+
+def test_a_damaged_compacted_file_takes_no_rows_away(
+    sweep: tuple[Storage, SweepPlan], caplog: pytest.LogCaptureFixture
+) -> None:
+    storage, plan = sweep
+    before = answer(Path(storage.uri))
+    for name in compacted(storage, plan)[:2]:
+        data = bytearray(storage.read_bytes(name))
+        data[len(data) // 2] ^= 1
+        storage.write_bytes(name, bytes(data))
+    assert answer(Path(storage.uri)).equals(before)
+    assert caplog.text.count("is damaged") == 2
+
+
+def test_one_trajectory_is_compacted_as_all_of_them_are(sweep: tuple[Storage, SweepPlan]) -> None:
+    storage, plan = sweep
+    one, few = plan.trajectories[0], plan.trajectories[1]
+    name = compact_trajectory(storage, one, one.wanted)
+    data = storage.read_bytes(str(name))
+    assert compact_trajectory(storage, few, few.wanted[:2]) is None
+    assert name in compacted(storage, plan)
+    assert storage.read_bytes(str(name)) == data
+    path = plan.trajectories[2].rows_path(20, QUALITY)
+    storage.write_bytes(path, storage.read_bytes(path)[:-10])
+    assert compact_trajectory(storage, plan.trajectories[2], one.wanted) is None
 
 
 def test_what_is_computed_afresh_is_read_from_its_new_row_files(sweep: tuple[Storage, SweepPlan]) -> None:

@@ -122,7 +122,12 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 def _create_rows(connection: duckdb.DuckDBPyConnection, roots: Sequence[SweepRoot], local: "_LocalFiles") -> None:
     edited: dict[str, list[str]] = {}
     for root, found in owned_trajectories(roots):
-        edited.setdefault(root.name, []).extend(local.paths(root.storage, root.row_sources(found.plan)))
+        sources, files = root.row_sources(found.plan), root.row_paths(found.plan)
+        sound = local.paths(root.storage, sources)
+        if not sound and sources != files:
+            # A damaged compacted file takes no rows away: it is a cache, and the row files hold them.
+            sound = local.paths(root.storage, files)
+        edited.setdefault(root.name, []).extend(sound)
     unedited = {
         root.name: local.paths(root.storage, sorted({base.rows_path for base in root.plan.bases} & root.files.rows))
         for root in roots
