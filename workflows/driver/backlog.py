@@ -224,13 +224,6 @@ class Backlog:
             for trajectory_id in self.moments.failed(task.recipe.key):
                 self._queue(self.tracked[trajectory_id])
 
-    def finished_checkpoints(self, trajectory_id: str) -> tuple[int, ...]:
-        """Return the edit counts that are scored if nothing is left to edit or to score; else none."""
-        tracked = self.tracked[trajectory_id]
-        wanted = sorted(scorable(tracked.plan, tracked.published, tracked.collapsed_at))
-        finished = tracked.is_edited and not tracked.running and all(map(tracked.is_scored, wanted))
-        return tuple(wanted) if finished else ()
-
     def counts(self) -> Counts:
         """Return the progress of the sweep."""
         return replace(self.totals)

@@ -174,6 +174,6 @@ class SweepWork:
             self._verdicts.judge(trajectory_id)
             for edits in self._backlog.to_trim(trajectory_id):
                 trim(self._storage, trajectory_id, edits)
-            scored = self._backlog.finished_checkpoints(trajectory_id)
-            if scored:
-                compact_trajectory(self._storage, self._backlog.tracked[trajectory_id].plan, scored)
+            tracked = self._backlog.tracked[trajectory_id]
+            if scored := tracked.finished_checkpoints():
+                compact_trajectory(self._storage, tracked.plan, scored)

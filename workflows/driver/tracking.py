@@ -56,6 +56,12 @@ class TrackedTrajectory:
         """Return whether all rows of a checkpoint exist."""
         return self.scored[edits] == len(self.plan.evaluations)
 
+    def finished_checkpoints(self) -> tuple[int, ...]:
+        """Return the edit counts that are scored if nothing is left to edit or to score; else none."""
+        wanted = sorted(scorable(self.plan, self.published, self.collapsed_at))
+        finished = self.is_edited and not self.running and all(map(self.is_scored, wanted))
+        return tuple(wanted) if finished else ()
+
     def share(self) -> tuple[int, int, int]:
         """Return the trajectory's current share of the totals."""
         checkpoints = len(self.plan.wanted)

@@ -60,7 +60,7 @@ class Notifier:
 
     def ended(self, storage: Storage, plan: SweepPlan, event: str, why: str = "") -> None:
         """Send that a run has ended, with what is done and what failed; a message that cannot be sent is a warning."""
-        if self._entry is None or event not in self._entry.on:
+        if self._entry is None or event not in self._entry.events:
             return
         lines = [why] if why else []
         try:

@@ -154,7 +154,7 @@ class NotifyEntry(Part):
         description="Addresses in Apprise's form, `ntfy://topic`; `$NAME` is an environment variable that holds one, "
         "because the sweep file is stored and shared",
     )
-    on: tuple[Literal["done", "failed", "stopped"], ...] = Field(
+    events: tuple[Literal["done", "failed", "stopped"], ...] = Field(
         default=("done", "failed", "stopped"), min_length=1, description="How a run must end for a message"
     )
 
@@ -191,7 +191,7 @@ class SweepSpec(Part):
     evaluators: EvaluatorsEntry = Field(description="What scores every checkpoint")
     resources: Resources = Field(default_factory=Resources, description="Threads, CPUs, GPUs, replicas")
     notify: NotifyEntry | None = Field(
-        default=None, description="Messages when a run ends: {to: [$NAME], on: [failed]}"
+        default=None, description="Messages when a run ends: {to: [$NAME], events: [failed]}"
     )
     published: tuple[PublishedEntry, ...] = Field(default=(), description="Numbers of papers, to print beside ours")
 

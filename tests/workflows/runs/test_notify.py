@@ -63,7 +63,7 @@ def test_a_failure_is_sent_with_its_reason_and_an_address_that_fails_is_a_warnin
     tmp_path: Path, received: tuple[str, list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
 ) -> None:
     address, messages = received
-    settings = tiny(**ONE, notify={"to": [address, address.replace("/in", "/broken")], "on": ["failed"]})
+    settings = tiny(**ONE, notify={"to": [address, address.replace("/in", "/broken")], "events": ["failed"]})
     sweep = load_sweep(write_sweep(tmp_path, settings))
     notifier = Notifier.of(sweep)
     notifier.ended(Storage(tmp_path / "root"), sweep.plan, "done")

@@ -134,6 +134,7 @@ def test_one_trajectory_is_compacted_as_all_of_them_are(sweep: tuple[Storage, Sw
     assert compact_trajectory(storage, few, few.wanted[:2]) is None
     assert name in compacted(storage, plan)
     assert storage.read_bytes(str(name)) == data
+    storage.delete("compacted")
     path = plan.trajectories[2].rows_path(20, QUALITY)
     storage.write_bytes(path, storage.read_bytes(path)[:-10])
     assert compact_trajectory(storage, plan.trajectories[2], one.wanted) is None
