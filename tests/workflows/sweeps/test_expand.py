@@ -82,6 +82,27 @@ def test_second_moments_are_built_once_for_all(tiny_sweep: Sweep) -> None:
     assert {t.moments for t in tiny_sweep.plan.trajectories} == {tiny_sweep.plan.recipes[0].key}
 
 
+def test_a_method_that_requires_gradients_has_moments_of_its_own_and_moves_no_other(
+    tiny_sweep: Sweep, tmp_path: Path
+) -> None:
+    both = planned(tmp_path, methods=["memit", "alphaedit+sphere", "crispedit"])
+    assert ids(both) > ids(tiny_sweep)
+    by_key = {recipe.key: recipe for recipe in both.plan.recipes}
+    waits = {t.method: by_key[t.moments] for t in both.plan.trajectories if t.moments is not None}
+    assert waits["memit"] == waits["alphaedit+sphere"]
+    assert (waits["memit"].gradients, waits["crispedit"].gradients) == (False, True)
+    assert waits["memit"].key == tiny_sweep.plan.recipes[0].key
+
+
+def test_sites_of_a_layer_share_no_identity_with_its_down_projection(tmp_path: Path) -> None:
+    methods = [{"name": "ft", "hyperparameters": {"layers": [1]}}]
+    methods += [{"name": "ft", "label": name, "hyperparameters": {"sites": {name: [1]}}} for name in ("gate", "down")]
+    sweep = planned(tmp_path, methods=methods, seeds=[0])
+    assert len(ids(sweep)) == 3
+    places = [base.layers for base in sweep.plan.bases if base.evaluation.kind == "geometry"]
+    assert places == [(1,), ("1.gate",)]
+
+
 @pytest.mark.parametrize(
     "how",
     [
