@@ -160,6 +160,17 @@ def test_ultraedit_names_its_modules_one_by_one(tmp_path: Path) -> None:
         read(tmp_path, "ultraedit", {**values, "inner_params": ["model.layers.3.self_attn.q_proj"]})
 
 
+def test_crispedit_names_its_share_of_energy(tmp_path: Path) -> None:
+    values = {
+        **{"alg_name": "CrispEdit", "layers": [19, 20], "num_steps": 25, "batch_size": 32, "max_length": 40},
+        **{"lr": "5e-4", "weight_decay": 0, "kl_factor": 0, "norm_constraint": False, "energy_threshold": 0.99},
+        **{"objective_optimization": "target_new", "rewrite_module_tmp": "model.layers.{}.mlp.down_proj.weight"},
+        **{"model_parallel": False, "mom2_dataset": "wikipedia", "mom2_n_samples": 1000, "mom2_dtype": "float32"},
+    }
+    found = read(tmp_path, "crispedit", values).values
+    assert (found.crisp_energy, found.lr, found.batch_size, found.num_steps) == (0.99, 5e-4, 32, 25)
+
+
 def test_simie_wraps_an_editor(tmp_path: Path) -> None:
     values = {**COMMON, "lamHyper": 500.0, "init_model": False, "solver": "LU", "fast": False, "base_method": "ROME"}
     found = read(tmp_path, "rome+simie", values).values
