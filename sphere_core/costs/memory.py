@@ -47,7 +47,8 @@ class Workload:
     layer `target_layer`. `prior` is what a site stores: `moment` C0 and its factor, `null_space` a thin side, `none`.
     `history` is N at the end. `dense`: the system itself is required, not only its inverse on a batch's keys.
     `host_sites`: how many sites' solvers do not fit on an accelerator. `stored`: the bytes that are stored in place of
-    weights, from d_in, d_out and the number of edits; None for an editor of weights.
+    weights, from d_in, d_out and the number of edits; None for an editor of weights. `trained_rows`: the rows per
+    request that are trained on.
     """
 
     dtype_bytes: int
@@ -67,6 +68,7 @@ class Workload:
     dense: bool = False
     host_sites: int = 0
     stored: Callable[[int, int, int], float] | None = None
+    trained_rows: int = 1
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,14 @@ def edit_work(shape: ModelShape, work: Workload, hyperparameters: Hyperparameter
         model += edits * (work.rows - 1) * work.prompt_tokens * forward * (work.last_layer + 1) / shape.layers
         solver += Work(0.0, batches * work.sites * _solve(shape, work))
     else:
+        rows, again = edits * work.trained_rows * tokens, forward
         epochs = hyperparameters.num_steps or 1
-        model += edits * epochs * tokens * 3 * (forward + head)
+        if work.stored is not None:
+            # One forward of the unedited model; after it only the layers behind the memory are run.
+            model += rows * forward
+            again = 2.0 * (shape.layers - work.last_layer - 1) * shape.layer_parameters
+            epochs = hyperparameters.num_steps or 0
+        model += rows * epochs * 3 * (again + head)
     if work.principal:
         solver += _decomposition(shape).times(batches * work.sites)
     return Work(model) + solver

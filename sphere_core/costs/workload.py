@@ -57,6 +57,7 @@ def workload_of(
         history=min(edits, window) if keeps else 0,
         principal=bool({"sphere", "revive"} & set(method.regularizer_names)),
         on_accelerator=on_accelerator,
+        trained_rows=contexts if row.in_contexts else 1,
         stored=partial(row.stored, hyperparameters) if row.attaches else None,
         dense="error_feedback" in method.regularizer_names or method.editor_name in _DENSE_EDITORS,
     )

@@ -80,6 +80,21 @@ def test_a_checkpoint_weighs_what_the_keys_or_their_gram_matrix_weigh() -> None:
     assert checkpoint_bytes(shape, alphaedit, 20000) == weights + 5 * 4 * 14336 * 14337
 
 
+def test_a_memory_weighs_what_it_stores_and_trains_behind_its_layer() -> None:
+    shape, matrix = llama3(), 4 * 4096 * 14336
+    assert checkpoint_bytes(shape, workload("memoir"), 1000) == matrix + 1000 * 14336 / 8
+    assert checkpoint_bytes(shape, workload("grace"), 1000) == 4 * 1000 * (14336 + 4096)
+    # Two merges of a thousand edits, and one memory that is open.
+    assert checkpoint_bytes(shape, workload("wise"), 2001) == 3 * matrix
+    values = preset("llama3-8b", "memoir", ())
+    late, early = (
+        edit_work(shape, replace(workload("memoir"), last_layer=layer), values, 100).model for layer in (27, 0)
+    )
+    # 30 steps of 6 rows, forward and backward, through 27 more layers.
+    tokens = 100 * 6 * (LENGTHS.prompt + LENGTHS.target)
+    assert early - late == pytest.approx(tokens * 30 * 3 * 2 * 27 * shape.layer_parameters)
+
+
 def test_memory_and_work_follow_what_is_asked() -> None:
     shape = llama3()
     wide = {stage.name: stage.accelerator for stage in stages(shape, workload("memit"))}
