@@ -52,8 +52,10 @@ class HiddenStates:
         parts = []
         for start in range(0, len(rows), _ROWS):
             chunk = rows[start : start + _ROWS]
-            walk = start_walk(model, [pad_right(chunk, fill=0, device=model.device)], layer, layer)
-            parts.append(walk.outputs(torch.arange(len(chunk))).double().cpu())
+            ids, mask = pad_right(chunk, fill=0, device=model.device)
+            with model.reading(ends=mask.sum(dim=1)):
+                walk = start_walk(model, [(ids, mask)], layer, layer)
+                parts.append(walk.outputs(torch.arange(len(chunk))).double().cpu())
         return torch.cat(parts)
 
 

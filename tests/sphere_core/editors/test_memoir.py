@@ -11,10 +11,12 @@ from evaluators.edit_quality.evaluator import EditQuality
 from evaluators.edit_quality.generation import Decoding, continue_texts
 from evaluators.edit_quality.pair_scores import score_pairs
 from evaluators.edit_quality.settings import EditQualitySettings
+from evaluators.geometry.hidden_states import HiddenStates
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.memory.facts import without_facts
 from sphere_core.editors.memory.prompt_masks import nearest_mask, packed, prompt_masks, unpacked
 from sphere_core.foundation.errors import InputError
+from sphere_core.locate.edit_keys import EditKeys
 from sphere_core.locate.prompts import opening_tokens, target_ids
 from sphere_core.models import EditableModel
 from sphere_core.models.attachments import Attachment
@@ -206,3 +208,20 @@ def test_scores_say_how_often_it_acted_and_what_it_stores() -> None:
     assert rows["routed_rewrite"] == 1.0
     matrices = 4 * (32 * 72 + 72) + 8 * 72
     assert rows["stored_bytes_per_edit"] == attachment.size / 5 == matrices / 5 + 9 + 16
+
+
+def test_keys_and_hidden_states_are_read_of_a_model_with_a_memory() -> None:
+    model, _ = edited()
+    found = []
+    for place in range(2):
+        keys = EditKeys.empty()
+        if place:
+            model.attach(None)
+        keys.note(model, [1], 1, requests(), CONTEXTS)
+        found.append(keys.encode())
+    assert found[0] == found[1]
+    model, _ = edited()
+    prompts = (requests()[0].question, "The", "Ilka Torm plays the")
+    rows = {row.metric: row.value for row in HiddenStates(prompts).score(Subject(model, tuple(requests()), 5))}
+    assert rows["hidden_shift"] is not None
+    assert rows["hidden_shift"] > 0
