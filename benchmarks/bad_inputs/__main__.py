@@ -17,6 +17,8 @@ from rich.table import Table
 
 from benchmarks.bad_inputs.case import BadInput
 from benchmarks.bad_inputs.data import DATA
+from benchmarks.bad_inputs.look_alikes import LOOK_ALIKES
+from benchmarks.bad_inputs.misfits import MISFITS
 from benchmarks.bad_inputs.models import MODELS
 from benchmarks.bad_inputs.settings import SETTINGS
 from benchmarks.bad_inputs.sweeps import SWEEPS
@@ -24,7 +26,7 @@ from benchmarks.bad_inputs.verdict import faults_of, load_command, outcome_of
 
 __all__ = ["ALL", "main"]
 
-ALL: list[BadInput] = [*SWEEPS, *DATA, *MODELS, *SETTINGS]
+ALL: list[BadInput] = [*SWEEPS, *DATA, *MODELS, *SETTINGS, *LOOK_ALIKES, *MISFITS]
 
 Results = dict[str, dict[str, object]]
 

@@ -141,7 +141,9 @@ def _load_tokenizer(folder: Path, config: Any, remote_code: bool) -> PreTrainedT
             where=str(folder),
             remedy="provide tokenizer.json (a fast tokenizer): subjects are located by offsets",
         )
-    check_vocabulary(len(tokenizer), tokenizer.vocab_size, config.get_text_config().to_dict(), folder)
+    added = tokenizer.get_added_vocab()
+    base = 1 + max((place for token, place in tokenizer.get_vocab().items() if token not in added), default=-1)
+    check_vocabulary(len(tokenizer), base, config.get_text_config().to_dict(), folder)
     return tokenizer
 
 

@@ -125,8 +125,9 @@ def plain_outline(folder: Path) -> ModelOutline | None:
 def check_vocabulary(known: int, base: int, config: Mapping[str, Any], folder: Path) -> None:
     """Raise InputError if the tokenizer knows more tokens than the model, or lacks those it opens and ends with.
 
-    `known` counts all tokens, `base` those without added ones: models are published whose tokenizer has a padding token
-    that has no row. Vocabularies of models are often padded, so that a smaller tokenizer alone says nothing.
+    `known` counts all tokens, `base` is one more than the highest id without added ones: models are published whose
+    tokenizer has a padding token that has no row. Vocabularies of models are often padded, so that a smaller tokenizer
+    alone says nothing.
     """
     held = int(config["vocab_size"])
     if base > held:
@@ -177,7 +178,7 @@ def _has_own_tokenizer(folder: Path, config: Mapping[str, Any]) -> bool:
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         added = tokenizer.get_vocab_size(with_added_tokens=True)
-        check_vocabulary(added, tokenizer.get_vocab_size(with_added_tokens=False), config, folder)
+        check_vocabulary(added, 1 + max(tokenizer.get_vocab(with_added_tokens=False).values()), config, folder)
     except InputError:
         return False
     # The library raises plain Exception for whatever is wrong with the file; transformers then says what.

@@ -98,7 +98,8 @@ def check_shapes(folder: Path, shapes: Mapping[str, tuple[int, ...]], sites: Seq
     """Raise InputError for a weight whose stored shape is not the model's, and for a site that the files lack.
 
     `shapes` are those of the modules that the config describes. Names that only one side has are passed over, since
-    transformers renames some: a site is lacking only where the files name another site as the modules do.
+    transformers renames some: a site is lacking where the files name another site as the modules do, or where no name
+    in them ends as that of a site does (a model inside a larger one has a longer name).
     """
     stored = read_weight_headers(folder)
     for name, shape in shapes.items():
@@ -110,12 +111,19 @@ def check_shapes(folder: Path, shapes: Mapping[str, tuple[int, ...]], sites: Seq
                 remedy="fetch the model again: weights and config.json are not of one model",
             )
     lacking = [site for site in sites if stored_site(site, stored) is None]
-    if lacking and len(lacking) < len(sites):
+    if lacking and (len(lacking) < len(sites) or (stored and not any(_ends_alike(site, stored) for site in sites))):
         raise InputError(
             f"the files lack {len(lacking)} of the model's weights: {lacking[0].name}",
             where=str(folder),
             remedy="fetch the model again, or give the checkpoint of a causal language model",
         )
+
+
+def _ends_alike(site: Site, stored: Mapping[str, StoredWeight]) -> bool:
+    """Return whether a stored name ends in the layer's number and what follows it in the site's name."""
+    number = f".{site.layer}."
+    ending = number + site.name.partition(number)[2]
+    return any(name.endswith(ending) for name in stored)
 
 
 def _require_finite(name: str, weight: StoredWeight) -> None:

@@ -63,7 +63,9 @@ def plugin_of_source(source: bytes, *, name: str, digest: str, place: str) -> Pl
         try:
             text = source.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise InputError(f"the plugin '{name}' is not UTF-8 text", where=place) from error
+            raise InputError(
+                f"the plugin '{name}' is not UTF-8 text", where=place, remedy="save it as UTF-8"
+            ) from error
         module = _run(module_name, text, name=name, place=place)
     return Plugin(reference, place, _tables(module, name=name, place=place), source)
 

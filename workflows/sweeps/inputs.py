@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sphere_core.foundation.errors import inside
+from sphere_core.foundation.errors import InputError, inside
 from sphere_core.hyperparameters import (
     Hyperparameters,
     ReadPreset,
     build_hyperparameters,
+    fields_of,
     preset_misfit,
     preset_sections,
     read_hyperparameters,
@@ -44,6 +45,7 @@ def method_of(
     Notes say what was taken from the method's release because the file does not have it.
     """
     method = resolve_method(entry.name, where=where, plugins=plugins)
+    _refuse_others(method, entry.hyperparameters, where=where)
     notes: tuple[str, ...] = ()
     if entry.file is None:
         if preset_name.endswith((".yaml", ".yml")):
@@ -56,6 +58,18 @@ def method_of(
             values, notes = of_published_file(method, path, entry.hyperparameters, where=where)
     method.check(values, where=where)
     return method, values, notes
+
+
+def _refuse_others(method: Method, given: Mapping[str, Any], *, where: str) -> None:
+    """Raise InputError for hyperparameters of other methods alone: they would change an id, and no number."""
+    usable = fields_of(method.released_rows)
+    odd = [name for name in given if name in Hyperparameters.model_fields and name not in usable]
+    if odd:
+        raise InputError(
+            f"'{odd[0]}' is not a hyperparameter of '{method.name}'",
+            where=f"{where}, key {odd[0]}",
+            remedy=f"leave it out; 'sphere methods {method.name}' shows those of the method",
+        )
 
 
 def of_published_file(

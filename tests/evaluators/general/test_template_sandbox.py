@@ -86,6 +86,7 @@ TOO_MUCH = [
     "{% set x %}{% for i in words %}{{ 'y' * 1000 }}{% endfor %}{% endset %}{{ x|length }}",
     "{% for i in range(9000) %}{{ 'y' * 1000 }}{% endfor %}",
     "x" * (MAX_SIZE + 1),
+    "{{ ('a' * 60 ~ 'b')|regex_replace('(a|a|aa)+$', 'x') }}",
     "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
 ]
 NOT_THERE = ["{{ lipsum(n=10**6) }}", "{{ [1, 2]|random }}", "{% include '/etc/passwd' %}", "{% import 'os' as o %}"]
