@@ -98,8 +98,8 @@ def check_shapes(folder: Path, shapes: Mapping[str, tuple[int, ...]], sites: Seq
     """Raise InputError for a weight whose stored shape is not the model's, and for a site that the files lack.
 
     `shapes` are those of the modules that the config describes. Names that only one side has are passed over, since
-    transformers renames some: a site is lacking where the files name another site as the modules do, or where no name
-    in them ends as that of a site does (a model inside a larger one has a longer name).
+    transformers renames some: a site is lacking if the files name another site as the modules do, or if none of their
+    names ends as that of a site does (a model inside a larger one has a longer name).
     """
     stored = read_weight_headers(folder)
     for name, shape in shapes.items():
