@@ -1,4 +1,7 @@
-"""Parquet files of ours: written with a digest of the whole file in its footer, and read only if that holds."""
+"""Parquet files of ours: written with a digest of the whole file in its footer, and read only if that holds.
+
+`pyarrow.parquet` is imported where it is used: commands that read through DuckDB do not need it.
+"""
 
 import hashlib
 import io
@@ -6,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 __all__ = ["column_options", "parquet_bytes", "parquet_table", "require_whole"]
 
@@ -39,6 +41,8 @@ def parquet_bytes(table: pa.Table, *, row_group_size: int | None = None) -> byte
     Pages carry checksums. The footer's key `sphere:sha256` is the digest of the file with 64 zeros in its place, so
     that a bit that flips anywhere is noticed, also in names of columns and statistics.
     """
+    import pyarrow.parquet as pq
+
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, table.schema, write_page_checksum=True, **column_options(table.schema)) as writer:
         writer.write_table(table, row_group_size)
@@ -71,6 +75,8 @@ def parquet_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table
 
     Raises OSError or pyarrow.ArrowInvalid for damaged bytes.
     """
+    import pyarrow.parquet as pq
+
     require_whole(data)
     # Arrow's threads must not hold a Python object: one that is released while the interpreter ends aborts the process.
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)

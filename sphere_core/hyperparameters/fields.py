@@ -50,7 +50,8 @@ _Settings = TypeVar("_Settings", bound=BaseModel)
 class Hyperparameters(BaseModel):
     """Everything that shapes an edit; names follow released code where it has one. A method says which it needs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # The validator is built when it is first used: tables read the names and types of the fields alone.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     layers: tuple[Layer, ...] = Field(min_length=1, description="Edited layers, ascending; targets sit at the last")
     sites: (

@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from sphere_core.foundation.storage import Storage
-from workflows.commands.output_options import FormatOption, JsonOption, OutOption, WideOption
-from workflows.commands.table import By
+from workflows.commands.output_options import By, FormatOption, JsonOption, OutOption, WideOption
 from workflows.results.formats.arrow_answer import arrow_answer
 from workflows.results.formats.columns import ABILITY_COLUMNS
 from workflows.results.formats.output import write_answer

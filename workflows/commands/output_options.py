@@ -1,5 +1,6 @@
 """Options of every command that gives a table."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from workflows.results.formats.output_format import Format
 
-__all__ = ["FormatOption", "JsonOption", "OutOption", "WideOption"]
+__all__ = ["By", "FormatOption", "JsonOption", "OutOption", "WideOption"]
 
 FormatOption = Annotated[
     Format | None,
@@ -19,3 +20,10 @@ FormatOption = Annotated[
 OutOption = Annotated[Path | None, typer.Option(help="File to write; default: print")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs")]
 WideOption = Annotated[bool, typer.Option("--wide", help="All columns, however wide the terminal is")]
+
+
+class By(Enum):
+    """What the rows of a table are."""
+
+    METHOD = "method"
+    EDITS = "edits"

@@ -1,6 +1,5 @@
 """`sphere table`: the results of sweeps."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
-from workflows.commands.output_options import FormatOption, JsonOption, OutOption, WideOption
+from workflows.commands.output_options import By, FormatOption, JsonOption, OutOption, WideOption
 from workflows.results.formats.layout_view import layout_answer
 from workflows.results.formats.output import Answer, write_answer
 from workflows.results.formats.output_format import Format, chosen_format
@@ -44,13 +43,6 @@ Examples:
 A layout file names rows, columns, groups and the spread of a paper's table; LaTeX
 (booktabs, siunitx) is a fragment to \\input. docs/tables.md describes it.
 """
-
-
-class By(Enum):
-    """What the rows of a table are."""
-
-    METHOD = "method"
-    EDITS = "edits"
 
 
 @app.command(epilog=_EPILOG)

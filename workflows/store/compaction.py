@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Collection, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sphere_core.foundation.parquet import parquet_bytes
 from sphere_core.foundation.storage import Storage
@@ -101,6 +100,8 @@ def compact_trajectory(storage: Storage, plan: TrajectoryPlan, checkpoints: Coll
 
 def _whole(storage: Storage, paths: Sequence[str]) -> pa.Table | None:
     """Return the rows of all files; None if one is damaged or holds a failed score."""
+    import pyarrow.compute as pc
+
     tables = [read_row_file(storage, path) for path in paths]
     if any(table is None or pc.any(pc.equal(table["status"], "failed")).as_py() for table in tables):
         return None
