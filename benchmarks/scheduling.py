@@ -65,7 +65,7 @@ class _Noted(RayExecutor):
 
     def __init__(self, root: Path, replicas: int) -> None:
         resources = Resources.model_validate({"max_replicas": replicas, "evaluator": {"replicas": 0}})
-        super().__init__(str(root), resources, address=None, num_cpus=8, replica=Sleeping)
+        super().__init__(str(root), resources, address=None, num_cpus=8, replica="benchmarks.scheduling:Sleeping")
         self.given: list[float] = []
         self.size_before = 0
         self._replicas = replicas

@@ -11,6 +11,7 @@ from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.json_files import read_json
 from sphere_core.foundation.user_files import library_errors
 from sphere_core.models.config_limits import check_config
+from sphere_core.models.devices import SPLIT
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.family import Family, recognise_family
 from sphere_core.models.outline import ModelOutline, check_vocabulary
@@ -19,18 +20,14 @@ from sphere_core.models.weight_headers import check_shapes, check_weights
 
 __all__ = [
     "DTYPES",
-    "SPLIT",
     "load_model",
     "load_skeleton",
     "load_tokenizer",
     "outline_of_skeleton",
-    "pick_device",
     "torch_dtype",
 ]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# The device name that spreads a model over every accelerator the process sees.
-SPLIT = "split"
 
 
 def torch_dtype(name: str, *, where: str = "dtype") -> torch.dtype:
@@ -160,34 +157,3 @@ def _require_on_accelerators(network: PreTrainedModel, folder: Path) -> None:
             where=str(folder),
             remedy="give it more of them, or a smaller dtype; weights that are swapped in and out cannot be edited",
         )
-
-
-def pick_device(name: str) -> torch.device | str:
-    """Return a torch device by name; `auto` is the accelerator this process sees, or else the CPU.
-
-    `split`, which spreads a model over all accelerators of the process, is for `load_model` and comes back as it is.
-    Raises InputError for a name that torch does not know, and for a device that this process does not see.
-    """
-    if name == SPLIT:
-        return name
-    if name != "auto":
-        return _device(name)
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator if accelerator is not None else torch.device("cpu")
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        # Some names are known to torch but not to this build of it: only use shows that.
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(
-            f"there is no device '{name}' here ({reason[:160]})",
-            where="device",
-            remedy="give cpu, cuda, cuda:0 or another that torch sees here, or auto",
-        ) from error
-    if device.type == "meta":
-        raise InputError("a model on the device 'meta' has no weights", where="device", remedy="give cpu, cuda or auto")
-    return device

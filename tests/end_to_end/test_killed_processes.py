@@ -15,7 +15,7 @@ import pytest
 from local_runs import Quiet
 from ray.cluster_utils import Cluster
 from ray_head import ray_head
-from replicas import MOST_GIGABYTES, Hungry
+from replicas import MOST_GIGABYTES
 from repository import REPOSITORY, TESTS
 from sweep_files import results_of, tiny, write_sweep
 
@@ -99,7 +99,7 @@ def test_the_memory_watch_kills_a_replica_twice_and_the_trajectory_has_failed_wi
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(TESTS / "support")]))
     sweep, storage = load_sweep(write_sweep(tmp_path / "spec", SETTINGS)), Storage(tmp_path / "root")
     resources = Resources.model_validate({"threads": 1, "evaluator": {"replicas": 0}})
-    with RayExecutor(storage.uri, resources, address=None, num_cpus=1, replica=Hungry) as executor:
+    with RayExecutor(storage.uri, resources, address=None, num_cpus=1, replica="replicas:Hungry") as executor:
         result = Driver(sweep, executor, storage, Quiet(), evaluators=0).run()
     assert not result.complete
     (failure,) = result.failures

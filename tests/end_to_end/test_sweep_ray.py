@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from replicas import FailingOnce, WaitingOnce
 from repository import REPOSITORY, TESTS
 from sweep_files import results_of, tiny, write_sweep
 from waiting import wait_until
@@ -164,7 +163,9 @@ def test_whatever_is_killed_is_replaced_and_nothing_differs_from_one_replica(
                 os.kill(int(storage.read_bytes(f"waits-{role}").decode().rpartition(":")[2]), signals[role])
 
     # Room for two replicas and one dedicated evaluator.
-    with Counting(str(tmp_path), Resources(threads=1), address=None, num_cpus=3, replica=WaitingOnce) as executor:
+    with Counting(
+        str(tmp_path), Resources(threads=1), address=None, num_cpus=3, replica="replicas:WaitingOnce"
+    ) as executor:
         result = Driver(sweep, executor, storage, Watching(watch), evaluators=1).run()
     assert killed == signals.keys()
     assert (result.complete, result.failures) == (True, ())
@@ -207,7 +208,7 @@ def test_a_failed_accelerator_ends_the_process_and_one_ended_by_sigterm_loses_no
                 os.kill(ended[0], signal.SIGTERM)
 
     resources = Resources.model_validate({"threads": 1, "evaluator": {"replicas": 0}})
-    with Counting(storage.uri, resources, address=None, num_cpus=1, replica=FailingOnce) as executor:
+    with Counting(storage.uri, resources, address=None, num_cpus=1, replica="replicas:FailingOnce") as executor:
         result = Driver(one, executor, storage, Watching(watch), evaluators=0).run()
         assert executor.started == 3
     assert (result.complete, result.failures) == (True, ())

@@ -54,6 +54,8 @@ LIGHT = {
     "tasks": "evaluators.general.suites",
     "moments list": "workflows.moments.store",
     "plan": "workflows.sweeps.expand",
+    # The driver of replicas in processes of their own.
+    "run": "workflows.runs.sweep_file",
 }
 
 

@@ -8,9 +8,9 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
+from sphere_core.foundation.lazy import load_object
 from sphere_core.foundation.process_identity import own_place
-from workflows.replicas.replica import BrokenReplicaError, ModelReplica
-from workflows.replicas.tasks import Outcome, ReplicaProgress, Task
+from workflows.replicas.tasks import BrokenReplicaError, Outcome, ReplicaProgress, Task
 
 __all__ = ["Place", "replica_actor"]
 
@@ -33,45 +33,49 @@ class Place:
                 os.kill(int(self.owner.rpartition(":")[2]), signal.SIGKILL)
 
 
-def replica_actor(ray: Any, kind: type[ModelReplica], name: str) -> Any:
-    """Return the actor class of a kind of replica. `ray` is the imported module: only the executor imports it.
+def replica_actor(ray: Any, kind: str, name: str) -> Any:
+    """Return the actor class that holds a replica of a kind, given as `module:name` and imported by the actor alone.
 
-    Ray names processes and actors after `name`, as in a process list: `ray::Evaluator.run`.
+    `ray` is the imported module: only the executor imports it. Ray names processes and actors after `name`, as in a
+    process list: `ray::Evaluator.run`; the replica's own class is called so too.
     """
 
-    class Replica(kind):  # type: ignore[valid-type, misc]
+    class Replica:
         def __init__(self, root: str, *, threads: int, device: str) -> None:
-            super().__init__(root, threads=threads, device=device)
+            named = type(name, (load_object(kind),), {})
+            self._replica = named(root, threads=threads, device=device)
             # SIGTERM publishes a checkpoint after the current batch.
             signal.signal(signal.SIGTERM, lambda number, frame: self._leave())
 
         def place(self) -> Place:
             """Say where it lives; answered once it has started."""
-            return Place(str(ray.get_runtime_context().get_node_id()), self.owner, own_place())
+            return Place(str(ray.get_runtime_context().get_node_id()), self._replica.owner, own_place())
 
         def run(self, task: Task) -> Outcome:
             try:
-                return kind.run(self, task)
+                outcome: Outcome = self._replica.run(task)
             except BrokenReplicaError:
                 # Nothing else frees a failed accelerator; the driver starts another process.
                 traceback.print_exc()
                 sys.stderr.flush()
                 os._exit(_BROKEN_EXIT_CODE)
+            return outcome
 
         def _leave(self) -> None:
-            if kind.progress(self).editing is not None:
-                kind.stop(self)
+            if self._replica.progress().editing is not None:
+                self._replica.stop()
             else:
                 # A score cannot be stopped half-way; it is repeated elsewhere.
                 os._exit(128 + signal.SIGTERM)
 
         @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]
         def progress(self) -> ReplicaProgress:
-            return kind.progress(self)
+            found: ReplicaProgress = self._replica.progress()
+            return found
 
         @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]
         def stop(self) -> None:
-            kind.stop(self)
+            self._replica.stop()
 
     Replica.__name__ = Replica.__qualname__ = name
     return ray.remote(concurrency_groups={"control": 1})(Replica)

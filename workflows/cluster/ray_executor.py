@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.models.loading import SPLIT
+from sphere_core.models.devices import SPLIT
 from workflows.cluster.actor import Place, replica_actor
 from workflows.cluster.capacity import RayNodes, look_at_cluster
 from workflows.cluster.connection import attach, gist, start_ray
@@ -21,7 +21,7 @@ from workflows.cluster.head_watch import ClusterWatch
 from workflows.cluster.progress_polls import ProgressPolls
 from workflows.cluster.scratch import RayScratch
 from workflows.driver.executor import Event, Finished, Leaving, Listener, Lost, Ready, Role, Worker
-from workflows.replicas.replica import ModelReplica
+from workflows.replicas.start import MODEL_REPLICA
 from workflows.replicas.tasks import Task
 from workflows.sweeps.resources import Resources
 
@@ -47,9 +47,9 @@ class RayExecutor:
         *,
         address: str | None,
         num_cpus: int | None = None,
-        replica: type[ModelReplica] = ModelReplica,
+        replica: str = MODEL_REPLICA,
     ) -> None:
-        """`replica` is the class that an actor wraps."""
+        """`replica` names the class that an actor holds, as `module:name`: this process does not import it."""
         if address is None:
             prepare_cluster_environment()
         else:

@@ -80,7 +80,8 @@ def _measure(dtype: str, out: Path | None, *, as_json: bool) -> None:
     import torch
 
     from sphere_core.costs.measure import measure_device
-    from sphere_core.models.loading import pick_device, torch_dtype
+    from sphere_core.models.devices import pick_device
+    from sphere_core.models.loading import torch_dtype
 
     chosen = torch_dtype(dtype, where="--dtype")
     if out is not None and out.suffix != ".json":

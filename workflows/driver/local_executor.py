@@ -1,11 +1,10 @@
 """The executor without Ray: one replica in this process."""
 
 import time
-from collections.abc import Callable
 
 from workflows.driver.executor import Event, ExecutorError, Finished, Listener, Lost, Ready, Role, Worker
-from workflows.replicas.replica import BrokenReplicaError, ModelReplica
-from workflows.replicas.tasks import ReplicaProgress, Task
+from workflows.replicas.start import start_replica
+from workflows.replicas.tasks import BrokenReplicaError, ReplicaProgress, Task
 
 __all__ = ["LocalExecutor"]
 
@@ -15,8 +14,8 @@ class LocalExecutor:
 
     def __init__(self, root: str, *, threads: int, device: str) -> None:
         self._listeners: list[Listener] = []
-        self._make: Callable[[], ModelReplica] = lambda: ModelReplica(
-            root, threads=threads, device=device, listener=self._hear, on_sign=self._hear
+        self._make = partial(
+            start_replica, root, threads=threads, device=device, listener=self._hear, on_sign=self._hear
         )
         self._replica = self._make()
         self._events: list[Event] = []

@@ -10,7 +10,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.work_progress import WorkProgress
 from sphere_core.hyperparameters.places import Place
 from sphere_core.models import EditableModel, load_model
-from sphere_core.models.loading import SPLIT, pick_device
+from sphere_core.models.devices import SPLIT, pick_device
 from sphere_core.numerics.placement import same_bits
 
 __all__ = ["ReplicaModel"]

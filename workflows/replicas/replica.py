@@ -23,7 +23,7 @@ from sphere_core.foundation.process_faults import free_memory, is_broken_acceler
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
 from sphere_core.foundation.work_progress import WorkProgress
-from sphere_core.models.loading import pick_device
+from sphere_core.models.devices import pick_device
 from sphere_core.moments.files import write_moments
 from sphere_core.moments.packing import Cursor
 from sphere_core.moments.record import SecondMoments
@@ -38,6 +38,7 @@ from workflows.replicas.loaded_model import ReplicaModel
 from workflows.replicas.plugins import planned_plugins
 from workflows.replicas.scoring import DamagedCheckpointError, places_to_open, score_subject
 from workflows.replicas.tasks import (
+    BrokenReplicaError,
     Damaged,
     Done,
     Failed,
@@ -59,15 +60,11 @@ from workflows.store.lease import Lease, LeaseLostError, take_lease
 from workflows.store.plan import BasePlan, TrajectoryPlan
 from workflows.store.records import TaskProgress
 
-__all__ = ["BrokenReplicaError", "ModelReplica"]
+__all__ = ["ModelReplica"]
 
 _STREAMS_KEPT = 4
 # Seconds between two notices of how far a step under way is.
 _SIGN_SECONDS = 0.5
-
-
-class BrokenReplicaError(RuntimeError):
-    """This process cannot continue: its accelerator has failed and stays failed until the process ends."""
 
 
 class ModelReplica:

@@ -13,6 +13,7 @@ from workflows.store.plan import BasePlan, Evaluation, MomentsRecipe, Trajectory
 from workflows.store.records import Failure
 
 __all__ = [
+    "BrokenReplicaError",
     "Damaged",
     "Done",
     "Failed",
@@ -289,3 +290,7 @@ class ReplicaProgress:
     def editing(self) -> str | None:
         """The trajectory that is being edited; None for other work, which cannot be stopped."""
         return self.trajectory_id if self.kind == "trajectory" and self.waits_for is None else None
+
+
+class BrokenReplicaError(RuntimeError):
+    """This process cannot continue: its accelerator has failed and stays failed until the process ends."""

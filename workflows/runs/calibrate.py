@@ -16,7 +16,7 @@ from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import ContextSettings
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel, load_model
-from sphere_core.models.loading import pick_device
+from sphere_core.models.devices import pick_device
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest, requests_digest

@@ -22,7 +22,7 @@ from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import Contexts, ContextSettings, read_contexts
 from sphere_core.methods import Method, resolve_method
 from sphere_core.models import EditableModel, commit_of, load_model, resolve_model
-from sphere_core.models.loading import pick_device
+from sphere_core.models.devices import pick_device
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.plugins.found import Plugins

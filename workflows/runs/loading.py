@@ -15,7 +15,7 @@ from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
 from sphere_core.models import EditableModel
 from sphere_core.models import load_model as load_editable
-from sphere_core.models.loading import pick_device
+from sphere_core.models.devices import pick_device
 from sphere_core.models.source import commit_of, resolve_model
 from sphere_core.moments.files import joined
 from sphere_core.moments.record import SecondMoments, check_moments

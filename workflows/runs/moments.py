@@ -15,7 +15,8 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.hyperparameters import preset
 from sphere_core.models import EditableModel, load_model
-from sphere_core.models.loading import DTYPES, pick_device
+from sphere_core.models.devices import pick_device
+from sphere_core.models.loading import DTYPES
 from sphere_core.moments.build import tokenizer_digest
 from sphere_core.moments.files import joined, write_moments
 from sphere_core.moments.memory import forward_tokens

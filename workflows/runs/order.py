@@ -8,7 +8,7 @@ from pathlib import Path
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
-from sphere_core.models.loading import pick_device
+from sphere_core.models.devices import pick_device
 from sphere_core.streams.key_orders import adjacent_cosine, clusters_of, dispersed, record_keys
 from sphere_core.streams.lengths import refuse_long
 from sphere_core.streams.model_room import room_of_model

@@ -11,7 +11,7 @@ from rich.console import Console
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
-from sphere_core.models.loading import pick_device
+from sphere_core.models.devices import pick_device
 from workflows.cluster.ray_executor import RayExecutor
 from workflows.driver.backlog import Backlog
 from workflows.driver.display import SweepDisplay

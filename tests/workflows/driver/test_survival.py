@@ -17,8 +17,7 @@ from sphere_core.foundation.storage import Storage
 from workflows.driver.executor import Event, ExecutorError, Lost, Ready, Role, Worker
 from workflows.driver.retry_limits import MAX_EXHAUSTED, MAX_FAILED_STARTS
 from workflows.replicas import editing
-from workflows.replicas.replica import BrokenReplicaError
-from workflows.replicas.tasks import Task, TrajectoryTask
+from workflows.replicas.tasks import BrokenReplicaError, Task, TrajectoryTask
 from workflows.store.layout import checkpoints_folder
 from workflows.store.state import derive_state
 from workflows.sweeps.expand import Sweep, load_sweep

@@ -18,8 +18,8 @@ from sphere_core.foundation.storage_faults import StorageError, persistently
 from sphere_core.moments.sums import MomentSums, read_sums, write_sums
 from workflows.driver.executor import ExecutorError
 from workflows.driver.retry_limits import MAX_EXHAUSTED
-from workflows.replicas.replica import BrokenReplicaError, ModelReplica
-from workflows.replicas.tasks import ScoreTask, StorageFailed
+from workflows.replicas.replica import ModelReplica
+from workflows.replicas.tasks import BrokenReplicaError, ScoreTask, StorageFailed
 from workflows.store.layout import checkpoints_folder
 from workflows.store.state import derive_state
 from workflows.sweeps.expand import Sweep, load_sweep
