@@ -16,6 +16,7 @@ __all__ = [
     "LIBRARIES",
     "Stage",
     "Workload",
+    "ahead_bytes",
     "checkpoint_bytes",
     "moments_bytes",
     "opened_bytes",
@@ -125,6 +126,13 @@ def write_bytes(shape: ModelShape, work: Workload) -> float:
     return max(written + working, _walk(shape, work))
 
 
+def ahead_bytes(shape: ModelShape, work: Workload) -> float:
+    """Return what regularizers hold on an accelerator while targets are searched: one decomposition, all directions."""
+    if not (work.principal and work.on_accelerator):
+        return 0.0
+    return _principal(shape) + 8.0 * work.sites * shape.d_out * shape.d_in
+
+
 def opened_bytes(shape: ModelShape, work: Workload) -> float:
     """Return the fp32 masters of the sites and the copies of their parameters."""
     return work.sites * shape.d_out * shape.d_in * (work.dtype_bytes + 4.0)
@@ -148,7 +156,7 @@ def _stages(shape: ModelShape, work: Workload) -> Iterator[Stage]:
     beside = (work.sites - work.host_sites) * solver_bytes(shape.d_in, work) if work.on_accelerator else 0.0
     model += beside
     if work.has_targets:
-        yield _stage(work, "targets", model + opened + target_bytes(shape, work), solver)
+        yield _stage(work, "targets", model + opened + ahead_bytes(shape, work) + target_bytes(shape, work), solver)
     yield _stage(work, "write", model + opened + write_bytes(shape, work), max(solver, building))
     # Written from where it lies; an accelerator's tensors lie on the host once, for the writer.
     saved = checkpoint_bytes(shape, work, work.history) if work.on_accelerator else 0.0

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from sphere_core.costs.memory import Workload, opened_bytes, solver_bytes, target_bytes, write_bytes
+from sphere_core.costs.memory import Workload, ahead_bytes, opened_bytes, solver_bytes, target_bytes, write_bytes
 from sphere_core.costs.shape import ModelShape, shape_of_network
 from sphere_core.costs.workload import TextLengths, workload_of
 from sphere_core.hyperparameters import Hyperparameters
@@ -98,7 +98,8 @@ def _requests_per_pass(shape: ModelShape, work: Workload, room: float) -> int:
     each = target_bytes(shape, replace(work, batch=1, requests_per_pass=1))
     default = Hyperparameters.model_fields["requests_per_pass"].default
     most = work.batch if work.requests_per_pass == default else min(work.batch, work.requests_per_pass)
-    return max(1, min(most, int(_ACTIVATION_SHARE * (room - opened_bytes(shape, work)) / each)))
+    left = room - opened_bytes(shape, work) - ahead_bytes(shape, work)
+    return max(1, min(most, int(_ACTIVATION_SHARE * left / each)))
 
 
 def _lengths(model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts) -> TextLengths:

@@ -1,6 +1,6 @@
 """Regularizers on an editor: in what order, when, and with error feedback or without."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from sphere_core.editors.base import WriteRule
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import Update
 from sphere_core.regularizers.base import Regularizer
+from sphere_core.regularizers.read_ahead import ReadsAhead
 from sphere_core.regularizers.scope import Scope
 
 __all__ = ["Shaping"]
@@ -35,6 +36,12 @@ class Shaping:
     def rewrites(self) -> bool:
         """Whether what is written at the end of a batch is not what the layers saw."""
         return bool(self.regularizers) and self.scope is Scope.AFTER_BATCH
+
+    def read_ahead(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Let regularizers that can begin with the weights that a batch starts from, by site name, before its updates."""
+        for _, regularizer in self.regularizers:
+            if isinstance(regularizer, ReadsAhead):
+                regularizer.read_ahead(weights)
 
     def correction(self, layer: int, state: EditorState) -> torch.Tensor | None:
         """Return -E of the batch before, `[o, d]`, or None."""

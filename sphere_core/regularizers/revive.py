@@ -3,6 +3,7 @@
 Known at second hand only: no code is published with the paper. docs/methods.md says what is known of each option.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate, Update
 from sphere_core.numerics.placement import all_finite
 from sphere_core.numerics.spectrum import SingularSubspaces, dominant_rank, singular_subspaces
 from sphere_core.regularizers.base import Stateless
+from sphere_core.regularizers.read_ahead import ReadAhead
 
 __all__ = ["Revive"]
 
@@ -39,13 +41,20 @@ class Revive(Stateless):
         self._weight = weight
         self._compact = basis == "compact"
         self._base: dict[str, tuple[SingularSubspaces, int]] = {}
+        self._current = ReadAhead(self._if_finite)
+
+    def read_ahead(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Begin to decompose the current weights; does nothing where the subspaces are those of the unedited ones."""
+        if self._weight == "current":
+            self._current.begin(weights)
 
     def apply(self, update: Update, write: SiteWrite, state: EditorState) -> Update:
         """Return the filtered update; low-rank stays low-rank. A weight that is not finite protects nothing."""
         if self._weight == "current":
-            if not all_finite(write.weight):
+            protected = self._current.of(write.site.name, write.weight)
+            if protected is None:
                 return update
-            spaces, rank = self._protected(write.weight)
+            spaces, rank = protected
         else:
             if write.site.name not in self._base:
                 self._base[write.site.name] = self._protected(write.base)
@@ -56,6 +65,9 @@ class Revive(Stateless):
             )
         rows = _without(update.matrix, spaces.left[:, :rank])
         return DenseUpdate(self._right(rows.T, spaces.right, rank).T)
+
+    def _if_finite(self, weight: torch.Tensor) -> tuple[SingularSubspaces, int] | None:
+        return self._protected(weight) if all_finite(weight) else None
 
     def _protected(self, weight: torch.Tensor) -> tuple[SingularSubspaces, int]:
         # The compact basis needs every right singular vector, the complement only the protected ones.

@@ -1,5 +1,6 @@
 """SPHERE (arXiv 2510.01172): keep updates out of the principal directions of a weight's neurons."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from sphere_core.numerics.linalg import Update, damp_directions
 from sphere_core.numerics.placement import all_finite
 from sphere_core.numerics.spectrum import principal_directions
 from sphere_core.regularizers.base import Stateless
+from sphere_core.regularizers.read_ahead import ReadAhead
 
 __all__ = ["Sphere"]
 
@@ -28,18 +30,27 @@ class Sphere(Stateless):
         self._strength = strength
         self._basis = basis
         self._pretrained: dict[str, torch.Tensor] = {}
+        self._current = ReadAhead(self._directions)
+
+    def read_ahead(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Begin to decompose the current weights; does nothing where the directions are those of the unedited ones."""
+        if self._basis == "current":
+            self._current.begin(weights)
 
     def apply(self, update: Update, write: SiteWrite, state: EditorState) -> Update:
         """Return the damped update; low-rank stays low-rank."""
         if self._basis == "current":
-            if not all_finite(write.weight):
-                return update
-            return update.damped(principal_directions(write.weight, self._energy_ratio), self._strength)
+            directions = self._current.of(write.site.name, write.weight)
+            return update if directions is None else update.damped(directions, self._strength)
         return update.damped(self._of_base(write.base, write.site.name), self._strength)
 
     def view(self, change: torch.Tensor, base: torch.Tensor, site_name: str) -> torch.Tensor:
         """Damp an accumulated change along the unedited weight's directions: SPHERE after PRUNE, as released."""
         return damp_directions(change, self._of_base(base, site_name), self._strength)
+
+    def _directions(self, weight: torch.Tensor) -> torch.Tensor | None:
+        """Return the principal directions of a weight; None for one that is not finite."""
+        return principal_directions(weight, self._energy_ratio) if all_finite(weight) else None
 
     def _of_base(self, base: torch.Tensor, site_name: str) -> torch.Tensor:
         if site_name not in self._pretrained:

@@ -2,9 +2,9 @@
 
 import platform
 from collections.abc import Mapping
-from importlib import metadata
 
 import torch
+import transformers
 
 from sphere_core.foundation.code_version import code_commit, code_version
 from sphere_core.models.stage_clock import OTHER, StageClock
@@ -12,8 +12,6 @@ from sphere_core.numerics.placement import device_name
 from workflows.store.records import StageSeconds
 
 __all__ = ["stage_seconds"]
-
-_LIBRARIES = ("torch", "transformers")
 
 
 def stage_seconds(clock: StageClock, whole: float, beside: Mapping[str, float] | None = None) -> StageSeconds:
@@ -36,5 +34,5 @@ def stage_seconds(clock: StageClock, whole: float, beside: Mapping[str, float] |
 def _versions() -> dict[str, str]:
     commit = code_commit()
     found = {"sphere": code_version(), "python": platform.python_version()}
-    found |= {name: metadata.version(name) for name in _LIBRARIES}
+    found |= {"torch": str(torch.__version__), "transformers": transformers.__version__}
     return found if commit is None else found | {"commit": commit}

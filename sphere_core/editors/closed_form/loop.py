@@ -49,6 +49,7 @@ class ClosedFormEditor:
     ) -> EditorState:
         """Write one batch and return the state for the next."""
         sites = model.open_sites(self.layers)
+        self.shaping.read_ahead({site.name: model.weight(site) for site in sites})
         batch = locate(model, requests, contexts)
         targets, state = self._targets(model, sites, batch, state)
         before = {site.layer: model.weight(site) for site in sites}

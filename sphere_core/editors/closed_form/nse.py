@@ -55,6 +55,7 @@ class NseEditor:
     ) -> EditorState:
         """Write one batch and append its keys, read after the last pass, to the history."""
         sites = model.open_sites(self.layers)
+        self.shaping.read_ahead({site.name: model.weight(site) for site in sites})
         batch = locate(model, requests, contexts)
         targets = self._base_targets(model, sites, batch)
         for _ in range(self.passes):

@@ -1,5 +1,6 @@
 """Every view of a sweep at 80 columns, wider, and in a pipe: nothing folded inside words, padded or cut."""
 
+import functools
 import json
 import os
 import pty
@@ -8,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Callable
 from fcntl import ioctl
 from pathlib import Path
 
@@ -81,6 +83,12 @@ def filled(view: str, places: dict[str, Path]) -> list[object]:
     return [places.get(part, part) if isinstance(part, str) else part for part in VIEWS[view]]
 
 
+@pytest.fixture(scope="module")
+def shown(places: dict[str, Path]) -> Callable[[str, int], tuple[int, str]]:
+    """A view on a terminal of some width, looked at once for all tests."""
+    return functools.cache(lambda view, width: terminal_text(width, *filled(view, places)))
+
+
 # What differs between two looks: sizes, times, and what a title says only where columns have left.
 VARIES = re.compile(r"[\d.,:]+|scores|argmax|s|min|h|ago")
 LEFT_OUT = re.compile(r"left out: .*?--wide\s+shows\s+all", re.DOTALL)
@@ -101,8 +109,10 @@ def parts_of(word: str) -> set[str]:
 
 @pytest.mark.parametrize("width", [80, 100, 160])
 @pytest.mark.parametrize("view", VIEWS)
-def test_no_line_is_wider_than_the_terminal(places: dict[str, Path], view: str, width: int) -> None:
-    code, text = terminal_text(width, *filled(view, places))
+def test_no_line_is_wider_than_the_terminal(
+    places: dict[str, Path], shown: Callable[[str, int], tuple[int, str]], view: str, width: int
+) -> None:
+    code, text = shown(view, width)
     assert code == 0, text
     # A path is printed whole: it is there to be copied.
     paths = [str(path) for path in places.values()]
@@ -112,10 +122,10 @@ def test_no_line_is_wider_than_the_terminal(places: dict[str, Path], view: str, 
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_no_word_is_cut_at_80_columns(places: dict[str, Path], view: str) -> None:
+def test_no_word_is_cut_at_80_columns(shown: Callable[[str, int], tuple[int, str]], view: str) -> None:
     """Every word at 80 columns is one of the view with room for all, or such a one up to a sign or from there on."""
-    wide = words_of(terminal_text(400, *filled(view, places))[1])
-    narrow = words_of(LEFT_OUT.sub("", terminal_text(80, *filled(view, places))[1]))
+    wide = words_of(shown(view, 400)[1])
+    narrow = words_of(LEFT_OUT.sub("", shown(view, 80)[1]))
     assert narrow - wide - {part for word in wide for part in parts_of(word)} == set()
 
 

@@ -1,0 +1,109 @@
+"""Decompositions of a batch's weights run beside its targets on an accelerator, and give the bits they would have."""
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+from ghost import DEVICES, ghost
+from ghost_parts import on_ghost
+from method_parts import run
+from tiny_models import tiny_model
+
+from sphere_core.editors.closed_form import loop
+from sphere_core.regularizers.read_ahead import ReadAhead
+
+SHORT: dict[str, Any] = {"v_num_grad_steps": 3, "count": 4}
+
+
+class Watched:
+    """A function that notes of which thread it is called, and waits for a nod where it is called beside others."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+        self.nod = threading.Event()
+
+    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
+        self.threads.append(threading.get_ident())
+        if threading.get_ident() != threading.main_thread().ident:
+            assert self.nod.wait(60)
+        return weight.double() @ weight.double().T
+
+
+def test_on_a_device_it_is_begun_at_once_and_of_that_tensor_alone() -> None:
+    watched = Watched()
+    ahead = ReadAhead(watched)
+    with ghost():
+        weight, other = (torch.randn(3, 5).to(DEVICES[0]) for _ in range(2))
+        ahead.begin({"site": weight})
+        assert ahead.of("site", other).cpu().equal(other.cpu().double() @ other.cpu().double().T)
+        watched.nod.set()
+        expected = weight.cpu().double() @ weight.cpu().double().T
+        assert ahead.of("site", weight).cpu().equal(expected)
+        assert len(watched.threads) == 2
+        assert len(set(watched.threads)) == 2
+        # The next batch begins with other weights.
+        ahead.begin({})
+        assert ahead.of("site", weight).cpu().equal(expected)
+        assert len(watched.threads) == 3
+
+
+def test_on_the_host_it_is_computed_when_it_is_needed() -> None:
+    watched = Watched()
+    ahead = ReadAhead(watched)
+    weight = torch.randn(3, 5)
+    ahead.begin({"site": weight})
+    assert watched.threads == []
+    ahead.of("site", weight)
+    assert watched.threads == [threading.get_ident()]
+
+
+def test_what_fails_beside_fails_where_it_is_read() -> None:
+    def fail(weight: torch.Tensor) -> None:
+        raise ValueError("no such decomposition")
+
+    ahead = ReadAhead(fail)
+    with ghost():
+        weight = torch.randn(3, 5).to(DEVICES[0])
+        ahead.begin({"site": weight})
+        with pytest.raises(ValueError, match="no such decomposition"):
+            ahead.of("site", weight)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("alphaedit+sphere", {}),
+        ("memit+revive", {"revive_weight": "current"}),
+        ("nse+sphere", {}),
+        ("memit+rect+sphere", {}),
+    ],
+)
+def test_a_batch_decomposes_before_its_targets_with_the_same_bits(
+    method: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = 0
+    begin = ReadAhead.begin
+
+    def counted(ahead: ReadAhead[Any], weights: Any) -> None:
+        nonlocal begun
+        begin(ahead, weights)
+        begun += len(ahead._begun)
+
+    monkeypatch.setattr(ReadAhead, "begin", counted)
+    with ghost():
+        beside = run(method, on_ghost(tiny_model("llama")), **SHORT, **changes)[-1].weights
+    assert begun == 2 * 2
+    monkeypatch.setattr(ReadAhead, "begin", lambda ahead, weights: None)
+    with ghost():
+        inline = run(method, on_ghost(tiny_model("llama")), **SHORT, **changes)[-1].weights
+        assert all(weight.cpu().equal(inline[name].cpu()) for name, weight in beside.items())
+
+
+def test_the_loop_asks_before_it_searches_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    begin, search = ReadAhead.begin, loop.optimise_targets
+    monkeypatch.setattr(ReadAhead, "begin", lambda ahead, weights: (order.append("begin"), begin(ahead, weights))[1])
+    monkeypatch.setattr(loop, "optimise_targets", lambda *given: (order.append("targets"), search(*given))[1])
+    run("alphaedit+sphere", tiny_model("llama"), **SHORT)
+    assert order == ["begin", "targets"] * 2
