@@ -38,7 +38,7 @@ class Shaping:
         return bool(self.regularizers) and self.scope is Scope.AFTER_BATCH
 
     def read_ahead(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Let regularizers that can begin with the weights that a batch starts from, by site name, before its updates."""
+        """Let regularizers that can begin with the weights a batch starts from, by site name, before its updates."""
         for _, regularizer in self.regularizers:
             if isinstance(regularizer, ReadsAhead):
                 regularizer.read_ahead(weights)

@@ -1,6 +1,7 @@
 """The executor without Ray: one replica in this process."""
 
 import time
+from functools import partial
 
 from workflows.driver.executor import Event, ExecutorError, Finished, Listener, Lost, Ready, Role, Worker
 from workflows.replicas.start import start_replica
