@@ -9,6 +9,7 @@ Symbols: m rows, H query heads, K key heads, g = H / K, s positions of the span,
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,26 +19,39 @@ from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from sphere_core.models.editable import EditableModel
+from sphere_core.models.token_packing import TokenPacking
 
-__all__ = ["folding_attention", "query_groups"]
+__all__ = ["attends_by_name", "folding_attention", "query_groups"]
 
 _NAME = "folded-queries"
 
 
-def query_groups(model: EditableModel) -> int:
-    """Return g where every layer's attention can be folded, else 1: another implementation, or a model's own code."""
+def attends_by_name(model: EditableModel) -> bool:
+    """Return whether every layer's attention is sdpa by the name in the config, so that another can take its place.
+
+    A model's own code, and families that need another implementation, are left as they are.
+    """
     config = model.network.config.get_text_config()
     known = all(type(layer).__module__.startswith("transformers.") for layer in model.layers)
+    return known and model.family.attention == "sdpa" and config._attn_implementation == "sdpa"
+
+
+def query_groups(model: EditableModel) -> int:
+    """Return g where every layer's attention can be folded, else 1."""
+    config = model.network.config.get_text_config()
     heads, shared = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
-    if not known or model.family.attention != "sdpa" or config._attn_implementation != "sdpa" or not shared:
+    if not attends_by_name(model) or not shared:
         return 1
     return int(heads // shared) if heads % shared == 0 else 1
 
 
 @contextmanager
-def folding_attention(config: PreTrainedConfig) -> Iterator[None]:
-    """Let layers that are called inside attend with folded queries; their masks must be `[m, 1, g s, t]`."""
-    ALL_ATTENTION_FUNCTIONS.register(_NAME, _attend)
+def folding_attention(config: PreTrainedConfig, packing: TokenPacking | None = None) -> Iterator[None]:
+    """Let layers that are called inside attend with folded queries; their masks must be `[m, 1, g s, t]`.
+
+    With a `packing` their queries are those of packed tokens, and their keys and values those of rows.
+    """
+    ALL_ATTENTION_FUNCTIONS.register(_NAME, _attend if packing is None else partial(_attend_packed, packing))
     before = config._attn_implementation
     config._attn_implementation = _NAME
     try:
@@ -60,3 +74,18 @@ def _attend(
     folded = query.reshape(rows, key.shape[1], -1, width)
     out = scaled_dot_product_attention(folded, key, value, attn_mask=attention_mask, scale=scaling)
     return out.reshape(rows, heads, span, width).transpose(1, 2).contiguous(), None
+
+
+def _attend_packed(
+    packing: TokenPacking,
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Return the output `[1, N, H, w]` of packed queries `[1, H, N, w]`, keys and values `[m, K, t, w]`."""
+    out, nothing = _attend(module, packing.unpacked_heads(query), key, value, attention_mask, scaling)
+    return packing.packed(out), nothing

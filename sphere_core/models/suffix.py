@@ -17,7 +17,7 @@ from torch import nn
 from transformers import DynamicCache, PreTrainedConfig
 
 from sphere_core.models.editable import EditableModel
-from sphere_core.models.grouped_attention import folding_attention, query_groups
+from sphere_core.models.grouped_attention import attends_by_name, folding_attention, query_groups
 from sphere_core.models.layer_calls import gather_positions, hidden_states, recorder
 from sphere_core.models.suffix_cut import Group, Recording, positions_from
 
@@ -28,19 +28,22 @@ _FEW_ROWS = 16
 
 @dataclass(frozen=True)
 class TailLayout:
-    """How rows are run: in at most `groups` groups of similar span, with queries folded (`grouped_attention`) or not.
+    """How rows are run: in at most `groups` groups of similar span, with queries folded (`grouped_attention`) or not,
+    with tokens packed (`token_packing`) or not.
 
     A group saves padding and costs the layers' overhead once more. On a processor padding is what counts, on an
-    accelerator the number of operations and the copies of keys and values.
+    accelerator the number of operations and the copies of keys and values: there all rows are one group, and packing
+    spares the linear layers its padding.
     """
 
     groups: int
     folds: bool
+    packs: bool = False
 
     @classmethod
     def of(cls, device: torch.device) -> "TailLayout":
         """Return the layout for a device."""
-        return cls(4, folds=False) if device.type == "cpu" else cls(1, folds=True)
+        return cls(4, folds=False) if device.type == "cpu" else cls(1, folds=True, packs=True)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Tail:
     """Recorded calls of the layers after `layer`.
 
     `hidden` `[m, S, h]` is that layer's output from each row's start on. `folds` is the config whose attention folds
-    its queries, where that is done.
+    its queries or takes packed ones, where that is done.
     """
 
     hidden: torch.Tensor
@@ -71,16 +74,15 @@ class Tail:
     def run(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map the layer's output `[m, S, h]` to the last layer's output, before the final norm; zero in the padding of
         a group."""
-        with folding_attention(self.folds) if self.folds is not None else nullcontext():
-            if len(self.groups) == 1:
-                (group,) = self.groups
-                return _padded(group.run(self.layers, hidden[:, : group.span]), hidden.shape[1])
-            outputs = [
-                _padded(group.run(self.layers, hidden[group.rows.to(hidden.device), : group.span]), hidden.shape[1])
-                for group in self.groups
-            ]
+        if len(self.groups) == 1:
+            return self._run(self.groups[0], hidden)
+        outputs = [self._run(group, hidden[group.rows.to(hidden.device)]) for group in self.groups]
         order = torch.cat([group.rows for group in self.groups]).argsort()
         return torch.cat(outputs)[order.to(hidden.device)]
+
+    def _run(self, group: Group, hidden: torch.Tensor) -> torch.Tensor:
+        with folding_attention(self.folds, group.packing) if self.folds is not None else nullcontext():
+            return _padded(group.run(self.layers, hidden[:, : group.span]), hidden.shape[1])
 
 
 def record_tail(
@@ -117,6 +119,7 @@ def record_tail(
     begins = starts.cpu()
     spans = mask.sum(dim=1).cpu() - begins
     folds = query_groups(model) if layout.folds else 1
+    packs = layout.packs and attends_by_name(model)
     recording = Recording(
         calls=[calls[index] for index in range(len(later))],
         cache=cache,
@@ -129,8 +132,8 @@ def record_tail(
     return Tail(
         hidden=gather_positions(outputs[0], positions_from(begins, int(spans.max()), ids.shape[1])),
         layers=tuple(later),
-        groups=tuple(recording.group(rows, begins, spans) for rows in _by_span(spans, layout.groups)),
-        folds=model.network.config.get_text_config() if folds > 1 else None,
+        groups=tuple(recording.group(rows, begins, spans, packs=packs) for rows in _by_span(spans, layout.groups)),
+        folds=model.network.config.get_text_config() if folds > 1 or packs else None,
     )
 
 

@@ -5,7 +5,7 @@ g query heads per key head where queries are folded, else 1.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,20 +13,26 @@ from torch import nn
 from transformers import DynamicCache
 
 from sphere_core.models.layer_calls import CACHE_NAMES, call_layer, gather_positions
+from sphere_core.models.token_packing import TokenPacking
 
 __all__ = ["Group", "Recording", "positions_from"]
 
 
 class _PrefixCache:
-    """Prepends the recorded keys and values of the constant positions; keeps nothing of what passes through."""
+    """Prepends the recorded keys and values of the constant positions; keeps nothing of what passes through.
 
-    def __init__(self, prefixes: Mapping[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
-        self._prefixes = prefixes
+    Keys and values of packed tokens become those of rows again.
+    """
+
+    def __init__(self, prefixes: Mapping[int, tuple[torch.Tensor, torch.Tensor]], packing: TokenPacking | None) -> None:
+        self._prefixes, self._packing = prefixes, packing
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         before_keys, before_values = self._prefixes[layer_idx]
+        if self._packing is not None:
+            keys, values = self._packing.unpacked_heads(keys), self._packing.unpacked_heads(values)
         return (
             torch.cat([before_keys.to(keys.device), keys], dim=2),
             torch.cat([before_values.to(values.device), values], dim=2),
@@ -38,7 +44,8 @@ class Group:
     """Rows of about the same span, run together: `rows` are their places in the tail, ascending.
 
     For each later layer: its additive mask `[r, 1, g s, p + s]`, its prefix, and `arguments`, the tensors that go with
-    its rows and what else it is called with. What layers share is one tensor.
+    its rows and what else it is called with. What layers share is one tensor. With a `packing` the layers run on
+    packed tokens, and `packed` are their arguments; the attention then has to know of it (`grouped_attention`).
     """
 
     rows: torch.Tensor
@@ -46,6 +53,14 @@ class Group:
     masks: tuple[torch.Tensor, ...]
     prefixes: Mapping[int, tuple[torch.Tensor, torch.Tensor]]
     arguments: tuple[Mapping[str, Any], ...]
+    packing: TokenPacking | None = None
+    packed: tuple[Mapping[str, Any], ...] = ()
+
+    def with_packing(self, spans: torch.Tensor) -> "Group":
+        """Return the group with its tokens packed; `spans` `[r]`, on the host, are those of its rows."""
+        packing = TokenPacking(spans, self.span)
+        known: dict[int, torch.Tensor] = {}
+        return replace(self, packing=packing, packed=tuple(packing.packed_call(call, known) for call in self.arguments))
 
     def select(self, kept: torch.Tensor, places: torch.Tensor) -> "Group":
         """Keep some of the rows (indices `[r']`), which then have other places `[r']` in the tail."""
@@ -60,22 +75,25 @@ class Group:
                 return tuple(pick(item) for item in value)
             return value
 
-        return Group(
+        group = Group(
             rows=places,
             span=self.span,
             masks=pick(self.masks),
             prefixes={layer: pick(pair) for layer, pair in self.prefixes.items()},
             arguments=tuple({name: pick(value) for name, value in call.items()} for call in self.arguments),
         )
+        return group if self.packing is None else group.with_packing(self.packing.spans[kept.cpu()])
 
     def run(self, layers: tuple[nn.Module, ...], hidden: torch.Tensor) -> torch.Tensor:
         """Map the hidden states of this group's rows, `[r, s, h]`, through the layers."""
-        cache = _PrefixCache(self.prefixes)
-        for layer, mask, arguments in zip(layers, self.masks, self.arguments, strict=True):
+        cache = _PrefixCache(self.prefixes, self.packing)
+        hidden = hidden if self.packing is None else self.packing.packed(hidden)
+        calls = self.arguments if self.packing is None else self.packed
+        for layer, mask, arguments in zip(layers, self.masks, calls, strict=True):
             call = {**arguments, "attention_mask": mask}
             call = {name: cache if name in CACHE_NAMES else value for name, value in call.items()}
             hidden = call_layer(layer, hidden, call)
-        return hidden
+        return hidden if self.packing is None else self.packing.unpacked(hidden)
 
 
 @dataclass(frozen=True)
@@ -93,14 +111,17 @@ class Recording:
     folds: int
     dtype: torch.dtype
 
-    def group(self, rows: torch.Tensor, starts: torch.Tensor, spans: torch.Tensor) -> Group:
-        """Return the group of some rows (indices `[r]`); all three are on the host, starts and spans `[m]`."""
+    def group(self, rows: torch.Tensor, starts: torch.Tensor, spans: torch.Tensor, *, packs: bool = False) -> Group:
+        """Return the group of some rows (indices `[r]`); all three are on the host, starts and spans `[m]`.
+
+        `packs`: with its tokens packed, if any of its positions is padding.
+        """
         starts, spans = starts[rows], spans[rows]
         prefix = int(starts.max())
         prefixes = {self.first + place: self._prefix(self.first + place, rows, prefix) for place in self._places}
         cut = _Cut(self, rows, starts, spans, positions_from(starts, int(spans.max()), self.length), prefix)
         devices = [keys.device for keys, _ in prefixes.values()]
-        return Group(
+        group = Group(
             rows=rows.to(devices[0]) if devices else rows,
             span=cut.positions.shape[1],
             masks=tuple(
@@ -109,6 +130,7 @@ class Recording:
             prefixes=prefixes,
             arguments=tuple(cut.call(call) for call in self.calls),
         )
+        return group.with_packing(spans) if packs and int(spans.sum()) < len(spans) * group.span else group
 
     @property
     def _places(self) -> range:

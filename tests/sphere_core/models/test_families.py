@@ -78,7 +78,11 @@ def test_right_padded_rows_are_scored_as_if_alone(family: str) -> None:
 
 @EVERY
 @pytest.mark.parametrize("layer", [0, 1])
-@pytest.mark.parametrize("layout", [TailLayout(4, folds=False), TailLayout(1, folds=True)], ids=["cpu", "accelerator"])
+@pytest.mark.parametrize(
+    "layout",
+    [TailLayout(4, folds=False), TailLayout(1, folds=True), TailLayout(1, folds=True, packs=True)],
+    ids=["cpu", "folded", "accelerator"],
+)
 def test_the_replayed_suffix_is_the_whole_forward(family: str, layer: int, layout: TailLayout) -> None:
     model = tiny_model(family, layers=4)
     starts = [4, 7, 1]
