@@ -5,13 +5,13 @@ continuation does not depend on what else is in its batch, nor on the tokenizer'
 """
 
 import hashlib
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from evaluators.edit_quality.cached_batch import CachedBatch
 from evaluators.edit_quality.settings import Stop
 from sphere_core.foundation.errors import InputError
 from sphere_core.locate.prompts import pad_left, text_ids
@@ -102,24 +102,22 @@ def _continue_batch(
     state = [_Row() for _ in rows]
     read = [model.rewritten(row, len(row)) for row in rows]
     ids, mask = pad_left(read, fill=0, device=model.device)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    takes_positions = "position_ids" in inspect.signature(model.network.forward).parameters
-    cache = None
     whole = torch.full((len(rows),), ids.shape[1], device=ids.device)
+    batch = CachedBatch(model, ids, mask)
+    # Rows that have stopped leave once they are half; where an attachment routes rows, it knows them by their places.
+    leave = model.attachment is None
+    at_work = np.arange(len(rows))
     with model.reading(starts=whole - mask.sum(dim=1), ends=whole):
         for step in range(steps):
-            where = {"position_ids": positions} if takes_positions else {}
-            output = model.network(
-                input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, return_dict=True, **where
-            )
-            cache, logits = output.past_key_values, output.logits[:, -1].float()
+            drawn = None if draws is None else draws[at_work, step]
+            chosen = _take([state[row] for row in at_work], batch.logits(), decoding.top_k, drawn, vocabulary)
             model.progress.sign()
-            chosen = _take(state, logits, decoding.top_k, None if draws is None else draws[:, step], vocabulary)
-            if all(row.stopped is not None for row in state):
+            left = [place for place, row in enumerate(at_work) if state[row].stopped is None]
+            if not left:
                 break
-            ids = chosen[:, None].to(model.device)
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            positions = positions[:, -1:] + 1
+            batch.append(chosen)
+            if leave and 2 * len(left) <= len(at_work) and batch.keep(left):
+                at_work = at_work[left]
     return [row.continuation(vocabulary) for row in state]
 
 

@@ -80,6 +80,27 @@ def test_a_natural_stop_cuts_what_was_said(llama: EditableModel) -> None:
         assert whole.startswith(stopped.text)
 
 
+def test_what_has_stopped_is_read_no_more_and_the_head_reads_the_last_position_alone() -> None:
+    model = tiny_llama()
+    plain = spoken(model, PLAIN)
+    # Two of the three tokens that prompts are continued by end a text here.
+    ending = list(dict.fromkeys(one.ids[0] for one in plain))[:2]
+    rows: list[int] = []
+    heads: list[int] = []
+    model.network.register_forward_pre_hook(lambda _, __, given: rows.append(len(given["input_ids"])), with_kwargs=True)
+    model.network.get_output_embeddings().register_forward_pre_hook(lambda _, given: heads.append(given[0].shape[1]))
+    model.network.generation_config.eos_token_id = ending
+    said = spoken(model, Decoding(8, frozenset({"eos"})))
+    for free, stopped in zip(plain, said, strict=True):
+        end = next((place for place, token in enumerate(free.ids) if token in ending), len(free.ids))
+        assert stopped.ids == free.ids[:end]
+    assert rows == sorted(rows, reverse=True)
+    still = [sum(len(one.ids) > step for one in said) for step in range(len(rows))]
+    assert all(2 * left > read or read == len(TEXTS) for left, read in zip(still, rows, strict=True)), (still, rows)
+    assert rows[-1] < rows[0]
+    assert set(heads) == {1}
+
+
 def test_the_token_that_ends_a_text_stops_it(llama: EditableModel) -> None:
     model = tiny_llama()
     token = spoken(model, PLAIN)[0].ids[2]
