@@ -80,8 +80,9 @@ def test_a_step_of_targets_waits_for_nothing_and_its_kernels_do_not_grow_with_th
     assert targets(4, 9, 5)[0] == few[0]
     # A step of one more layer, and what a step costs whatever the layers.
     thin, thick = targets(4, 17, 2)[0] - few[0], targets(5, 17, 2)[0] - targets(5, 9, 2)[0]
-    assert (thick - thin) / 8 <= 99
-    assert thin / 8 - 3 * (thick - thin) / 8 <= 104
+    # 18 of a layer pack tokens and put them back into rows for attention, so that a third of them is not computed.
+    assert (thick - thin) / 8 <= 117
+    assert thin / 8 - 3 * (thick - thin) / 8 <= 110
     # Llama-3-8B, layer 8 of 32, 25 forwards of a batch of 100 in one pass.
     layer = (thick - thin) / 8
     assert 25 * (23 * layer + thin / 8 - 3 * layer) < 80_000
