@@ -18,7 +18,7 @@ from sphere_core.trajectory import run_trajectory
 VALUES: dict[str, Any] = {
     "layers": [0, 1],
     "v_lr": 0.3,
-    "v_num_grad_steps": 6,
+    "v_num_grad_steps": 12,
     "v_weight_decay": 0.1,
     "clamp_norm_factor": 2.0,
     "kl_factor": 0.0625,
@@ -50,8 +50,8 @@ VALUES: dict[str, Any] = {
 
 
 BY_EDITOR: dict[str, dict[str, Any]] = {
-    "ft": {"lr": 0.02, "num_steps": 8, "layers": [1]},
-    "ft_l": {"lr": 0.02, "num_steps": 8, "layers": [1], "norm_constraint": 0.05},
+    "ft": {"lr": 0.01, "num_steps": 20, "layers": [1]},
+    "ft_l": {"lr": 0.01, "num_steps": 20, "layers": [1], "norm_constraint": 0.05},
     "rome": {"layers": [1]},
     "r_rome": {"layers": [1]},
     "neuraldb": {"layers": [1]},
