@@ -1,8 +1,8 @@
 """Rows without their padding: the tokens that count, one after another, for the layers that act on each token alone.
 
 A group of rows has the width of its longest: on an accelerator, where all rows are one group, a third of its positions
-are padding. Linear layers and norms do not care which row a token belongs to, so they take `[1, N, h]`; only attention
-sees rows again.
+or more are padding. To linear layers and norms it does not matter to which row a token belongs, so that they take
+`[1, N, h]`; only attention sees rows again.
 
 Symbols: r rows, s positions of the longest, N tokens that are not padding, h width; K key heads, w head width.
 """
@@ -31,17 +31,19 @@ class TokenPacking:
     def packed(self, values: torch.Tensor) -> torch.Tensor:
         """Return `[1, N, ...]` of `[r, s, ...]`."""
         inside, _ = self._indices(values.device)
-        return values.flatten(0, 1).index_select(0, inside)[None]
+        tokens: torch.Tensor = values.flatten(0, 1).index_select(0, inside)
+        return tokens[None]
 
     def unpacked(self, values: torch.Tensor) -> torch.Tensor:
         """Return `[r, s, ...]` of `[1, N, ...]`."""
         _, places = self._indices(values.device)
-        return values[0].index_select(0, places).unflatten(0, (len(self.spans), self.span))
+        rows: torch.Tensor = values[0].index_select(0, places).unflatten(0, (len(self.spans), self.span))
+        return rows
 
     def unpacked_heads(self, values: torch.Tensor) -> torch.Tensor:
         """Return `[r, K, s, w]` of `[1, K, N, w]`."""
         _, places = self._indices(values.device)
-        rows = values[0].index_select(1, places).unflatten(1, (len(self.spans), self.span))
+        rows: torch.Tensor = values[0].index_select(1, places).unflatten(1, (len(self.spans), self.span))
         return rows.transpose(0, 1)
 
     def packed_call(self, arguments: Mapping[str, Any], known: dict[int, torch.Tensor]) -> dict[str, Any]:

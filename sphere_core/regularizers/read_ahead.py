@@ -71,4 +71,4 @@ class ReadAhead(Generic[T]):
 
 def _written(weight: torch.Tensor) -> Any:
     """Return the event after which a CUDA tensor holds its numbers; None for other devices."""
-    return torch.cuda.current_stream(weight.device).record_event() if weight.device.type == "cuda" else None
+    return torch.cuda.current_stream(weight.device).record_event() if weight.is_cuda else None
