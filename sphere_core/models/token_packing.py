@@ -1,7 +1,7 @@
 """Rows without their padding: the tokens that count, one after another, for the layers that act on each token alone.
 
 A group of rows has the width of its longest: on an accelerator, where all rows are one group, a third of its positions
-or more are padding. To linear layers and norms it does not matter to which row a token belongs, so that they take
+or more are padding. What linear layers and norms give for a token does not depend on its row, so that they take
 `[1, N, h]`; only attention sees rows again.
 
 Symbols: r rows, s positions of the longest, N tokens that are not padding, h width; K key heads, w head width.
