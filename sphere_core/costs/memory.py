@@ -47,6 +47,7 @@ class Workload:
     `rows` per request: its contexts and the KL prompt. `prompt_tokens` and `target_tokens` are means; targets sit at
     layer `target_layer`. `prior` is what a site stores: `moment` C0 and its factor, `null_space` a thin side, `none`.
     `history` is N at the end. `dense`: the system itself is required, not only its inverse on a batch's keys.
+    `reads_ahead`: regularizers decompose the weights beside the targets.
     `host_sites`: how many sites' solvers do not fit on an accelerator. `stored`: the bytes that are stored in place of
     weights, from d_in, d_out and the number of edits; None for an editor of weights. `trained_rows`: the rows per
     request that are trained on.
@@ -68,6 +69,7 @@ class Workload:
     on_accelerator: bool
     dense: bool = False
     host_sites: int = 0
+    reads_ahead: bool = False
     stored: Callable[[int, int, int], float] | None = None
     trained_rows: int = 1
 
@@ -127,9 +129,7 @@ def write_bytes(shape: ModelShape, work: Workload) -> float:
 
 
 def ahead_bytes(shape: ModelShape, work: Workload) -> float:
-    """Return what regularizers hold on an accelerator while targets are searched: one decomposition, all directions."""
-    if not (work.principal and work.on_accelerator):
-        return 0.0
+    """Return what regularizers that read ahead hold while targets are searched: one decomposition, all directions."""
     return _principal(shape) + 8.0 * work.sites * shape.d_out * shape.d_in
 
 
@@ -156,7 +156,8 @@ def _stages(shape: ModelShape, work: Workload) -> Iterator[Stage]:
     beside = (work.sites - work.host_sites) * solver_bytes(shape.d_in, work) if work.on_accelerator else 0.0
     model += beside
     if work.has_targets:
-        yield _stage(work, "targets", model + opened + ahead_bytes(shape, work) + target_bytes(shape, work), solver)
+        ahead = ahead_bytes(shape, work) if work.reads_ahead else 0.0
+        yield _stage(work, "targets", model + opened + ahead + target_bytes(shape, work), solver)
     yield _stage(work, "write", model + opened + write_bytes(shape, work), max(solver, building))
     # Written from where it lies; an accelerator's tensors lie on the host once, for the writer.
     saved = checkpoint_bytes(shape, work, work.history) if work.on_accelerator else 0.0

@@ -64,10 +64,13 @@ def place(
     places = {layer: str(device) for layer, device in devices.items()}
     on_host = solvers_on_host(needed, places, {name: _solver_room(shape, work, room) for name, room in rooms.items()})
     kept = sum(size for layer, size in needed.items() if layer not in on_host)
+    left = sum(rooms.values()) - kept
+    per_pass = _requests_per_pass(shape, work, left)
     return Placement(
         on_host,
         decomposition_device(devices[sites[0].layer], sites[0].d_in),
-        _requests_per_pass(shape, work, sum(rooms.values()) - kept),
+        per_pass,
+        _reads_ahead(shape, work, left, per_pass),
     )
 
 
@@ -80,7 +83,9 @@ def on_accelerator(shape: ModelShape, work: Workload, layers: Sequence[int], mem
         dict.fromkeys(layers, each), dict.fromkeys(layers, name), {name: _solver_room(shape, work, room)}
     )
     left = room - (len(layers) - len(on_host)) * each
-    return replace(work, host_sites=len(on_host), requests_per_pass=_requests_per_pass(shape, work, left))
+    per_pass = _requests_per_pass(shape, work, left)
+    ahead = _reads_ahead(shape, work, left, per_pass)
+    return replace(work, host_sites=len(on_host), requests_per_pass=per_pass, reads_ahead=ahead)
 
 
 def _solver_room(shape: ModelShape, work: Workload, room: float) -> float:
@@ -98,8 +103,14 @@ def _requests_per_pass(shape: ModelShape, work: Workload, room: float) -> int:
     each = target_bytes(shape, replace(work, batch=1, requests_per_pass=1))
     default = Hyperparameters.model_fields["requests_per_pass"].default
     most = work.batch if work.requests_per_pass == default else min(work.batch, work.requests_per_pass)
-    left = room - opened_bytes(shape, work) - ahead_bytes(shape, work)
-    return max(1, min(most, int(_ACTIVATION_SHARE * left / each)))
+    return max(1, min(most, int(_ACTIVATION_SHARE * (room - opened_bytes(shape, work)) / each)))
+
+
+def _reads_ahead(shape: ModelShape, work: Workload, room: float, per_pass: int) -> bool:
+    """Return whether regularizers may decompose beside the targets: it must leave room for passes of `per_pass`."""
+    if not (work.principal and work.has_targets):
+        return False
+    return _requests_per_pass(shape, work, room - ahead_bytes(shape, work)) == per_pass
 
 
 def _lengths(model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts) -> TextLengths:

@@ -24,13 +24,15 @@ class Shaping:
     layers see the whole updates and writes the reshaped ones at the end. With `error_feedback` (OTE-SE, arXiv
     2605.26670) what the regularizers F took away returns to the next right-hand side: E_t = (F(dW_t) - dW_t) (A_t +
     f I), next R K^T - E_t. A_t is the editor's system with the keys that are kept; f is `feedback_ridge`, 1 in the
-    released code and 0 in the derivation, where the next step subtracts exactly what was lost.
+    released code and 0 in the derivation, where the next step subtracts exactly what was lost. `reads_ahead`: a device
+    has room for decompositions beside the targets.
     """
 
     regularizers: Sequence[tuple[str, Regularizer]]
     scope: Scope
     error_feedback: bool = False
     feedback_ridge: float = 0.0
+    reads_ahead: bool = True
 
     @property
     def rewrites(self) -> bool:
@@ -40,7 +42,7 @@ class Shaping:
     def read_ahead(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Let regularizers that can begin with the weights a batch starts from, by site name, before its updates."""
         for _, regularizer in self.regularizers:
-            if isinstance(regularizer, ReadsAhead):
+            if self.reads_ahead and isinstance(regularizer, ReadsAhead):
                 regularizer.read_ahead(weights)
 
     def correction(self, layer: int, state: EditorState) -> torch.Tensor | None:

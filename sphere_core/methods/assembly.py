@@ -42,6 +42,7 @@ def build_editor(
         scope=method.editor_row.scope,
         error_feedback="error_feedback" in method.regularizer_names,
         feedback_ridge=hyperparameters.feedback_ridge or 0.0,
+        reads_ahead=placement.reads_ahead,
     )
     anchor = None
     if "nas" in method.regularizer_names:

@@ -20,12 +20,14 @@ class Placement:
     """The layers whose solver runs on the host; every other runs beside its layer.
 
     `decomposes_on` is where a null space is found that no file holds yet (None: where the second moment lies), and
-    `requests_per_pass` how many targets are optimised at once (None: as the hyperparameters say).
+    `requests_per_pass` how many targets are optimised at once (None: as the hyperparameters say). `reads_ahead`: there
+    is room for the decompositions of a batch's weights beside its targets (`regularizers/read_ahead.py`).
     """
 
     on_host: frozenset[int] = frozenset()
     decomposes_on: "torch.device | None" = None
     requests_per_pass: int | None = None
+    reads_ahead: bool = True
 
 
 BESIDE_LAYERS = Placement()

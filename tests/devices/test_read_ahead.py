@@ -7,11 +7,16 @@ import pytest
 import torch
 from ghost import DEVICES, ghost
 from ghost_parts import on_ghost
-from method_parts import run
-from tiny_models import tiny_model
+from method_parts import moments, run, values
+from tiny_models import CONTEXTS, requests, tiny_model
 
+from sphere_core.costs import TextLengths, on_accelerator, published_config, shape_of_config, workload_of
 from sphere_core.editors.closed_form import loop
+from sphere_core.hyperparameters import build_hyperparameters
+from sphere_core.methods import resolve_method
 from sphere_core.regularizers.read_ahead import ReadAhead
+from sphere_core.solver import Placement
+from sphere_core.trajectory import run_trajectory
 
 SHORT: dict[str, Any] = {"v_num_grad_steps": 3, "count": 4}
 
@@ -98,6 +103,40 @@ def test_a_batch_decomposes_before_its_targets_with_the_same_bits(
     with ghost():
         inline = run(method, on_ghost(tiny_model("llama")), **SHORT, **changes)[-1].weights
         assert all(weight.cpu().equal(inline[name].cpu()) for name, weight in beside.items())
+
+
+def test_without_room_beside_the_targets_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReadAhead, "begin", lambda ahead, weights: pytest.fail("begun"))
+    method, hyperparameters = (
+        resolve_method("memit+sphere"),
+        build_hyperparameters(values("memit+sphere"), where="test"),
+    )
+    model = tiny_model("llama")
+    built = method.build(hyperparameters, moments(model), Placement(reads_ahead=False))
+    chain = run_trajectory("t", built, model, requests()[:2], batch_size=2, contexts=CONTEXTS, resume=None)
+    assert len(list(chain)) == 1
+
+
+@pytest.mark.parametrize(("gigabytes", "ahead"), [(80, True), (24, False)])
+def test_it_must_not_make_passes_of_targets_smaller(gigabytes: int, ahead: bool) -> None:
+    config = published_config("meta-llama/Meta-Llama-3-8B-Instruct")
+    assert config is not None
+    shape = shape_of_config(config, where="test")
+    preset = resolve_method("alphaedit+sphere").from_preset("llama3-8b", {})
+    lengths = TextLengths(12, 2, 1)
+    work = workload_of(
+        resolve_method("alphaedit+sphere"),
+        preset,
+        dtype_bytes=2,
+        batch=100,
+        edits=3000,
+        contexts=6,
+        lengths=lengths,
+        on_accelerator=True,
+    )
+    placed = on_accelerator(shape, work, preset.layers, gigabytes * 1e9)
+    assert placed.reads_ahead is ahead
+    assert placed.requests_per_pass > 1
 
 
 def test_the_loop_asks_before_it_searches_targets(monkeypatch: pytest.MonkeyPatch) -> None:
