@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from evaluators.edit_quality.settings import EditQualitySettings
 from evaluators.general.asked_tasks import AskedTasks
@@ -16,7 +16,7 @@ from evaluators.geometry.settings import GeometrySettings
 from evaluators.plugins.rows import OutsideSettings, build_outside, outside_settings
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.lazy import load_object
-from sphere_core.foundation.validation import BOOLEAN, misplaced_booleans
+from sphere_core.foundation.validation import validated
 from sphere_core.plugins.found import NO_PLUGINS, Plugins
 
 if TYPE_CHECKING:
@@ -74,18 +74,7 @@ def read_evaluator_settings(raw: Mapping[str, object], *, where: str, plugins: P
     for key in raw:
         if key not in settings.model_fields:
             raise unknown_name(f"key of evaluator '{kind}'", str(key), settings.model_fields, where=where)
-    odd = next(misplaced_booleans(settings, dict(raw)), None)
-    if odd is not None:
-        place = ".".join(str(part) for part in odd)
-        raise InputError(BOOLEAN, where=f"{where}, field {place}", remedy="give a number")
-    try:
-        return cast(AnySettings, settings.model_validate(dict(raw)))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(str(part) for part in fault["loc"])
-        raise InputError(
-            fault["msg"], where=f"{where}, field {field}", remedy="see the evaluator's settings"
-        ) from error
+    return cast(AnySettings, validated(settings, raw, where=where))
 
 
 def describe_evaluator(settings: AnySettings, *, run_code: bool = False) -> Description:

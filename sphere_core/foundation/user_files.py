@@ -162,7 +162,9 @@ def output_errors(path: Path, *, remedy: str = "give a file in a folder that can
         yield
     except OSError as error:
         what = f"the file cannot be written: {error.strerror or error}"
-        raise InputError(what, where=str(error.filename or path), remedy=remedy) from error
+        # A scratch file beside it is not what the user named.
+        named = path if Path(str(error.filename or path)).name.startswith(".") else error.filename or path
+        raise InputError(what, where=str(named), remedy=remedy) from error
 
 
 def _os_fault(error: OSError, path: Path, what: str) -> InputError:

@@ -1,5 +1,6 @@
 """`sphere report`: sweeps as one HTML file."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -7,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.user_files import output_errors
 from workflows.results.figures.contract import FigureAsk
 from workflows.results.report.chapter import ReportAsk
 from workflows.results.report.page import report_page
@@ -58,11 +59,11 @@ def report(
 def _replace(out: Path, page: str) -> None:
     """Write the file beside its place and move it there, so that a reader never sees half of it."""
     beside = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(out)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(
-            f"the report cannot be written: {error.strerror}", where=str(out), remedy="give --out a file in a folder"
-        ) from error
+    with output_errors(out):
+        try:
+            beside.write_text(page, encoding="utf-8")
+            beside.replace(out)
+        finally:
+            # Gone already, unless one of the two has failed.
+            with contextlib.suppress(OSError):
+                beside.unlink()

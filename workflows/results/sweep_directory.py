@@ -27,7 +27,7 @@ STATUS_SCHEMA = pa.schema(
         ("model", pa.string()),
         ("method", pa.string()),
         ("dataset", pa.string()),
-        ("order", pa.string()),
+        ("stream_order", pa.string()),
         ("seed", pa.int64()),
         ("state", pa.string()),
         ("edits", pa.int64()),

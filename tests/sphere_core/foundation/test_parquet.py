@@ -1,5 +1,6 @@
 """Parquet that we wrote: whatever bit flips, no other number or name comes back."""
 
+import base64
 import io
 import random
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sphere_core.foundation.parquet import parquet_bytes, parquet_table, require_whole
+from sphere_core.foundation.parquet import parquet_bytes, parquet_table, require_whole, stored_schema
 
 TABLE = pa.table(
     {"value": np.random.default_rng(0).normal(size=300), "name": [f"n{place % 7}" for place in range(300)]},
@@ -49,3 +50,15 @@ def test_files_of_earlier_releases_have_no_digest_and_are_read() -> None:
     sink = io.BytesIO()
     pq.write_table(TABLE, sink)
     assert parquet_table(sink.getvalue()).num_rows == 300
+
+
+def test_the_stored_schema_is_that_of_equal_columns_alone() -> None:
+    other_values = parquet_bytes(TABLE.slice(0, 1))
+    assert stored_schema(DATA) == stored_schema(other_values)
+    decoded = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored_schema(DATA))))
+    assert decoded.remove_metadata() == TABLE.schema.remove_metadata()
+    renamed = parquet_bytes(TABLE.rename_columns([f"{name}x" for name in TABLE.column_names]))
+    assert stored_schema(renamed) not in (None, stored_schema(DATA))
+    plain = io.BytesIO()
+    pq.write_table(TABLE, plain, store_schema=False)
+    assert stored_schema(plain.getvalue()) is None

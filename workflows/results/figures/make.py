@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.user_files import output_errors
 from workflows.results.figures.catalogue import figure_named
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look
 from workflows.results.figures.style import figure_bytes, style_settings
@@ -50,13 +50,7 @@ def write_figure(made: MadeFigure, look: Look, out: Path, *, style: str) -> Path
     """
     data = draw_bytes(made, look, style=style, form=out.suffix.removeprefix("."))
     beside = out.with_suffix(".csv")
-    try:
+    with output_errors(out):
         out.write_bytes(data)
         beside.write_text(arrow_csv(made.table), encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"the figure cannot be written: {error.strerror}",
-            where=str(error.filename or out),
-            remedy="choose a folder",
-        ) from error
     return beside

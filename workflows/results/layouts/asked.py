@@ -7,13 +7,13 @@ from sphere_core.foundation.errors import InputError, unknown_name
 from workflows.results.layouts.layout import ColumnAsk, GroupAsk, Layout, RowAsk
 from workflows.results.sql.connect import connect_roots, query
 from workflows.results.sql.sweep_roots import SweepRoot, owned_trajectories
+from workflows.results.tables.table import PROTOCOLS
 from workflows.store.plan import TrajectoryPlan
 
 __all__ = ["Records", "default_layout", "in_group", "resolved_columns", "resolved_groups", "resolved_rows"]
 
 Records = Sequence[dict[str, Any]]
 
-_PROTOCOLS = ("argmax", "probability", "token")
 _QUALITY = ("efficacy", "generalization", "specificity", "score")
 
 
@@ -26,7 +26,7 @@ def default_layout(roots: Sequence[SweepRoot]) -> Layout:
     with connect_roots(roots, views=("scores", "geometry_means")) as connection:
         found = connection.sql(query("layouts/available")).fetchall()
     protocols = {protocol for metric, protocol, *_ in found if metric in _QUALITY}
-    first = next((one for one in _PROTOCOLS if one in protocols), min(protocols, default=""))
+    first = next((one for one in PROTOCOLS if one in protocols), min(protocols, default=""))
     columns = [ColumnAsk(metric=name, protocol=first) for name in _QUALITY if (name, first) in {f[:2] for f in found}]
     for metric, protocol, task, _ in found:
         if metric == "he_drift":

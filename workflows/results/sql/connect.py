@@ -14,7 +14,7 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
-from sphere_core.foundation.parquet import require_whole
+from sphere_core.foundation.parquet import require_whole, stored_schema
 from sphere_core.foundation.storage import Storage
 from workflows.results.sql.file_views import create_file_view
 from workflows.results.sql.plan_tables import (
@@ -132,8 +132,8 @@ def _create_rows(connection: duckdb.DuckDBPyConnection, roots: Sequence[SweepRoo
         root.name: local.paths(root.storage, sorted({base.rows_path for base in root.plan.bases} & root.files.rows))
         for root in roots
     }
-    create_file_view(connection, "edited_rows", edited, ROWS)
-    create_file_view(connection, "unedited_rows", unedited, ROWS)
+    create_file_view(connection, "edited_rows", edited, ROWS, schemas=local.schemas)
+    create_file_view(connection, "unedited_rows", unedited, ROWS, schemas=local.schemas)
     connection.execute("CREATE VIEW rows AS FROM edited_rows UNION ALL FROM unedited_rows")
 
 
@@ -149,12 +149,12 @@ def _create_details(
         return {root.name: local.paths(root.storage, paths) for root, paths in found}
 
     if "probes" in views:
-        create_file_view(connection, "probe_answers", files("probes", _QUALITY), PROBES)
+        create_file_view(connection, "probe_answers", files("probes", _QUALITY), PROBES, schemas=local.schemas)
         _create(connection, "probes")
     if "documents" in views:
-        create_file_view(connection, "documents", files("documents", _GENERAL), DOCUMENTS)
+        create_file_view(connection, "documents", files("documents", _GENERAL), DOCUMENTS, schemas=local.schemas)
     if set(_FROM_TEXTS) & set(views):
-        create_file_view(connection, "probe_texts", files(_TEXTS, _QUALITY), PROBE_TEXTS)
+        create_file_view(connection, "probe_texts", files(_TEXTS, _QUALITY), PROBE_TEXTS, schemas=local.schemas)
 
 
 def _details(roots: Sequence[SweepRoot], folder: str, kind: str, *, last: bool) -> list[tuple[SweepRoot, list[str]]]:
@@ -182,21 +182,14 @@ def _details(roots: Sequence[SweepRoot], folder: str, kind: str, *, last: bool) 
     return [(root, [path for path in dict.fromkeys(wanted[root.name]) if path in stored[root.name]]) for root in roots]
 
 
-def _is_damaged(path: Path, name: str) -> bool:
-    try:
-        require_whole(path.read_bytes())
-    except pa.ArrowInvalid as error:
-        warn_of_damage(name, error)
-        return True
-    return False
-
-
 class _LocalFiles:
     """Files of any storage as local paths for as long as a connection is open."""
 
     def __init__(self, opened: ExitStack) -> None:
         self._opened = opened
         self._known: list[str] = []
+        # The stored schema of each sound file, by its local path.
+        self.schemas: dict[str, bytes | None] = {}
 
     def paths(self, storage: Storage, names: Sequence[str]) -> list[str]:
         """Return local paths of files: of an object store, of copies that are removed with the connection.
@@ -204,9 +197,19 @@ class _LocalFiles:
         A damaged file is left out, with a warning that names it.
         """
         found = [(name, str(self._opened.enter_context(storage.as_file(name)))) for name in names]
-        sound = [path for name, path in found if not _is_damaged(Path(path), f"{storage.uri}/{name}")]
+        sound = [path for name, path in found if self._is_sound(path, f"{storage.uri}/{name}")]
         self._known += sound
         return sound
+
+    def _is_sound(self, path: str, name: str) -> bool:
+        data = Path(path).read_bytes()
+        try:
+            require_whole(data)
+        except pa.ArrowInvalid as error:
+            warn_of_damage(name, error)
+            return False
+        self.schemas[path] = stored_schema(data)
+        return True
 
     def lock(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Keep a connection to these files, and its settings as they are."""

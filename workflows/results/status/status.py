@@ -187,7 +187,7 @@ def _record(found: TrajectoryState, scores: LastScores) -> dict[str, Any]:
         "model": plan.model,
         "method": plan.title,
         "dataset": plan.dataset,
-        "order": plan.order,
+        "stream_order": plan.order,
         "seed": plan.seed,
         "state": found.state,
         "edits": found.edits_done,

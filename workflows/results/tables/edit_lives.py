@@ -8,6 +8,7 @@ import pyarrow as pa
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.results.sql.connect import connect, query
+from workflows.results.tables.retention import require_probes
 from workflows.store.plan import SweepPlan
 
 __all__ = ["EditChoice", "edit_lives", "forgotten_edits"]
@@ -60,11 +61,6 @@ def forgotten_edits(
 
 def _answered(connection: duckdb.DuckDBPyConnection, where: str, role: str, protocol: str) -> None:
     """Make the table `answered` of the answers to one role's probes."""
-    if not connection.sql("FROM probes WHERE trajectory_id IS NOT NULL LIMIT 1").fetchall():
-        raise InputError(
-            "no scored probes are stored here",
-            where=where,
-            remedy="run the sweep with the evaluator edit_quality; 'sphere status' shows what is scored",
-        )
+    require_probes(connection, where=where)
     parameters = {"role": role, "protocol": protocol}
     connection.execute(f"CREATE TABLE answered AS {query('report/answers')}", parameters)

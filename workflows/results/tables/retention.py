@@ -14,9 +14,10 @@ from sphere_core.foundation.storage import Storage
 from workflows.results.arrow_tables import empty_table
 from workflows.results.sql.connect import connect_roots, query
 from workflows.results.sql.sweep_roots import SweepRoot, owned_trajectories
+from workflows.store.layout import keys_folder
 from workflows.store.plan import TrajectoryPlan
 
-__all__ = ["RETENTION_TABLES", "RetentionAsk", "RetentionTables", "retention_sql", "retention_table"]
+__all__ = ["RETENTION_TABLES", "RetentionAsk", "RetentionTables", "require_probes", "retention_sql", "retention_table"]
 
 # The queries of each table, in order, below results/sql/retention.
 _ANSWERS = ("intervals", "answers", "lives")
@@ -88,12 +89,7 @@ class RetentionTables:
         """
         self._connection, self._stored = connection, stored
         self._made: set[str] = set()
-        if not connection.sql("FROM probes WHERE trajectory_id IS NOT NULL LIMIT 1").fetchall():
-            raise InputError(
-                "no scored probes are stored here",
-                where=stored[0][0].uri,
-                remedy="run the sweep with the evaluator edit_quality; 'sphere status' shows what is scored",
-            )
+        require_probes(connection, where=stored[0][0].uri)
         for name in _ANSWERS:
             connection.execute(*_query(name, _values(ask)))
         if not connection.sql("FROM answers LIMIT 1").fetchall():
@@ -110,6 +106,16 @@ class RetentionTables:
                 self._made.add(name)
         text, own = _query(ask.name, values)
         return self._connection.sql(text, params=own).to_arrow_table()
+
+
+def require_probes(connection: duckdb.DuckDBPyConnection, *, where: str) -> None:
+    """Raise InputError if the view `probes` of a connection holds no answer of an edited model."""
+    if not connection.sql("FROM probes WHERE trajectory_id IS NOT NULL LIMIT 1").fetchall():
+        raise InputError(
+            "no scored probes are stored here",
+            where=where,
+            remedy="run the sweep with the evaluator edit_quality; 'sphere status' shows what is scored",
+        )
 
 
 def _values(ask: RetentionAsk) -> dict[str, object]:
@@ -135,7 +141,10 @@ def _with_values(text: str, values: Mapping[str, object]) -> str:
 
 
 def _similarity(stored: Sequence[tuple[Storage, TrajectoryPlan]]) -> pa.Table | None:
-    # Cosines of keys are torch's; every other table of retention does without.
+    # Cosines of keys are torch's; without stored keys, and for every other table, it is not loaded.
+    stored = [(storage, plan) for storage, plan in stored if storage.list(keys_folder(plan.id))]
+    if not stored:
+        return None
     later_similarity = load_object("workflows.results.tables.key_similarity:later_similarity")
     found = [table for storage, plan in stored if (table := later_similarity(storage, plan)) is not None]
     return pa.concat_tables(found, promote_options="default") if found else None

@@ -17,6 +17,7 @@ from workflows.store.state import TrajectoryState, derive_state, scan
 from workflows.terminal.numbers import Measured, number_texts
 
 __all__ = [
+    "PROTOCOLS",
     "Cell",
     "ResultsTable",
     "TableRow",
@@ -31,7 +32,7 @@ _EDIT_METRICS = (
     *("score", "score_arithmetic", "fluency", "consistency"),
 )
 # Protocols that come first; every other one follows by its name, each in its own group.
-_PROTOCOLS = ("argmax", "probability", "token")
+PROTOCOLS = ("argmax", "probability", "token")
 _MODEL_GROUP = "model"
 _GEOMETRY = {"he_drift": "HE drift", "delta_norm_relative": "|dW|/|W|"}
 
@@ -162,10 +163,10 @@ def column_order(column: str) -> tuple[int, str, int, str]:
     """Return the key by which columns are sorted."""
     metric, _, protocol = column.rstrip(")").partition(" (")
     if metric in _EDIT_METRICS:
-        place = _PROTOCOLS.index(protocol) if protocol in _PROTOCOLS else len(_PROTOCOLS)
+        place = PROTOCOLS.index(protocol) if protocol in PROTOCOLS else len(PROTOCOLS)
         return (place, protocol, _EDIT_METRICS.index(metric), column)
     names: Sequence[str] = tuple(_GEOMETRY.values())
-    return (len(_PROTOCOLS) + 1, "", 1 + names.index(column) if column in names else 0, column)
+    return (len(PROTOCOLS) + 1, "", 1 + names.index(column) if column in names else 0, column)
 
 
 def column_group(column: str) -> str:
