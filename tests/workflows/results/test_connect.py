@@ -13,6 +13,7 @@ from store_parts import QUALITY, trajectory
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.results.sql.connect import VIEWS, connect, query
+from workflows.results.sql.plan_tables import specifications
 from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.retention import retention_sql, retention_table
 from workflows.store.plan import SweepPlan
@@ -96,3 +97,20 @@ def test_a_protocol_with_quotes_is_an_ordinary_error(
     with duckdb.connect() as connection:
         statements = connection.extract_statements(retention_sql(asked("curve", protocol=protocol)))
     assert len(statements) == len(duckdb.connect().extract_statements(retention_sql(asked("curve"))))
+
+
+def test_every_hyperparameter_has_a_column_that_holds_its_values() -> None:
+    given = {
+        "layers": [1, 2],
+        "sites": {"gate": [11], "up": [18]},
+        "spectrum_levels": [1, 0.5],
+        "perturb_band": [0, 0.1],
+        "wise_margins": [5.0, 20.0, 10.0],
+        "strength": 0.5,
+        "norm_constraint": False,
+        "settings": {"cap": {"share": 0.1}},
+    }
+    (row,) = specifications({"t": {"hyperparameters": given}}).to_pylist()
+    found = {name: row[f"hp_{name}"] for name in given}
+    texts = {"sites": '{"gate": [11], "up": [18]}', "settings": '{"cap": {"share": 0.1}}', "norm_constraint": None}
+    assert found == given | texts

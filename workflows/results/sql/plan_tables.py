@@ -1,10 +1,12 @@
 """What the plans of sweep directories know of trajectories and unedited models, as Arrow tables."""
 
+import functools
 import json
+import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pyarrow as pa
 
@@ -54,19 +56,31 @@ STARTS = pa.schema([(name, pa.string()) for name in ("trajectory_id", "evaluator
 
 def _column_type(annotation: Any) -> pa.DataType:
     """Return the Arrow type of a hyperparameter: what its annotation is made of."""
+    if any(_with_origin(annotation, dict)):
+        # Mappings are JSON.
+        return pa.string()
+    tuples = list(_with_origin(annotation, tuple))
+    if tuples:
+        items = (inner for found in tuples for inner in get_args(found) if inner is not Ellipsis)
+        return pa.list_(_column_type(functools.reduce(operator.or_, items)))
     parts = _leaves(annotation)
-    if tuple in parts:
-        return pa.list_(pa.int64())
     for python, arrow in ((float, pa.float64()), (int, pa.int64()), (str, pa.string()), (bool, pa.bool_())):
         if python in parts:
             return arrow
     raise TypeError(f"a hyperparameter of the type {annotation} has no column")
 
 
+def _with_origin(annotation: Any, origin: type) -> Iterator[Any]:
+    """Yield the types in an annotation that are made by a generic type."""
+    if get_origin(annotation) is origin:
+        yield annotation
+        return
+    for inner in get_args(annotation):
+        yield from _with_origin(inner, origin)
+
+
 def _leaves(annotation: Any) -> set[type]:
     found = {annotation} if isinstance(annotation, type) else set()
-    if getattr(annotation, "__origin__", None) is tuple:
-        return {tuple}
     for inner in get_args(annotation):
         found |= _leaves(inner) if isinstance(inner, type) or get_args(inner) else {type(inner)}
     return found

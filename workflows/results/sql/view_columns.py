@@ -15,6 +15,8 @@ _SQL_TYPES = {
     "double": "DOUBLE",
     "bool": "BOOLEAN",
     "list<item: int64>": "BIGINT[]",
+    "list<item: double>": "DOUBLE[]",
+    "list<item: string>": "VARCHAR[]",
 }
 
 
