@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURE"]
 
-# Below this the axis of the drift is linear, above it logarithmic: methods differ by orders of magnitude.
+# Above this the axis of the drift is logarithmic, below it linear: methods differ by orders of magnitude.
 _LINEAR = 1e-3
 # More faint lines than this, one per site and seed, would be a grey field.
 _MOST_LINES = 120
@@ -49,8 +49,10 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
         upper, lower = block.subplots(2, across, squeeze=False, sharex="col", sharey="row", height_ratios=(1, 1.2))
         pairs += zip(upper, lower, strict=True)
     low, high = _limits(rows)
+    scale = {"value": "symlog", "linthresh": _LINEAR} if max(-low, high) > _LINEAR else {"value": "linear"}
     for place, (group, own) in enumerate(groups.items()):
         _strips(pairs[place], group[2], own, look, first=place % across == 0)
+        pairs[place][0].set_yscale(**scale)
         pairs[place][0].set_ylim(low, high)
         pairs[place][0].set_title(place_title(rows, group, group[2]))
     for unused in pairs[len(groups) :]:
@@ -74,7 +76,6 @@ def _strips(pair: "tuple[Axes, Axes]", method: str, own: Sequence[Any], look: Lo
     texts = [f"{method}\n{r['metric']} {r['mean']:.4g} at {r['edits']} edits" for r in whole]
     line = upper.plot([r["edits"] for r in whole], [r["mean"] for r in whole], mew=0, **look.of(method))
     tag(line[0], look, method, texts)
-    upper.set_yscale("symlog", linthresh=_LINEAR)
     scored = [row for row in own if row["strip"] == "score"]
     for ((metric,), lives), (shade, marker, dashes) in zip(grouped(scored, "metric").items(), _SCORES, strict=False):
         known = list({r["edits"]: r for r in lives if r["mean"] is not None}.values())
@@ -97,10 +98,10 @@ def _strips(pair: "tuple[Axes, Axes]", method: str, own: Sequence[Any], look: Lo
 
 
 def _limits(rows: Sequence[Any]) -> tuple[float, float]:
-    """Return one range of the drift for all methods."""
+    """Return one range of the drift for all methods, zero inside; that of small drifts is their own."""
     values = [row["value"] for row in rows if row["strip"] == "geometry" and row["value"] is not None]
     low, high = min(values, default=0.0), max(values, default=0.0)
-    return min(1.3 * low, 0.0), max(1.3 * high, _LINEAR)
+    return min(1.3 * low, 0.0), 1.3 * high if high > 0 else _LINEAR
 
 
 def _score_legend(sheet: "Drawing", rows: Sequence[Any]) -> None:
