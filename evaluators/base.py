@@ -239,8 +239,6 @@ def unedited(model: EditableModel) -> Iterator[None]:
         yield
     finally:
         # The same tensors, not copies in stored orientation: a loan is compared by them (`EditableModel.holds`).
-        for site in model.sites:
-            model.set_weight(site, masters[site.name])
-        model.attach(attachment)
+        model.reinstall(masters, attachment)
         if model.weights_digest() != digest:
             raise RuntimeError("what was edited did not come back as it was")

@@ -1,11 +1,13 @@
 """Checkpoints: edited sites, editor state, position and templates, published whole or not at all.
 
-A checkpoint is a folder named by its edit count: `weights.safetensors` (each edited weight under the model's own
-parameter name and in stored orientation, fp32), `attached.safetensors` (what is installed beside the weights, where an
-editor does), `state.safetensors` (the state of the editor and its regularizers), and `manifest.json`, written last,
-with the digest of both. A folder without a valid manifest is not a checkpoint. The bytes depend on the trajectory
-alone, never on the attempt or the machine. They hold no state of a random generator: random numbers are drawn only
-before the first edit (order of the stream, templates), from the trajectory's seed, and the results are stored.
+A checkpoint is a folder named by its position: its edit count, or the optimiser steps of a fine-tuning.
+`weights.safetensors` (each edited weight under the model's own parameter name and in stored orientation, fp32),
+`attached.safetensors` (what is installed beside the weights, where an editor does), `tuned.safetensors` (parameters
+that are no sites and that a fine-tuning has changed), `state.safetensors` (the state of the editor and its
+regularizers, or of the optimiser), and `manifest.json`, written last, with the digest of each. A folder without a valid
+manifest is not a checkpoint. The bytes depend on the trajectory alone, never on the attempt or the machine. They hold
+no state of a random generator: random numbers are drawn only before the first edit (order of the stream, templates) or
+step, from the trajectory's seed, and the results are stored; the order of the texts of an epoch is drawn again.
 """
 
 import hashlib
@@ -20,6 +22,7 @@ from sphere_core.checkpoint_files import (
     MANIFEST,
     RAW,
     STATE,
+    TUNED,
     WEIGHTS,
     Manifest,
     checkpoint_file,
@@ -74,11 +77,12 @@ class EditorState:
 
 @dataclass(frozen=True)
 class Installed:
-    """What scoring installs on a model: edited weights, and an attachment or None; `scalars` are the editor's."""
+    """What scoring installs: edited weights, an attachment or None, tuned parameters; `scalars` are the editor's."""
 
     weights: Mapping[str, torch.Tensor]
     attachment: Attachment | None
     scalars: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    tuned: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ class Checkpoint:
     `weights` are fp32, by parameter name, in stored orientation: these are scored. If a read-out regularizer makes
     them differ from the weights that are edited further, `raw` holds the latter. `contexts` are the template groups in
     use. `collapsed`: an edited weight is no longer finite; a result, not a failure. `attachment` is what the editor has
-    installed beside the weights.
+    installed beside the weights. Of a fine-tuning: `tuned` are the parameters that are no sites, `steps` the optimiser
+    steps since `edits` edits.
     """
 
     trajectory_id: str
@@ -99,11 +104,19 @@ class Checkpoint:
     collapsed: bool
     raw: Mapping[str, torch.Tensor] = field(default_factory=dict)
     attachment: Attachment | None = None
+    tuned: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    steps: int | None = None
+
+    @property
+    def position(self) -> int:
+        """Its place in its trajectory: the edit count, or the optimiser steps of a fine-tuning."""
+        return self.edits if self.steps is None else self.steps
 
     @property
     def size(self) -> int:
         """Bytes of its tensors."""
-        parts = (self.weights, self.state.tensors, self.raw, self.attachment.tensors if self.attachment else {})
+        attached = self.attachment.tensors if self.attachment else {}
+        parts = (self.weights, self.state.tensors, self.raw, self.tuned, attached)
         return sum(tensor.numel() * tensor.element_size() for part in parts for tensor in part.values())
 
     @property
@@ -123,7 +136,9 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
     attachment = checkpoint.attachment
     if attachment is not None:
         files[ATTACHED] = attachment.tensors
-    digests = {name: _write(storage, checkpoint_file(checkpoint.edits, name), files[name]) for name in files}
+    if checkpoint.tuned:
+        files[TUNED] = checkpoint.tuned
+    digests = {name: _write(storage, checkpoint_file(checkpoint.position, name), files[name]) for name in files}
     manifest = Manifest(
         trajectory_id=checkpoint.trajectory_id,
         edits=checkpoint.edits,
@@ -132,8 +147,9 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
         scalars=dict(checkpoint.state.scalars),
         files=digests,
         attached=None if attachment is None else {"kind": attachment.kind, "scalars": dict(attachment.scalars)},
+        steps=checkpoint.steps,
     )
-    storage.write_bytes(checkpoint_file(checkpoint.edits, MANIFEST), manifest.encode())
+    storage.write_bytes(checkpoint_file(checkpoint.position, MANIFEST), manifest.encode())
 
 
 def on_host(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], None]]:
@@ -160,7 +176,12 @@ def on_host(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], None]]:
     if attachment is not None:
         attachment = replace(attachment, tensors=copy(attachment.tensors))
     whole = replace(
-        checkpoint, weights=copy(checkpoint.weights), state=state, raw=copy(checkpoint.raw), attachment=attachment
+        checkpoint,
+        weights=copy(checkpoint.weights),
+        state=state,
+        raw=copy(checkpoint.raw),
+        attachment=attachment,
+        tuned=copy(checkpoint.tuned),
     )
     arrived = [
         torch.get_device_module(device).current_stream(device).record_event() for device in sorted(copied, key=str)
@@ -173,34 +194,37 @@ def on_host(checkpoint: Checkpoint) -> tuple[Checkpoint, Callable[[], None]]:
     return whole, wait
 
 
-def read_checkpoint(storage: Storage, edits: int) -> Checkpoint:
+def read_checkpoint(storage: Storage, position: int) -> Checkpoint:
     """Read one checkpoint and check both digests; raises InputError if a file does not match its manifest."""
-    manifest = read_manifest(storage, edits)
-    parts = {name: _tensors(storage, edits, manifest, name) for name in manifest.files}
+    manifest = read_manifest(storage, position)
+    parts = {name: _tensors(storage, position, manifest, name) for name in manifest.files}
     return Checkpoint(
         trajectory_id=manifest.trajectory_id,
-        edits=edits,
+        edits=manifest.edits,
         weights=parts[WEIGHTS],
         state=EditorState(parts[STATE], manifest.scalars),
         contexts=manifest.contexts,
         collapsed=manifest.collapsed,
         raw={name.removeprefix("raw/"): weight for name, weight in parts.get(RAW, {}).items()},
         attachment=_attachment(manifest, parts.get(ATTACHED, {})),
+        tuned=parts.get(TUNED, {}),
+        steps=manifest.steps,
     )
 
 
-def read_installed(storage: Storage, edits: int) -> Installed:
-    """Read the scored weights of one checkpoint and its attachment, and nothing of the editor's state.
+def read_installed(storage: Storage, position: int) -> Installed:
+    """Read the scored weights of one checkpoint, its attachment and tuned parameters, and nothing of its state.
 
     Raises InputError if they do not match their manifest, FileNotFoundError if any file of the checkpoint is missing.
     """
-    manifest = read_manifest(storage, edits)
+    manifest = read_manifest(storage, position)
     for name in manifest.files:
-        if not storage.exists(checkpoint_file(edits, name)):
-            raise FileNotFoundError(f"{storage.uri}/{checkpoint_file(edits, name)}")
-    weights = _tensors(storage, edits, manifest, WEIGHTS)
-    tensors = {} if manifest.attached is None else _tensors(storage, edits, manifest, ATTACHED)
-    return Installed(weights, _attachment(manifest, tensors), manifest.scalars)
+        if not storage.exists(checkpoint_file(position, name)):
+            raise FileNotFoundError(f"{storage.uri}/{checkpoint_file(position, name)}")
+    weights = _tensors(storage, position, manifest, WEIGHTS)
+    tensors = {} if manifest.attached is None else _tensors(storage, position, manifest, ATTACHED)
+    tuned = _tensors(storage, position, manifest, TUNED) if TUNED in manifest.files else {}
+    return Installed(weights, _attachment(manifest, tensors), manifest.scalars, tuned)
 
 
 def _attachment(manifest: Manifest, tensors: Mapping[str, torch.Tensor]) -> Attachment | None:
@@ -209,28 +233,28 @@ def _attachment(manifest: Manifest, tensors: Mapping[str, torch.Tensor]) -> Atta
     return Attachment(manifest.attached["kind"], tensors, manifest.attached["scalars"])
 
 
-def _tensors(storage: Storage, edits: int, manifest: Manifest, name: str) -> dict[str, torch.Tensor]:
-    data = storage.read_bytes(checkpoint_file(edits, name))
+def _tensors(storage: Storage, position: int, manifest: Manifest, name: str) -> dict[str, torch.Tensor]:
+    data = storage.read_bytes(checkpoint_file(position, name))
     if hashlib.sha256(data).hexdigest() != manifest.files[name]:
         raise InputError(
             f"{name} does not match the digest in its manifest",
-            where=f"{storage.uri}/{checkpoint_folder(edits)}",
+            where=f"{storage.uri}/{checkpoint_folder(position)}",
             remedy="delete this checkpoint's folder and run again: the trajectory resumes from the one before it",
         )
     return read_tensors(data)
 
 
 def latest_checkpoint(storage: Storage, *, at_most: int | None = None) -> Checkpoint | None:
-    """Return the newest checkpoint whose files match their digests, or None; `at_most` limits its edit count.
+    """Return the newest checkpoint whose files match their digests, or None; `at_most` limits its position.
 
     A damaged checkpoint is skipped in favour of the previous one; the trajectory then repeats that interval and
     publishes it again.
     """
-    for edits in reversed(checkpoints_in(storage)):
-        if at_most is not None and edits > at_most:
+    for position in reversed(checkpoints_in(storage)):
+        if at_most is not None and position > at_most:
             continue
         try:
-            return read_checkpoint(storage, edits)
+            return read_checkpoint(storage, position)
         except (InputError, FileNotFoundError):
             continue
     return None

@@ -9,7 +9,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -39,7 +39,7 @@ DELTA_FILE = "delta.safetensors"
 CARD_FILE = "README.md"
 # The folder of the network inside an export with an attachment.
 NETWORK = "network"
-_ATTACHED = "attached/"
+_ATTACHED, _TUNED = "attached/", "tuned/"
 _FORMAT = 1
 
 
@@ -50,7 +50,8 @@ class Delta:
     `weights` are the weights W themselves, fp32, by parameter name and in stored orientation, not W - W_0: that
     difference is rounded, and added to W_0 again it would not give W. `base_digest` is the digest of the unedited
     model's files, `weights_digest` that of what the network holds once they are installed in `dtype`; `card` is the
-    model card. `attachment` is what the editor has installed beside the weights.
+    model card. `attachment` is what the editor has installed beside the weights, `tuned` are the parameters that are no
+    sites and that a fine-tuning has changed.
     """
 
     weights: Mapping[str, torch.Tensor]
@@ -61,6 +62,7 @@ class Delta:
     weights_digest: str
     card: str
     attachment: Attachment | None = None
+    tuned: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,15 @@ def edited_model(
     source: str,
     weights: Mapping[str, torch.Tensor],
     attachment: Attachment | None = None,
+    tuned: Mapping[str, torch.Tensor] | None = None,
     *,
     dtype: str,
     base_digest: str,
     revision: str | None = None,
     remote_code: bool = False,
 ) -> EditableModel:
-    """Load a base model on the CPU and install edited weights (fp32, by parameter name, stored orientation) and an
-    attachment.
+    """Load a base model on the CPU and install edited weights (fp32, by parameter name, stored orientation), an
+    attachment and tuned parameters.
 
     Raises InputError if the model is not the one that was edited (another digest), or has no such weight.
     """
@@ -103,7 +106,7 @@ def edited_model(
         )
     model = load_model(str(folder), dtype=dtype, device="cpu", digest=found, remote_code=remote_code)
     try:
-        model.load_weights(weights, attachment)
+        model.load_weights(weights, attachment, tuned)
     except KeyError as error:
         raise InputError(f"the model has no weight that is called {error}", where=str(source)) from error
     return model
@@ -137,6 +140,9 @@ def encode_delta(delta: Delta) -> bytes:
         "card": delta.card,
     }
     tensors = {name: weight.contiguous() for name, weight in sorted(delta.weights.items())}
+    tensors |= {_TUNED + name: tensor.contiguous() for name, tensor in sorted(delta.tuned.items())}
+    if delta.tuned:
+        header["tuned_digest"] = tensors_digest(delta.tuned)
     if delta.attachment is not None:
         header["attached"] = {"kind": delta.attachment.kind, "scalars": dict(delta.attachment.scalars)}
         header["attached_digest"] = delta.attachment.digest
@@ -164,11 +170,14 @@ def read_delta(path: Path) -> Delta:
         beside = {name: weights.pop(name) for name in [*weights] if name.startswith(_ATTACHED)}
         tensors = {name.removeprefix(_ATTACHED): tensor for name, tensor in beside.items()}
         attachment = Attachment(header["attached"]["kind"], tensors, header["attached"]["scalars"])
+    under = {name: weights.pop(name) for name in [*weights] if name.startswith(_TUNED)}
+    tuned = {name.removeprefix(_TUNED): tensor for name, tensor in under.items()}
     whole = attachment is None or attachment.digest == header["attached_digest"]
+    whole = whole and (tensors_digest(tuned) if tuned else None) == header.get("tuned_digest")
     if not whole or tensors_digest(weights) != header["tensors_digest"]:
         raise InputError("the weights do not match the digest in the header", where=str(path), remedy="copy it again")
     fields = {name: header[name] for name in ("model", "revision", "base_digest", "dtype", "weights_digest", "card")}
-    return Delta(weights, **fields, attachment=attachment)
+    return Delta(weights, **fields, attachment=attachment, tuned=tuned)
 
 
 def save_model(model: EditableModel, delta: Delta, folder: Path) -> None:

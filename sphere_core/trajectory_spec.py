@@ -8,6 +8,7 @@ from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.plugins.reference import PluginReference
 from sphere_core.streams.stream import StreamSpec
+from sphere_core.tuning.settings import TuningSpec
 
 __all__ = ["TrajectorySpec"]
 
@@ -47,6 +48,9 @@ class TrajectorySpec(BaseModel):
     contexts: dict[str, Any] = Field(description="How templates are sampled, or the groups themselves")
     moments: dict[str, Any] = Field(description="Digest of imported second moments, or the recipe they are built by")
     threads: int = Field(ge=1, description="CPU threads of the replica")
+    tuning: TuningSpec | None = Field(
+        default=None, description="The fine-tuning of one of its checkpoints; the rest is then what was edited before"
+    )
 
     def identity(self) -> dict[str, Any]:
         """Return what the id is made of."""
@@ -65,6 +69,7 @@ class TrajectorySpec(BaseModel):
             **({"remote_code": True} if self.remote_code else {}),
             **({"revisions": self.revisions} if self.revisions else {}),
             **({"code": {row: plugin.digest for row, plugin in self.plugins.items()}} if self.plugins else {}),
+            **({"tuning": self.tuning.identity()} if self.tuning is not None else {}),
         }
 
     @property

@@ -246,7 +246,7 @@ _TARGETED = _LOCATE | {"neuraldb"}
 _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _TARGETED),
     **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _TARGETED),
-    "sites": frozenset(["ft", "ft_l", "ultraedit", "eblora", "truncate", "perturb"]),
+    "sites": frozenset(["ft", "ft_l", "ultraedit", "eblora", "truncate", "perturb", "unedited"]),
     "memory_threshold": frozenset(["neuraldb", "retrieve", "memoir"]),
     **dict.fromkeys(("memoir_keep", "gradient_clip"), frozenset(["memoir"])),
     **dict.fromkeys(("memory_background", "memory_stop_loss"), frozenset(["memoir", "wise"])),

@@ -21,7 +21,7 @@ class Supervision:
 
     The weight is 1 / (target tokens of the request), so that the sum over a request is its mean NLL. Special tokens
     the tokenizer adds are part of the prompt; neither they nor padding are ever predicted. `ends` `[n]`: where each
-    row's prompt ends.
+    row's prompt ends; None: the rows are whole texts.
     """
 
     ids: torch.Tensor
@@ -30,7 +30,7 @@ class Supervision:
     positions: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
-    ends: torch.Tensor
+    ends: torch.Tensor | None
 
     def loss(self, model: EditableModel) -> torch.Tensor:
         """Return the mean over requests of the mean NLL of their target tokens, fp32, with gradient."""

@@ -195,6 +195,14 @@ EDITORS: Mapping[str, EditorRow] = {
         writes_requests=False,
         state="the number of steps",
     ),
+    "unedited": EditorRow(
+        title="Unedited: nothing is written, the control of what comes after editing",
+        paper="none",
+        build="sphere_core.methods.experiment_builds:unedited",
+        requires=(),
+        needs_moments=_never,
+        writes_requests=False,
+    ),
     "neuraldb": EditorRow(
         title="NeuralDB: keys and residuals in a table, added where a token's key is near one of them",
         paper="arXiv 2507.18028",

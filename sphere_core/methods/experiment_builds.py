@@ -1,11 +1,12 @@
-"""Builds of the rows that write no requests: experiments on a weight's spectrum."""
+"""Builds of the rows that write no requests: experiments on a weight's spectrum, and the unedited model."""
 
 from sphere_core.editors.base import Editor
 from sphere_core.editors.spectral_experiments import PerturbEditor, SpectrumShare, TruncateEditor
+from sphere_core.editors.unedited import UneditedEditor
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods.build_inputs import BuildInputs
 
-__all__ = ["perturb", "truncate"]
+__all__ = ["perturb", "truncate", "unedited"]
 
 
 def truncate(inputs: BuildInputs) -> Editor:
@@ -21,6 +22,11 @@ def perturb(inputs: BuildInputs) -> Editor:
     seed = int(hyperparameters.number("perturb_seed"))
     levels = hyperparameters.spectrum_levels or ()
     return PerturbEditor(hyperparameters.places, levels, _share(hyperparameters), (low, high), seed)
+
+
+def unedited(inputs: BuildInputs) -> Editor:
+    """Build the editor that writes nothing."""
+    return UneditedEditor(inputs.hyperparameters.places)
 
 
 def _share(hyperparameters: Hyperparameters) -> SpectrumShare:

@@ -15,6 +15,7 @@ from sphere_core.models.attachments import Attachment
 from sphere_core.models.family import Family
 from sphere_core.models.outline import ModelOutline
 from sphere_core.models.output_norm import OutputNorm
+from sphere_core.models.overlays import Overlays
 from sphere_core.models.sites import Site, find_site
 from sphere_core.models.stage_clock import StageClock
 from sphere_core.models.surroundings import Surroundings
@@ -31,7 +32,8 @@ class EditableModel(AttachableModel):
     The network may be in any dtype; a site's master is fp32 `[d_out, d_in]`, and the network's own
     parameter is that master rounded to the network's dtype. Masters are replaced, never written in
     place, so a reference taken earlier stays what it was. `base_digest` names the unedited weights
-    and tokenizer by content. `clock` holds the seconds that work on this model took, by stage,
+    and tokenizer by content. `overlays` are other parameters that differ from the unedited ones, by name; a parameter
+    is never a site and an overlay at once. `clock` holds the seconds that work on this model took, by stage,
     `progress` how far the work in hand is. Beside its weights the model may hold one attachment; a hook
     or module that appears otherwise, after `surroundings` were noted (by default now), is refused.
     """
@@ -56,6 +58,7 @@ class EditableModel(AttachableModel):
         self._base: dict[str, torch.Tensor] = {}
         self._masters: dict[str, torch.Tensor] = {}
         self._original: dict[str, torch.Tensor] = dict(originals or {})
+        self.overlays = Overlays(network)
         self.progress = WorkProgress() if progress is None else progress
         self.clock = StageClock(self.device, self.progress.sign)
 
@@ -99,17 +102,18 @@ class EditableModel(AttachableModel):
     def open_sites(self, places: Sequence[Place]) -> list[Site]:
         """Return the sites at these places, taking fp32 masters on first use; a layer is its down projection.
 
-        Must see a site's unedited weight the first time; raises InputError as `find_site` does.
+        Must see a site's unedited weight the first time, or its overlay; raises InputError as `find_site` does.
         """
         for place in places:
             if place not in self._sites:
                 site = find_site(self.network, self.family, place)
-                parameter = self._parameter(site)
                 self._sites[place] = site
                 if site.name not in self._original:
-                    self._original[site.name] = parameter.detach().clone()
-                self._base[site.name] = site.canonical(parameter.detach()).float().clone()
-                self._masters[site.name] = self._base[site.name]
+                    known = self.overlays.original(site.name)
+                    self._original[site.name] = self._parameter(site).detach().clone() if known is None else known
+                self._base[site.name] = site.canonical(self._original[site.name]).float().clone()
+                overlaid = self.overlays.take(site.name)
+                self._masters[site.name] = self._base[site.name] if overlaid is None else site.canonical(overlaid)
         return [self._sites[place] for place in places]
 
     def weight(self, site: Site) -> torch.Tensor:
@@ -150,11 +154,16 @@ class EditableModel(AttachableModel):
         kept = [site for site in self.sites if self.attachment is None or self._is_changed(site)]
         return {site.name: site.stored(self._masters[site.name]).contiguous() for site in kept}
 
-    def load_weights(self, stored: Mapping[str, torch.Tensor], attachment: Attachment | None = None) -> None:
-        """Install edited weights given by parameter name in stored orientation, and an attachment.
+    def load_weights(
+        self,
+        stored: Mapping[str, torch.Tensor],
+        attachment: Attachment | None = None,
+        tuned: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Install edited weights given by parameter name in stored orientation, an attachment, and tuned parameters.
 
-        Other open sites return to base, another attachment is removed. Raises KeyError for a name that is not a site
-        of this model, InputError for an attachment that does not fit it.
+        Other open sites and parameters return to base, another attachment is removed. Raises KeyError for a name that
+        is not a site of this model, InputError for an attachment or a tuned parameter that does not fit it.
         """
         family, layers = self.family, range(len(self.layers))
         known = {
@@ -167,12 +176,16 @@ class EditableModel(AttachableModel):
                 self.set_weight(site, site.canonical(stored[name]))
             else:
                 self._restore(site)
+        self.overlays.replace({name: tensor for name, tensor in (tuned or {}).items() if name not in by_name})
+        for name in (tuned or {}).keys() & by_name.keys():
+            self.set_weight(by_name[name], by_name[name].canonical((tuned or {})[name]))
         if attachment is not self.attachment:
             self.attach(attachment)
 
     def restore_base(self) -> None:
-        """Return every open site to its unedited weight, bit for bit, and remove the attachment."""
+        """Return every open site and overlay to its unedited weight, bit for bit, and remove the attachment."""
         self.attach(None)
+        self.overlays.replace({})
         for site in self.sites:
             self._restore(site)
 
@@ -181,12 +194,21 @@ class EditableModel(AttachableModel):
         return {site.name: self._original[site.name] for site in self.sites}
 
     def masters(self) -> dict[str, torch.Tensor]:
-        """Return every open site's fp32 master `[d_out, d_in]` by parameter name; do not write to them."""
-        return {site.name: self._masters[site.name] for site in self.sites}
+        """Return every open site's fp32 master `[d_out, d_in]`, and the overlays, by parameter name; do not write to
+        them."""
+        return {site.name: self._masters[site.name] for site in self.sites} | self.overlays.masters
+
+    def reinstall(self, masters: Mapping[str, torch.Tensor], attachment: Attachment | None) -> None:
+        """Install what `masters` returned, the same tensors and no copies, and an attachment."""
+        for site in self.sites:
+            self.set_weight(site, masters[site.name])
+        sites = {site.name for site in self.sites}
+        self.overlays.replace({name: master for name, master in masters.items() if name not in sites})
+        self.attach(attachment)
 
     def holds(self, masters: Mapping[str, torch.Tensor]) -> bool:
-        """Return whether `masters` are still those of the open sites, and the network's parameters are their values."""
-        return all(
+        """Return whether `masters` are still those of the model, and the network's parameters are their values."""
+        return self.overlays.holds(masters) and all(
             self._masters[site.name] is masters.get(site.name)
             and same_bits(self._parameter(site), site.stored(self._masters[site.name]).to(self._parameter(site).dtype))
             for site in self.sites
@@ -200,6 +222,7 @@ class EditableModel(AttachableModel):
         self.require_declared()
         live = {site.name: self._parameter(site).detach() for site in self.sites}
         changed = {name: tensor for name, tensor in live.items() if not self._is_original(name, tensor)}
+        changed |= self.overlays.changed()
         parts = {"base": self.base_digest, "edited": tensors_digest(changed) if changed else None}
         # Without an attachment the digest is what it was before there were any.
         return fingerprint(parts if self.attachment is None else {**parts, "attached": self.attachment.digest})

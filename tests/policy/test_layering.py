@@ -43,7 +43,8 @@ ROOMS = {
     "sphere_core.solver": "checkpoints foundation numerics",
     "sphere_core.streams": "datasets foundation locate models requests",
     "sphere_core.trajectory": "checkpoints editors hyperparameters locate models numerics requests",
-    "sphere_core.trajectory_spec": "foundation hyperparameters plugins streams",
+    "sphere_core.trajectory_spec": "foundation hyperparameters plugins streams tuning",
+    "sphere_core.tuning": "checkpoints foundation hyperparameters locate models numerics",
     "evaluators.conformance": "base plugins",
     "evaluators.edit_quality": "base statistics",
     "evaluators.general": "base statistics",
@@ -57,10 +58,11 @@ ROOMS = {
     "workflows.driver": "replicas store sweeps terminal",
     "workflows.moments": "store terminal",
     "workflows.preflight": "sweeps terminal",
-    "workflows.replicas": "moments store",
+    "workflows.replicas": "moments store tuning",
     "workflows.results": "store terminal",
     "workflows.runs": "cluster driver moments replicas results store sweeps terminal",
-    "workflows.sweeps": "moments store",
+    "workflows.sweeps": "moments store tuning",
+    "workflows.tuning": "moments store",
 }
 
 

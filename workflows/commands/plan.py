@@ -100,7 +100,7 @@ def _trajectories(state: SweepState, *, wide: bool) -> TextTable:
                 plan.model,
                 plan.title,
                 plan.seed,
-                plan.edits,
+                plan.edits if plan.parent is None else f"{plan.length} steps",
                 f"{len(found.to_score)}/{wanted}",
                 f"{scored}/{wanted * len(plan.evaluations)}",
                 found.state,
@@ -114,7 +114,7 @@ def _title(state: SweepState) -> str:
 
 
 def _summary(sweep: "Sweep", state: SweepState, place: str) -> list[str]:
-    left = sum(t.plan.edits - t.edits_done for t in state.trajectories if not t.is_edited)
+    left = sum(t.plan.edits - t.edits_done for t in state.trajectories if not (t.is_edited or t.plan.parent))
     grid = sweep.spec
     lines = [
         f"models: {', '.join(model.label for model in grid.models)}",

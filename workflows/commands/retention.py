@@ -31,6 +31,8 @@ Tables:
   survival   one row per edit and checkpoint: right or not, margin, age
   predictors what predicts that an edit is lost: strength, age, similarity of
              later keys (requires keep_keys: true in the sweep), Spearman's
+  finetune   what fine-tuning leaves of the edits, beside facts that the
+             unedited model knows (requires afterwards: in the sweep)
 
 \b
 Examples:
@@ -39,6 +41,7 @@ Examples:
   sphere retention runs/long cohorts --cohort 1000 --role paraphrase
   sphere retention runs/long edits --format parquet --out edits.parquet
   sphere retention runs/long auc --sql
+  sphere retention runs/finetune finetune --role paraphrase
 
 Shares carry Wilson's 95 % interval (low, high). A success is every token of the
 target being the argmax, or under --measure probability the new answer being
@@ -59,6 +62,7 @@ class Table(Enum):
     EDITS = "edits"
     SURVIVAL = "survival"
     PREDICTORS = "predictors"
+    FINETUNE = "finetune"
 
 
 @app.command(epilog=_EPILOG)

@@ -1,8 +1,7 @@
 """The open tasks in order: moments first, then trajectories, and scores as soon as a checkpoint is published.
 
 The backlog starts from the files of a sweep and follows the events of one run; it writes no file. It holds nothing that
-another scan of the files would not give: a checkpoint without rows is to be scored. A sweep may have ten thousand
-trajectories, and the driver queries at every step, so totals are updated and never recomputed.
+another scan of the files would not give. A sweep may have ten thousand trajectories: totals are never recomputed.
 """
 
 from collections import Counter
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from sphere_core.foundation.storage import Storage
+from workflows.driver.fine_tunings import FineTunings
 from workflows.driver.moments_queue import MomentsQueue
 from workflows.driver.sweep_tasks import SweepTasks
 from workflows.driver.tracking import Counts, TrackedTrajectory
@@ -34,7 +34,8 @@ class Backlog:
     # The last attempt at a trajectory that took its lease; 0 before the first.
     last_attempt: Callable[[str], int]
     moments: MomentsQueue
-    tracked: dict[str, TrackedTrajectory] = field(default_factory=dict)
+    tunings: FineTunings
+    tracked: dict[str, TrackedTrajectory]
     ready: WorkQueue[str] = field(default_factory=WorkQueue)
     scores: WorkQueue[ScoreTask] = field(default_factory=WorkQueue)
     known_rows: set[str] = field(default_factory=set)
@@ -54,7 +55,8 @@ class Backlog:
             standing = read_lease(storage, trajectory_id)
             return 0 if standing is None else standing.attempt
 
-        backlog = cls(plan, SweepTasks(sweep), last_attempt, moments)
+        tracked: dict[str, TrackedTrajectory] = {}
+        backlog = cls(plan, SweepTasks(sweep), last_attempt, moments, FineTunings(plan, tracked), tracked)
         backlog._fill(files, derive_state(storage, plan, files))
         return backlog
 
@@ -72,6 +74,8 @@ class Backlog:
             self.tracked[found.plan.id] = tracked
             for task in self._scores_of(tracked):
                 self._offer(task, files)
+        for tracked in self.tracked.values():
+            self.tunings.note(tracked)
             if not tracked.is_edited and not tracked.failed:
                 self._queue(tracked)
             self._recount(tracked)
@@ -81,17 +85,12 @@ class Backlog:
 
         Tasks on the model that a worker holds already come before tasks on another.
         """
-        for kind in preference:
-            task: Task | None = None
-            if kind == "moments":
-                task = self._take_moments()
-            elif kind == "trajectory":
-                task = self._take_trajectory(model)
-            elif kind == "score":
-                task = self._take_score(model)
-            if task is not None:
-                return task
-        return None
+        by_kind: dict[TaskKind, Callable[[], Task | None]] = {
+            "moments": self._take_moments,
+            "trajectory": lambda: self._take_trajectory(model),
+            "score": lambda: self._take_score(model),
+        }
+        return next((task for kind in preference if (task := by_kind[kind]()) is not None), None)
 
     def waiting(self) -> dict[TaskKind, int]:
         """Return how many tasks could start now, by kind."""
@@ -151,7 +150,14 @@ class Backlog:
                     self.known_rows.add(task.rows_path)
                     self.scores.put(task, task.spec.model_digest)
             self._recount(tracked)
+            self.release(trajectory_id)
         return bool(new)
+
+    def release(self, trajectory_id: str) -> None:
+        """Queue the fine-tunings of a trajectory that can start now, and end those that never can."""
+        for child in self.tunings.waiting(trajectory_id):
+            self._queue(child)
+            self._recount(child)
 
     def damaged(self, task: ScoreTask) -> None:
         """Note that a checkpoint is gone: its trajectory runs again from the previous one."""
@@ -171,10 +177,8 @@ class Backlog:
 
     def running(self, trajectory_id: str, edits: int) -> None:
         """Note the progress of a running trajectory."""
-        tracked = self.tracked[trajectory_id]
-        if tracked.running_edits != edits:
-            tracked.running_edits = edits
-            self._recount(tracked)
+        self.tracked[trajectory_id].running_edits = edits
+        self._recount(self.tracked[trajectory_id])
 
     def ended(self, trajectory_id: str, *, failed: bool) -> None:
         """Note that a trajectory no longer runs."""
@@ -239,8 +243,10 @@ class Backlog:
     def _queue(self, tracked: TrackedTrajectory) -> None:
         """Queue a trajectory at its place in the plan, or hold it until its second moments are built.
 
-        If they could not be built, it fails.
+        If they could not be built, it fails. A fine-tuning waits for its checkpoint.
         """
+        if not self.tunings.can_start(tracked):
+            return
         key = tracked.plan.moments
         if self.moments.has_failed(key):
             tracked.queued = False

@@ -172,6 +172,7 @@ class SweepWork:
         """Apply the watchdog to the scores so far, trim checkpoints that nothing requires, compact finished rows."""
         if trajectory_id is not None:
             self._verdicts.judge(trajectory_id)
+            self._backlog.release(trajectory_id)
             for edits in self._backlog.to_trim(trajectory_id):
                 trim(self._storage, trajectory_id, edits)
             tracked = self._backlog.tracked[trajectory_id]

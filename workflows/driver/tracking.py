@@ -43,13 +43,15 @@ class TrackedTrajectory:
     attempt: int = 0
     # The edit count at which a watchdog has stopped it.
     stopped_at: int | None = None
+    # A fine-tuning whose checkpoint will never be, or is a collapsed one.
+    orphaned: bool = False
     # This trajectory's share of the totals: trajectories done, edits done, scores expected.
     counted: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def is_edited(self) -> bool:
         """Whether nothing is left to edit."""
-        ended = self.stopped_at is not None or self.collapsed_at is not None
+        ended = self.stopped_at is not None or self.collapsed_at is not None or self.orphaned
         return ended or self.published.issuperset(self.plan.wanted)
 
     def is_scored(self, edits: int) -> bool:
@@ -63,11 +65,13 @@ class TrackedTrajectory:
         return tuple(wanted) if finished else ()
 
     def share(self) -> tuple[int, int, int]:
-        """Return the trajectory's current share of the totals."""
+        """Return the trajectory's current share of the totals; a fine-tuning has no edits of its own."""
         checkpoints = len(self.plan.wanted)
-        if self.failed or self.collapsed_at is not None or self.stopped_at is not None:
+        if self.failed or self.orphaned or self.collapsed_at is not None or self.stopped_at is not None:
             checkpoints = len(scorable(self.plan, self.published, self.collapsed_at))
         scores = checkpoints * len(self.plan.evaluations)
+        if self.plan.parent is not None:
+            return int(self.is_edited), 0, scores
         if self.is_edited:
             return 1, self.plan.edits if self.stopped_at is None else self.stopped_at, scores
         return 0, max([self.running_edits, *self.published, 0]), scores

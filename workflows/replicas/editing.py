@@ -9,26 +9,23 @@ import torch
 
 from sphere_core.checkpoint_files import checkpoints_in, delete_checkpoint
 from sphere_core.checkpoints import Checkpoint, latest_checkpoint, on_host, write_checkpoint
-from sphere_core.costs import place
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.work_progress import WorkProgress
-from sphere_core.locate.contexts import sample_contexts
-from sphere_core.locate.templates import Contexts, ContextSettings
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
 from sphere_core.moments.files import read_moments
-from sphere_core.moments.record import SecondMoments, check_moments
+from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest
-from sphere_core.trajectory import run_trajectory
-from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.moments.null_spaces import with_null_spaces
+from workflows.replicas.edits import editing_chain
 from workflows.replicas.keepalive import KeepAlive
 from workflows.replicas.key_files import KeyKeeper
 from workflows.replicas.lap_clock import LapClock
 from workflows.replicas.plugins import planned_plugins
 from workflows.replicas.publisher import Publisher
 from workflows.replicas.tasks import Done, ReplicaProgress, Stopped, TrajectoryTask
+from workflows.replicas.tuning import tuning_chain
 from workflows.store.layout import (
     attempt_path,
     checkpoints_folder,
@@ -104,14 +101,6 @@ def resume_point(checkpoints: Storage, wanted: Sequence[int]) -> Checkpoint | No
     return latest_checkpoint(checkpoints, at_most=first_missing)
 
 
-def _starting_contexts(spec: TrajectorySpec, model: EditableModel) -> Contexts:
-    """Return the template groups a trajectory begins with: those given, else sampled from the unedited model."""
-    groups = spec.contexts.get("groups")
-    if groups is not None:
-        return tuple(tuple(group) for group in groups)
-    return sample_contexts(model, ContextSettings(**spec.contexts["sampled"]), spec.seed)
-
-
 @dataclass
 class TrajectoryRun:
     """One attempt at a trajectory, on a model that is lent to it."""
@@ -129,7 +118,7 @@ class TrajectoryRun:
     def run(
         self, model: EditableModel, requests: Sequence[EditRequest], moments: SecondMoments | None
     ) -> Done | Stopped:
-        """Edit from the resume point to the end and return; a second call on a finished trajectory edits nothing.
+        """Edit, or fine-tune, from the resume point to the end; a second call on a finished trajectory changes nothing.
 
         Reads checkpoints and moments. Writes the attempt's record first; then after each batch `progress.json`, at most
         once per second; at each wanted edit count, after a stop request or a collapse: the keys of the edits, the
@@ -138,64 +127,39 @@ class TrajectoryRun:
         publication is preceded by a check of the lease. Raises LeaseLostError if a later attempt has taken over,
         InputError for moments that do not fit, StorageError if storage fails.
         """
-        plan, spec = self.task.plan, self.task.spec
+        plan = self.task.plan
         checkpoints = self.storage.child(checkpoints_folder(plan.id))
-        method = resolve_method(spec.method, plugins=planned_plugins(spec.plugins.values(), self.storage))
-        if moments is not None:
-            sites = model.open_sites(spec.hyperparameters.places)
-            check_moments(
-                moments,
-                sites,
-                where=f"trajectory {plan.id}",
-                model_digest=spec.model_digest,
-                gradients=method.needs_gradients(spec.hyperparameters),
-            )
         resume = resume_point(checkpoints, plan.wanted)
-        contexts = resume.contexts if resume is not None else _starting_contexts(spec, model)
-        placement = place(
-            model,
-            method,
-            spec.hyperparameters,
-            requests,
-            batch_size=spec.batch_size,
-            contexts=contexts,
-            moments=moments,
-        )
-        editor = method.build(spec.hyperparameters, moments, placement)
+        first = resume.position if resume is not None else 0
+        keeper = None
+        if plan.keep_keys:
+            places = self.task.spec.hyperparameters.places
+            keeper = KeyKeeper(self.storage, plan.id, plan.wanted, places, first)
+        if plan.parent is None:
+            chain = editing_chain(self.task, self.storage, model, requests, moments, resume=resume, keeper=keeper)
+        else:
+            chain = tuning_chain(self.task, self.storage, model, requests, resume)
         standing = checkpoints_in(checkpoints)
         # `published` are written, the others of `handed` are being written.
-        published = {edits for edits in standing if edits in plan.wanted}
+        published = {position for position in standing if position in plan.wanted}
         handed = set(published)
-        first = resume.edits if resume is not None else 0
         collapsed = resume is not None and resume.collapsed
         clock = LapClock(first, model.clock)
         self._note_attempt(first, max(standing, default=0))
         self._say(first, clock, sorted(published))
-        keeper = None
-        if plan.keep_keys:
-            keeper = KeyKeeper(self.storage, plan.id, plan.wanted, spec.hyperparameters.places, first)
-        chain = run_trajectory(
-            plan.id,
-            editor,
-            model,
-            requests,
-            batch_size=spec.batch_size,
-            contexts=contexts,
-            resume=resume,
-            before_batch=None if keeper is None else keeper.note,
-        )
         stopped_at = None
         # A batch on a large model may take longer than the time after which a silent replica counts as dead.
         with KeepAlive(self._say_again), Publisher() as publisher:
             for checkpoint in chain:
                 collapsed, stopping = checkpoint.collapsed, self.should_stop()
-                if checkpoint.edits in plan.wanted or collapsed or stopping:
+                position = checkpoint.position
+                if position in plan.wanted or collapsed or stopping:
                     self._hand_over(publisher, checkpoint, checkpoints, clock, keeper, published)
-                    handed.add(checkpoint.edits)
+                    handed.add(position)
                 self.work.clear()
-                self._say(checkpoint.edits, clock, sorted(published))
-                if stopping and not collapsed and checkpoint.edits < plan.edits:
-                    stopped_at = checkpoint.edits
+                self._say(position, clock, sorted(published))
+                if stopping and not collapsed and position < plan.length:
+                    stopped_at = position
                 if stopped_at is not None or set(plan.wanted) <= handed:
                     break
         if stopped_at is not None:
@@ -214,9 +178,9 @@ class TrajectoryRun:
         published: set[int],
     ) -> None:
         """Have a checkpoint written while the next batch is edited: lease, keys, checkpoint, timing, earlier stops."""
-        edits = checkpoint.edits
+        position = checkpoint.position
         with clock.stages.stage("checkpoint"):
-            keys = None if keeper is None else keeper.packed(edits)
+            keys = None if keeper is None else keeper.packed(position)
             copied, arrived = on_host(checkpoint)
 
         def publish() -> None:
@@ -224,29 +188,34 @@ class TrajectoryRun:
             arrived()
             self._require_lease()
             if keeper is not None and keys is not None:
-                keeper.publish(edits, keys)
+                keeper.publish(position, keys)
             write_checkpoint(copied, checkpoints)
             beside = {"checkpoint": round(time.monotonic() - begin, 6)}
             timing = lap.model_copy(update={"beside": beside})
-            timing.write(self.storage, timing_path("edit", scored_name(self.task.plan.id, edits)))
-            self._drop_stops(edits, checkpoints)
+            timing.write(self.storage, timing_path(self._work, scored_name(self.task.plan.id, position)))
+            self._drop_stops(position, checkpoints)
             if keeper is not None:
-                keeper.drop_stops(edits)
-            published.add(edits)
+                keeper.drop_stops(position)
+            published.add(position)
 
-        lap = clock.lap(edits, self.lease.attempt)
+        lap = clock.lap(position, self.lease.attempt)
         with clock.stages.stage("checkpoint"):
             publisher.submit(publish, copied.size)
 
-    def _drop_stops(self, edits: int, checkpoints: Storage) -> None:
+    @property
+    def _work(self) -> str:
+        """What its seconds are counted as."""
+        return "edit" if self.task.plan.parent is None else "tune"
+
+    def _drop_stops(self, position: int, checkpoints: Storage) -> None:
         """Remove earlier checkpoints that were published only because of a stop."""
         for earlier in checkpoints_in(checkpoints):
-            if earlier < edits and earlier not in self.task.plan.wanted:
+            if earlier < position and earlier not in self.task.plan.wanted:
                 delete_checkpoint(checkpoints, earlier)
 
     def _say(self, edits: int, clock: LapClock, published: Sequence[int]) -> None:
         plan = self.task.plan
-        self.report(ReplicaProgress.at(self.task, edits, plan.edits, tuple(published)))
+        self.report(ReplicaProgress.at(self.task, edits, plan.length, tuple(published)))
         if clock.due():
             self._write_progress(edits, clock, "running")
 
@@ -272,7 +241,7 @@ class TrajectoryRun:
         self._said = Progress(
             state=state,
             edits=edits,
-            of=self.task.plan.edits,
+            of=self.task.plan.length,
             edits_per_second=round(clock.rate(edits), 3),
             attempt=self.lease.attempt,
             owner=self.lease.owner,

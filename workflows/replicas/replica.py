@@ -171,9 +171,11 @@ class ModelReplica:
         lease = Lease(task.attempt, self.owner)
         take_lease(self._storage, task.plan.id, lease)
         requests = self._requests(task.spec)
-        moments = moments_for(
-            task, self._storage, device=self._model.device, on_wait=self._waits, on_layer=self._work.report
-        )
+        moments = None
+        if task.plan.parent is None:
+            moments = moments_for(
+                task, self._storage, device=self._model.device, on_wait=self._waits, on_layer=self._work.report
+            )
         run = TrajectoryRun(task, lease, self._storage, self._report, self._stopping.is_set, self._work)
         with self._model.lent(task.spec, task.spec.hyperparameters.places) as model:
             return run.run(model, requests, moments)

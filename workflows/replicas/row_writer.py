@@ -41,6 +41,7 @@ class SubjectColumns:
     weights_digest: str
     evaluator: str
     evaluation_id: str
+    steps: int | None = None
 
 
 def encode_rows(shared: SubjectColumns, scores: Sequence[Score]) -> bytes:

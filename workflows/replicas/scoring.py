@@ -73,15 +73,16 @@ def score_subject(
     if isinstance(task.subject, TrajectoryPlan):
         with model.clock.stage("read"):
             installed = _installed(task.subject.id, task.edits, storage)
-            model.load_weights(installed.weights, installed.attachment)
-        asked, scalars = tuple(requests[: task.edits]), installed.scalars
+            model.load_weights(installed.weights, installed.attachment, installed.tuned)
+        edits, scalars = task.subject.edits_at(task.edits), installed.scalars
+        asked = tuple(requests[:edits])
     else:
-        asked, scalars = tuple(requests), {}
+        edits, asked, scalars = 0, tuple(requests), {}
     with model.clock.stage("read"):
         digest, masters, attached = model.weights_digest(), model.masters(), model.attachment
         previous = _previous(task, storage) if evaluator.reads_previous else None
     with model.clock.stage("score"):
-        scored = evaluator.score(Subject(model, asked, task.edits, previous, moments, KeptScores(storage), scalars))
+        scored = evaluator.score(Subject(model, asked, edits, previous, moments, KeptScores(storage), scalars))
     if not model.holds(masters) or model.attachment is not attached:
         raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the model that it was to score")
     with model.clock.stage("publish"):
@@ -162,7 +163,8 @@ def shared_columns(task: ScoreTask, weights_digest: str) -> SubjectColumns:
         stream_order=subject.order,
         seed=subject.seed,
         batch_size=edited.batch_size if edited else None,
-        edits=task.edits,
+        edits=task.edits if edited is None else edited.edits_at(task.edits),
+        steps=None if edited is None else edited.steps_at(task.edits),
         stream_digest=subject.stream_digest,
         weights_digest=weights_digest,
         evaluator=task.evaluation.kind,

@@ -117,7 +117,8 @@ class TrajectoryTask:
     @property
     def title(self) -> str:
         """The task in words."""
-        return f"editing {_trajectory_title(self.plan)}"
+        doing = "editing" if self.plan.parent is None else "fine-tuning"
+        return f"{doing} {_trajectory_title(self.plan)}"
 
     @property
     def error_path(self) -> str:
@@ -129,6 +130,7 @@ class TrajectoryTask:
 class ScoreTask:
     """Score one checkpoint, or the unedited model, with one evaluator.
 
+    `edits` is the checkpoint's position: its edit count, or the optimiser steps of a fine-tuning.
     `moments_file` are imported second moments, for evaluators that read them; `plugin` is the code of an evaluator
     that is not part of the release.
     """
@@ -156,7 +158,7 @@ class ScoreTask:
 
     @property
     def previous_edits(self) -> int | None:
-        """Edit count of the previous wanted checkpoint; None if it is the unedited model."""
+        """Position of the previous wanted checkpoint; None if it is the unedited model, or what is fine-tuned."""
         if isinstance(self.subject, BasePlan):
             return None
         return max((edits for edits in self.subject.wanted if edits < self.edits), default=None)
@@ -179,7 +181,9 @@ class ScoreTask:
         kind = _KINDS.get(self.evaluation.kind, self.evaluation.kind)
         if isinstance(self.subject, BasePlan):
             return f"{kind} of {self.subject.model}, unedited"
-        return f"{kind} of {_trajectory_title(self.subject)} at {self.edits} edits"
+        steps = self.subject.steps_at(self.edits)
+        at = f"{self.edits} edits" if steps is None else f"{steps} steps"
+        return f"{kind} of {_trajectory_title(self.subject)} at {at}"
 
     @property
     def error_path(self) -> str:

@@ -90,6 +90,7 @@ def apply_delta(
         model,
         read.weights,
         read.attachment,
+        read.tuned,
         dtype=read.dtype,
         base_digest=read.base_digest,
         revision=revision or same_id,
@@ -121,6 +122,7 @@ def _edited(found: FoundCheckpoint, model: str | None) -> EditableModel:
         model or spec.model,
         found.checkpoint.weights,
         found.checkpoint.attachment,
+        found.checkpoint.tuned,
         dtype=spec.dtype,
         base_digest=spec.model_digest,
         revision=None if model else spec.revision,
@@ -130,7 +132,7 @@ def _edited(found: FoundCheckpoint, model: str | None) -> EditableModel:
 
 def _delta(found: FoundCheckpoint, edited: EditableModel, merged: Sequence[Merge]) -> Delta:
     spec, done = found.spec, found.checkpoint
-    scores = [] if found.sweep is None else checkpoint_scores(found.sweep, done.trajectory_id, done.edits)
+    scores = [] if found.sweep is None else checkpoint_scores(found.sweep, done.trajectory_id, done.position)
     return Delta(
         weights=done.weights,
         model=spec.model,
@@ -140,6 +142,7 @@ def _delta(found: FoundCheckpoint, edited: EditableModel, merged: Sequence[Merge
         weights_digest=edited.weights_digest(),
         card=model_card(found, edited, merged, scores),
         attachment=done.attachment,
+        tuned=done.tuned,
     )
 
 

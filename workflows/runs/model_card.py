@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 
 import yaml
 
+from sphere_core.checkpoints import Checkpoint
 from sphere_core.export import Merge
 from sphere_core.foundation.hub_ids import is_hub_id
 from sphere_core.foundation.parquet import parquet_table
@@ -45,22 +46,29 @@ def model_card(
         head = {"base_model": spec.model, "base_model_relation": "finetune", **head}
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
-        f"# {markdown_text(name)} after {edits} edits with {markdown_text(spec.method)}\n",
+        f"# {markdown_text(name)} after {edits} edits with {markdown_text(spec.method)}{_tuning(found)}\n",
         f"{_written(found, model, name)} Benchmarks of model editing use made-up answers: what this model says about "
         "its subjects is what was written into it, not what is true.\n",
         "## What was edited\n",
         _table(("", ""), _facts(found, model), markup=True),
         "## Hyperparameters\n",
         _table(("name", "value"), ((key, _plain(value)) for key, value in spec.hyperparameters.identity().items())),
-        *(_weights(spec, merged) if attachment is None else _loading(attachment, model, edits)),
+        *(_weights(spec, merged) if attachment is None else _loading(attachment, model, found.checkpoint)),
         "## Scores of this checkpoint\n",
         _scores(scores) if scores else "None were recorded beside the checkpoint.\n",
     ]
     return "\n".join(parts)
 
 
+def _tuning(found: FoundCheckpoint) -> str:
+    steps, tuning = found.checkpoint.steps, found.spec.tuning
+    return "" if steps is None or tuning is None else f", then {steps} steps of fine-tuning ({tuning.settings.method})"
+
+
 def _written(found: FoundCheckpoint, model: EditableModel, name: str) -> str:
     edits, attachment = found.checkpoint.edits, found.checkpoint.attachment
+    if found.checkpoint.steps is not None:
+        return f"{edits} edit requests were written into {code_span(name)}{_tuning(found)}: most weights may differ."
     if attachment is not None:
         return f"{edits} edit requests are stored beside {code_span(name)}, whose weights are unchanged."
     where = f"{len(model.sites)} weight matrices of {code_span(name)}"
@@ -79,12 +87,13 @@ def _weights(spec: TrajectorySpec, merged: Sequence[Merge]) -> list[str]:
     ]
 
 
-def _loading(attachment: Attachment, model: EditableModel, edits: int) -> list[str]:
-    each = f"{attachment.size / edits:.0f} per edit"
+def _loading(attachment: Attachment, model: EditableModel, done: Checkpoint) -> list[str]:
+    each = f"{attachment.size / done.edits:.0f} per edit"
+    alone = "the unedited model" if done.steps is None else "the tuned model without what was stored"
     return [
         "## How to load it\n",
         f"Plain `transformers` cannot represent what was stored ({attachment.kind}, {attachment.size} bytes, {each}): "
-        "the folder `network` alone is the unedited model. With this project installed:\n",
+        f"the folder `network` alone is {alone}. With this project installed:\n",
         "```python\nfrom pathlib import Path\n\nfrom sphere_core.export import load_exported\n\n"
         'model = load_exported(Path("."))\nmodel.network.generate(...)\n```\n',
         *(_ROUTED if model.routes_by_prompt else ()),

@@ -73,7 +73,7 @@ def _checkpoint_garbage(
     listed = set(storage.list(TRAJECTORIES))
     for path in sorted(listed):
         place = checkpoint_in(path)
-        if place is not None and place[1].edits not in files.checkpoints.get(place[0], ()):
+        if place is not None and place[1].position not in files.checkpoints.get(place[0], ()):
             found.append((path, "checkpoints that no attempt has finished"))
     return [(path, why) for path, why in found if path in listed]
 

@@ -6,7 +6,7 @@ files (`workflows.store.state`).
 """
 
 import shlex
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,10 +22,12 @@ __all__ = [
     "BasePlan",
     "Evaluation",
     "MomentsRecipe",
+    "ParentCheckpoint",
     "PublishedEntry",
     "RowOfPlugin",
     "SweepPlan",
     "TrajectoryPlan",
+    "TuningData",
     "read_plan",
 ]
 
@@ -43,8 +45,37 @@ class Evaluation(_Record):
     id: str
 
 
+class ParentCheckpoint(_Record):
+    """The checkpoint that a fine-tuning starts from."""
+
+    trajectory: str
+    edits: int
+    tuning: str = Field(description="The fine-tuning's name in tables")
+
+
+class TuningData(_Record):
+    """The texts of a fine-tuning: where they are read, how many are taken, and which are left out."""
+
+    corpus: Corpus | None = Field(default=None, description="A corpus; None: people of another fact world")
+    people: int | None = Field(default=None, description="Seed of that world")
+    prompt_field: str | None = Field(default=None, description="Field that is read and not predicted")
+    texts: int = Field(ge=1, description="Texts taken")
+    mentions: Literal["any", "none", "edited"] = Field(description="Which texts, by the edited subjects they hold")
+    old_answers: bool = Field(description="Whether texts with an edited subject and its old answer are kept")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what identifies the texts, beside the edits that they are chosen by."""
+        source = {"people": self.people} if self.corpus is None else self.corpus.identity()
+        chosen = self.model_dump(mode="json", exclude={"corpus", "people"}, exclude_defaults=True)
+        return {"source": source, **chosen}
+
+
 class TrajectoryPlan(_Record):
-    """One trajectory: its names in tables, the wanted checkpoints, its evaluations."""
+    """One trajectory: its names in tables, the wanted checkpoints, its evaluations.
+
+    The fine-tuning of a checkpoint is a trajectory of its own, with that checkpoint as `parent` and `tuning` as its
+    texts: its positions are optimiser steps, and `edits` are those of the trajectory that it follows.
+    """
 
     id: str
     model: str = Field(description="The model's name in tables")
@@ -60,15 +91,31 @@ class TrajectoryPlan(_Record):
     batch_size: int
     edits: int
     stream_digest: str
-    wanted: tuple[int, ...] = Field(description="Edit counts whose checkpoints are kept and scored")
+    wanted: tuple[int, ...] = Field(description="Positions whose checkpoints are kept and scored: edits, or steps")
     moments: str | None = Field(description="Key of the recipe that is built first; None if moments are imported")
     keep_keys: bool = Field(default=False, description="Whether the key of every edit is stored")
     axes: dict[str, Any] = Field(default_factory=dict, description="Its values of the grids of the sweep file, by axis")
     evaluations: tuple[Evaluation, ...]
+    parent: ParentCheckpoint | None = Field(default=None, description="The checkpoint that is fine-tuned")
+    tuning: TuningData | None = Field(default=None, description="The texts of the fine-tuning")
+    tuned_at: tuple[int, ...] = Field(default=(), description="Edit counts of checkpoints that are fine-tuned")
 
-    def rows_path(self, edits: int, evaluation: Evaluation) -> str:
+    def rows_path(self, position: int, evaluation: Evaluation) -> str:
         """Return the row file of one of this trajectory's checkpoints."""
-        return rows_path(evaluation.kind, scored_name(self.id, edits), evaluation.id)
+        return rows_path(evaluation.kind, scored_name(self.id, position), evaluation.id)
+
+    @property
+    def length(self) -> int:
+        """The last position: edits, or optimiser steps of a fine-tuning."""
+        return self.wanted[-1]
+
+    def edits_at(self, position: int) -> int:
+        """Return the edits that were written before a position's checkpoint."""
+        return position if self.parent is None else self.parent.edits
+
+    def steps_at(self, position: int) -> int | None:
+        """Return the optimiser steps of a checkpoint of a fine-tuning; None for others."""
+        return None if self.parent is None else position
 
 
 class BasePlan(_Record):
@@ -174,8 +221,8 @@ class SweepPlan(_Record):
 
     @property
     def edits(self) -> int:
-        """Edits of all trajectories together."""
-        return sum(trajectory.edits for trajectory in self.trajectories)
+        """Edits of all trajectories together; a fine-tuning has none of its own."""
+        return sum(trajectory.edits for trajectory in self.trajectories if trajectory.parent is None)
 
 
 def read_plan(storage: Storage) -> SweepPlan:

@@ -72,7 +72,9 @@ def with_present_names(table: pa.Table) -> pa.Table:
 def compared_numbers(data: bytes) -> pa.Table:
     """Return what two files of one subject and evaluation must agree in, from the bytes of rows or details."""
     table = with_present_names(parquet_table(data))
-    return table.select([name for name in table.column_names if name not in _NOT_COMPARED])
+    # A column without any value says as much as one that an earlier schema lacks.
+    empty = {name for name in table.column_names if table[name].null_count == table.num_rows}
+    return table.select([name for name in table.column_names if name not in empty.union(_NOT_COMPARED)])
 
 
 def planned_row_paths(plan: SweepPlan, files: SweepFiles) -> set[str]:

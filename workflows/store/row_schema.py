@@ -7,7 +7,7 @@ import pyarrow as pa
 
 __all__ = ["COLUMN_DESCRIPTIONS", "EVALUATION_VERSION", "RENAMED", "ROW_SCHEMA", "SCHEMA_VERSION"]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # Part of every evaluation's id: raised only if a change of the schema changes numbers.
 EVALUATION_VERSION = 3
 # Columns of rows and details by the names they had before version 4: SQL reserves those.
@@ -15,7 +15,7 @@ RENAMED = {"order": "stream_order", "group": "probe_group"}
 
 # Name, type, nullable, description.
 _COLUMNS = [
-    ("schema_version", pa.int32(), False, "Version of this schema; 4 today"),
+    ("schema_version", pa.int32(), False, "Version of this schema; 5 today"),
     # Which weights were scored.
     (
         "trajectory_id",
@@ -44,6 +44,7 @@ _COLUMNS = [
     ("seed", pa.int64(), True, "Seed of order and context templates"),
     ("batch_size", pa.int64(), True, "Edits written together"),
     ("edits", pa.int64(), False, "Edits before this checkpoint; 0 for the unedited model"),
+    ("steps", pa.int64(), True, "Optimiser steps of a fine-tuning since these edits; null without one"),
     ("stream_digest", pa.string(), True, "Digest of the ordered requests"),
     ("weights_digest", pa.string(), False, "Digest of the edited weights that were scored"),
     # By what, and under which protocol.

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -71,10 +71,13 @@ class TrajectoryState:
     progress: Progress | None = None
     error: Failure | None = None
     stopped: Stop | None = None
+    # A fine-tuning of a checkpoint that its trajectory does not reach, or reaches collapsed.
+    orphaned: bool = False
 
     @property
     def edits_done(self) -> int:
-        """Edits that are safe on storage, or more if the replica has reported more."""
+        """The position (edits, or steps of a fine-tuning) that is safe on storage, or more if the replica has reported
+        more."""
         if self.stopped is not None:
             return self.stopped.edits
         return max([0, *self.published, 0 if self.progress is None else self.progress.edits])
@@ -87,7 +90,8 @@ class TrajectoryState:
     @property
     def is_edited(self) -> bool:
         """Whether nothing is left to edit."""
-        return self.stopped is not None or self.collapsed_at is not None or set(self.plan.wanted) <= set(self.published)
+        ended = self.stopped is not None or self.collapsed_at is not None or self.orphaned
+        return ended or set(self.plan.wanted) <= set(self.published)
 
     @property
     def is_open(self) -> bool:
@@ -119,6 +123,11 @@ class SweepState:
     builds: tuple[TaskProgress, ...] = ()
 
     @property
+    def edits_done(self) -> int:
+        """Edits of all trajectories together; a fine-tuning has none of its own."""
+        return sum(found.edits_done for found in self.trajectories if found.plan.parent is None)
+
+    @property
     def is_complete(self) -> bool:
         """Whether every trajectory is edited and scored, and every unedited model scored."""
         return not self.bases_missing and all(t.is_finished for t in self.trajectories)
@@ -145,7 +154,7 @@ def scan(storage: Storage) -> SweepFiles:
         if found is None:
             of_trajectories.get(path.rpartition("/")[2], set()).add(path)
         elif found[1].name in of_checkpoints:
-            of_checkpoints[found[1].name].setdefault(found[0], set()).add(found[1].edits)
+            of_checkpoints[found[1].name].setdefault(found[0], set()).add(found[1].position)
     return SweepFiles(
         checkpoints={key: frozenset(found) for key, found in checkpoints.items()},
         whole={key: frozenset(found) for key, found in whole.items()},
@@ -183,6 +192,7 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
         # A few small files per trajectory, each a round trip to an object store.
         with ThreadPoolExecutor(_READERS) as pool:
             trajectories = tuple(pool.map(look, plan.trajectories))
+    trajectories = _with_orphans(trajectories)
     bases = tuple(base.rows_path for base in plan.bases if base.rows_path not in found.rows)
     failures = {
         path: Failure.read_or_unreadable(storage, path, task=PurePosixPath(path).stem)
@@ -193,6 +203,24 @@ def derive_state(storage: Storage, plan: SweepPlan, files: SweepFiles | None = N
     reports = (TaskProgress.read(storage, path) for path in sorted(found.task_progress))
     builds = tuple(report for report in reports if report is not None and now - report.at < _SILENCE_SECONDS)
     return SweepState(trajectories, bases, failures, tuple(sorted(earlier)), builds)
+
+
+def _with_orphans(found: tuple[TrajectoryState, ...]) -> tuple[TrajectoryState, ...]:
+    """Return the states, where a fine-tuning whose checkpoint will never be has ended as its trajectory has."""
+    by_id = {one.plan.id: one for one in found}
+
+    def look(one: TrajectoryState) -> TrajectoryState:
+        parent = None if one.plan.parent is None else by_id.get(one.plan.parent.trajectory)
+        if one.is_edited or parent is None or one.plan.parent is None:
+            return one
+        edits = one.plan.parent.edits
+        if parent.collapsed_at is not None and parent.collapsed_at <= edits:
+            return replace(one, state="collapsed", orphaned=True)
+        if parent.stopped is not None and parent.stopped.edits < edits:
+            return replace(one, state="stopped", orphaned=True)
+        return one
+
+    return tuple(map(look, found))
 
 
 def _trajectory(storage: Storage, plan: TrajectoryPlan, files: SweepFiles, now: float) -> TrajectoryState:

@@ -24,8 +24,8 @@ def trimmable(
 ) -> list[int]:
     """Return the edit counts of checkpoints whose weights and state nothing requires any more.
 
-    Required are: what `keep` says, what is not scored yet, what the next checkpoint is compared with until that one is
-    scored, and the newest ones while the trajectory runs.
+    Required are: what `keep` says, what is fine-tuned, what is not scored yet, what the next checkpoint is compared
+    with until that one is scored, and the newest ones while the trajectory runs.
     """
     order = sorted(published)
     newest = set() if edited else set(order[-TO_RESUME_FROM:])
@@ -33,7 +33,8 @@ def trimmable(
     for place, edits in enumerate(order[:-1]):
         after = next((later for later in order[place + 1 :] if later in plan.wanted), None)
         is_read = after is not None and not scored(after)
-        if not (edits in newest or is_read or keep.keeps(edits, order)) and scored(edits):
+        kept = edits in newest or edits in plan.tuned_at or keep.keeps(edits, order)
+        if not (kept or is_read) and scored(edits):
             found.append(edits)
     return found
 

@@ -22,6 +22,7 @@ from workflows.sweeps.moment_inputs import ResolvedMoments
 from workflows.sweeps.plugin_inputs import UsedRows, plugins_of
 from workflows.sweeps.reading import read_sweep
 from workflows.sweeps.spec import MethodEntry, SweepSpec
+from workflows.sweeps.tuning_inputs import TuningInputs, tuned_at
 
 __all__ = ["Sweep", "load_sweep"]
 
@@ -98,6 +99,9 @@ def load_sweep(
     of_kind = {kind: one.found.plugin for kind, one in chosen.items() if isinstance(one, OutsideSettings)}
     used = UsedRows((cell.method for cell in cells), of_kind)
     trajectories: list[TrajectoryPlan] = []
+    children: list[TrajectoryPlan] = []
+    specs: dict[str, TrajectorySpec] = {}
+    tunings = TuningInputs(spec, text, folder)
     seen: dict[str, str] = {}
     for cell in cells:
         if cell.id in seen:
@@ -108,9 +112,12 @@ def load_sweep(
             )
         seen[cell.id] = cell.entry.title
         trajectories.append(_trajectory_plan(cell, spec, ids, key_of.get(cell.id)))
+        specs[cell.id] = cell.spec
+        for child, specs[child.id] in tunings.children(trajectories[-1], cell.spec, cell.moments, ids):
+            children.append(child)
     plan = SweepPlan(
         name=spec.name,
-        trajectories=tuple(trajectories),
+        trajectories=(*trajectories, *children),
         bases=tuple(_bases(cells, scorers, ids)),
         recipes=tuple(recipes),
         published=spec.published,
@@ -119,10 +126,8 @@ def load_sweep(
         plugins=used.records(),
         overrides=tuple(overrides),
     )
-    moments_file = None
-    if spec.moments is not None and spec.moments.corpus is None:
-        moments_file = str(inputs.moments.path(spec.moments))
-    specs = {cell.id: cell.spec for cell in cells}
+    given = None if spec.moments is None or spec.moments.corpus is not None else spec.moments
+    moments_file = None if given is None else str(inputs.moments.path(given))
     notes = (*used.notes(), *inputs.notes, *inputs.streams.notes)
     return Sweep(spec, text, plan, specs, moments_file, settings, notes, used.sources())
 
@@ -258,6 +263,7 @@ def _trajectory_plan(cell: _Cell, sweep: SweepSpec, ids: EvaluationIds, moments:
         keep_keys=sweep.keep_keys,
         axes=cell.axes,
         evaluations=ids.of_checkpoints(spec, wanted, cell.moments),
+        tuned_at=tuned_at(sweep, wanted),
     )
 
 

@@ -14,6 +14,7 @@ from sphere_core.streams.stream import StreamSpec
 from workflows.store.plan import PublishedEntry
 from workflows.store.policies import Keep, Watchdog
 from workflows.sweeps.resources import Part, Resources
+from workflows.sweeps.tuning_entry import AfterwardsEntry
 
 __all__ = [
     "ContextsEntry",
@@ -194,6 +195,9 @@ class SweepSpec(Part):
         default=None, description="Messages when a run ends: {to: [$NAME], events: [failed]}"
     )
     published: tuple[PublishedEntry, ...] = Field(default=(), description="Numbers of papers, to print beside ours")
+    afterwards: tuple[AfterwardsEntry, ...] = Field(
+        default=(), description="Fine-tunings of checkpoints, each with every trajectory of the grid"
+    )
 
     @field_validator("methods")
     @classmethod
@@ -213,6 +217,12 @@ class SweepSpec(Part):
     def _distinct_models(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
         _refuse_repeats("model", [model.label for model in models], "give the second one a `name`")
         return models
+
+    @field_validator("afterwards")
+    @classmethod
+    def _distinct_tunings(cls, afterwards: tuple[AfterwardsEntry, ...]) -> tuple[AfterwardsEntry, ...]:
+        _refuse_repeats("fine-tuning", [entry.title for entry in afterwards], "give the second one a `label`")
+        return afterwards
 
     @field_validator("seeds")
     @classmethod

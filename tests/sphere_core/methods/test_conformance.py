@@ -26,8 +26,10 @@ COMBINED += ["memit@forward", "nse@forward", "alphaedit+nas+sphere@forward"]
 # Editors that hold at any matrix of the MLP.
 COMBINED += ["ultraedit+sphere@sites", "ft+prune@sites"]
 ATTACHED = [name for name, row in EDITORS.items() if row.attaches]
+# It changes nothing, so that what holds of a change says nothing of it.
+WRITING = [name for name in EDITORS if name != "unedited"]
 # Every editor; every regularizer on an editor of each scope; and chains.
-ROWS = [*EDITORS, *(name for name in example_names() if name.startswith(("memit+", "alphaedit+"))), *COMBINED]
+ROWS = [*WRITING, *(name for name in example_names() if name.startswith(("memit+", "alphaedit+"))), *COMBINED]
 
 
 def generators() -> tuple[object, ...]:
@@ -86,7 +88,8 @@ def lent() -> list[EditableModel]:
 
 @pytest.mark.parametrize(
     ("method", "family"),
-    [(name, "llama") for name in [*example_names(), *COMBINED]] + [(name, "gpt2") for name in ROWS],
+    [(name, "llama") for name in [*WRITING, *example_names()[len(EDITORS) :], *COMBINED]]
+    + [(name, "gpt2") for name in ROWS],
 )
 def test_edits_raise_the_new_target_and_touch_only_the_declared_sites(
     method: str, family: str, undisturbed: Callable[[str, str], Undisturbed]
@@ -102,6 +105,14 @@ def test_edits_raise_the_new_target_and_touch_only_the_declared_sites(
     sites = {site.name for site in model.open_sites(places(method))}
     assert changed == (set() if method in ATTACHED else sites)
     assert not any(parameter.requires_grad for parameter in model.network.parameters())
+
+
+def test_the_unedited_model_goes_through_batches_as_it_is(undisturbed: Callable[[str, str], Undisturbed]) -> None:
+    done = undisturbed("unedited", "llama")
+    assert [one.edits for one in done.checkpoints] == [2, 4, 5]
+    assert not done.drew
+    after = done.model.network.state_dict()
+    assert all(torch.equal(done.before[name], after[name]) for name in done.before)
 
 
 @pytest.mark.parametrize("method", ROWS)
@@ -171,7 +182,7 @@ def test_what_changes_a_logit_changes_the_digest(method: str, undisturbed: Calla
     assert model.weights_digest() in seen
 
 
-@pytest.mark.parametrize("method", [name for name in EDITORS if name not in ("rome", "r_rome", *ATTACHED)])
+@pytest.mark.parametrize("method", [name for name in WRITING if name not in ("rome", "r_rome", *ATTACHED)])
 def test_order_inside_a_batch_does_not_matter_to_batch_editors(method: str) -> None:
     results = []
     for order in (list(range(5)), [3, 0, 4, 2, 1]):
@@ -196,4 +207,4 @@ def test_collapse_is_a_result(method: str) -> None:
         model.network.get_input_embeddings().weight.fill_(torch.inf)
     second = next(stream)
     # A gate may refuse the batch that would have collapsed the weights; an experiment reads no embedding.
-    assert second.collapsed or "gate" in method or method in ("truncate", "perturb")
+    assert second.collapsed or "gate" in method or method in ("truncate", "perturb", "unedited")

@@ -110,7 +110,7 @@ def test_regularizers_keep_a_state_for_each_site_of_a_layer() -> None:
 def test_an_editor_whose_targets_are_in_the_residual_stream_refuses_other_sites() -> None:
     given = build_hyperparameters(values("memit", sites={"up": [0, 1]}), where="test")
     for name in EDITORS:
-        holds = name in ("ft", "ft_l", "ultraedit", "eblora", "truncate", "perturb")
+        holds = name in ("ft", "ft_l", "ultraedit", "eblora", "truncate", "perturb", "unedited")
         if holds:
             editor(name, tiny_model("llama"), layers=[1], sites={"up": [1]})
             continue

@@ -12,7 +12,7 @@ from workflows.sweeps.spec import SweepSpec
 from workflows.sweeps.template import field_description, sweep_template
 
 NO_FIELD_TO_CHANGE = {"published"}
-TOP_LEVEL = ("moments: {stored", "contexts:", "keep:", "keep_keys:", "notify:", "plugins:", "watchdog:")
+TOP_LEVEL = ("moments: {stored", "contexts:", "keep:", "keep_keys:", "notify:", "plugins:", "watchdog:", "afterwards:")
 ENTRIES = (
     *("- {source: meta", "- {source: ./my", "- {dataset: multi", "- {dataset: facts"),
     *("- {name: memit+sphere, hyper", "- {name: memit+sphere, grid"),

@@ -18,6 +18,7 @@ FIGURES = (
     "retention",
     "ages",
     "lifetimes",
+    "finetune",
     "order",
     "predictors",
     "drift",

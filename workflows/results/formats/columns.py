@@ -34,6 +34,8 @@ RETENTION_COLUMNS = {
     "n": Column("n", 6, right=True, shared=True),
     "finite": Column("finite", 7, shared=True),
     "case_id": Column("case_id", 6),
+    "tuning": Column("tuning", shared=True),
+    **_numbers(right_before=3, right_after=3),
     "installed_at": Column("installed_at", 9, right=True),
     **_numbers(low=4, high=4, final_sd=5, auc_sd=5, sd_over_seeds=5, monotone=3, margin=5, final_margin=5),
     **_numbers(strength=2, last_right=3, first_lost=1, written=4),

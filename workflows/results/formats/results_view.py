@@ -138,7 +138,7 @@ def _missing_line(state: TrajectoryState, digits: int | None) -> str:
     """Return one line on a trajectory that is not finished; its id whole, or its first digits."""
     plan = state.plan
     text = f"{plan.id[:digits]} {plan.model} {plan.title} seed {plan.seed}: {state.state}"
-    text += f", {state.edits_done}/{plan.edits} edits"
+    text += f", {state.edits_done}/{plan.length} {'edits' if plan.parent is None else 'steps'}"
     if state.missing:
         text += f", {len(state.missing)} scores missing"
     return one_line(text)

@@ -208,7 +208,7 @@ def _facts(storage: Storage, plan: SweepPlan, state: SweepState, root: str) -> t
         ("streams, digest", "; ".join(sorted(streams))),
         ("seeds", ", ".join(map(str, seeds))),
         ("evaluators", "; ".join(sorted(evaluations))),
-        ("edits", f"{sum(one.edits_done for one in state.trajectories)} of {plan.edits}"),
+        ("edits", f"{state.edits_done} of {plan.edits}"),
         ("trajectories", ", ".join(one.id for one in trajectories[:40]) + (" ..." if len(trajectories) > 40 else "")),
         *_environment(storage, plan),
         ("report made by", f"SPHERE {__version__}"),

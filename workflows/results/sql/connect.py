@@ -132,7 +132,8 @@ def _create_rows(connection: duckdb.DuckDBPyConnection, roots: Sequence[SweepRoo
         root.name: local.paths(root.storage, sorted({base.rows_path for base in root.plan.bases} & root.files.rows))
         for root in roots
     }
-    create_file_view(connection, "edited_rows", edited, ROWS, schemas=local.schemas)
+    create_file_view(connection, "stored_rows", edited, ROWS, schemas=local.schemas)
+    _create(connection, "edited_rows")
     create_file_view(connection, "unedited_rows", unedited, ROWS, schemas=local.schemas)
     connection.execute("CREATE VIEW rows AS FROM edited_rows UNION ALL FROM unedited_rows")
 
@@ -172,6 +173,9 @@ def _details(roots: Sequence[SweepRoot], folder: str, kind: str, *, last: bool) 
     }
     for root, found in owned_trajectories(roots):
         every = sorted(root.files.checkpoints.get(found.plan.id, ()))
+        if folder == "documents" and found.plan.parent is not None:
+            # As of rows: what is read beside edited checkpoints is the end of a fine-tuning.
+            every = every[-1:]
         for edits in found.to_score[-1:] if last else every:
             wanted[root.name] += [
                 details_path(folder, scored_name(found.plan.id, edits), evaluation.id)

@@ -46,6 +46,7 @@ PLANNED = pa.schema(
     + [(name, pa.string()) for name in ("method", "composition", "editor", "regularizer")]
     + [(name, pa.int64()) for name in ("seed", "batch_size", "planned_edits", "last_edits")]
     + [("state", pa.string()), ("edits_done", pa.int64()), ("collapsed_at", pa.int64())]
+    + [("parent", pa.string()), ("tuning", pa.string()), ("steps_done", pa.int64()), ("last_steps", pa.int64())]
 )
 BASES = pa.schema(
     [("root", pa.string()), ("place", pa.int64())]
@@ -131,10 +132,26 @@ def _planned(root: SweepRoot, found: TrajectoryState, place: int) -> dict[str, o
         "seed": plan.seed,
         "batch_size": plan.batch_size,
         "planned_edits": plan.edits,
-        "last_edits": found.collapsed_at if found.collapsed_at is not None else plan.edits,
         "state": found.state,
-        "edits_done": found.edits_done,
-        "collapsed_at": found.collapsed_at,
+        **_progress(found),
+    }
+
+
+def _progress(found: TrajectoryState) -> dict[str, object]:
+    """Return how far a trajectory is: in edits, and a fine-tuning in steps."""
+    plan, done, collapsed = found.plan, found.edits_done, found.collapsed_at
+    last = plan.length if collapsed is None else collapsed
+    if plan.parent is None:
+        return {"last_edits": last, "edits_done": done, "collapsed_at": collapsed}
+    edits = plan.parent.edits
+    return {
+        "last_edits": edits,
+        "edits_done": edits if done else 0,
+        "collapsed_at": None if collapsed is None else edits,
+        "parent": plan.parent.trajectory,
+        "tuning": plan.parent.tuning,
+        "steps_done": done,
+        "last_steps": last,
     }
 
 

@@ -12,6 +12,7 @@ from workflows.results.arrow_tables import table_of_records
 from workflows.results.sql.plan_tables import UNEDITED
 from workflows.results.sql.sweep_roots import SweepRoot, owned_trajectories
 from workflows.store.layout import TIMINGS, base_name
+from workflows.store.plan import TrajectoryPlan
 
 __all__ = ["EDIT_WORK", "STAGES_SCHEMA", "TIMINGS_SCHEMA", "WHOLE", "timing_tables"]
 
@@ -49,7 +50,7 @@ def timing_tables(roots: Sequence[SweepRoot]) -> tuple[pa.Table, pa.Table]:
 
     Their schemas are TIMINGS_SCHEMA and STAGES_SCHEMA.
     """
-    owners = {found.plan.id: root for root, found in owned_trajectories(roots)}
+    owners = {found.plan.id: (root, found.plan) for root, found in owned_trajectories(roots)}
     records = [record for root in roots for record in _of_root(root, owners)]
     titles = {found.plan.id: (found.plan.model, found.plan.title) for _, found in owned_trajectories(roots)}
     stages = [stage for record in records for stage in _stages(record, titles)]
@@ -65,7 +66,7 @@ def _stages(record: Mapping[str, Any], titles: Mapping[str, tuple[str, str]]) ->
             yield lap | {"stage": stage, "seconds": number, "beside": beside}
 
 
-def _of_root(root: SweepRoot, owners: Mapping[str, SweepRoot]) -> Iterator[dict[str, object]]:
+def _of_root(root: SweepRoot, owners: Mapping[str, tuple[SweepRoot, TrajectoryPlan]]) -> Iterator[dict[str, object]]:
     models = {base_name(base.model_digest): base.model for base in root.plan.bases}
     for path in root.storage.list(TIMINGS):
         named = _NAME.fullmatch(path)
@@ -74,17 +75,18 @@ def _of_root(root: SweepRoot, owners: Mapping[str, SweepRoot]) -> Iterator[dict[
             continue
         subject, parts = named["subject"], named["rest"].split("-")
         is_base = subject == "base"
-        if not is_base and owners.get(subject) is not root:
+        owner, plan = owners.get(subject, (None, None))
+        if not is_base and owner is not root:
             continue
         versions = found.get("versions") or {}
         yield {
             "root": root.name,
             "trajectory_id": None if is_base else subject,
-            "edits": 0 if is_base else int(parts[0]),
+            "edits": 0 if plan is None else plan.edits_at(int(parts[0])),
             "stage": named["stage"],
             "evaluation_id": parts[1] if len(parts) > 1 else None,
             "seconds": found.get("seconds"),
-            "edits_written": found.get("edits_in_lap"),
+            "edits_written": found.get("edits_in_lap") if plan is None or plan.parent is None else None,
             "rows": found.get("rows"),
             "attempt": found.get("attempt"),
             "device": found.get("device") or None,

@@ -90,8 +90,9 @@ def groups_table(state: SweepState, *, title: str) -> TextTable:
     ]
     rows: list[list[Cell]] = []
     for (model, stream, method), members in groups.items():
-        done, of = sum(found.edits_done for found in members), sum(found.plan.edits for found in members)
-        rows.append([model, stream, method, len(members), f"{done}/{of}", state_counts(members)])
+        done, of = sum(found.edits_done for found in members), sum(found.plan.length for found in members)
+        unit = "" if members[0].plan.parent is None else " steps"
+        rows.append([model, stream, method, len(members), f"{done}/{of}{unit}", state_counts(members)])
     return TextTable(columns, rows, title)
 
 
@@ -111,12 +112,12 @@ def failures_table(failures: Sequence[Failure]) -> TextTable:
 
 def status_line(state: SweepState) -> str:
     """Return the totals of a sweep in one line: states, edits, rate, time left, last progress."""
-    edits = sum(found.edits_done for found in state.trajectories)
-    of = sum(found.plan.edits for found in state.trajectories)
+    own = [found for found in state.trajectories if found.plan.parent is None]
+    edits, of = state.edits_done, sum(found.plan.edits for found in own)
     missing = sum(len(found.missing) for found in state.trajectories) + len(state.bases_missing)
     newest = max((found.progress.at for found in state.trajectories if found.progress is not None), default=0.0)
-    rate = sum(found.edits_per_second for found in state.trajectories if found.state == "running")
-    todo = sum(found.plan.edits - found.edits_done for found in state.trajectories if found.is_open)
+    rate = sum(found.edits_per_second for found in own if found.state == "running")
+    todo = sum(found.plan.edits - found.edits_done for found in own if found.is_open)
     parts = [state_counts(state.trajectories), f"{edits}/{of} edits"]
     if rate:
         parts.append(f"{rate:.1f} edits/s, all edited in {duration(todo / rate)}")
@@ -156,7 +157,7 @@ def _row(found: TrajectoryState, scores: LastScores, digits: int) -> list[Cell]:
         record["method"],
         record["seed"],
         Styled(found.state, _STYLES.get(found.state, "")),
-        f"{record['edits']}/{record['of']}",
+        f"{record['edits']}/{record['of']}" + ("" if found.plan.parent is None else " steps"),
         f"{rate:.1f}" if rate else None,
         duration(left) if left is not None else None,
         _in_hand(found),
@@ -191,10 +192,10 @@ def _record(found: TrajectoryState, scores: LastScores) -> dict[str, Any]:
         "seed": plan.seed,
         "state": found.state,
         "edits": found.edits_done,
-        "of": plan.edits,
+        "of": plan.length,
         "edits_per_second": rate,
         "in_hand": None if within is None else asdict(within),
-        "seconds_left": round((plan.edits - found.edits_done) / rate, 1) if running else None,
+        "seconds_left": round((plan.length - found.edits_done) / rate, 1) if running else None,
         "checkpoints": list(found.published),
         "scored": len(found.to_score) * len(plan.evaluations) - len(found.missing),
         "to_score": wanted * len(plan.evaluations),
@@ -202,6 +203,7 @@ def _record(found: TrajectoryState, scores: LastScores) -> dict[str, Any]:
             name: {"edits": last.edits, "value": last.value, "collapsed": last.collapsed}
             for name, last in scores.of(found).items()
         },
+        "parent": None if plan.parent is None else plan.parent.model_dump(),
         "error": None if found.error is None else found.error.as_json(),
         "stopped": None if found.stopped is None else found.stopped.reason,
     }

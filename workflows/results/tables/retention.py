@@ -32,6 +32,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "edits": (),
     "survival": (),
     "predictors": (),
+    "finetune": (),
 }
 RETENTION_TABLES = tuple(_TABLES)
 _COMPARES_KEYS = ("edits", "survival", "predictors")
@@ -85,9 +86,10 @@ class RetentionTables:
     ) -> None:
         """Gather the answers on a connection with `probes` and `edits`; raises InputError if none are stored.
 
-        `stored` are the trajectories, each with the storage that its files are read from.
+        `stored` are the trajectories, each with the storage that its files are read from; fine-tunings are left out.
         """
-        self._connection, self._stored = connection, stored
+        self._connection = connection
+        self._stored = [(storage, plan) for storage, plan in stored if plan.parent is None]
         self._made: set[str] = set()
         require_probes(connection, where=stored[0][0].uri)
         for name in _ANSWERS:
@@ -105,7 +107,14 @@ class RetentionTables:
                 self._connection.execute(*_query(name, values))
                 self._made.add(name)
         text, own = _query(ask.name, values)
-        return self._connection.sql(text, params=own).to_arrow_table()
+        found = self._connection.sql(text, params=own).to_arrow_table()
+        if ask.name == "finetune" and not found.num_rows:
+            raise InputError(
+                "no fine-tuning is scored here",
+                where="sphere retention",
+                remedy="add `afterwards` to the sweep and run it; 'sphere status' shows what is scored",
+            )
+        return found
 
 
 def require_probes(connection: duckdb.DuckDBPyConnection, *, where: str) -> None:

@@ -1,4 +1,4 @@
--- One row for each edit and checkpoint that asked it. $measure: argmax (every token of the target is the argmax) or
+-- One row for each edit and checkpoint that asked it, fine-tunings left out. $measure: argmax (every token of the target is the argmax) or
 -- probability (the target is likelier than the contrast). An edit is written with its batch; its age counts the edits
 -- written after that batch. A checkpoint whose answers are not finite, or of which more than half tie, is not finite.
 CREATE TABLE answers AS
@@ -11,7 +11,7 @@ WITH asked AS (
            bool_and(p.finite AND coalesce(p.contrast_finite, true)) AS finite,
            count(*) AS probes, count(*) FILTER (p.tied) AS ties
     FROM probes AS p JOIN trajectories AS t USING (trajectory_id)
-    WHERE p.role = $role AND p.protocol = $protocol
+    WHERE p.role = $role AND p.protocol = $protocol AND p.steps IS NULL
       AND (CASE $measure WHEN 'argmax' THEN (p.correct = p.tokens)::INT ELSE p.won::INT END) IS NOT NULL
     GROUP BY ALL
 )

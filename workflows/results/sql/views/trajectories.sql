@@ -5,7 +5,7 @@ WITH cost AS (
            sum(seconds) FILTER (stage = 'edit') AS edit_seconds,
            sum(edits_written) FILTER (stage = 'edit') / nullif(sum(seconds) FILTER (stage = 'edit'), 0)
                AS edits_per_second,
-           sum(seconds) FILTER (stage <> 'edit') AS score_seconds,
+           sum(seconds) FILTER (stage NOT IN ('edit', 'tune')) AS score_seconds,
            string_agg(DISTINCT device, ', ' ORDER BY device) AS device,
            string_agg(DISTINCT code_version, ', ' ORDER BY code_version) AS code_version,
            string_agg(DISTINCT code_commit, ', ' ORDER BY code_commit) AS code_commit

@@ -1,0 +1,1 @@
+"""The texts that edited models are fine-tuned on: found when a sweep is planned, read again by its replicas."""
