@@ -125,10 +125,11 @@ class Checkpoint:
         return self.raw or self.weights
 
 
-def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
+def write_checkpoint(checkpoint: Checkpoint, storage: Storage, *, guard: Callable[[], None] = lambda: None) -> None:
     """Publish a checkpoint below `storage`: tensor files first, then the manifest with their digests.
 
-    A second call with the same checkpoint writes the same bytes. Raises StorageError if storage fails.
+    A second call with the same checkpoint writes the same bytes. `guard` is called when a file is written and before it
+    is published; what it raises leaves that file and all later ones out. Raises StorageError if storage fails.
     """
     files = {WEIGHTS: checkpoint.weights, STATE: checkpoint.state.tensors}
     if checkpoint.raw:
@@ -138,7 +139,7 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
         files[ATTACHED] = attachment.tensors
     if checkpoint.tuned:
         files[TUNED] = checkpoint.tuned
-    digests = {name: _write(storage, checkpoint_file(checkpoint.position, name), files[name]) for name in files}
+    digests = {name: _write(storage, checkpoint_file(checkpoint.position, name), files[name], guard) for name in files}
     manifest = Manifest(
         trajectory_id=checkpoint.trajectory_id,
         edits=checkpoint.edits,
@@ -149,6 +150,7 @@ def write_checkpoint(checkpoint: Checkpoint, storage: Storage) -> None:
         attached=None if attachment is None else {"kind": attachment.kind, "scalars": dict(attachment.scalars)},
         steps=checkpoint.steps,
     )
+    guard()
     storage.write_bytes(checkpoint_file(checkpoint.position, MANIFEST), manifest.encode())
 
 
@@ -260,13 +262,14 @@ def latest_checkpoint(storage: Storage, *, at_most: int | None = None) -> Checkp
     return None
 
 
-def _write(storage: Storage, path: str, tensors: Mapping[str, torch.Tensor]) -> str:
+def _write(storage: Storage, path: str, tensors: Mapping[str, torch.Tensor], guard: Callable[[], None]) -> str:
     """Publish one file of tensors and return its sha256."""
     digest = ""
 
     def write(scratch: Path) -> None:
         nonlocal digest
         digest = write_tensors({name: tensor.detach().cpu() for name, tensor in tensors.items()}, scratch)
+        guard()
 
     storage.write_file(path, write, repeatable=True)
     return digest

@@ -35,6 +35,7 @@ COMMANDS = {
     "new": Command("new", "Write the start of a plugin: a regularizer, editor, evaluator", _RUN),
     "run": Command("run", "Run a sweep: edit, score every checkpoint, print the table", _RUN),
     "plan": Command("plan", "Show what a sweep would run and what is done; writes nothing", _RUN),
+    "score": Command("score", "Score the checkpoints that a root holds; edit nothing", _RUN),
     "status": Command("status", "Show the state of each trajectory, from files alone", _RUN),
     "retry": Command("retry", "Clear failures, so that the next run tries again", _RUN),
     "gc": Command("gc", "Remove leftovers and checkpoints that need not be kept", _RUN),

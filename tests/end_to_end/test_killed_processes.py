@@ -74,6 +74,26 @@ def test_a_head_that_is_killed_ends_the_run_with_a_word_and_nothing_is_lost(tmp_
     assert starts[1] > 0
 
 
+def test_the_raylet_of_a_local_run_that_is_killed_ends_it_with_a_word(tmp_path: Path) -> None:
+    sweep, root, log = write_sweep(tmp_path / "spec", SETTINGS), tmp_path / "root", tmp_path / "log"
+    run = sphere(log, "run", sweep, "--root", root, "--num-cpus", 1)
+    wait_until(lambda: list(root.glob("trajectories/*/checkpoints/*/manifest.json")), run, log)
+    below = psutil.Process(run.pid).children(recursive=True)
+    (raylet,) = (process for process in below if process.name() == "raylet")
+    raylet.kill()
+    assert run.wait(timeout=PATIENCE_SECONDS + 60) == 1, log.read_text(encoding="utf-8")
+    said = " ".join(log.read_text(encoding="utf-8").split())
+    assert "the node of the Ray that was started here has died" in said
+    assert "run the same command to resume from the last checkpoints" in said
+    assert "Traceback" not in said
+    assert derive_state(Storage(root), load_sweep(sweep).plan).failures == []
+    gone = time.monotonic() + 90
+    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in below):
+        assert time.monotonic() < gone
+        time.sleep(0.2)
+    assert sphere(log, "run", sweep, "--root", root, "--local").wait(timeout=120) == 0
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT], ids=lambda s: s.name)
 def test_a_driver_takes_any_end_of_a_replica_for_what_it_is(tmp_path: Path, signal_number: signal.Signals) -> None:
     sweep, root, log = write_sweep(tmp_path / "spec", SETTINGS), tmp_path / "root", tmp_path / "log"

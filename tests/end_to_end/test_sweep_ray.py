@@ -231,6 +231,8 @@ def test_a_sweep_killed_in_the_middle_resumes_to_the_same_bytes(
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     assert first.returncode == -signal.SIGKILL
+    # Nothing of its Ray stays, agents of the node included.
+    wait_until(lambda: not session_processes(first.pid))
     assert not derive_state(Storage(root), sweep.plan).is_complete
     second = start_sphere(home, *arguments)
     output, _ = second.communicate()

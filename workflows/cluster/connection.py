@@ -31,6 +31,7 @@ def start_ray(ray: Any, num_cpus: int | None) -> RayScratch:
     Raises InputError if Ray does not start.
     """
     scratch = RayScratch()
+    scratch.guard()
     try:
         ray.init(
             address="local",

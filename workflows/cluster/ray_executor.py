@@ -20,7 +20,7 @@ from workflows.cluster.environment import prepare_client_environment, prepare_cl
 from workflows.cluster.head_watch import ClusterWatch
 from workflows.cluster.progress_polls import ProgressPolls
 from workflows.cluster.scratch import RayScratch
-from workflows.driver.executor import Event, Finished, Leaving, Listener, Lost, Ready, Role, Worker
+from workflows.driver.executor import Event, ExecutorError, Finished, Leaving, Listener, Lost, Ready, Role, Worker
 from workflows.replicas.start import MODEL_REPLICA
 from workflows.replicas.tasks import Task
 from workflows.sweeps.resources import Resources
@@ -258,6 +258,12 @@ class RayExecutor:
         # A node that has just joined may be newer than the last view.
         gone = self._seen - snapshot.alive
         self._seen |= snapshot.alive
+        if not self._attached and self._seen and not snapshot.alive:
+            # On a cluster another node may join; here none will.
+            raise ExecutorError(
+                "the node of the Ray that was started here has died (its raylet is gone)",
+                "run the same command to resume from the last checkpoints",
+            )
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
             return []

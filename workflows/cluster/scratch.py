@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.process_identity import has_ended, own_place
+from workflows.cluster.session_guard import SessionGuard
 
 __all__ = ["RayScratch"]
 
@@ -39,10 +40,17 @@ class RayScratch:
         (self._folder / _PLACE).write_text(own_place(), encoding="utf-8")
         self.path = self._folder / "r"
         self.path.mkdir(mode=0o700)
+        self._guard: SessionGuard | None = None
+
+    def guard(self) -> None:
+        """From now on, see to it that no process of the session outlives this one."""
+        self._guard = SessionGuard(self._folder)
 
     def remove(self) -> None:
-        """Remove the folder."""
+        """Remove the folder, and end what may be left of the session."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._guard is not None:
+            self._guard.release()
 
 
 def _made(parents: Sequence[str]) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from sphere_core.foundation.storage import Storage
 from workflows.driver.fine_tunings import FineTunings
 from workflows.driver.moments_queue import MomentsQueue
-from workflows.driver.sweep_tasks import SweepTasks
+from workflows.driver.sweep_tasks import Editing, SweepTasks
 from workflows.driver.tracking import Counts, TrackedTrajectory
 from workflows.driver.work_queue import WorkQueue
 from workflows.replicas.tasks import MomentsTask, ScoreTask, Task, TaskKind, TrajectoryTask
@@ -36,6 +36,7 @@ class Backlog:
     moments: MomentsQueue
     tunings: FineTunings
     tracked: dict[str, TrackedTrajectory]
+    edits: bool = True
     ready: WorkQueue[str] = field(default_factory=WorkQueue)
     scores: WorkQueue[ScoreTask] = field(default_factory=WorkQueue)
     known_rows: set[str] = field(default_factory=set)
@@ -43,8 +44,8 @@ class Backlog:
     running_now: int = 0
 
     @classmethod
-    def from_files(cls, sweep: Sweep, storage: Storage) -> "Backlog":
-        """Scan a sweep's files and return a backlog of everything that is left; writes nothing."""
+    def from_files(cls, sweep: Sweep, storage: Storage, *, editing: Editing = "ahead") -> "Backlog":
+        """Scan a sweep's files and return a backlog of what is left; writes nothing."""
         files, plan = scan(storage), sweep.plan
         built = [recipe.key for recipe in plan.recipes if moments_path(recipe.key) in files.moments]
         failed = [recipe.key for recipe in plan.recipes if task_error_path(f"moments-{recipe.key}") in files.errors]
@@ -56,7 +57,9 @@ class Backlog:
             return 0 if standing is None else standing.attempt
 
         tracked: dict[str, TrackedTrajectory] = {}
-        backlog = cls(plan, SweepTasks(sweep), last_attempt, moments, FineTunings(plan, tracked), tracked)
+        tunings = FineTunings(plan, tracked)
+        tasks = SweepTasks(sweep, paced=editing == "paced")
+        backlog = cls(plan, tasks, last_attempt, moments, tunings, tracked, editing != "none")
         backlog._fill(files, derive_state(storage, plan, files))
         return backlog
 
@@ -120,14 +123,14 @@ class Backlog:
         """Return the progress of the running attempt at a trajectory, as last reported."""
         return self.tracked[trajectory_id].running_edits or None
 
-    def put_back(self, task: Task) -> None:
-        """Return a lost task, before all others of its kind."""
+    def put_back(self, task: Task, *, paused: bool = False) -> None:
+        """Return a lost task, before all others of its kind, or one that pauses: the same attempt continues it."""
         if isinstance(task, MomentsTask):
             self.moments.put_back(task.recipe)
         elif isinstance(task, TrajectoryTask):
             tracked = self.tracked[task.plan.id]
             self._set_running(tracked, running=False)
-            tracked.queued = True
+            tracked.queued, tracked.paused = True, paused
             self.ready.put_first(task.plan.id, tracked.plan.model_digest)
         elif isinstance(task, ScoreTask):
             self.scores.put_first(task, task.spec.model_digest)
@@ -248,6 +251,8 @@ class Backlog:
         if not self.tunings.can_start(tracked):
             return
         key = tracked.plan.moments
+        if not self.edits:
+            return
         if self.moments.has_failed(key):
             tracked.queued = False
             self.ended(tracked.plan.id, failed=True)
@@ -295,6 +300,9 @@ class Backlog:
         tracked.queued = False
         self._set_running(tracked, running=True)
         tracked.damaged.clear()
+        standing = self.last_attempt(chosen)
         # A lost worker may still take the lease of the attempt that it was given.
-        tracked.attempt = max(tracked.attempt, self.last_attempt(chosen)) + 1
+        if not (tracked.paused and standing == tracked.attempt):
+            tracked.attempt = max(tracked.attempt, standing) + 1
+        tracked.paused = False
         return self.tasks.trajectory(tracked.plan, tracked.attempt)

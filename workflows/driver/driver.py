@@ -16,6 +16,7 @@ from workflows.driver.backlog import Backlog
 from workflows.driver.display import Display, View
 from workflows.driver.executor import Executor, Worker
 from workflows.driver.stalls import StallWatch
+from workflows.driver.sweep_tasks import Editing
 from workflows.driver.sweep_work import SweepWork
 from workflows.driver.verdicts import Verdicts
 from workflows.driver.worker_loop import WorkerLoop
@@ -53,16 +54,17 @@ class Driver:
         display: Display,
         *,
         evaluators: int = 0,
+        editing: Editing = "ahead",
         guard: Callable[[], None] = lambda: None,
     ) -> None:
-        """`evaluators` is the number of dedicated ones; `guard` is called at every step, and an error it raises ends
-        the run at once."""
+        """`evaluators` is the number of dedicated ones; `editing` says whether trajectories wait for their scores, and
+        whether they run at all. `guard` is called at every step; an error of it ends the run at once."""
         self._sweep = sweep
         self._executor = executor
         self._storage = storage
         self._display = display
         self._guard = guard
-        self._backlog = Backlog.from_files(sweep, storage)
+        self._backlog = Backlog.from_files(sweep, storage, editing=editing)
         self._verdicts = Verdicts(sweep.plan, self._backlog, storage)
         self._work = SweepWork(self._backlog, storage, self._verdicts)
         self._workers = Workers(executor, evaluators=evaluators)
@@ -94,6 +96,7 @@ class Driver:
             if self._interrupted:
                 raise
             self._interrupted = True
+            _LOGGER.warning("stopping: batches under way are ended and published")
         except StorageError as error:
             storage_fault = str(error)
         if storage_fault is not None and not self._interrupted:
@@ -101,7 +104,6 @@ class Driver:
             self._wind_down()
             return SweepResult(False, False, tuple(self._work.superseded), storage_fault)
         if self._interrupted:
-            _LOGGER.warning("stopping: batches under way are ended and published; the same signal again ends at once")
             self._wind_down()
         state = derive_state(self._storage, self._sweep.plan)
         failures = (*state.failures, *self._work.superseded)

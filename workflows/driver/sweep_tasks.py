@@ -1,19 +1,25 @@
 """The tasks of a sweep: from entries of its plan to the input of a replica."""
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from workflows.replicas.tasks import MomentsTask, ScoreTask, TrajectoryTask
 from workflows.store.plan import MomentsRecipe, TrajectoryPlan
 from workflows.sweeps.expand import Sweep
 
-__all__ = ["SweepTasks"]
+__all__ = ["Editing", "SweepTasks"]
+
+# Whether trajectories run on while their scores wait, pause at every wanted checkpoint until it is scored, or stay.
+Editing = Literal["ahead", "paced", "none"]
 
 
 class SweepTasks:
     """Makes tasks; each carries the specification, settings and files that its replica requires."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Sweep, *, paced: bool = False) -> None:
+        """`paced`: trajectories pause at every wanted checkpoint."""
         self._sweep = sweep
+        self._paced = paced
         self._code = {found.row: found.plugin for found in sweep.plan.plugins if found.kind == "evaluator"}
 
     def moments(self, recipe: MomentsRecipe) -> MomentsTask:
@@ -22,7 +28,7 @@ class SweepTasks:
 
     def trajectory(self, plan: TrajectoryPlan, attempt: int) -> TrajectoryTask:
         """Return the task of one attempt at a trajectory."""
-        return TrajectoryTask(plan, self._sweep.specs[plan.id], attempt, self._sweep.moments_file)
+        return TrajectoryTask(plan, self._sweep.specs[plan.id], attempt, self._sweep.moments_file, self._paced)
 
     def scores(self, plan: TrajectoryPlan, checkpoints: Iterable[int]) -> Iterator[ScoreTask]:
         """Yield the tasks that score these checkpoints of a trajectory, in their order."""

@@ -82,8 +82,8 @@ class SweepWork:
                 self._failed(task, outcome)
             case Superseded(by):
                 self._superseded_by(task, by)
-            case Stopped(published):
-                self._stopped(task, published)
+            case Stopped(published, paused):
+                self._stopped(task, published, paused=paused)
             case Done():
                 self._done(task, outcome)
 
@@ -115,13 +115,14 @@ class SweepWork:
             self._backlog.scored(task)
             self._follow_up(task.trajectory_id)
 
-    def _stopped(self, task: Task, published: tuple[int, ...]) -> None:
+    def _stopped(self, task: Task, published: tuple[int, ...], *, paused: bool) -> None:
         if isinstance(task, TrajectoryTask):
             self._backlog.published(task.plan.id, published)
         # It has published a checkpoint where it stopped, even if that one is not scored.
         self._limits.published(task.name)
-        _LOGGER.info("%s stopped at a checkpoint; it is resumed by another worker", task.name)
-        self._try_again(task)
+        if not paused:
+            _LOGGER.info("%s stopped at a checkpoint; it is resumed by another worker", task.name)
+        self._try_again(task, paused=paused)
 
     def _superseded_by(self, task: Task, by: str) -> None:
         if not isinstance(task, TrajectoryTask):
@@ -148,12 +149,12 @@ class SweepWork:
         else:
             self._give_up(task, failed or Failed("DamagedCheckpoint", reason, ""))
 
-    def _try_again(self, task: Task, failed: Failed | None = None) -> None:
+    def _try_again(self, task: Task, failed: Failed | None = None, *, paused: bool = False) -> None:
         """Put a task back, or record its failure; a trajectory that a watchdog has stopped has ended."""
         if isinstance(task, TrajectoryTask) and self._backlog.stopped_at(task.plan.id) is not None:
             self._ended(task.plan.id, failed=False)
         elif failed is None:
-            self._backlog.put_back(task)
+            self._backlog.put_back(task, paused=paused)
         else:
             self._give_up(task, failed)
 

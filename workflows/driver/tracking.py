@@ -39,8 +39,9 @@ class TrackedTrajectory:
     trimmed: set[int] = field(default_factory=set)
     # Checkpoints that were found damaged while it runs: its replica still counts them as published.
     damaged: set[int] = field(default_factory=set)
-    # The last attempt that was handed out.
+    # The last attempt that was handed out, and whether it only waits for scores.
     attempt: int = 0
+    paused: bool = False
     # The edit count at which a watchdog has stopped it.
     stopped_at: int | None = None
     # A fine-tuning whose checkpoint will never be, or is a collapsed one.

@@ -110,7 +110,7 @@ class WorkerLoop:
             case Finished(worker, task, outcome):
                 self.doing.pop(worker, None)
                 self._stalls.end(worker, finished=isinstance(outcome, Done))
-                self.workers.finished(worker, reusable=not isinstance(outcome, Stopped | OutOfMemory))
+                self.workers.finished(worker, reusable=_is_reusable(outcome))
                 self._work.finished(task, outcome)
             case Lost():
                 self._lose(event)
@@ -133,3 +133,8 @@ class WorkerLoop:
                 f"{self._starts.in_a_row} workers in a row could not start; the last one: {lost.reason}",
                 "see the workers' logs in Ray's session folder; the same work without Ray shows the error here",
             )
+
+
+def _is_reusable(outcome: Outcome) -> bool:
+    """Return whether the worker can take another task: its stop flag is not set, and its memory is not in doubt."""
+    return outcome.paused if isinstance(outcome, Stopped) else not isinstance(outcome, OutOfMemory)

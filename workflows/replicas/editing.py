@@ -147,7 +147,7 @@ class TrajectoryRun:
         clock = LapClock(first, model.clock)
         self._note_attempt(first, max(standing, default=0))
         self._say(first, clock, sorted(published))
-        stopped_at = None
+        stopped_at, stopping = None, False
         # A batch on a large model may take longer than the time after which a silent replica counts as dead.
         with KeepAlive(self._say_again), Publisher() as publisher:
             for checkpoint in chain:
@@ -158,13 +158,14 @@ class TrajectoryRun:
                     handed.add(position)
                 self.work.clear()
                 self._say(position, clock, sorted(published))
-                if stopping and not collapsed and position < plan.length:
+                pausing = self.task.pauses and position in plan.wanted
+                if (stopping or pausing) and not collapsed and position < plan.length:
                     stopped_at = position
                 if stopped_at is not None or set(plan.wanted) <= handed:
                     break
         if stopped_at is not None:
             self._write_progress(stopped_at, clock, "stopped")
-            return Stopped(tuple(sorted(published)))
+            return Stopped(tuple(sorted(published)), paused=not stopping)
         self._write_progress(max(published, default=0), clock, "collapsed" if collapsed else "edited")
         return Done(tuple(sorted(published)), collapsed)
 
@@ -189,7 +190,8 @@ class TrajectoryRun:
             self._require_lease()
             if keeper is not None and keys is not None:
                 keeper.publish(position, keys)
-            write_checkpoint(copied, checkpoints)
+            # A process that was stopped meanwhile may find that its trajectory has been given to another.
+            write_checkpoint(copied, checkpoints, guard=self._require_lease)
             beside = {"checkpoint": round(time.monotonic() - begin, 6)}
             timing = lap.model_copy(update={"beside": beside})
             timing.write(self.storage, timing_path(self._work, scored_name(self.task.plan.id, position)))
@@ -221,7 +223,11 @@ class TrajectoryRun:
 
     def _note_attempt(self, first: int, standing: int) -> None:
         """Record where this attempt begins, the newest checkpoint then, and the progress that the previous attempt
-        reported."""
+        reported; of one that continues after a pause the record stays."""
+        path = attempt_path(self.task.plan.id, self.lease.attempt)
+        known = AttemptRecord.read(self.storage, path) if self.task.pauses else None
+        if known is not None and known.owner == self.lease.owner:
+            return
         progress = Progress.read(self.storage, progress_path(self.task.plan.id))
         record = AttemptRecord(
             first=first,
@@ -230,7 +236,7 @@ class TrajectoryRun:
             owner=self.lease.owner,
             at=time.time(),
         )
-        record.write(self.storage, attempt_path(self.task.plan.id, self.lease.attempt))
+        record.write(self.storage, path)
 
     def _require_lease(self) -> None:
         require_lease(self.storage, self.task.plan.id, self.lease)

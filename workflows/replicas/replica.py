@@ -56,14 +56,13 @@ from workflows.replicas.tasks import (
 )
 from workflows.store.build_lock import building
 from workflows.store.layout import MOMENTS, checkpoints_folder, moments_lock, moments_path, task_progress_path
-from workflows.store.lease import Lease, LeaseLostError, take_lease
+from workflows.store.lease import Lease, LeaseLostError, later_attempt, take_lease
 from workflows.store.plan import BasePlan, TrajectoryPlan
 from workflows.store.records import TaskProgress
 
 __all__ = ["ModelReplica"]
 
 _STREAMS_KEPT = 4
-# Seconds between two notices of how far a step under way is.
 _SIGN_SECONDS = 0.5
 
 
@@ -91,12 +90,10 @@ class ModelReplica:
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self._listener = listener
         self._progress = ReplicaProgress()
-        # How far the task is, inside what `_progress` counts.
         self._work = WorkProgress()
         self._on_sign = on_sign
         self._said = -math.inf
-        if on_sign is not None:
-            self._work.listen(self._pass_on)
+        self._work.listen(None if on_sign is None else self._pass_on)
         self._model = ReplicaModel(pick_device(device), self._work)
         self._stopping = threading.Event()
         self._streams: OrderedDict[tuple[str, str | None], tuple[EditRequest, ...]] = OrderedDict()
@@ -149,6 +146,9 @@ class ModelReplica:
         edits = (self._progress.edits or None) if isinstance(task, TrajectoryTask) else None
         failed = Failed(type(error).__name__, str(error), traceback.format_exc(), edits)
         try:
+            # What a later attempt does to the files may be the very reason of the error.
+            if isinstance(task, TrajectoryTask) and (by := later_attempt(self._storage, task.plan.id, task.attempt)):
+                return Superseded(by)
             failed.record(task).write(self._storage, task.error_path)
         except StorageError as fault:
             return StorageFailed(str(fault))

@@ -95,7 +95,8 @@ class MomentsShardTask:
 class TrajectoryTask:
     """Run a trajectory from its newest usable checkpoint to its end, publishing the wanted ones.
 
-    `attempt` fences: of two replicas on one trajectory, only the one with the larger attempt may publish.
+    `attempt` fences: of two replicas on one trajectory, only the one with the larger attempt may publish. `pauses`: it
+    returns at every wanted checkpoint, so that this is scored before editing continues.
     """
 
     kind: ClassVar[TaskKind] = "trajectory"
@@ -103,6 +104,7 @@ class TrajectoryTask:
     spec: TrajectorySpec
     attempt: int
     moments_file: str | None
+    pauses: bool = False
 
     @property
     def trajectory_id(self) -> str:
@@ -211,9 +213,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Stopped:
-    """A trajectory was stopped on request and has published its last batch."""
+    """A trajectory has published its last batch and was stopped: on request, or (`paused`) until that is scored."""
 
     published: tuple[int, ...] = ()
+    paused: bool = False
 
 
 @dataclass(frozen=True)
@@ -267,9 +270,8 @@ Outcome = Done | Stopped | Superseded | Failed | Damaged | OutOfMemory | Storage
 class ReplicaProgress:
     """What a replica is doing now: `task` is the task's name and `title` the same in words, None if it is idle.
 
-    `edits` of `of` are done; for second moments, tokens or texts. `published` are the checkpoints of a trajectory that
-    are on storage. `waits_for` names what a task is waiting for. `within` is how far the work in hand is, such as a
-    batch; `signs` counts its signs of life.
+    `edits` of `of` are done; for second moments, tokens or texts. `published` are checkpoints on storage.
+    `waits_for` names what a task waits for. `within` is how far a batch or the like is, `signs` its signs of life.
     """
 
     task: str | None = None

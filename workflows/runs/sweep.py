@@ -18,6 +18,7 @@ from workflows.driver.display import SweepDisplay
 from workflows.driver.driver import Driver, SweepResult
 from workflows.driver.executor import Executor, ExecutorError
 from workflows.driver.local_executor import LocalExecutor
+from workflows.driver.sweep_tasks import Editing
 from workflows.driver.verdicts import Verdicts, forget_other_verdicts, has_other_verdicts, lies_beyond
 from workflows.runs.interrupts import interrupts
 from workflows.runs.notify import Notifier, event_of
@@ -47,6 +48,7 @@ class RunOptions:
     steal: bool
     fresh: tuple[str, ...] = ()
     replace: bool = False
+    scores_only: bool = False
 
 
 def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: Console | None = None) -> int:
@@ -98,7 +100,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console, *, problems: 
 
 def _result_of_complete(sweep: Sweep, options: RunOptions, storage: Storage, console: Console) -> SweepResult | None:
     """Return the result of a sweep with nothing left to do; None if something is left."""
-    if options.fresh:
+    if options.fresh or options.scores_only:
         return None
     files = scan(storage)
     state = derive_state(storage, sweep.plan, files)
@@ -136,6 +138,8 @@ def _run_locked(sweep: Sweep, options: RunOptions, storage: Storage, console: Co
         if not options.replace:
             # Another driver may have published its plan since.
             require_own_root(storage, sweep.plan)
+        if options.scores_only:
+            return _score(sweep, options, storage, console, lock)
         for method in options.fresh:
             count = forget_method(storage, sweep.plan, method)
             console.print(f"{method}: {count} trajectories are computed again", highlight=False, markup=False)
@@ -152,6 +156,22 @@ def _run_locked(sweep: Sweep, options: RunOptions, storage: Storage, console: Co
         return SweepResult(complete=state.is_complete, stopped=False, failures=tuple(state.failures))
 
 
+def _score(sweep: Sweep, options: RunOptions, storage: Storage, console: Console, lock: DriverLock) -> SweepResult:
+    """Score what is on storage and has no rows; complete once nothing of that is left, however much is to be edited."""
+    if not is_published(sweep, storage):
+        raise InputError(
+            "the sweep file is not the one that this root was planned with",
+            where=storage.uri,
+            remedy="give that file with --sweep, or plan this one with 'sphere run'",
+        )
+    stopped = False
+    if not Backlog.from_files(sweep, storage, editing="none").is_empty():
+        stopped = _work(sweep, options, storage, console, lock).stopped
+    state = derive_state(storage, sweep.plan)
+    scored = not state.bases_missing and not any(found.missing for found in state.trajectories)
+    return SweepResult(complete=scored, stopped=stopped, failures=tuple(state.failures))
+
+
 def _withdraw(sweep: Sweep, storage: Storage) -> None:
     """Withdraw what the plan no longer agrees with: trimmed checkpoints to be scored, verdicts by other limits."""
     files = scan(storage)
@@ -163,9 +183,11 @@ def _withdraw(sweep: Sweep, storage: Storage) -> None:
 def _work(sweep: Sweep, options: RunOptions, storage: Storage, console: Console, lock: DriverLock) -> SweepResult:
     evaluators = 0 if options.local else sweep.spec.resources.evaluator.replicas
     with contextlib.closing(_executor(sweep, options, console)) as executor, SweepDisplay(console) as display:
-        driver = Driver(sweep, executor, storage, display, evaluators=evaluators, guard=lock.require)
+        editing: Editing = "none" if options.scores_only else "paced" if options.local else "ahead"
+        driver = Driver(sweep, executor, storage, display, evaluators=evaluators, editing=editing, guard=lock.require)
         # After Ray has started: it installs a handler of its own, which aborts.
-        with interrupts(driver.interrupt):
+        grace = sweep.spec.resources.grace_seconds if options.local else None
+        with interrupts(driver.interrupt, grace_seconds=grace):
             return driver.run()
 
 

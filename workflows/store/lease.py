@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from sphere_core.foundation.storage import Storage
 from workflows.store.layout import attempt_path, lease_path
 
-__all__ = ["Lease", "LeaseLostError", "read_lease", "require_lease", "take_lease"]
+__all__ = ["Lease", "LeaseLostError", "later_attempt", "read_lease", "require_lease", "take_lease"]
 
 
 _UNREADABLE = "a lease that cannot be read"
@@ -65,6 +65,12 @@ def require_lease(storage: Storage, trajectory_id: str, lease: Lease) -> None:
     if current != lease:
         by = "no attempt" if current is None else f"attempt {current.attempt} by {current.owner}"
         raise LeaseLostError(by)
+
+
+def later_attempt(storage: Storage, trajectory_id: str, attempt: int) -> str:
+    """Return the later attempt that holds the lease, as text; empty if there is none."""
+    current = read_lease(storage, trajectory_id)
+    return f"attempt {current.attempt} by {current.owner}" if current and current.attempt > attempt else ""
 
 
 def _last_attempt(storage: Storage, trajectory_id: str) -> int:

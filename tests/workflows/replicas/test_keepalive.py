@@ -66,3 +66,20 @@ def test_a_long_batch_is_reported_until_another_attempt_takes_over(
     assert isinstance(outcome, Superseded if overtaken else Done)
     # Dated again and again; once another attempt is there, by that one only.
     assert not overtaken or len(seen) <= 2
+
+
+def test_an_error_of_an_attempt_that_was_overtaken_is_not_the_trajectory_s(sweep: Sweep, tmp_path: Path) -> None:
+    """A process that was stopped wakes up among files that a later attempt has changed; what it raises says nothing."""
+    plan, storage = sweep.plan.trajectories[0], Storage(tmp_path)
+
+    def overtake(progress: ReplicaProgress) -> None:
+        if progress.task is not None:
+            take_lease(storage, plan.id, Lease(2, "elsewhere:1"))
+            raise ValueError("a file has gone")
+
+    replica = ModelReplica(str(tmp_path), threads=1, device="cpu")
+    task = TrajectoryTask(plan, sweep.specs[plan.id], 1, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replica, "_do", lambda task: overtake(ReplicaProgress.at(task)))
+        assert replica.run(task) == Superseded("attempt 2 by elsewhere:1")
+    assert not storage.exists(task.error_path)

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,55 @@ def test_a_closed_terminal_asks_once_however_often_it_says_so() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+def test_work_in_this_process_ends_when_its_grace_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[str] = []
+
+    def work() -> None:
+        with interrupts(lambda: asked.append("stop"), grace_seconds=0.1):
+            os.kill(os.getpid(), signal.SIGTERM)
+            # A batch that goes on and on: only the end of the grace ends it.
+            while True:
+                threading.Event().wait(0.01)
+
+    with caplog.at_level("WARNING", logger="workflows"), pytest.raises(KeyboardInterrupt):
+        work()
+    assert asked == ["stop"]
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith("stopping: batches under way are ended and published, within 0 s; the same signal again")
+    assert second.startswith("the batch under way has not ended")
+
+
+# One call of C that lasts for hours: no handler of Python runs before it returns.
+DEAF = """
+import hashlib, os, signal, sys, threading
+from workflows.runs import interrupts as module
+
+module._REACT_SECONDS = module._UNWIND_SECONDS = 0.1
+with module.interrupts(lambda: None, grace_seconds=float(sys.argv[1])):
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+
+
+@pytest.mark.parametrize(("grace", "signals"), [(0.1, 1), (1e6, 2)])
+def test_a_call_that_never_returns_is_ended_by_the_grace_and_by_a_second_signal(grace: float, signals: int) -> None:
+    command = [sys.executable, "-c", DEAF, str(grace)]
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    said = process.stdout.readline()
+    # Said at once, although the main thread hears nothing; the second signal is not merged with the first.
+    assert "stopping: batches under way are ended and published" in said
+    if signals == 2:
+        process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate()
+    assert process.returncode == 130, rest
+    assert "run the same command to resume from the last checkpoints" in rest
 
 
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:

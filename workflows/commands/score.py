@@ -1,0 +1,49 @@
+"""`sphere score`: score the checkpoints that are there, and edit nothing."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workflows.commands.task_options import TrustTaskCodeOption
+from workflows.terminal.console import output_console
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_EPILOG = """\b
+Examples:
+  sphere score runs/quickstart                       start Ray on this machine
+  sphere score runs/quickstart --local               one replica in this process, no Ray
+  sphere score runs/main --sweep main.yaml           the sweep file names other files by relative paths
+
+For a run that was stopped, or that ran far ahead of its scores. A later 'sphere run' edits further and finds these
+scores done. Exit codes are those of 'sphere run'; 0: all that is there is scored.
+"""
+
+
+@app.command(epilog=_EPILOG)
+def score(
+    root: Annotated[str, typer.Argument(help="The sweep's folder or URL")],
+    sweep: Annotated[
+        Path | None, typer.Option(help="The sweep file; default: the copy below the root, if it names no other files")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to attach to; default: start one here")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Run in this process, one replica, without Ray")] = False,
+    num_cpus: Annotated[int | None, typer.Option(help="CPUs for a Ray started here; default: all")] = None,
+    trust_task_code: TrustTaskCodeOption = False,
+) -> None:
+    """Score every checkpoint below a root that has no rows yet; edit nothing."""
+    from workflows.runs.score import score_root
+
+    code = score_root(
+        root=root,
+        sweep=sweep,
+        address=address,
+        local=local,
+        num_cpus=num_cpus,
+        trust_task_code=trust_task_code,
+        console=output_console(),
+    )
+    raise typer.Exit(code)
