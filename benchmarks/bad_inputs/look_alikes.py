@@ -106,7 +106,6 @@ _RECORDS: dict[str, Make] = {
     "neighbours that are null": _counterfact(
         {"case_id": 0, "requested_rewrite": _REWRITE, "neighborhood_prompts": [None]}
     ),
-    "one id for two records": _records(_FACT, {**_FACT, "subject": "Ann Lee"}),
     "an id that is an object": _records({**_FACT, "case_id": {"a": 1}}),
     "a record that is null": _records(None),
     "a record that is a list": _records([_FACT]),

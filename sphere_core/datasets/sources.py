@@ -136,25 +136,9 @@ def read_dataset(spec: DatasetSpec) -> Dataset:
         raise InputError(
             f"every record is left out: {next(iter(left_out.values()))}", where=spec.source, remedy="check the schema"
         )
-    _refuse_repeats(records, left_out, spec.source)
     if spec.snippets is not None:
         records = with_snippets(records, raw, Path(spec.snippets))
     return Dataset(tuple(records), digest, commit, left_out, _with_blanks(raw))
-
-
-def _refuse_repeats(records: Sequence[Record], left_out: Mapping[int, str], source: str) -> None:
-    """Raise InputError for an id that two records have: orders, cohorts and single edits know them by it."""
-    places: dict[str, int] = {}
-    for place, record in enumerate(records):
-        if place in left_out:
-            continue
-        first = places.setdefault(record.case_id, place)
-        if first != place:
-            raise InputError(
-                f"two records have the id '{record.case_id[:80]}'",
-                where=f"{source}, records {first} and {place}",
-                remedy="give every record its own id, or leave all ids out: records then have that of their place",
-            )
 
 
 def _with_blanks(value: object) -> int:

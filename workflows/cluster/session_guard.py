@@ -20,6 +20,8 @@ __all__ = ["SessionGuard"]
 # Seconds for processes to end by themselves, and after which the guard gives up.
 _OWN_SECONDS, _MOST_SECONDS = 3.0, 60.0
 _POLL_SECONDS = 0.5
+# Longest that a release waits for the guard.
+_RELEASE_SECONDS = 10.0
 # What Ray's processes run.
 _PROGRAMS = ("raylet", "gcs_server", "python")
 
@@ -33,15 +35,19 @@ class SessionGuard:
         nothing = subprocess.DEVNULL
         try:
             # A session of its own: a signal to the driver's group, or its terminal's end, must not end the guard.
-            subprocess.Popen(command, stdin=read, stdout=nothing, stderr=nothing, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdin=read, stdout=nothing, stderr=nothing, start_new_session=True
+            )
         finally:
             os.close(read)
 
     def release(self) -> None:
-        """Close the pipe, as the end of this process does; a second call does nothing."""
+        """Close the pipe, as the end of this process does, and wait until nothing is left; again, it does nothing."""
         if self._write >= 0:
             os.close(self._write)
             self._write = -1
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=_RELEASE_SECONDS)
 
 
 def _main(driver: int, folder: str) -> None:

@@ -7,6 +7,7 @@ another scan of the files would not give. A sweep may have ten thousand trajecto
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from sphere_core.foundation.storage import Storage
 from workflows.driver.fine_tunings import FineTunings
@@ -16,7 +17,7 @@ from workflows.driver.tracking import Counts, TrackedTrajectory
 from workflows.driver.work_queue import WorkQueue
 from workflows.replicas.tasks import MomentsTask, ScoreTask, Task, TaskKind, TrajectoryTask
 from workflows.store.layout import moments_path, task_error_path
-from workflows.store.lease import read_lease
+from workflows.store.lease import last_attempt
 from workflows.store.plan import SweepPlan
 from workflows.store.state import SweepFiles, SweepState, derive_state, scan, scorable
 from workflows.store.trimming import trimmable
@@ -49,17 +50,11 @@ class Backlog:
         files, plan = scan(storage), sweep.plan
         built = [recipe.key for recipe in plan.recipes if moments_path(recipe.key) in files.moments]
         failed = [recipe.key for recipe in plan.recipes if task_error_path(f"moments-{recipe.key}") in files.errors]
-        # Second moments that exist by now can be used.
-        moments = MomentsQueue(plan.recipes, built, set(failed) - set(built))
-
-        def last_attempt(trajectory_id: str) -> int:
-            standing = read_lease(storage, trajectory_id)
-            return 0 if standing is None else standing.attempt
+        moments = MomentsQueue(plan.recipes, built, set(failed) - set(built))  # What exists by now can be used.
 
         tracked: dict[str, TrackedTrajectory] = {}
-        tunings = FineTunings(plan, tracked)
-        tasks = SweepTasks(sweep, paced=editing == "paced")
-        backlog = cls(plan, tasks, last_attempt, moments, tunings, tracked, editing != "none")
+        tasks, tunings = SweepTasks(sweep, paced=editing == "paced"), FineTunings(plan, tracked)
+        backlog = cls(plan, tasks, partial(last_attempt, storage), moments, tunings, tracked, editing != "none")
         backlog._fill(files, derive_state(storage, plan, files))
         return backlog
 
@@ -90,8 +85,8 @@ class Backlog:
         """
         by_kind: dict[TaskKind, Callable[[], Task | None]] = {
             "moments": self._take_moments,
-            "trajectory": lambda: self._take_trajectory(model),
-            "score": lambda: self._take_score(model),
+            "trajectory": partial(self._take_trajectory, model),
+            "score": partial(self._take_score, model),
         }
         return next((task for kind in preference if (task := by_kind[kind]()) is not None), None)
 
@@ -203,8 +198,7 @@ class Backlog:
         self.totals.scores_done += 1
 
     def to_trim(self, trajectory_id: str) -> list[int]:
-        """Return the checkpoints that the sweep does not keep and nothing requires any more; they count as trimmed from
-        now on."""
+        """Return the checkpoints that are neither kept nor required any more; from now on they count as trimmed."""
         tracked = self.tracked[trajectory_id]
         found = trimmable(
             tracked.plan, self.plan.keep, tracked.published, edited=tracked.is_edited, scored=tracked.is_scored
@@ -218,7 +212,7 @@ class Backlog:
         tracked = self.tracked[trajectory_id]
         tracked.stopped_at = edits
         tracked.published = {count for count in tracked.published if count <= edits}
-        if tracked.collapsed_at is not None and tracked.collapsed_at > edits:
+        if (tracked.collapsed_at or 0) > edits:
             tracked.collapsed_at = None
         self.totals.scores_done -= sum(count for at, count in tracked.scored.items() if at > edits)
         tracked.scored = Counter({at: count for at, count in tracked.scored.items() if at <= edits})
@@ -248,11 +242,9 @@ class Backlog:
 
         If they could not be built, it fails. A fine-tuning waits for its checkpoint.
         """
-        if not self.tunings.can_start(tracked):
+        if not (self.edits and self.tunings.can_start(tracked)):
             return
         key = tracked.plan.moments
-        if not self.edits:
-            return
         if self.moments.has_failed(key):
             tracked.queued = False
             self.ended(tracked.plan.id, failed=True)

@@ -31,7 +31,6 @@ __all__ = [
     "TrajectoryTask",
 ]
 
-
 TaskKind = Literal["moments", "trajectory", "score"]
 
 
@@ -180,7 +179,8 @@ class ScoreTask:
     @property
     def title(self) -> str:
         """The task in words."""
-        kind = _KINDS.get(self.evaluation.kind, self.evaluation.kind)
+        name = self.evaluation.kind.replace("_", " ")
+        kind = "general ability" if name == "general" else name
         if isinstance(self.subject, BasePlan):
             return f"{kind} of {self.subject.model}, unedited"
         steps = self.subject.steps_at(self.edits)
@@ -191,9 +191,6 @@ class ScoreTask:
     def error_path(self) -> str:
         """The path of its error record."""
         return task_error_path(self.name)
-
-
-_KINDS = {"edit_quality": "edit quality", "general": "general ability"}
 
 
 def _trajectory_title(plan: TrajectoryPlan) -> str:

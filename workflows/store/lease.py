@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from sphere_core.foundation.storage import Storage
 from workflows.store.layout import attempt_path, lease_path
 
-__all__ = ["Lease", "LeaseLostError", "later_attempt", "read_lease", "require_lease", "take_lease"]
+__all__ = ["Lease", "LeaseLostError", "last_attempt", "later_attempt", "read_lease", "require_lease", "take_lease"]
 
 
 _UNREADABLE = "a lease that cannot be read"
@@ -77,3 +77,9 @@ def _last_attempt(storage: Storage, trajectory_id: str) -> int:
     folder = attempt_path(trajectory_id, 0).rpartition("/")[0]
     names = (path.rpartition("/")[2].removesuffix(".json") for path in storage.list(folder))
     return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def last_attempt(storage: Storage, trajectory_id: str) -> int:
+    """Return the last attempt at a trajectory that took its lease; 0 before the first."""
+    standing = read_lease(storage, trajectory_id)
+    return 0 if standing is None else standing.attempt

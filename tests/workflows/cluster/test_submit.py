@@ -153,7 +153,7 @@ def test_a_sweep_is_submitted_once_stopped_and_resumed(
 
     code, said = run(*submitting)
     assert code == 0, said
-    job = said.split()[1]
+    job = next(line.split()[1] for line in said.splitlines() if line.startswith("submitted: "))
     assert job.endswith("-1")
     assert f"already submitted: {job}" in run(*submitting)[1]
 

@@ -18,11 +18,11 @@ def test_a_finished_trajectory_is_compacted_and_its_rows_stay_as_they_are(tmp_pa
     assert run(sweep, tmp_path / "root").complete
     (name,) = storage.list("compacted")
     with connect(storage, sweep.plan, views=("scores",)) as connection:
-        scores = connection.sql("FROM scores").to_arrow_table()
+        scores = connection.sql("FROM scores ORDER BY ALL").to_arrow_table()
     results = results_of(tmp_path / "root")
     storage.delete("compacted")
     with connect(storage, sweep.plan, views=("scores",)) as connection:
-        assert connection.sql("FROM scores").to_arrow_table().equals(scores)
+        assert connection.sql("FROM scores ORDER BY ALL").to_arrow_table().equals(scores)
     # A run with nothing to do writes no cache again, and the results are not touched.
     assert run(sweep, tmp_path / "root").complete
     assert results_of(tmp_path / "root") == results

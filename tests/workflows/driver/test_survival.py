@@ -16,7 +16,7 @@ from sphere_core.foundation.process_faults import is_broken_accelerator, is_out_
 from sphere_core.foundation.storage import Storage
 from workflows.driver.executor import Event, ExecutorError, Lost, Ready, Role, Worker
 from workflows.driver.retry_limits import MAX_EXHAUSTED, MAX_FAILED_STARTS
-from workflows.replicas import editing
+from workflows.replicas import edits
 from workflows.replicas.tasks import BrokenReplicaError, Task, TrajectoryTask
 from workflows.store.layout import checkpoints_folder
 from workflows.store.state import derive_state
@@ -27,7 +27,7 @@ ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", RuntimeError)
 
 def fails_at(monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], times: int) -> list[int]:
     """Let the first `times` trajectories that begin raise an error after a batch; return the list of their ends."""
-    begin, ends = editing.run_trajectory, []
+    begin, ends = edits.run_trajectory, []
 
     def begin_and_fail(*arguments, **options):
         for checkpoint in begin(*arguments, **options):
@@ -36,7 +36,7 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], ti
                 ends.append(checkpoint.edits)
                 raise error()
 
-    monkeypatch.setattr(editing, "run_trajectory", begin_and_fail)
+    monkeypatch.setattr(edits, "run_trajectory", begin_and_fail)
     return ends
 
 

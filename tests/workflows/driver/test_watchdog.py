@@ -7,6 +7,7 @@ import pytest
 from local_runs import run
 from pydantic import ValidationError
 from sweep_files import results_of, tiny, write_sweep
+from waiting import wait_until
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
@@ -104,6 +105,8 @@ def test_a_verdict_fences_off_the_replica_and_what_it_did_beyond_is_discarded(sp
     def judge(progress: ReplicaProgress) -> None:
         # As if the scores of the first checkpoint came in while the second batch after it is edited.
         if progress.edits == 4 and not storage.exists(f"trajectories/{plan.id}/stopped.json"):
+            # A thread writes the checkpoint; nothing is judged before it is there.
+            wait_until(lambda: storage.exists(f"{checkpoints_folder(plan.id)}/000004/manifest.json"))
             limits = Watchdog(he_drift=1e-9)
             record_verdict(storage, plan, limits, Verdict(4, "stopped by watchdog at 4 edits because of a test"))
 
@@ -113,5 +116,8 @@ def test_a_verdict_fences_off_the_replica_and_what_it_did_beyond_is_discarded(sp
     assert lease.owner == "watchdog"
     assert not storage.exists(f"{checkpoints_folder(plan.id)}/000006")
     found = derive_state(storage, sweep.plan).trajectories[0]
-    assert (found.state, found.published) == ("stopped", (4,))
+    assert found.stopped is not None
+    assert (found.stopped.edits, found.published) == (4, (4,))
+    # The next run scores what counts.
     assert run(sweep, tmp_path).complete
+    assert derive_state(storage, sweep.plan).trajectories[0].state == "stopped"
