@@ -269,7 +269,6 @@ def _write(storage: Storage, path: str, tensors: Mapping[str, torch.Tensor], gua
     def write(scratch: Path) -> None:
         nonlocal digest
         digest = write_tensors({name: tensor.detach().cpu() for name, tensor in tensors.items()}, scratch)
-        guard()
 
-    storage.write_file(path, write, repeatable=True)
+    storage.write_file(path, write, repeatable=True, guard=guard)
     return digest

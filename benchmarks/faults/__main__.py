@@ -26,6 +26,7 @@ from benchmarks.faults.trial import Trial, run_here, write_settings
 
 __all__ = ["main"]
 
+_LONG = 100
 PARTS = ("disk", "damage", "stopped", "killed")
 
 
@@ -39,6 +40,9 @@ def _trials(part: str, sweep: Path, alone: Path, folder: Path, seed: int, files:
         for _ in range(kills):
             yield from stopped_replica(sweep, alone, folder, choice=choice)
     else:
+        # Long enough for the death of a node to be noticed while there is work.
+        sweep, alone = write_settings(folder, edits=_LONG), folder / "alone-long"
+        run_here(sweep, alone)
         for number in range(kills):
             for victim in VICTIMS:
                 place = folder / f"kills-{number}"

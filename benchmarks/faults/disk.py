@@ -28,9 +28,9 @@ def _full_at(part: str) -> Iterator[list[str]]:
     """Fill the disk at the first file whose path holds `part`, from then on for every file; yields those refused."""
     publish, refused = Storage._publish, []
 
-    def half(storage: Storage, target: Path, write: Callable[[Path], object]) -> None:
+    def half(storage: Storage, target: Path, write: Callable[[Path], object], *guard: Callable[[], None]) -> None:
         if not refused and part not in str(target):
-            publish(storage, target, write)
+            publish(storage, target, write, *guard)
             return
 
         def cut(scratch: Path) -> None:
@@ -39,7 +39,7 @@ def _full_at(part: str) -> Iterator[list[str]]:
             refused.append(str(target))
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
 
-        publish(storage, target, cut)
+        publish(storage, target, cut, *guard)
 
     Storage._publish = half  # type: ignore[method-assign]
     try:

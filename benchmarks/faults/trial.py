@@ -16,7 +16,6 @@ __all__ = ["Trial", "ended", "run_here", "write_settings"]
 SETTINGS: dict[str, Any] = {
     "name": "faults",
     "models": ["factworld"],
-    "streams": [{"dataset": "factworld", "edits": 8, "order": "shuffled"}],
     "methods": ["memit", "alphaedit+sphere"],
     "seeds": [0],
     "batch_size": 2,
@@ -37,10 +36,11 @@ class Trial:
     wrong: str = ""
 
 
-def write_settings(folder: Path) -> Path:
-    """Write the sweep file below a folder and return its path."""
-    path = folder / "faults.yaml"
-    path.write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
+def write_settings(folder: Path, *, edits: int = 8) -> Path:
+    """Write the sweep file below a folder and return its path; `edits` are those of each trajectory."""
+    path = folder / f"faults-{edits}.yaml"
+    streams = [{"dataset": "factworld", "edits": edits, "order": "shuffled"}]
+    path.write_text(yaml.safe_dump({**SETTINGS, "streams": streams}), encoding="utf-8")
     return path
 
 

@@ -73,24 +73,32 @@ class Storage:
         else:
             self._try(path, lambda full: self._files.pipe_file(full, data))
 
-    def write_file(self, path: str, write: Callable[[Path], object], *, repeatable: bool = False) -> None:
+    def write_file(
+        self,
+        path: str,
+        write: Callable[[Path], object],
+        *,
+        repeatable: bool = False,
+        guard: Callable[[], None] = lambda: None,
+    ) -> None:
         """Publish a file that `write` creates at a given local path; for content too large for one bytes object.
 
         A failing `write` is retried only if it is `repeatable`: it may take minutes, and its errors may not be the
-        storage's.
+        storage's. `guard` is called when all is written, right before it is published; what it raises prevents that.
         """
         where = f"{self.uri}/{path}"
         if self.is_local:
             patience = self._patience if repeatable else ()
             target = Path(self._full(path))
-            persistently(lambda: self._publish(target, write), where=where, faults=OSError, patience=patience)
+            persistently(lambda: self._publish(target, write, guard), where=where, faults=OSError, patience=patience)
             return
         with tempfile.TemporaryDirectory() as folder:
             scratch = Path(folder) / PurePosixPath(path).name
             persistently(lambda: write(scratch), where=str(scratch), faults=OSError, patience=())
+            guard()
             self._try(path, lambda full: self._files.put_file(str(scratch), full))
 
-    def _publish(self, target: Path, write: Callable[[Path], object]) -> None:
+    def _publish(self, target: Path, write: Callable[[Path], object], guard: Callable[[], None] = lambda: None) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = self._scratch(target)
         try:
@@ -101,6 +109,8 @@ class Storage:
             scratch.chmod(mode)
             with scratch.open("rb") as handle:
                 os.fsync(handle.fileno())
+            # After what takes time: a process that was stopped meanwhile may have lost its right to publish.
+            guard()
             scratch.replace(target)
         finally:
             with contextlib.suppress(FileNotFoundError):

@@ -16,13 +16,11 @@ from typing import Any, ClassVar
 
 import pytest
 import typer
-import yaml
+from deploy_parts import CLUSTER_PAGE, DEPLOY, pods, ray_job
 from ray_head import ray_head
 from repository import REPOSITORY
 from sweep_files import results_of, tiny, write_sweep
 
-DEPLOY = REPOSITORY / "deploy"
-DOCS = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
 LOCK = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
 
 # The fields of KubeRay's ray.io/v1 that the manifest uses; its reference lists more.
@@ -47,13 +45,7 @@ GROUP_FIELDS = {"groupName", "replicas", "minReplicas", "maxReplicas", "labels",
 
 @pytest.fixture(scope="module")
 def job() -> dict[str, Any]:
-    return yaml.safe_load((DEPLOY / "rayjob.yaml").read_text(encoding="utf-8"))
-
-
-def pods(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the pods of the head and of every group of workers."""
-    cluster = job["spec"]["rayClusterSpec"]
-    return [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    return ray_job()
 
 
 def test_the_manifest_is_a_rayjob_of_known_fields(job: dict[str, Any]) -> None:
@@ -81,7 +73,7 @@ def test_the_manifest_runs_the_sweep_on_shared_storage(job: dict[str, Any]) -> N
     words = shlex.split(job["spec"]["entrypoint"])
     assert words[:2] == ["sphere", "run"]
     assert words[words.index("--address") + 1] == "auto"
-    assert job["spec"]["entrypoint"] in DOCS
+    assert job["spec"]["entrypoint"] in CLUSTER_PAGE
     for pod in pods(job):
         (container,) = pod["containers"]
         mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
@@ -99,7 +91,7 @@ def test_one_image_with_the_locked_ray_and_a_head_without_work(job: dict[str, An
     container_file = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
     tagged, _, digest = image.partition("@")
     assert tagged in container_file
-    assert tagged in DOCS
+    assert tagged in CLUSTER_PAGE
     # By digest; zeros until they are filled in, which no registry serves.
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest)
     assert re.search(r"^FROM python:3\.12-slim@sha256:[0-9a-f]{64}$", container_file, flags=re.MULTILINE)
@@ -210,7 +202,7 @@ def test_the_slurm_script_is_sound_and_ends_only_what_it_started() -> None:
     assert 'mkdir -m 0700 "$scratch"' in script
     assert '--temp-dir="$scratch/r"' in script
     assert "secrets.token_hex" in script.partition("scratch=")[2].partition("\n")[0]
-    assert "sbatch deploy/slurm.sh" in DOCS
+    assert "sbatch deploy/slurm.sh" in CLUSTER_PAGE
 
 
 SHIMS = {
@@ -271,7 +263,7 @@ def test_a_slurm_job_starts_ray_stops_at_its_time_limit_and_resumes(tmp_path: Pa
 
 
 def test_every_command_of_the_page_exists() -> None:
-    used = re.findall(r"\bsphere (\w+) ([^`#\n|]*)", DOCS)
+    used = re.findall(r"\bsphere (\w+) ([^`#\n|]*)", CLUSTER_PAGE)
     assert {name for name, _ in used} >= {"plan", "run", "submit", "stop", "status", "table"}
     for name, arguments in used:
         module = importlib.import_module(f"workflows.commands.{name}")

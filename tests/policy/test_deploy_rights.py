@@ -5,21 +5,13 @@ from typing import Any
 
 import pytest
 import yaml
+from deploy_parts import CLUSTER_PAGE, DEPLOY, pods, ray_job
 from repository import REPOSITORY
-
-DEPLOY = REPOSITORY / "deploy"
-DOCS = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def job() -> dict[str, Any]:
-    return yaml.safe_load((DEPLOY / "rayjob.yaml").read_text(encoding="utf-8"))
-
-
-def pods(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the pods of the head and of every group of workers."""
-    cluster = job["spec"]["rayClusterSpec"]
-    return [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    return ray_job()
 
 
 def test_pods_have_no_more_rights_than_they_need(job: dict[str, Any]) -> None:
@@ -53,7 +45,7 @@ def test_the_network_policy_closes_the_ports_of_ray(job: dict[str, Any]) -> None
     assert all(peer["podSelector"]["matchLabels"] for peer in others["from"])
     assert {"job-name": job["metadata"]["name"]} in [peer["podSelector"]["matchLabels"] for peer in others["from"]]
     assert all(rule.get("to") or rule.get("ports") for rule in spec["egress"])
-    assert "-f deploy/network_policy.yaml" in DOCS
+    assert "-f deploy/network_policy.yaml" in CLUSTER_PAGE
 
 
 def test_the_head_on_aws_may_start_its_workers_and_little_else() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sphere_core.foundation.storage import Storage
+from workflows.commands.place_options import AddressOption, LocalOption, NumCpusOption
 from workflows.commands.set_option import SetOption
 from workflows.commands.task_options import TrustTaskCodeOption
 from workflows.store.plan import read_plan
@@ -41,9 +42,9 @@ def run(
     sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML)")],
     root: Annotated[str | None, typer.Option(help="Where the sweep lives: a folder or URL; default runs/NAME")] = None,
     set_: SetOption = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to attach to; default: start one here")] = None,
-    local: Annotated[bool, typer.Option("--local", help="Run in this process, one replica, without Ray")] = False,
-    num_cpus: Annotated[int | None, typer.Option(help="CPUs for a Ray started here; default: all")] = None,
+    address: AddressOption = None,
+    local: LocalOption = False,
+    num_cpus: NumCpusOption = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before")] = False,
     steal: Annotated[bool, typer.Option("--steal", help="Take the sweep over from a driver that hangs")] = False,
     fresh: Annotated[

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from workflows.commands.place_options import AddressOption, LocalOption, NumCpusOption
 from workflows.commands.task_options import TrustTaskCodeOption
 from workflows.terminal.console import output_console
 
@@ -29,9 +30,9 @@ def score(
     sweep: Annotated[
         Path | None, typer.Option(help="The sweep file; default: the copy below the root, if it names no other files")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to attach to; default: start one here")] = None,
-    local: Annotated[bool, typer.Option("--local", help="Run in this process, one replica, without Ray")] = False,
-    num_cpus: Annotated[int | None, typer.Option(help="CPUs for a Ray started here; default: all")] = None,
+    address: AddressOption = None,
+    local: LocalOption = False,
+    num_cpus: NumCpusOption = None,
     trust_task_code: TrustTaskCodeOption = False,
 ) -> None:
     """Score every checkpoint below a root that has no rows yet; edit nothing."""

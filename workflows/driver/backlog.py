@@ -4,7 +4,6 @@ The backlog starts from the files of a sweep and follows the events of one run; 
 another scan of the files would not give. A sweep may have ten thousand trajectories: totals are never recomputed.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -50,7 +49,8 @@ class Backlog:
         files, plan = scan(storage), sweep.plan
         built = [recipe.key for recipe in plan.recipes if moments_path(recipe.key) in files.moments]
         failed = [recipe.key for recipe in plan.recipes if task_error_path(f"moments-{recipe.key}") in files.errors]
-        moments = MomentsQueue(plan.recipes, built, set(failed) - set(built))  # What exists by now can be used.
+        # Second moments that exist by now can be used.
+        moments = MomentsQueue(plan.recipes, built, set(failed) - set(built))
 
         tracked: dict[str, TrackedTrajectory] = {}
         tasks, tunings = SweepTasks(sweep, paced=editing == "paced"), FineTunings(plan, tracked)
@@ -210,12 +210,7 @@ class Backlog:
     def stop(self, trajectory_id: str, edits: int) -> None:
         """Note that a watchdog has stopped a trajectory: later checkpoints no longer count."""
         tracked = self.tracked[trajectory_id]
-        tracked.stopped_at = edits
-        tracked.published = {count for count in tracked.published if count <= edits}
-        if (tracked.collapsed_at or 0) > edits:
-            tracked.collapsed_at = None
-        self.totals.scores_done -= sum(count for at, count in tracked.scored.items() if at > edits)
-        tracked.scored = Counter({at: count for at, count in tracked.scored.items() if at <= edits})
+        self.totals.scores_done -= tracked.stop(edits)
         self._recount(tracked)
 
     def task_failed(self, task: Task) -> None:

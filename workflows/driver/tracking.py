@@ -77,6 +77,16 @@ class TrackedTrajectory:
             return 1, self.plan.edits if self.stopped_at is None else self.stopped_at, scores
         return 0, max([self.running_edits, *self.published, 0]), scores
 
+    def stop(self, edits: int) -> int:
+        """Stop it at an edit count, beyond which nothing counts any more; return how many scores that takes away."""
+        self.stopped_at = edits
+        self.published = {count for count in self.published if count <= edits}
+        if self.collapsed_at is not None and self.collapsed_at > edits:
+            self.collapsed_at = None
+        gone = sum(count for at, count in self.scored.items() if at > edits)
+        self.scored = Counter({at: count for at, count in self.scored.items() if at <= edits})
+        return gone
+
     def counts(self, edits: int) -> bool:
         """Return whether a checkpoint counts: it is not beyond the point where a watchdog stopped the trajectory."""
         return self.stopped_at is None or edits <= self.stopped_at

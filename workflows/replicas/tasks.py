@@ -118,8 +118,7 @@ class TrajectoryTask:
     @property
     def title(self) -> str:
         """The task in words."""
-        doing = "editing" if self.plan.parent is None else "fine-tuning"
-        return f"{doing} {_trajectory_title(self.plan)}"
+        return f"{'editing' if self.plan.parent is None else 'fine-tuning'} {_trajectory_title(self.plan)}"
 
     @property
     def error_path(self) -> str:
@@ -179,8 +178,7 @@ class ScoreTask:
     @property
     def title(self) -> str:
         """The task in words."""
-        name = self.evaluation.kind.replace("_", " ")
-        kind = "general ability" if name == "general" else name
+        kind = _KINDS.get(self.evaluation.kind, self.evaluation.kind)
         if isinstance(self.subject, BasePlan):
             return f"{kind} of {self.subject.model}, unedited"
         steps = self.subject.steps_at(self.edits)
@@ -191,6 +189,9 @@ class ScoreTask:
     def error_path(self) -> str:
         """The path of its error record."""
         return task_error_path(self.name)
+
+
+_KINDS = {"edit_quality": "edit quality", "general": "general ability"}
 
 
 def _trajectory_title(plan: TrajectoryPlan) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from memory_parts import greedy_ids, site_io, site_of, site_output
 from method_parts import editor, run
 from tiny_models import CONTEXTS, requests, tiny_model
 
@@ -24,20 +25,6 @@ from sphere_core.requests import EditRequest
 
 RADIUS, RATE, STEPS = 0.5, 0.3, 8
 QUERIES = ["Mira Solen lives in the town of", "Ilka Torm plays the", "The violin of Dario Venn is"]
-
-
-def site_of(model: EditableModel) -> torch.nn.Module:
-    return model.network.get_submodule(model.family.site_path(1))
-
-
-def site_io(model: EditableModel, ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the site reads and gives, `[T, d]` and `[T, o]`, of the unedited model."""
-    seen: list[torch.Tensor] = []
-    handle = site_of(model).register_forward_hook(lambda _, args, out: seen.extend([args[0][0], out[0]]))
-    with torch.no_grad():
-        model.network(input_ids=torch.tensor([list(ids)]))
-    handle.remove()
-    return seen[0], seen[1]
 
 
 def slow_value(model: EditableModel, request: EditRequest, start: torch.Tensor) -> torch.Tensor:
@@ -157,14 +144,9 @@ def test_what_the_prompt_s_last_token_reads_is_the_nearest_value_in_reach() -> N
         expected = expected.clone()
         if acted[-1]:
             expected[len(prompt) - 1] = tensors["values"][best]
-        seen: list[torch.Tensor] = []
-        handle = site_of(model).register_forward_hook(lambda _, __, out, seen=seen: seen.append(out[0]))
-        with torch.no_grad(), model.reading(ends=torch.tensor([len(prompt)])) as reading:
-            model.network(input_ids=torch.tensor([ids]))
-        handle.remove()
-        assert torch.allclose(seen[0], expected, atol=1e-5)
-        assert reading.routed is not None
-        assert bool(reading.routed.any()) == acted[-1]
+        given, routed = site_output(model, ids, len(prompt))
+        assert torch.allclose(given, expected, atol=1e-5)
+        assert bool(routed.any()) == acted[-1]
     assert acted == [True, True, False]
 
 
@@ -179,12 +161,7 @@ def test_rows_of_one_batch_score_as_rows_alone_and_generation_continues_them() -
         )
     texts = continue_texts(model, QUERIES, Decoding(3, frozenset()), token_budget=512)
     for found, text in zip(texts, QUERIES, strict=True):
-        ids = list(model.tokenizer(text).input_ids)
-        end = len(ids)
-        for _ in range(3):
-            with torch.no_grad(), model.reading(ends=torch.tensor([end])):
-                ids.append(int(model.network(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-        assert list(found.ids) == ids[end:]
+        assert list(found.ids) == greedy_ids(model, text, 3)
 
 
 def test_a_cold_start_depends_on_the_case_alone_and_facts_are_deleted() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from memory_parts import greedy_ids, site_io, site_of, site_output
 from method_parts import editor, run
 from tiny_models import CONTEXTS, requests, tiny_model
 
@@ -26,23 +27,9 @@ KEEP, RATE, DECAY, STEPS = 16, 1.0, 1e-3, 8
 QUERIES = ["Mira Solen lives in the town of", "Mira Solen lives in", "The violin of Dario Venn is", "The"]
 
 
-def site_of(model: EditableModel) -> torch.nn.Module:
-    return model.network.get_submodule(model.family.site_path(1))
-
-
-def site_inputs(model: EditableModel, ids: list[int]) -> torch.Tensor:
-    """What the site reads `[T, d]` of the unedited model."""
-    seen: list[torch.Tensor] = []
-    handle = site_of(model).register_forward_hook(lambda _, args, __: seen.append(args[0][0]))
-    with torch.no_grad():
-        model.network(input_ids=torch.tensor([ids]))
-    handle.remove()
-    return seen[0]
-
-
 def mask_of(model: EditableModel, prompt: list[int], tensors: dict[str, torch.Tensor]) -> set[int]:
     """M(f) as the set of its places, from the definition."""
-    tokens = site_inputs(model, prompt)[len(opening_tokens(model.tokenizer)) :]
+    tokens = site_io(model, prompt)[0][len(opening_tokens(model.tokenizer)) :]
     feature = [float(sum(column)) / len(tokens) for column in tokens.T]
     size = [abs(value - float(mean)) for value, mean in zip(feature, tensors["shared/background"], strict=True)]
     largest = sorted(range(len(size)), key=lambda place: -size[place])[:KEEP]
@@ -119,20 +106,15 @@ def test_what_every_token_reads_is_the_formula_s() -> None:
         mine = mask_of(plain, prompt, tensors)
         shares = [len(mine & other) / KEEP for other in stored]
         best = max(range(len(stored)), key=shares.__getitem__)
-        inputs = site_inputs(plain, ids)
+        inputs = site_io(plain, ids)[0]
         expected = site_of(plain)(inputs).detach()
         acted.append(shares[best] >= 0.5)
         if acted[-1]:
             mask = torch.tensor([float(place in stored[best]) for place in range(72)])
             expected = expected + (inputs * mask) @ tensors["shared/memory"].T
-        seen: list[torch.Tensor] = []
-        handle = site_of(model).register_forward_hook(lambda _, __, out, seen=seen: seen.append(out[0]))
-        with torch.no_grad(), model.reading(ends=torch.tensor([len(prompt)])) as reading:
-            model.network(input_ids=torch.tensor([ids]))
-        handle.remove()
-        assert torch.allclose(seen[0], expected, atol=1e-5)
-        assert reading.routed is not None
-        assert bool(reading.routed.all()) == bool(reading.routed.any()) == acted[-1]
+        given, routed = site_output(model, ids, len(prompt))
+        assert torch.allclose(given, expected, atol=1e-5)
+        assert bool(routed.all()) == bool(routed.any()) == acted[-1]
     assert acted[0]
     assert not all(acted)
 
@@ -177,12 +159,7 @@ def test_rows_of_one_batch_score_as_rows_alone_and_generation_continues_them() -
     for found, text in zip(
         continue_texts(model, QUERIES, Decoding(4, frozenset()), token_budget=512), QUERIES, strict=True
     ):
-        ids = list(model.tokenizer(text).input_ids)
-        end = len(ids)
-        for _ in range(4):
-            with torch.no_grad(), model.reading(ends=torch.tensor([end])):
-                ids.append(int(model.network(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-        assert list(found.ids) == ids[end:]
+        assert list(found.ids) == greedy_ids(model, text, 4)
 
 
 def test_a_deleted_fact_is_not_answered_and_a_later_one_takes_its_place() -> None:

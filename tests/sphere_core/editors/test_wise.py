@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from memory_parts import site_io, site_of, site_output
 from method_parts import editor, run
 from tiny_models import CONTEXTS, requests, tiny_model
 
@@ -25,20 +26,6 @@ SHARE, BOUND, SEED, RATE, DECAY, STEPS = 0.3, 0.1, 3, 0.5, 1e-3, 8
 QUERIES = ["Mira Solen lives in the town of", "Ilka Torm plays the", "The violin of Dario Venn is", "The"]
 
 
-def site_of(model: EditableModel) -> torch.nn.Module:
-    return model.network.get_submodule(model.family.site_path(1))
-
-
-def site_inputs(model: EditableModel, ids: Sequence[int]) -> torch.Tensor:
-    """What the site reads `[T, d]` of the unedited model."""
-    seen: list[torch.Tensor] = []
-    handle = site_of(model).register_forward_hook(lambda _, args, __: seen.append(args[0][0]))
-    with torch.no_grad():
-        model.network(input_ids=torch.tensor([list(ids)]))
-    handle.remove()
-    return seen[0]
-
-
 def moved(inputs: torch.Tensor, change: torch.Tensor, opening: int) -> torch.Tensor:
     """u: the mean of |D a| over the tokens that count."""
     return torch.stack([(change @ token).norm() for token in inputs[opening:]]).mean()
@@ -56,10 +43,10 @@ def slow_loss(
         handle = site_of(model).register_forward_hook(lambda _, args, output: output + args[0] @ change.T)
         logs = model.network(input_ids=torch.tensor([[*prompt, *target]])).logits[0].log_softmax(dim=-1)
         handle.remove()
-        near.append(moved(site_inputs(model, prompt), change, opening))
+        near.append(moved(site_io(model, prompt)[0], change, opening))
         for place, token in enumerate(target):
             total = total - logs[len(prompt) - 1 + place, token] / (len(target) * len(contexts))
-    far = moved(site_inputs(model, text), change, opening)
+    far = moved(site_io(model, text)[0], change, opening)
     for values in ([far - ALPHA], [BETA - each for each in near], [GAMMA + far - each for each in near]):
         above = [value for value in values if value > 0]
         if above:
@@ -176,7 +163,7 @@ def require_formula(model: EditableModel, attachment: Attachment, ratio: float) 
     for text in QUERIES:
         prompt = model.tokenizer(text).input_ids
         ids = [*prompt, 40, 41]
-        inputs = site_inputs(plain, ids)
+        inputs = site_io(plain, ids)[0]
         activations = [float(moved(inputs[: len(prompt)], change, 1)) for change in changes]
         above = [
             (value, place)
@@ -187,14 +174,9 @@ def require_formula(model: EditableModel, attachment: Attachment, ratio: float) 
         acted.append(bool(above))
         if above:
             expected = expected + inputs @ changes[max(above)[1]].T
-        seen: list[torch.Tensor] = []
-        handle = site_of(model).register_forward_hook(lambda _, __, out, seen=seen: seen.append(out[0]))
-        with torch.no_grad(), model.reading(ends=torch.tensor([len(prompt)])) as reading:
-            model.network(input_ids=torch.tensor([ids]))
-        handle.remove()
-        assert torch.allclose(seen[0], expected, atol=1e-5)
-        assert reading.routed is not None
-        assert bool(reading.routed.any()) == acted[-1]
+        given, routed = site_output(model, ids, len(prompt))
+        assert torch.allclose(given, expected, atol=1e-5)
+        assert bool(routed.any()) == acted[-1]
     assert any(acted)
 
 

@@ -96,12 +96,12 @@ def test_a_crash_at_any_write_changes_nothing(
 ) -> None:
     publish, writes = Storage._publish, 0
 
-    def dying_publish(storage: Storage, target: Path, make: Callable[[Path], object]) -> None:
+    def dying_publish(storage: Storage, target: Path, *writing: Callable[..., object]) -> None:
         nonlocal writes
         writes += 1
         if writes == crash_at:
             raise Crash
-        publish(storage, target, make)
+        publish(storage, target, *writing)
 
     monkeypatch.setattr(Storage, "_publish", dying_publish)
     with pytest.raises(Crash):

@@ -85,10 +85,10 @@ def test_a_checkpoint_is_written_while_the_next_batch_is_edited_and_reported_onc
     plan, publish = sweep.plan.trajectories[0], Storage._publish
     edited, reports = threading.Event(), []
 
-    def slow(storage: Storage, target: Path, make: Callable[[Path], object]) -> None:
+    def slow(storage: Storage, target: Path, *writing: Callable[..., object]) -> None:
         if target.parent.name == "000004":
             assert edited.wait(LONGEST), "the edit loop waits for its checkpoint"
-        publish(storage, target, make)
+        publish(storage, target, *writing)
 
     def listen(progress: ReplicaProgress) -> None:
         reports.append((progress.edits, progress.published))
