@@ -10,6 +10,7 @@ The wrapper's own C++ device is `meta:0` or `meta:1`, whose backward pass runs i
 takes the ghost's device to it, a dispatch mode does the work.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -230,14 +231,14 @@ def _shown(device: Any) -> torch.device:
 
 
 class _Event:
-    """A mark on the stream: in kernels run so far, a second each. Waiting for it is counted."""
+    """A mark on this thread's stream: in kernels run there so far, a second each. Waiting for it is counted."""
 
     def __init__(self, counts: Counts, enable_timing: bool = False) -> None:
         self._counts, self._timed = counts, enable_timing
         self._at: int | None = None
 
     def record(self) -> None:
-        self._at = self._counts.kernels
+        self._at = self._counts.by_thread[threading.get_ident()]
 
     def synchronize(self) -> None:
         self._counts.wait()

@@ -1,6 +1,7 @@
 """What ghost devices did: kernels, waits of the host, bytes that crossed, and the lines of the project behind them."""
 
 import sys
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -15,7 +16,10 @@ _PACKAGES = ("sphere_core", "evaluators", "workflows")
 
 @dataclass
 class Counts:
-    """What the devices did since `clear`; `waits_at` and `bytes_at` say which line of the project is behind it."""
+    """What the devices did since `clear`; `waits_at` and `bytes_at` say which line of the project is behind it.
+
+    `by_thread` are kernels by the thread that launched them: each thread has a stream of its own.
+    """
 
     kernels: int = 0
     waits: int = 0
@@ -23,8 +27,10 @@ class Counts:
     to_device: int = 0
     between: int = 0
     by_kernel: Counter[str] = field(default_factory=Counter)
+    by_thread: Counter[int] = field(default_factory=Counter)
     waits_at: Counter[str] = field(default_factory=Counter)
     bytes_at: Counter[str] = field(default_factory=Counter)
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
     def clear(self) -> None:
         """Return to zero."""
@@ -32,25 +38,29 @@ class Counts:
 
     def run(self, name: str, kernels: int = 1) -> None:
         """Count the kernels of an operation."""
-        self.kernels += kernels
-        self.by_kernel[name] += kernels
+        with self.lock:
+            self.kernels += kernels
+            self.by_kernel[name] += kernels
+            self.by_thread[threading.get_ident()] += kernels
 
     def wait(self) -> None:
         """Count one wait of the host for the device."""
-        self.waits += 1
-        self.waits_at[_line()] += 1
+        with self.lock:
+            self.waits += 1
+            self.waits_at[_line()] += 1
 
     def move(self, source: torch.device, target: torch.device, tensor: torch.Tensor) -> None:
         """Count a copy; one to the host is waited for."""
         size = tensor.numel() * tensor.element_size()
-        if source == HOST:
-            self.to_device += size
-        elif target == HOST:
-            self.to_host += size
-            self.wait()
-        else:
-            self.between += size
-        self.bytes_at[_line()] += size
+        with self.lock:
+            if source == HOST:
+                self.to_device += size
+            elif target == HOST:
+                self.to_host += size
+                self.wait()
+            else:
+                self.between += size
+            self.bytes_at[_line()] += size
 
 
 def _line() -> str:
