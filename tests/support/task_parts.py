@@ -107,7 +107,7 @@ def know_folder(place: Path) -> Path:
     return suite
 
 
-def evaluator(*tasks: Path | str, **settings: int) -> GeneralAbility:
+def evaluator(*tasks: Path | str, **settings: int | bool) -> GeneralAbility:
     return GeneralAbility(GeneralAbilitySettings(tasks=tuple(str(task) for task in tasks), **settings))
 
 
