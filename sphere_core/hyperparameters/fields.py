@@ -102,11 +102,13 @@ class Hyperparameters(BaseModel):
 
     # Gradient editors.
     lr: Rate | None = _optional(
-        "Learning rate (FT: Adam; UltraEdit: of the value step; MEMOIR, WISE: SGD; GRACE: Adam)"
+        "Learning rate (FT: Adam; LoRA: AdamW; UltraEdit: of the value step; MEMOIR, WISE: SGD; GRACE: Adam)"
     )
-    num_steps: Count | None = _optional("FT: epochs over the batch; MEMOIR, WISE: most steps per edit; GRACE: steps")
-    batch_size: Count | None = _optional("FT, UltraEdit: requests in one backward pass")
-    weight_decay: NotNegative | None = _optional("FT: Adam's weight decay; MEMOIR, WISE: SGD's")
+    num_steps: Count | None = _optional(
+        "FT, LoRA: epochs over the batch; MEMOIR, WISE: most steps per edit; GRACE: steps"
+    )
+    batch_size: Count | None = _optional("FT, LoRA, UltraEdit: requests in one backward pass")
+    weight_decay: NotNegative | None = _optional("FT: Adam's weight decay; LoRA: AdamW's; MEMOIR, WISE: SGD's")
     ft_stop_loss: NotNegative = Field(default=0.01, description="FT: stops below this mean loss (0.01 as released)")
     norm_constraint: Positive | Literal[False] | None = _optional("FT-L, WISE: largest change of any weight entry")
     norm_reference: Literal["batch", "trajectory"] = Field(
@@ -126,8 +128,9 @@ class Hyperparameters(BaseModel):
         "CrispEdit: directions that hold this share of the curvature are left as they are"
     )
 
-    lora_rank: Count | None = _optional("EBLoRA: r, the rank of a batch's change")
-    lora_scale: Positive | None = _optional("EBLoRA: c in dW = c s U V^T, alpha / r of a low-rank adapter")
+    lora_rank: Count | None = _optional("LoRA, EBLoRA: r, the rank of a batch's change")
+    lora_scale: Positive | None = _optional("LoRA: alpha / r of the adapter; EBLoRA: the same as c in dW = c s U V^T")
+    lora_seed: Layer | None = _optional("LoRA: seed of the adapters' first factors")
     lora_start: Annotated[Number, Field(ge=-1e3, le=1e3)] | None = _optional(
         "EBLoRA: s at the start; a negative one goes against the gradient"
     )
@@ -174,7 +177,7 @@ class Hyperparameters(BaseModel):
     memory_stop_loss: NotNegative | None = _optional(
         "MEMOIR, WISE: an edit stops below this loss once it no longer moves"
     )
-    gradient_clip: Positive | None = _optional("MEMOIR: largest norm of a gradient")
+    gradient_clip: Positive | None = _optional("MEMOIR, LoRA: largest norm of a gradient")
 
     # Regularizers.
     energy_ratio: Share | None = _optional("SPHERE: principal directions hold this share of the neurons' energy")
@@ -200,13 +203,14 @@ class Hyperparameters(BaseModel):
         "SimIE: the weights that each single edit is computed on (release: init_model true, or false)"
     )
     feedback_ridge: NotNegative | None = _optional("Error feedback: ridge added to the system (release: 1; unset: 0)")
-    gate_measure: Literal["bits", "exact_match"] | None = _optional(
-        "Gate: what anchors may lose, bits per target token (each rise, never a fall) or the share still answered"
+    gate_measure: Literal["bits", "exact_match", "kl"] | None = _optional(
+        "Gate: what anchors may lose: bits per target token (each rise, never a fall), the share still answered, or"
+        " bits per token that the model's own new answers gain (kl)"
     )
     gate_search: Literal["halving", "bisection"] | None = _optional("Gate: how a smaller scale is looked for")
     gate_min_scale: OpenShare | None = _optional("Gate: bisection gives up below this share of the update")
     gate_budget: NotNegative | None = _optional(
-        "Gate: bits per token that earlier edits may lose in a batch, on average"
+        "Gate: what earlier edits may lose in a batch: bits per token on average, or a share of them (exact_match)"
     )
     gate_anchors: Count | None = _optional("Gate: how many of the latest earlier edits are measured")
     gate_steps: NotNegative | None = _optional("Gate: halvings of the update that are tried before it is rejected")
@@ -246,9 +250,10 @@ _TARGETED = _LOCATE | {"neuraldb"}
 _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _TARGETED),
     **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _TARGETED),
-    "sites": frozenset(["ft", "ft_l", "ultraedit", "eblora", "truncate", "perturb", "unedited"]),
+    "sites": frozenset(["ft", "ft_l", "lora", "ultraedit", "eblora", "truncate", "perturb", "unedited"]),
     "memory_threshold": frozenset(["neuraldb", "retrieve", "memoir"]),
-    **dict.fromkeys(("memoir_keep", "gradient_clip"), frozenset(["memoir"])),
+    "memoir_keep": frozenset(["memoir"]),
+    "gradient_clip": frozenset(["memoir", "lora"]),
     **dict.fromkeys(("memory_background", "memory_stop_loss"), frozenset(["memoir", "wise"])),
     **dict.fromkeys(("wise_share", "wise_margins", "wise_ratio"), frozenset(["wise"])),
     **dict.fromkeys(("wise_shard_edits", "wise_merge_edits", "wise_density"), frozenset(["wise"])),
@@ -263,16 +268,18 @@ _ROWS: Mapping[str, frozenset[str]] = {
     "history_weight": (_LOCATE - {"rome", "r_rome"}) | {"crispedit"},
     "history_window": _LOCATE - {"rome", "r_rome"},
     "crisp_energy": frozenset(["crispedit"]),
-    **dict.fromkeys(("lora_rank", "lora_scale", "lora_start", "lora_width", "memory_share"), frozenset(["eblora"])),
+    **dict.fromkeys(("lora_rank", "lora_scale"), frozenset(["lora", "eblora"])),
+    **dict.fromkeys(("lora_start", "lora_width", "memory_share"), frozenset(["eblora"])),
+    "lora_seed": frozenset(["lora"]),
     "evoedit_threshold": frozenset(["evoedit"]),
     "lyaplock_alpha": frozenset(["lyaplock"]),
     **dict.fromkeys(
         ("nse_alpha", "nse_upper_bound", "nse_target_space", "neuron_threshold", "max_iterations"), frozenset(["nse"])
     ),
-    "lr": frozenset(["ft", "ft_l", "ultraedit", "crispedit", "eblora", "memoir", "grace", "wise"]),
-    "batch_size": frozenset(["ft", "ft_l", "ultraedit", "crispedit", "eblora"]),
-    "num_steps": frozenset(["ft", "ft_l", "crispedit", "eblora", "memoir", "grace", "wise"]),
-    "weight_decay": frozenset(["ft", "ft_l", "crispedit", "eblora", "memoir", "wise"]),
+    "lr": frozenset(["ft", "ft_l", "lora", "ultraedit", "crispedit", "eblora", "memoir", "grace", "wise"]),
+    "batch_size": frozenset(["ft", "ft_l", "lora", "ultraedit", "crispedit", "eblora"]),
+    "num_steps": frozenset(["ft", "ft_l", "lora", "crispedit", "eblora", "memoir", "grace", "wise"]),
+    "weight_decay": frozenset(["ft", "ft_l", "lora", "crispedit", "eblora", "memoir", "wise"]),
     "ft_stop_loss": frozenset(["ft", "ft_l", "crispedit"]),
     "norm_constraint": frozenset(["ft", "ft_l", "wise"]),
     "norm_reference": frozenset(["ft", "ft_l"]),

@@ -15,6 +15,7 @@ from sphere_core.editors.closed_form.rules import EqualityRule, EvolvingNullSpac
 from sphere_core.editors.gradient.crispedit import CrispEditEditor, Curvature
 from sphere_core.editors.gradient.eblora import EbloraEditor, EbloraSettings
 from sphere_core.editors.gradient.fine_tuning import FineTuningEditor, FineTuningSettings
+from sphere_core.editors.gradient.lora import LoraEditor, LoraSettings
 from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSettings
 from sphere_core.foundation.errors import InputError
 from sphere_core.locate.targets import TargetSettings
@@ -23,6 +24,7 @@ from sphere_core.moments.null_space import null_space
 from sphere_core.numerics.linalg import Subspace
 from sphere_core.numerics.placement import Resident
 from sphere_core.solver.priors import HostPrior, MomentPrior, NullSpacePrior, Prior
+from sphere_core.tuning.adapters import Lora
 
 __all__ = [
     "alphaedit",
@@ -31,6 +33,7 @@ __all__ = [
     "emmet",
     "evoedit",
     "fine_tuning",
+    "lora",
     "lyaplock",
     "memit",
     "memit_with_history",
@@ -222,6 +225,22 @@ def eblora(inputs: BuildInputs) -> Editor:
         width=hyperparameters.number("lora_width"),
     )
     return EbloraEditor(settings, inputs.shaping)
+
+
+def lora(inputs: BuildInputs) -> Editor:
+    """Build LoRA, one merged adapter per batch."""
+    hyperparameters = inputs.hyperparameters
+    settings = LoraSettings(
+        places=hyperparameters.places,
+        lr=hyperparameters.number("lr"),
+        weight_decay=hyperparameters.weight_decay or 0.0,
+        epochs=int(hyperparameters.number("num_steps")),
+        batch_size=int(hyperparameters.number("batch_size")),
+        clip=hyperparameters.gradient_clip,
+        seed=int(hyperparameters.number("lora_seed")),
+    )
+    adapter = Lora(int(hyperparameters.number("lora_rank")), hyperparameters.number("lora_scale"))
+    return LoraEditor(adapter, settings, inputs.shaping)
 
 
 def ultraedit(inputs: BuildInputs) -> Editor:

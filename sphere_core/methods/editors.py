@@ -177,6 +177,14 @@ EDITORS: Mapping[str, EditorRow] = {
         needs_moments=_never,
         state="orthonormal directions of the gradients of all batches",
     ),
+    "lora": EditorRow(
+        title="LoRA: a low-rank adapter per batch, trained on the targets and merged",
+        paper="arXiv 2106.09685",
+        build="sphere_core.methods.builds:lora",
+        requires=(*_ADAM, ("lora_rank",), ("lora_scale",), ("lora_seed",)),
+        needs_moments=_never,
+        state="the number of batches",
+    ),
     "truncate": EditorRow(
         title="Truncate: the leading share of a weight's spectrum, no request written",
         paper="after REVIVE, arXiv 2601.11042",

@@ -10,6 +10,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters.places import Place
 from sphere_core.models.editable import EditableModel
 from sphere_core.numerics.placement import all_finite
+from sphere_core.tuning.optimiser import adamw, clipped
 from sphere_core.tuning.parameters import TunedParameter, tuned_parameters
 from sphere_core.tuning.settings import TuningSettings
 from sphere_core.tuning.text import TuningText
@@ -17,7 +18,6 @@ from sphere_core.tuning.texts import EncodedText, encode_text, step_places, supe
 
 __all__ = ["run_tuning"]
 
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _OWNER = "tuning"
 
 
@@ -166,18 +166,11 @@ def _moved(
         for key, value in one.trained.gradients(base[one.name], progress.of(one.name), gradients[one.name]).items()
     }
     if settings.max_grad_norm is not None:
-        device = next(iter(slopes.values())).device
-        total = torch.stack([slope.square().sum().to(device) for slope in slopes.values()]).sum().sqrt()
-        share = (settings.max_grad_norm / total).clamp(max=1.0)
-        slopes = {key: slope * share.to(slope.device) for key, slope in slopes.items()}
-    rate = settings.rate(step)
-    trained, first, second = {}, {}, {}
-    for key, slope in slopes.items():
-        first[key] = _BETA1 * progress.first[key] + (1 - _BETA1) * slope
-        second[key] = _BETA2 * progress.second[key] + (1 - _BETA2) * slope.square()
-        scaled = (first[key] / (1 - _BETA1**step)) / ((second[key] / (1 - _BETA2**step)).sqrt() + _EPSILON)
-        trained[key] = progress.trained[key] * (1 - rate * settings.weight_decay) - rate * scaled
-    return _Progress(trained, first, second)
+        slopes = clipped(slopes, settings.max_grad_norm)
+    moments = adamw(
+        progress.trained, progress.first, progress.second, slopes, settings.rate(step), settings.weight_decay, step
+    )
+    return _Progress(*moments)
 
 
 def _install(

@@ -38,6 +38,7 @@ BATCH = {
     "ft_l": (1_450, 13, 0, 2_700),
     "crispedit": (1_850, 20, 0, 3_300),
     "eblora": (2_150, 38, 0, 3_300),
+    "lora": (1_600, 14, 0, 3_300),
     "ultraedit": (500, 8, 0, 700),
     "alphaedit+simie": (7_650, 58, 184, 8_800),
     "alphaedit+nas+gate": (4_300, 31, 136, 13_600),
@@ -47,7 +48,7 @@ BATCH = {
 
 @pytest.mark.parametrize("method", BATCH)
 def test_a_batch_stays_within_its_budget(method: str) -> None:
-    changes: dict[str, Any] = {"num_steps": 4} if method in ("ft", "ft_l", "crispedit", "eblora") else {}
+    changes: dict[str, Any] = {"num_steps": 4} if method in ("ft", "ft_l", "lora", "crispedit", "eblora") else {}
     with ghost() as counts:
         model = on_ghost(tiny_model("llama", layers=4))
         built = editor(method, model, v_num_grad_steps=9, v_stop_loss=0.0, **changes)

@@ -28,12 +28,14 @@ ROOMS = {
     "requests streams trajectory",
     "sphere_core.costs": "foundation hyperparameters locate methods models moments numerics requests solver",
     "sphere_core.datasets": "foundation requests",
-    "sphere_core.editors": "checkpoints foundation hyperparameters locate models numerics regularizers requests solver",
+    "sphere_core.editors": "checkpoints foundation hyperparameters locate models numerics regularizers requests solver "
+    "tuning",
     "sphere_core.entry": "foundation",
     "sphere_core.export": "foundation models numerics",
     "sphere_core.hyperparameters": "foundation",
     "sphere_core.locate": "foundation hyperparameters models requests",
-    "sphere_core.methods": "editors foundation hyperparameters locate moments numerics plugins regularizers solver",
+    "sphere_core.methods": "editors foundation hyperparameters locate moments numerics plugins regularizers solver "
+    "tuning",
     "sphere_core.models": "datasets foundation hyperparameters numerics",
     "sphere_core.moments": "foundation locate models numerics",
     "sphere_core.numerics": "foundation",

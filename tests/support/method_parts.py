@@ -99,6 +99,7 @@ BY_EDITOR: dict[str, dict[str, Any]] = {
         **{"lr": 0.01, "num_steps": 20, "layers": [1], "lora_rank": 2, "lora_scale": 2.0, "lora_start": -0.05},
         **{"lora_width": 2.0, "memory_share": 0.8},
     },
+    "lora": {"lr": 0.02, "num_steps": 20, "layers": [1], "lora_rank": 2, "lora_scale": 2.0, "lora_seed": 3},
     "ultraedit": {
         "lr": 1e-3,
         "ultraedit_variance": "unbiased",

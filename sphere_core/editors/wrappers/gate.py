@@ -5,14 +5,16 @@ with T_a target tokens, by one of its budgets:
 
     bits           sum_a T_a max(0, NLL_a after - NLL_a before) / sum_a T_a,  NLL_a in bits per target token
     exact_match    share of anchors answered exactly before, minus the share after
+    kl             sum_a (log2 p_after(y_a) - log2 p_before(y_a)) / sum_a T_a,  y_a the T_a most probable tokens, one
+                   after another, with which the model after the batch continues anchor a
 
-An anchor that gains never pays for one that is lost. Over budget, the batch's change is scaled down: by `halving`, or
-by `bisection` between 0 and 1 as released, where a scale below `min_scale` is a rejection. The released code scales
-both LoRA factors, so that its scale acts squared; here s scales the change itself.
+In bits an anchor that gains never pays for one that is lost. Over budget, the batch's change is scaled down: by
+`halving`, or by `bisection` between 0 and 1 as released, where a scale below `min_scale` is a rejection. The released
+code scales both LoRA factors, so that its scale acts squared; here s scales the change itself. Its answers are up to 64
+tokens long; here they have the length of the anchor's target.
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,8 +23,8 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.base import Editor
+from sphere_core.editors.wrappers.anchors import Measure, answers, cost, divergence
 from sphere_core.hyperparameters.places import Place
-from sphere_core.locate.supervision import supervise
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.requests import EditRequest
@@ -37,7 +39,7 @@ class GateSettings:
     budget: float
     anchors: int
     steps: int
-    measure: Literal["bits", "exact_match"]
+    measure: Measure
     search: Literal["halving", "bisection"]
     min_scale: float
 
@@ -61,19 +63,25 @@ class GatedEditor:
         earlier = _anchors(gate)
         sites = model.open_sites(self.places)
         before = [model.weight(site) for site in sites]
-        answered = _answers(model, earlier) if earlier else None
+        answered = answers(model, earlier) if earlier else None
         edited = self.editor.edit(model, requests, contexts, inner)
         after = [model.weight(site) for site in sites]
 
-        def fits(scale: float) -> bool:
+        def write(scale: float) -> None:
             for site, old, new in zip(sites, before, after, strict=True):
                 # The whole change is put back as it was made, not as a sum that rounds.
-                model.set_weight(site, new if scale == 1 else old + scale * (new - old))
-            return answered is None or _cost(answered, _answers(model, earlier), self.settings) <= self.settings.budget
+                model.set_weight(site, new if scale == 1 else old + scale * (new - old) if scale else old)
+
+        def fits(scale: float) -> bool:
+            write(scale)
+            if answered is None:
+                return True
+            if self.settings.measure == "kl":
+                return divergence(model, earlier, lambda: write(0.0)) <= self.settings.budget
+            return cost(answered, answers(model, earlier), self.settings.measure) <= self.settings.budget
 
         scale = 1.0 if fits(1.0) else self._smaller(fits)
-        for site, old, new in zip(sites, before, after, strict=True):
-            model.set_weight(site, new if scale == 1 else old + scale * (new - old) if scale else old)
+        write(scale)
         verdict = "accepted" if scale == 1 else "shrunk" if scale else "rejected"
         kept = earlier if verdict == "rejected" else (earlier + list(requests))[-self.settings.anchors :]
         scalars = {**gate.scalars, verdict: int(gate.scalars.get(verdict, 0)) + 1, "anchors": _encoded(kept)}
@@ -94,36 +102,6 @@ class GatedEditor:
             middle = (low + high) / 2
             low, high = (middle, high) if fits(middle) else (low, middle)
         return low if low >= self.settings.min_scale else 0.0
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """Per anchor: bits per target token, target tokens, and whether every target token is the most probable one."""
-
-    bits: torch.Tensor
-    tokens: torch.Tensor
-    exact: torch.Tensor
-
-
-def _answers(model: EditableModel, requests: Sequence[EditRequest]) -> _Answers:
-    supervision = supervise(model, requests)
-    with model.clock.stage("gate"), torch.no_grad():
-        nll, right = supervision.token_scores(model)
-    rows, count = supervision.rows.to(nll.device), len(requests)
-    tokens = torch.zeros(count, device=nll.device).index_add_(0, rows, torch.ones_like(nll))
-    bits = torch.zeros(count, device=nll.device).index_add_(0, rows, nll / math.log(2)) / tokens
-    hits = torch.zeros(count, device=nll.device).index_add_(0, rows, right.to(nll))
-    return _Answers(bits.double(), tokens.double(), hits == tokens)
-
-
-def _cost(before: _Answers, after: _Answers, settings: GateSettings) -> float:
-    """Return what the anchors have lost; infinite where the model no longer answers with numbers."""
-    rise = after.bits - before.bits
-    if not bool(torch.isfinite(rise).all()):
-        return math.inf
-    if settings.measure == "exact_match":
-        return float(before.exact.double().mean() - after.exact.double().mean())
-    return float((rise.clamp_min(0) * before.tokens).sum() / before.tokens.sum())
 
 
 def _encoded(requests: Sequence[EditRequest]) -> str:

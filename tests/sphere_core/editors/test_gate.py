@@ -8,7 +8,9 @@ from method_parts import editor
 from tiny_models import CONTEXTS, requests, tiny_model
 
 from sphere_core.checkpoints import EditorState
-from sphere_core.editors.wrappers.gate import GatedEditor, GateSettings, _Answers, _cost
+from sphere_core.editors.wrappers.anchors import Answers, cost, divergence
+from sphere_core.editors.wrappers.gate import GatedEditor, GateSettings
+from sphere_core.locate.prompts import target_ids, text_ids
 from sphere_core.locate.supervision import supervise
 
 
@@ -17,18 +19,49 @@ def settings(**changes: object) -> GateSettings:
     return GateSettings(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def answers(bits: list[float], tokens: list[int], exact: list[bool]) -> _Answers:
-    return _Answers(torch.tensor(bits).double(), torch.tensor(tokens).double(), torch.tensor(exact))
+def answers(bits: list[float], tokens: list[int], exact: list[bool]) -> Answers:
+    return Answers(torch.tensor(bits).double(), torch.tensor(tokens).double(), torch.tensor(exact))
 
 
 def test_an_anchor_that_gains_does_not_pay_for_one_that_is_lost() -> None:
     before = answers([2.0, 3.0, 1.0], [1, 3, 2], [True, True, False])
     after = answers([5.0, 0.0, 1.5], [1, 3, 2], [False, True, False])
     # Rises 3, 0 and 0.5 bits over 1, 3 and 2 tokens.
-    assert _cost(before, after, settings()) == pytest.approx((3 * 1 + 0 * 3 + 0.5 * 2) / 6)
-    assert _cost(before, after, settings(measure="exact_match")) == pytest.approx(1 / 3)
+    assert cost(before, after, "bits") == pytest.approx((3 * 1 + 0 * 3 + 0.5 * 2) / 6)
+    assert cost(before, after, "exact_match") == pytest.approx(1 / 3)
     broken = answers([math.nan, 0.0, 1.0], [1, 3, 2], [False, True, False])
-    assert _cost(before, broken, settings(measure="exact_match")) == math.inf
+    assert cost(before, broken, "exact_match") == math.inf
+
+
+def test_divergence_is_that_of_greedy_answers_written_out() -> None:
+    model, plain, stream = tiny_model("llama"), tiny_model("llama"), requests()[:3]
+    (site,) = model.open_sites([1])
+    before = model.weight(site)
+    model.set_weight(site, before + 0.05 * torch.randn(before.shape, generator=torch.Generator().manual_seed(2)))
+    plain.network.load_state_dict(model.network.state_dict())
+
+    def log_of(network: torch.nn.Module, ids: list[int], begin: int) -> float:
+        logs = network(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        return sum(float(logs[place - 1, ids[place]]) for place in range(begin, len(ids)))
+
+    rows, count = [], 0
+    with torch.no_grad():
+        for request in stream:
+            prompt = list(text_ids(model.tokenizer, request.question))
+            ids = list(prompt)
+            for _ in target_ids(model.tokenizer, request):
+                ids.append(int(plain.network(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+            rows.append((ids, len(prompt)))
+            count += len(ids) - len(prompt)
+        now = sum(log_of(plain.network, *row) for row in rows)
+        then = sum(log_of(tiny_model("llama").network, *row) for row in rows)
+    found = divergence(model, stream, lambda: model.set_weight(site, before))
+    assert len({end for _, end in rows}) > 1
+    assert found == pytest.approx((now - then) / math.log(2) / count, rel=1e-4)
+    assert found > 0.05
+    assert divergence(model, stream, lambda: None) == 0.0
+    model.set_weight(site, before * math.nan)
+    assert divergence(model, stream, lambda: None) == math.inf
 
 
 @pytest.mark.parametrize(
