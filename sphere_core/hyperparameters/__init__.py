@@ -1,7 +1,8 @@
 """Hyperparameters of a method: validated, cited in presets, and read from published files as they are."""
 
 from sphere_core.hyperparameters.build import build_hyperparameters
-from sphere_core.hyperparameters.fields import Hyperparameters, fields_of
+from sphere_core.hyperparameters.fields import Hyperparameters
+from sphere_core.hyperparameters.owners import fields_of
 from sphere_core.hyperparameters.presets import (
     ReadPreset,
     preset,

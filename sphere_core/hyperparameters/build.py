@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sphere_core.foundation.errors import InputError, nearest_name
-from sphere_core.hyperparameters.fields import Hyperparameters, fields_of
+from sphere_core.hyperparameters.fields import Hyperparameters
+from sphere_core.hyperparameters.owners import fields_of
 
 __all__ = ["Fault", "build_hyperparameters", "refuse"]
 

@@ -1,6 +1,5 @@
 """The hyperparameters of all methods: names, ranges, and the methods that each belongs to."""
 
-from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -8,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters.places import Place, places_of
 
-__all__ = ["Hyperparameters", "fields_of"]
+__all__ = ["Hyperparameters"]
 
 
 def _no_boolean(value: object) -> object:
@@ -239,67 +238,3 @@ class Hyperparameters(BaseModel):
         if value is None or isinstance(value, str):
             raise InputError(f"the hyperparameter '{name}' is not set", remedy=f"set '{name}'")
         return float(value)
-
-
-# What a row of the method table has to do with: editors by their names, regularizers by theirs. A field that is not
-# here belongs to all of them.
-_LOCATE = frozenset(
-    ["memit", "memit_seq", "emmet", "encore", "alphaedit", "evoedit", "lyaplock", "nse", "rome", "r_rome"]
-)
-_TARGETED = _LOCATE | {"neuraldb"}
-_ROWS: Mapping[str, frozenset[str]] = {
-    **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _TARGETED),
-    **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _TARGETED),
-    "sites": frozenset(["ft", "ft_l", "lora", "ultraedit", "eblora", "truncate", "perturb", "unedited"]),
-    "memory_threshold": frozenset(["neuraldb", "retrieve", "memoir"]),
-    "memoir_keep": frozenset(["memoir"]),
-    "gradient_clip": frozenset(["memoir", "lora"]),
-    **dict.fromkeys(("memory_background", "memory_stop_loss"), frozenset(["memoir", "wise"])),
-    **dict.fromkeys(("wise_share", "wise_margins", "wise_ratio"), frozenset(["wise"])),
-    **dict.fromkeys(("wise_shard_edits", "wise_merge_edits", "wise_density"), frozenset(["wise"])),
-    **dict.fromkeys(("grace_radius", "grace_start"), frozenset(["grace"])),
-    "memory_seed": frozenset(["memoir", "grace", "wise"]),
-    "targets": _LOCATE - {"rome", "r_rome"},
-    "mom2_adjustment": frozenset(["rome", "r_rome"]),
-    "mom2_update_weight": _LOCATE - {"rome", "r_rome", "evoedit"},
-    "update_norm_lambda": _LOCATE - {"rome", "r_rome"},
-    "emmet_lambda": frozenset(["emmet"]),
-    **dict.fromkeys(("nullspace_threshold", "nullspace_share", "L2"), frozenset(["alphaedit", "evoedit"])),
-    "history_weight": (_LOCATE - {"rome", "r_rome"}) | {"crispedit"},
-    "history_window": _LOCATE - {"rome", "r_rome"},
-    "crisp_energy": frozenset(["crispedit"]),
-    **dict.fromkeys(("lora_rank", "lora_scale"), frozenset(["lora", "eblora"])),
-    **dict.fromkeys(("lora_start", "lora_width", "memory_share"), frozenset(["eblora"])),
-    "lora_seed": frozenset(["lora"]),
-    "evoedit_threshold": frozenset(["evoedit"]),
-    "lyaplock_alpha": frozenset(["lyaplock"]),
-    **dict.fromkeys(
-        ("nse_alpha", "nse_upper_bound", "nse_target_space", "neuron_threshold", "max_iterations"), frozenset(["nse"])
-    ),
-    "lr": frozenset(["ft", "ft_l", "lora", "ultraedit", "crispedit", "eblora", "memoir", "grace", "wise"]),
-    "batch_size": frozenset(["ft", "ft_l", "lora", "ultraedit", "crispedit", "eblora"]),
-    "num_steps": frozenset(["ft", "ft_l", "lora", "crispedit", "eblora", "memoir", "grace", "wise"]),
-    "weight_decay": frozenset(["ft", "ft_l", "lora", "crispedit", "eblora", "memoir", "wise"]),
-    "ft_stop_loss": frozenset(["ft", "ft_l", "crispedit"]),
-    "norm_constraint": frozenset(["ft", "ft_l", "wise"]),
-    "norm_reference": frozenset(["ft", "ft_l"]),
-    **dict.fromkeys(("ultraedit_variance", "ultraedit_weighting", "ultraedit_sharing"), frozenset(["ultraedit"])),
-    **dict.fromkeys(("spectrum_levels", "spectrum_share"), frozenset(["truncate", "perturb"])),
-    **dict.fromkeys(("perturb_band", "perturb_seed"), frozenset(["perturb"])),
-    **dict.fromkeys(("energy_ratio", "strength", "basis"), frozenset(["sphere"])),
-    "rect_keep": frozenset(["rect"]),
-    "balance_strength": frozenset(["balance"]),
-    **dict.fromkeys(("revive_threshold", "revive_energy", "revive_weight", "revive_basis"), frozenset(["revive"])),
-    **dict.fromkeys(("nas_factor", "anchor_norm"), frozenset(["nas"])),
-    **dict.fromkeys(("simie_lambda", "simie_start"), frozenset(["simie"])),
-    "feedback_ridge": frozenset(["error_feedback"]),
-    **dict.fromkeys(("gate_measure", "gate_search", "gate_min_scale"), frozenset(["gate"])),
-    **dict.fromkeys(("gate_budget", "gate_anchors", "gate_steps"), frozenset(["gate"])),
-}
-
-
-def fields_of(rows: Collection[str]) -> frozenset[str]:
-    """Return the hyperparameters that a method can use, by the names of its editor and regularizers; all of them if
-    `rows` is empty."""
-    names = frozenset(Hyperparameters.model_fields)
-    return names if not rows else frozenset(name for name in names if name not in _ROWS or _ROWS[name] & {*rows})

@@ -13,7 +13,8 @@ from sphere_core.foundation.user_files import read_text
 from sphere_core.foundation.yaml_files import parse_user_yaml
 from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.hyperparameters.build import Fault, build_hyperparameters
-from sphere_core.hyperparameters.fields import Hyperparameters, fields_of
+from sphere_core.hyperparameters.fields import Hyperparameters
+from sphere_core.hyperparameters.owners import fields_of
 from sphere_core.hyperparameters.places import DOWN
 
 __all__ = ["ReleasedFile", "read_hyperparameters", "released_values"]

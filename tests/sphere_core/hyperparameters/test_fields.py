@@ -3,7 +3,7 @@
 import pytest
 
 from sphere_core.hyperparameters import Hyperparameters, fields_of, preset_misfit
-from sphere_core.hyperparameters.fields import _ROWS
+from sphere_core.hyperparameters.owners import _ROWS
 from sphere_core.methods.editors import EDITORS
 from sphere_core.methods.regularizers import REGULARIZERS
 
