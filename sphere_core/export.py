@@ -19,7 +19,8 @@ from safetensors.torch import save
 from sphere_core.foundation.errors import InputError
 from sphere_core.models import EditableModel, load_model, model_digest, resolve_model
 from sphere_core.models.attachments import Attachment
-from sphere_core.models.loading import DTYPES
+from sphere_core.models.family import Family
+from sphere_core.models.loading import DTYPES, family_of
 from sphere_core.numerics.tensor_digest import tensors_digest
 
 __all__ = [
@@ -90,6 +91,7 @@ def edited_model(
     base_digest: str,
     revision: str | None = None,
     remote_code: bool = False,
+    family: Family | None = None,
 ) -> EditableModel:
     """Load a base model on the CPU and install edited weights (fp32, by parameter name, stored orientation), an
     attachment and tuned parameters.
@@ -97,14 +99,15 @@ def edited_model(
     Raises InputError if the model is not the one that was edited (another digest), or has no such weight.
     """
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
-    found = model_digest(folder, remote_code=remote_code)
+    family = family or family_of(folder, remote_code=remote_code)
+    found = family.digest_of(model_digest(folder, remote_code=remote_code))
     if found != base_digest:
         raise InputError(
             f"another base model: the edit was made on {base_digest}, this is {found}",
             where=str(source),
             remedy="give the model, at the revision, that was edited; --model and --revision choose one",
         )
-    model = load_model(str(folder), dtype=dtype, device="cpu", digest=found, remote_code=remote_code)
+    model = load_model(str(folder), dtype=dtype, device="cpu", digest=found, remote_code=remote_code, family=family)
     try:
         model.load_weights(weights, attachment, tuned)
     except KeyError as error:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.models.family import Family
 from sphere_core.plugins.reference import PluginReference
 from sphere_core.streams.stream import StreamSpec
 from sphere_core.tuning.settings import TuningSpec
@@ -29,13 +30,18 @@ class TrajectorySpec(BaseModel):
     model_digest: str = Field(description="Digest of the model's config, weights and tokenizer files")
     revision: str | None = Field(default=None, description="Commit of a hub id")
     remote_code: bool = Field(default=False, description="Python files that come with the model are run")
+    family: Family | None = Field(
+        default=None, description="Where the model's modules are, if a plugin says so; part of the model's digest"
+    )
     dtype: str = Field(description="The network's dtype; edited sites keep fp32 masters")
     method: str = Field(description="Editor, with regularizers after plus signs")
     revisions: dict[str, int] = Field(
         default_factory=dict, description="Rows of the method whose numbers have changed since their first form"
     )
     plugins: dict[str, PluginReference] = Field(
-        default_factory=dict, description="Rows of the method that are not part of the release, each with its code"
+        default_factory=dict,
+        description="Rows of the method, and the reader of the data set (dataset/NAME), that are not part of the "
+        "release, each with its code",
     )
     hyperparameters: Hyperparameters
     stream: StreamSpec

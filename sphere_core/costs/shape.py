@@ -9,6 +9,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.models.family import Family, recognise_family
 from sphere_core.models.sites import find_site
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -56,12 +57,12 @@ def shape_of_network(network: "PreTrainedModel", family: Family) -> ModelShape:
     )
 
 
-def shape_of_config(config: "PreTrainedConfig", *, where: str) -> ModelShape:
+def shape_of_config(config: "PreTrainedConfig", *, where: str, plugins: Plugins = NO_PLUGINS) -> ModelShape:
     """Return the shape of a model built from its config without weights; raises InputError for an unknown family."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    family = recognise_family(config, where=where)
+    family = recognise_family(config, where=where, plugins=plugins)
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return shape_of_network(network, family)

@@ -12,15 +12,15 @@ from sphere_core.datasets.factworld.records import edit_records
 from sphere_core.datasets.factworld.shipped import shipped_world
 from sphere_core.datasets.files import read_records
 from sphere_core.datasets.hub import check_hub_id, hub_records
+from sphere_core.datasets.outside import EMBEDDED, find_schema
 from sphere_core.datasets.records import Record
 from sphere_core.datasets.schemas import SCHEMAS, read_all
 from sphere_core.datasets.snippets import with_snippets
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 
 __all__ = ["Dataset", "DatasetSpec", "read_dataset"]
-
-EMBEDDED = "factworld"
 
 
 class DatasetSpec(BaseModel):
@@ -28,21 +28,7 @@ class DatasetSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dataset: Literal[
-        "factworld",
-        "counterfact",
-        "multi_counterfact",
-        "counterfact_plus",
-        "zsre",
-        "mquake",
-        "knowedit",
-        "wikibigedit",
-        "ripple_edits",
-        "unke",
-        "akew",
-        "easyedit",
-        "facts",
-    ] = Field(description="Schema of the data set")
+    dataset: str = Field(description="Schema of the data set: " + ", ".join([EMBEDDED, *SCHEMAS]) + ", or a plugin's")
     path: str | None = Field(default=None, description="JSON, JSON lines, Parquet or CSV file")
     hub: str | None = Field(default=None, description="Hub id (owner/name), in place of a path")
     revision: str | None = Field(default=None, description="Commit or tag of the hub id")
@@ -69,7 +55,7 @@ class DatasetSpec(BaseModel):
     def _one_source(self) -> "DatasetSpec":
         if self.dataset == EMBEDDED and (self.path or self.hub):
             raise ValueError("the fact world brings its own records: leave 'path' and 'hub' out")
-        if self.dataset != EMBEDDED and (self.path is None) == (self.hub is None):
+        if self.dataset in SCHEMAS and (self.path is None) == (self.hub is None):
             raise ValueError(f"data set '{self.dataset}' needs a path: give 'path', or 'hub' with 'revision'")
         if self.hub is not None and self.revision is None:
             raise ValueError("'hub' needs 'revision', a commit or tag: what a hub id names can change")
@@ -112,9 +98,16 @@ class Dataset:
     stripped: int = 0
 
 
-def read_dataset(spec: DatasetSpec) -> Dataset:
-    """Read a data set; raises InputError if it is missing, is not what `sha256` or `records` say, or where a record
-    is wrong, naming file, record and field."""
+def read_dataset(spec: DatasetSpec, plugins: Plugins = NO_PLUGINS) -> Dataset:
+    """Read a data set, which may be one of `plugins` or of an installed package.
+
+    Raises InputError if it is unknown or missing, is not what `sha256` or `records` say, or where a record is wrong,
+    naming file, record and field.
+    """
+    schema = SCHEMAS["counterfact"] if spec.dataset == EMBEDDED else find_schema(spec.dataset, plugins, where="dataset")
+    if spec.dataset != EMBEDDED and (spec.path is None) == (spec.hub is None):
+        remedy = "give 'path', or 'hub' with 'revision'"
+        raise InputError(f"data set '{spec.dataset}' needs one source of records", where="dataset", remedy=remedy)
     digest = file_digest(Path(spec.path)) if spec.path is not None and os.path.isfile(spec.path) else None
     if digest is not None and spec.sha256 not in (None, digest):
         raise InputError(
@@ -129,7 +122,6 @@ def read_dataset(spec: DatasetSpec) -> Dataset:
             where=spec.source,
             remedy="fetch the data set again, or change 'records' if this is the one you mean",
         )
-    schema = SCHEMAS["counterfact" if spec.dataset == EMBEDDED else spec.dataset]
     read = schema.read if spec.target in (None, "answers") else schema.targets[spec.target][1]
     records, left_out = read_all(read, raw, spec.source, skip_incomplete=spec.incomplete == "skip")
     if len(left_out) == len(records):

@@ -1,13 +1,16 @@
 """Recognising a model's family from its config, never from its name or path."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.hyperparameters.places import DOWN
+from sphere_core.plugins.found import NO_PLUGINS, FoundRow, Plugins
+from sphere_core.plugins.module import TABLES
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -27,7 +30,7 @@ class Family:
     one module holds both, up alone in an MLP without a gate.
     `output_norm` is the norm between the MLP and the residual stream, where there is one. `transposed` says that the
     down projection is stored as `[d_in, d_out]`, as GPT-2's. `attention` is the implementation that computes what the
-    model was trained with.
+    model was trained with. `outside`: the row is a plugin's, so that it enters the digest of the model (`digest_of`).
     """
 
     name: str
@@ -41,6 +44,16 @@ class Family:
     transposed: bool = False
     attention: str = "sdpa"
     other_sites: Mapping[str, str] = field(default_factory=dict)
+    outside: bool = False
+
+    def digest_of(self, files: str) -> str:
+        """Return the digest of a model of this family from that of its files: a plugin's row counts as one of them."""
+        return fingerprint({"files": files, "family": asdict(self)}) if self.outside else files
+
+    @property
+    def carried(self) -> "Family | None":
+        """What a plan has to say of the family: the row itself if it is a plugin's, nothing of one of the release."""
+        return self if self.outside else None
 
     @property
     def site_modules(self) -> dict[str, str]:
@@ -68,11 +81,11 @@ def load_families() -> dict[str, Family]:
     return families
 
 
-def recognise_family(config: "PretrainedConfig", *, where: str) -> Family:
-    """Return the family whose `model_types` hold the config's `model_type`.
+def recognise_family(config: "PretrainedConfig", *, where: str, plugins: Plugins = NO_PLUGINS) -> Family:
+    """Return the family whose `model_types` hold the config's `model_type`, of the release or of a plugin.
 
     Raises InputError, with the reason, for quantised weights, mixtures of experts, models of more than text and
-    unknown model types.
+    unknown model types, and for a faulty row of a plugin.
     """
     kind = config.model_type
     if getattr(config, "quantization_config", None):
@@ -82,9 +95,14 @@ def recognise_family(config: "PretrainedConfig", *, where: str) -> Family:
             remedy="give the unquantised model: a site's weight must be a matrix that a small change can be added to",
         )
     families = load_families()
+    known = sorted(name for family in families.values() for name in family.model_types)
+    plugins.refuse_taken({"family": known})
     for family in families.values():
         if kind in family.model_types:
             return family
+    found = plugins.find("family", kind)
+    if found is not None:
+        return _outside(found)
     if any((getattr(config.get_text_config(), name, None) or 0) > 1 for name in _EXPERT_COUNTS):
         raise InputError(
             f"model type '{kind}' is a mixture of experts",
@@ -92,15 +110,35 @@ def recognise_family(config: "PretrainedConfig", *, where: str) -> Family:
             remedy="give a dense model: a token passes through few of the experts, so that a layer has no one matrix "
             "whose keys and second moment an edit could be solved from",
         )
-    known = ", ".join(sorted(name for family in families.values() for name in family.model_types))
     if config.get_text_config() is not config:
         raise InputError(
             f"model type '{kind}' reads more than text",
             where=where,
-            remedy=f"give a text-only model; known model types: {known}",
+            remedy=f"give a text-only model; known model types: {', '.join(known)}",
         )
     raise InputError(
         f"model type '{kind}' belongs to no known family",
         where=where,
-        remedy=f"known model types: {known}; a new family is one YAML file in sphere_core/models/families",
+        remedy=f"known model types: {', '.join(known)}; 'sphere new family {kind}' writes the start of another, to be "
+        "named under 'plugins'",
     )
+
+
+def _outside(found: FoundRow) -> Family:
+    """Return a plugin's family under its model type; raises InputError if it is not one, or lacks a path."""
+    row, where = found.row, f"{found.plugin.place}, {TABLES['family']}['{found.name}']"
+    if not isinstance(row, Family):
+        raise InputError(
+            f"the family '{found.name}' of the plugin '{found.plugin.reference.name}' is a {type(row).__name__}",
+            where=where,
+            remedy="Family(name=..., model_types=..., decoder=..., layers=..., down_projection=..., final_norm=..., "
+            "head=...)",
+        )
+    paths = [row.decoder, row.layers, row.down_projection, row.final_norm, row.head, *row.other_sites.values()]
+    if not all(isinstance(path, str) and path for path in paths):
+        raise InputError(
+            f"the family '{found.name}' of the plugin '{found.plugin.reference.name}' has a path that is not a text",
+            where=where,
+            remedy="paths are dotted names of modules, as model.named_modules() lists them",
+        )
+    return replace(row, name=found.name, model_types=(found.name,), other_sites=dict(row.other_sites), outside=True)

@@ -17,9 +17,11 @@ from sphere_core.models.family import Family, recognise_family
 from sphere_core.models.outline import ModelOutline, check_vocabulary
 from sphere_core.models.source import model_digest, resolve_model
 from sphere_core.models.weight_headers import check_shapes, check_weights
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 
 __all__ = [
     "DTYPES",
+    "family_of",
     "load_model",
     "load_skeleton",
     "load_tokenizer",
@@ -45,20 +47,22 @@ def load_model(
     revision: str | None = None,
     digest: str | None = None,
     remote_code: bool = False,
+    family: Family | None = None,
 ) -> EditableModel:
     """Load a causal LM for editing.
 
     `dtype` is one of float32, bfloat16, float16 and never taken from the files. `device` may be `split`: layers are
     then spread over every accelerator of the process. `digest` saves hashing the files again where the caller knows it.
-    `remote_code` runs Python files that come with the model. Raises InputError for an unknown dtype, a model that
-    cannot be edited, weights that are missing from the files, or a tokenizer that gives no character offsets or is
-    another model's.
+    `remote_code` runs Python files that come with the model. `family` is the model's where a plugin file has it; those
+    of the release and of installed packages are found by themselves. Raises InputError for an unknown dtype, a model
+    that cannot be edited, weights that are missing from the files, or a tokenizer that gives no character offsets or
+    is another model's.
     """
     chosen = torch_dtype(dtype)
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
-    config, family = _recognised(folder, remote_code)
+    config, family = _recognised(folder, remote_code, family)
     tokenizer = _load_tokenizer(folder, config, remote_code)
-    check_weights(folder, load_skeleton(folder, remote_code=remote_code).outline().sites)
+    check_weights(folder, load_skeleton(folder, remote_code=remote_code, family=family).outline().sites)
     network, report = _pretrained(
         AutoModelForCausalLM.from_pretrained,
         folder,
@@ -82,16 +86,16 @@ def load_model(
     else:
         torch.nn.Module.to(network, device)
     if digest is None:
-        digest = model_digest(folder, remote_code=remote_code)
+        digest = family.digest_of(model_digest(folder, remote_code=remote_code))
     return EditableModel(network, tokenizer, family, base_digest=digest)
 
 
-def load_skeleton(folder: Path, *, remote_code: bool = False) -> EditableModel:
+def load_skeleton(folder: Path, *, remote_code: bool = False, family: Family | None = None) -> EditableModel:
     """Build a model's modules on torch's meta device: every name and shape, no weight read.
 
     Raises InputError as `load_model` does; of the weights it reads the shapes only.
     """
-    config, family = _recognised(folder, remote_code)
+    config, family = _recognised(folder, remote_code, family)
     tokenizer = _load_tokenizer(folder, config, remote_code)
     wrong = "correct config.json, or fetch the model again"
     with (
@@ -99,18 +103,27 @@ def load_skeleton(folder: Path, *, remote_code: bool = False) -> EditableModel:
         torch.device("meta"),
     ):
         network = _pretrained(AutoModelForCausalLM.from_config, config, remote_code=remote_code)
+    _require_modules(network, family, folder)
     skeleton = EditableModel(network, tokenizer, family, base_digest="skeleton")
     shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
     check_shapes(folder, shapes, skeleton.outline().sites)
     return skeleton
 
 
-def outline_of_skeleton(folder: Path, *, remote_code: bool = False) -> ModelOutline:
+def outline_of_skeleton(folder: Path, *, remote_code: bool = False, plugins: Plugins = NO_PLUGINS) -> ModelOutline:
     """Return the outline of a model whose modules were built to find it; raises InputError as `load_skeleton`."""
-    return load_skeleton(folder, remote_code=remote_code).outline()
+    family = family_of(folder, remote_code=remote_code, plugins=plugins)
+    return load_skeleton(folder, remote_code=remote_code, family=family).outline()
 
 
-def _recognised(folder: Path, remote_code: bool) -> tuple[Any, Family]:
+def family_of(folder: Path, *, remote_code: bool = False, plugins: Plugins = NO_PLUGINS) -> Family:
+    """Return the family of a model folder, which may be a plugin's; raises InputError as `recognise_family`."""
+    return _recognised(folder, remote_code, None, plugins)[1]
+
+
+def _recognised(
+    folder: Path, remote_code: bool, family: Family | None = None, plugins: Plugins = NO_PLUGINS
+) -> tuple[Any, Family]:
     said = read_json(folder / "config.json", what="config.json")
     check_config(said, folder)
     newer = (
@@ -119,7 +132,25 @@ def _recognised(folder: Path, remote_code: bool) -> tuple[Any, Family]:
     )
     with library_errors(folder / "config.json", what="config.json", fault="cannot be read as a model's", remedy=newer):
         config = _pretrained(AutoConfig.from_pretrained, folder, remote_code=remote_code)
-    return config, recognise_family(config, where=str(folder))
+    if family is not None and config.model_type in family.model_types:
+        return config, family
+    return config, recognise_family(config, where=str(folder), plugins=plugins)
+
+
+def _require_modules(network: torch.nn.Module, family: Family, folder: Path) -> None:
+    """Raise InputError if a path of the family leads nowhere in the network."""
+    below = [*family.site_modules.values(), *([family.output_norm] if family.output_norm else [])]
+    paths = [family.decoder, family.layers, family.final_norm, family.head]
+    for path in (*paths, *(f"{family.layers}.0.{inner}" for inner in below)):
+        try:
+            network.get_submodule(path)
+        except AttributeError as error:
+            raise InputError(
+                f"the family '{family.name}' names a module that the model does not have: {path}",
+                where=str(folder),
+                remedy="paths are as model.named_modules() lists them; those of sites and of the norm behind the MLP "
+                "begin inside a layer",
+            ) from error
 
 
 def load_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedTokenizerBase:

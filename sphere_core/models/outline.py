@@ -20,6 +20,7 @@ from sphere_core.hyperparameters.places import split_place
 from sphere_core.models.family import Family, load_families
 from sphere_core.models.sites import Site
 from sphere_core.models.weight_headers import StoredWeight, read_weight_headers
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 
 __all__ = ["ModelOutline", "check_vocabulary", "describe_model", "plain_outline"]
 
@@ -86,7 +87,7 @@ class ModelOutline:
             )
 
 
-def describe_model(folder: Path, *, remote_code: bool = False) -> ModelOutline:
+def describe_model(folder: Path, *, remote_code: bool = False, plugins: Plugins = NO_PLUGINS) -> ModelOutline:
     """Return the outline of a model folder, from its files alone where they are plain; else its modules are built.
 
     Raises InputError as `load_skeleton` does.
@@ -94,7 +95,9 @@ def describe_model(folder: Path, *, remote_code: bool = False) -> ModelOutline:
     found = None if remote_code else plain_outline(folder)
     if found is not None:
         return found
-    built: ModelOutline = load_object("sphere_core.models.loading:outline_of_skeleton")(folder, remote_code=remote_code)
+    built: ModelOutline = load_object("sphere_core.models.loading:outline_of_skeleton")(
+        folder, remote_code=remote_code, plugins=plugins
+    )
     return built
 
 

@@ -1,6 +1,7 @@
 """Code from outside the release: plugin files and packages, found, digested and loaded. A plugin is code that is run.
 
-A plugin is a Python module with tables like those of the release: EDITORS, REGULARIZERS, EVALUATORS. This
+A plugin is a Python module with tables like those of the release: EDITORS, REGULARIZERS, EVALUATORS, DATASETS,
+FAMILIES. This
 room finds modules and reads tables; what a row must be is said where the rows of the release are.
 """
 

@@ -23,6 +23,8 @@ TABLES = {
     "editor": "EDITORS",
     "regularizer": "REGULARIZERS",
     "evaluator": "EVALUATORS",
+    "dataset": "DATASETS",
+    "family": "FAMILIES",
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 

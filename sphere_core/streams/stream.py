@@ -8,6 +8,7 @@ from pydantic import Field
 from sphere_core.datasets.records import Record
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.errors import InputError
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from sphere_core.requests import EditRequest
 from sphere_core.streams.conflicts import Conflicts, with_conflicts
 from sphere_core.streams.orders import Order, OrderEntry, arranged
@@ -89,6 +90,6 @@ def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[E
     return tuple(with_conflicts(requests, spec.conflicts, pool=pool, edits=spec.edits, seed=seed))
 
 
-def load_stream(spec: StreamSpec, seed: int) -> tuple[EditRequest, ...]:
+def load_stream(spec: StreamSpec, seed: int, plugins: Plugins = NO_PLUGINS) -> tuple[EditRequest, ...]:
     """Read a data set and return the requests of a stream in edit order; raises InputError as its two steps do."""
-    return stream_of(read_dataset(spec).records, spec, seed)
+    return stream_of(read_dataset(spec, plugins).records, spec, seed)

@@ -27,7 +27,7 @@ ROOMS = {
     "sphere_core.conformance": "checkpoints editors foundation hyperparameters locate methods models moments plugins "
     "requests streams trajectory",
     "sphere_core.costs": "foundation hyperparameters locate methods models moments numerics requests solver",
-    "sphere_core.datasets": "foundation requests",
+    "sphere_core.datasets": "foundation plugins requests",
     "sphere_core.editors": "checkpoints foundation hyperparameters locate models numerics regularizers requests solver "
     "tuning",
     "sphere_core.entry": "foundation",
@@ -36,16 +36,16 @@ ROOMS = {
     "sphere_core.locate": "foundation hyperparameters models requests",
     "sphere_core.methods": "editors foundation hyperparameters locate moments numerics plugins regularizers solver "
     "tuning",
-    "sphere_core.models": "datasets foundation hyperparameters numerics",
+    "sphere_core.models": "datasets foundation hyperparameters numerics plugins",
     "sphere_core.moments": "foundation locate models numerics",
     "sphere_core.numerics": "foundation",
     "sphere_core.plugins": "foundation",
     "sphere_core.regularizers": "checkpoints foundation models numerics",
     "sphere_core.requests": "foundation",
     "sphere_core.solver": "checkpoints foundation numerics",
-    "sphere_core.streams": "datasets foundation locate models requests",
+    "sphere_core.streams": "datasets foundation locate models plugins requests",
     "sphere_core.trajectory": "checkpoints editors hyperparameters locate models numerics requests",
-    "sphere_core.trajectory_spec": "foundation hyperparameters plugins streams tuning",
+    "sphere_core.trajectory_spec": "foundation hyperparameters models plugins streams tuning",
     "sphere_core.tuning": "checkpoints foundation hyperparameters locate models numerics",
     "evaluators.conformance": "base plugins",
     "evaluators.edit_quality": "base statistics",

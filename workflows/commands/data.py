@@ -1,8 +1,12 @@
 """`sphere data`: read a data set as a sweep would, and report its content."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from sphere_core.datasets.sources import read_dataset
+from sphere_core.plugins import Plugins
 from workflows.commands.dataset_options import (
     ConfigOption,
     DatasetArgument,
@@ -46,12 +50,16 @@ def data(
     file: FileOption = None,
     target: TargetOption = None,
     incomplete: IncompleteOption = "refuse",
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="Python file with a data set of your own; repeatable")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check every record of a data set and show counts, hash, probes by role, repeated and contradicting edits."""
     source = {"path": path, "hub": hub, "revision": revision, "config": config, "split": split, "file": file}
     spec = named_dataset(dataset, **source, target=target, incomplete=incomplete)
-    record = dataset_record(spec, read_dataset(spec))
+    plugins = Plugins.of_files(plugin or (), where="--plugin")
+    record = dataset_record(spec, read_dataset(spec, plugins), plugins)
     console = output_console()
     if as_json:
         print_json(console, record)

@@ -7,7 +7,7 @@ from pathlib import Path
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel, model_digest, resolve_model
-from sphere_core.models.loading import load_skeleton, torch_dtype
+from sphere_core.models.loading import family_of, load_skeleton, torch_dtype
 from sphere_core.models.source import commit_of
 from sphere_core.moments.build import build_second_moments, finished_moments, run_pass
 from sphere_core.moments.packing import MAX_GROUPS, Cursor
@@ -30,9 +30,10 @@ def name_model(source: str, *, dtype: str, revision: str | None, remote_code: bo
     torch_dtype(dtype, where="--dtype")
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
     located = str(Path(source).expanduser().resolve()) if Path(source).expanduser().is_dir() else source
-    digest = model_digest(folder, remote_code=remote_code)
-    name = ModelName(located, digest, dtype, commit_of(folder) or revision, remote_code)
-    return name, load_skeleton(folder, remote_code=remote_code)
+    family = family_of(folder, remote_code=remote_code)
+    digest = family.digest_of(model_digest(folder, remote_code=remote_code))
+    name = ModelName(located, digest, dtype, commit_of(folder) or revision, remote_code, family.carried)
+    return name, load_skeleton(folder, remote_code=remote_code, family=family)
 
 
 def build_alone(

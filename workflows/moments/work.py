@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sphere_core.models.family import Family
 from sphere_core.moments.packing import Amount, Packing, Pass
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.corpus import Corpus
@@ -26,6 +27,7 @@ class ModelName:
     dtype: str
     revision: str | None
     remote_code: bool
+    family: Family | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def recipe_work(recipe: MomentsRecipe, spec: TrajectorySpec) -> MomentsWork:
     """Return the work that builds the moments of a sweep's recipe."""
     return MomentsWork(
         key=recipe.key,
-        model=ModelName(spec.model, spec.model_digest, spec.dtype, spec.revision, spec.remote_code),
+        model=ModelName(spec.model, spec.model_digest, spec.dtype, spec.revision, spec.remote_code, spec.family),
         corpus=recipe.corpus,
         work=Pass(
             recipe.layers,

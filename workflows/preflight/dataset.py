@@ -5,15 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sphere_core.datasets.outside import EMBEDDED, find_schema
 from sphere_core.datasets.schemas import SCHEMAS
 from sphere_core.datasets.sources import Dataset, DatasetSpec
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from sphere_core.requests import EditRequest, requests_digest
 from workflows.terminal.table import Cell, Column, TextTable
 
 __all__ = ["dataset_record", "dataset_table"]
 
 
-def dataset_record(spec: DatasetSpec, found: Dataset) -> dict[str, Any]:
+def dataset_record(spec: DatasetSpec, found: Dataset, plugins: Plugins = NO_PLUGINS) -> dict[str, Any]:
     """Return what is in a data set as plain numbers and texts, by name."""
     requests = [request for record in found.records for request in record.requests]
     repeated, against = _repeats(requests)
@@ -21,7 +23,7 @@ def dataset_record(spec: DatasetSpec, found: Dataset) -> dict[str, Any]:
         "name": spec.name,
         "records": len(found.records),
         "left_out": {str(place): reason for place, reason in found.left_out.items()},
-        "target": _target(spec),
+        "target": _target(spec, plugins),
         "stripped": found.stripped,
         "edits": len(requests),
         "probes": dict(Counter(probe.role for request in requests for probe in request.probes)),
@@ -66,9 +68,10 @@ def dataset_table(spec: DatasetSpec, record: Mapping[str, Any]) -> TextTable:
     return TextTable([Column("what"), Column("found", prose=True)], rows, spec.name)
 
 
-def _target(spec: DatasetSpec) -> str:
+def _target(spec: DatasetSpec, plugins: Plugins) -> str:
     """Return which field is edited in, and the other ones that the schema offers."""
-    schema = SCHEMAS[spec.dataset if spec.dataset in SCHEMAS else "counterfact"]
+    name = "counterfact" if spec.dataset == EMBEDDED else spec.dataset
+    schema = find_schema(name, plugins, where=spec.source)
     if spec.target in schema.targets:
         return f"{schema.targets[str(spec.target)][0]}; without 'target': {schema.target}"
     others = "; ".join(f"'target: {name}' edits to {title}" for name, (title, _) in schema.targets.items())

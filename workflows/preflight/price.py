@@ -123,7 +123,7 @@ def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Pric
     general, unpriced = _general(spec)
     plugins = Plugins.of_files(resolve_path(file, folder) for file in spec.plugins)
     for model in spec.models:
-        shape = _shape(model, folder)
+        shape = _shape(model, folder, plugins)
         for entry in spec.methods:
             method, values, _ = method_of(entry, model.preset, folder, where=f"method '{entry.title}'", plugins=plugins)
             if method.needs_moments(values):
@@ -207,13 +207,15 @@ def _corpus_tokens(entry: MomentsEntry | None) -> int:
     return entry.tokens or _TEXT_TOKENS * (entry.sentences or 0)
 
 
-def _shape(model: ModelEntry, folder: Path) -> ModelShape:
+def _shape(model: ModelEntry, folder: Path, plugins: Plugins) -> ModelShape:
     """Return a model's shape: from its own config if it is here or can be fetched, else as published."""
     local = resolve_path(model.source, folder)
     if model.source == EMBEDDED_MODEL:
         return shape_of_config(AutoConfig.from_pretrained(shipped_model_dir()), where=model.source)
     if local.is_dir():
-        return shape_of_config(AutoConfig.from_pretrained(local, trust_remote_code=False), where=str(local))
+        return shape_of_config(
+            AutoConfig.from_pretrained(local, trust_remote_code=False), where=str(local), plugins=plugins
+        )
     published = published_config(model.source)
     if published is not None:
         return shape_of_config(published, where=model.source)

@@ -11,6 +11,7 @@ from sphere_core.foundation.work_progress import WorkProgress
 from sphere_core.hyperparameters.places import Place
 from sphere_core.models import EditableModel, load_model
 from sphere_core.models.devices import SPLIT, pick_device
+from sphere_core.models.family import Family
 from sphere_core.numerics.placement import same_bits
 
 __all__ = ["ReplicaModel"]
@@ -33,6 +34,9 @@ class Named(Protocol):
 
     @property
     def remote_code(self) -> bool: ...
+
+    @property
+    def family(self) -> Family | None: ...
 
 
 class ReplicaModel:
@@ -102,6 +106,7 @@ class ReplicaModel:
                 device=self._device,
                 revision=spec.revision,
                 remote_code=spec.remote_code,
+                family=spec.family,
             )
             if loaded.base_digest != spec.model_digest:
                 raise InputError(

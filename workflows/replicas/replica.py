@@ -264,7 +264,9 @@ class ModelReplica:
         planned = (spec.stream_digest, spec.generation_digest)
         if planned not in self._streams:
             # The plan's record of the file is for people; what must be equal is the requests.
-            requests = load_stream(spec.stream.model_copy(update={"sha256": None}), spec.seed)
+            code = [plugin for row, plugin in spec.plugins.items() if row == f"dataset/{spec.stream.dataset}"]
+            stream = spec.stream.model_copy(update={"sha256": None})
+            requests = load_stream(stream, spec.seed, planned_plugins(code, self._storage))
             if (requests_digest(requests), generation_digest(requests)) != planned:
                 raise InputError(
                     "the data set is not the one the sweep was planned with",

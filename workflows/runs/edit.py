@@ -23,6 +23,7 @@ from sphere_core.locate.templates import Contexts, ContextSettings, read_context
 from sphere_core.methods import Method, resolve_method
 from sphere_core.models import EditableModel, commit_of, load_model, resolve_model
 from sphere_core.models.devices import pick_device
+from sphere_core.models.loading import family_of
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.plugins.found import Plugins
@@ -35,6 +36,7 @@ from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.layout import SPEC_FILE
 from workflows.sweeps.inputs import of_published_file
 from workflows.sweeps.overrides import set_hyperparameters
+from workflows.sweeps.plugin_inputs import outside_inputs, reader_code
 from workflows.terminal.step_line import StepLine
 
 __all__ = ["EditOptions", "run_edit"]
@@ -74,11 +76,12 @@ def run_edit(options: EditOptions, console: Console) -> None:
     hyperparameters, notes = _hyperparameters(options, method)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    records = read_dataset(options.requests).records
+    records = read_dataset(options.requests, plugins).records
     groups = read_contexts(options.contexts) if options.contexts is not None else None
     moments = _moments(options, method, hyperparameters)
     folder = resolve_model(options.model, revision=options.revision, remote_code=options.remote_code)
-    model = load_model(str(folder), dtype=options.dtype, device=device, remote_code=options.remote_code)
+    family = family_of(folder, remote_code=options.remote_code, plugins=plugins)
+    model = load_model(str(folder), dtype=options.dtype, device=device, remote_code=options.remote_code, family=family)
     check_against_model(hyperparameters, model, where=str(options.hparams or f"preset '{options.preset}'"))
     if moments is not None:
         sites = model.open_sites(hyperparameters.places)
@@ -93,7 +96,7 @@ def run_edit(options: EditOptions, console: Console) -> None:
     for line in left_out.values():
         console.print(f"left out: {line}", highlight=False, markup=False, soft_wrap=True)
     revision = commit_of(folder) or options.revision
-    spec = _spec(options, method, hyperparameters, requests, groups, model, revision, tuple(left_out))
+    spec = _spec(options, method, hyperparameters, requests, groups, model, revision, tuple(left_out), plugins)
     storage = Storage(options.out)
     resume = latest_checkpoint(storage)
     if resume is not None and resume.trajectory_id != spec.id:
@@ -202,6 +205,7 @@ def _spec(
     model: EditableModel,
     revision: str | None,
     left_out: tuple[int, ...],
+    plugins: Plugins,
 ) -> TrajectorySpec:
     sampled = {"sampled": ContextSettings().model_dump(mode="json")}
     return TrajectorySpec(
@@ -209,10 +213,11 @@ def _spec(
         model_digest=model.base_digest,
         revision=revision,
         remote_code=options.remote_code,
+        family=model.family.carried,
         dtype=options.dtype,
         method=method.name,
         revisions=method.revisions(hyperparameters),
-        plugins=method.code,
+        plugins={**method.code, **reader_code(outside_inputs(options.requests.dataset, model.family, plugins))},
         hyperparameters=hyperparameters,
         stream=StreamSpec(**options.requests.model_dump(), edits=len(requests), left_out=left_out),
         stream_digest=requests_digest(requests),

@@ -127,6 +127,7 @@ def _edited(found: FoundCheckpoint, model: str | None) -> EditableModel:
         base_digest=spec.model_digest,
         revision=None if model else spec.revision,
         remote_code=spec.remote_code,
+        family=spec.family,
     )
 
 

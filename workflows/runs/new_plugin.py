@@ -1,18 +1,21 @@
 """The start of a plugin: one Python file that runs as it is."""
 
 import re
+from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 
 from evaluators.registry import EVALUATOR_KINDS
+from sphere_core.datasets.outside import EMBEDDED
+from sphere_core.datasets.schemas import SCHEMAS
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.user_files import output_errors
 from sphere_core.methods import EDITORS, REGULARIZERS
+from sphere_core.models import load_families
 
 __all__ = ["KINDS", "next_steps", "start_of", "start_plugin"]
 
-KINDS = ("regularizer", "editor", "evaluator")
-_RELEASED = {"regularizer": REGULARIZERS, "editor": EDITORS, "evaluator": EVALUATOR_KINDS}
+KINDS = ("regularizer", "editor", "evaluator", "dataset", "family")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -22,12 +25,20 @@ def start_of(kind: str, name: str) -> str:
         raise unknown_name("kind of plugin", kind, KINDS)
     if _NAME.fullmatch(name) is None:
         raise InputError(f"'{name}' cannot name a row", remedy="lower case letters, digits and underscores")
-    if name in _RELEASED[kind]:
+    if name in _released(kind):
         raise InputError(f"'{name}' names a row of the release: {kind}", remedy="choose another name")
     text = files("workflows.runs.starts").joinpath(f"{kind}.txt").read_text(encoding="utf-8")
     # Class names begin with a letter in upper case.
     title = "".join(part.capitalize() for part in name.split("_"))
     return text.replace("@name@", name).replace("@Name@", title)
+
+
+def _released(kind: str) -> Collection[str]:
+    """Return the names that the release has of a kind."""
+    if kind == "family":
+        return [name for family in load_families().values() for name in family.model_types]
+    named: dict[str, Collection[str]] = {"regularizer": REGULARIZERS, "editor": EDITORS, "evaluator": EVALUATOR_KINDS}
+    return named.get(kind, [*SCHEMAS, EMBEDDED])
 
 
 def start_plugin(*, kind: str, name: str, folder: Path) -> Path:
@@ -47,6 +58,8 @@ def next_steps(kind: str, name: str) -> list[str]:
     use = {
         "regularizer": f"methods: [memit, memit+{name}]",
         "editor": f"methods: [memit, {name}]",
+        "dataset": f"streams: [{{dataset: {name}, path: records.json, edits: 100}}]",
+        "family": f"models: [{{source: FOLDER of a {name} model, ...}}]",
         "evaluator": f"evaluators: {{edit_quality: {{}}, {name}: {{}}}}",
     }
     return ["in a sweep file beside it:", f"  plugins: [{name}.py]", f"  {use[kind]}"]

@@ -157,6 +157,7 @@ def _spec(
         model_digest=model.editable.base_digest,
         revision=model.revision,
         remote_code=model.remote_code,
+        family=model.editable.family.carried,
         dtype=model.dtype,
         method=method.method.name,
         revisions=method.method.revisions(method.hyperparameters),

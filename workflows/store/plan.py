@@ -98,6 +98,10 @@ class TrajectoryPlan(_Record):
     evaluations: tuple[Evaluation, ...]
     parent: ParentCheckpoint | None = Field(default=None, description="The checkpoint that is fine-tuned")
     tuning: TuningData | None = Field(default=None, description="The texts of the fine-tuning")
+    code: tuple[str, ...] = Field(
+        default=(),
+        description="The data set's reader and the model's family where plugins bring them: dataset/NAME, family/NAME",
+    )
     tuned_at: tuple[int, ...] = Field(default=(), description="Edit counts of checkpoints that are fine-tuned")
 
     def rows_path(self, position: int, evaluation: Evaluation) -> str:
@@ -180,7 +184,7 @@ class PublishedEntry(_Record):
 class RowOfPlugin(_Record):
     """A row that is not part of the release, and the code that brings it."""
 
-    kind: str = Field(description="editor, regularizer or evaluator")
+    kind: str = Field(description="editor, regularizer, evaluator, dataset or family")
     row: str
     plugin: PluginReference
 
@@ -200,9 +204,11 @@ class SweepPlan(_Record):
     overrides: tuple[str, ...] = Field(default=(), description="Values that `--set` gave in place of the sweep file's")
 
     def code_of(self, trajectory: TrajectoryPlan) -> dict[str, PluginReference]:
-        """Return the plugins that the method of a trajectory uses, by row; empty if all of it is of the release."""
-        rows = {found.row: found.plugin for found in self.plugins if found.kind != "evaluator"}
-        return {part: rows[part] for part in trajectory.method.split("+") if part in rows}
+        """Return the plugins that a trajectory's method, data set and model use, by row; empty if all is released."""
+        rows = {found.row: found.plugin for found in self.plugins if found.kind in ("editor", "regularizer")}
+        others = {f"{found.kind}/{found.row}": found.plugin for found in self.plugins}
+        used = {part: rows[part] for part in trajectory.method.split("+") if part in rows}
+        return used | {name: others[name] for name in trajectory.code if name in others}
 
     @property
     def set_options(self) -> str:

@@ -61,4 +61,8 @@ def _dropped(stored: SweepPlan, plan: SweepPlan) -> list[TrajectoryPlan]:
 
 
 def _cell(one: TrajectoryPlan) -> tuple[object, ...]:
-    return (one.model_digest, one.dtype, one.title, one.stream_digest, one.seed, one.batch_size, one.edits)
+    # What a plugin's code makes of the files changes with it.
+    kinds = {name.partition("/")[0] for name in one.code}
+    model = one.model if "family" in kinds else one.model_digest
+    stream = (one.dataset, one.order) if "dataset" in kinds else one.stream_digest
+    return (model, one.dtype, one.title, stream, one.seed, one.batch_size, one.edits)

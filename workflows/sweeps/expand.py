@@ -11,17 +11,17 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
-from sphere_core.streams.stream import StreamSpec
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import BasePlan, MomentsRecipe, SweepPlan, TrajectoryPlan
+from workflows.sweeps.cells import Cell
 from workflows.sweeps.evaluations import EvaluationIds, evaluator_settings
 from workflows.sweeps.grids import SweepText, axis_names
 from workflows.sweeps.inputs import Inputs
 from workflows.sweeps.model_inputs import ResolvedModel, reading_room
 from workflows.sweeps.moment_inputs import ResolvedMoments
-from workflows.sweeps.plugin_inputs import UsedRows, plugins_of
+from workflows.sweeps.plugin_inputs import UsedRows, outside_inputs, plugins_of, reader_code
 from workflows.sweeps.reading import read_sweep
-from workflows.sweeps.spec import MethodEntry, SweepSpec
+from workflows.sweeps.spec import SweepSpec
 from workflows.sweeps.tuning_inputs import TuningInputs, tuned_at
 
 __all__ = ["Sweep", "load_sweep"]
@@ -55,24 +55,6 @@ class Sweep:
         return [*(f"note: {note}" for note in self.notes[:_NOTES]), *more]
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """One trajectory of the grid, on its way from entries to a plan."""
-
-    model: ResolvedModel
-    entry: MethodEntry
-    method: Method
-    stream: StreamSpec
-    spec: TrajectorySpec
-    id: str
-    moments: ResolvedMoments
-    axes: dict[str, Any]
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        return self.spec.hyperparameters.layers
-
-
 def load_sweep(
     path: Path, overrides: Sequence[str] = (), *, trust_task_code: bool = False, run_code: bool = False
 ) -> Sweep:
@@ -97,11 +79,11 @@ def load_sweep(
     cells = list(_cells(spec, text, inputs, scored_with_moments=scored_with_moments))
     recipes, key_of = _recipes(spec, inputs, cells)
     of_kind = {kind: one.found.plugin for kind, one in chosen.items() if isinstance(one, OutsideSettings)}
-    used = UsedRows((cell.method for cell in cells), of_kind)
+    used = UsedRows((cell.method for cell in cells), (one for cell in cells for one in cell.outside.items()), of_kind)
     trajectories: list[TrajectoryPlan] = []
     children: list[TrajectoryPlan] = []
     specs: dict[str, TrajectorySpec] = {}
-    tunings = TuningInputs(spec, text, folder)
+    tunings = TuningInputs(spec, text, folder, plugins)
     seen: dict[str, str] = {}
     for cell in cells:
         if cell.id in seen:
@@ -132,7 +114,7 @@ def load_sweep(
     return Sweep(spec, text, plan, specs, moments_file, settings, notes, used.sources())
 
 
-def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_moments: bool) -> Iterator[_Cell]:
+def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_moments: bool) -> Iterator[Cell]:
     contexts = inputs.contexts(spec.contexts)
     for model_place, model_entry in _placed("models", spec.models):
         model = inputs.models.find(model_entry, where=text.where(model_place))
@@ -151,6 +133,7 @@ def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_mome
                     spec.moments, model, (), threads=spec.resources.threads, where=text.where(("moments",))
                 )
             for stream_place, stream in _placed("streams", spec.streams):
+                outside = outside_inputs(stream.dataset, model.outline.family, inputs.plugins)
                 axes = axis_names(*(text.axes.get(place, {}) for place in (method_place, stream_place, model_place)))
                 for seed in spec.seeds:
                     resolved = inputs.streams.find(stream, seed, where=text.where(stream_place), room=room)
@@ -159,10 +142,11 @@ def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_mome
                         model_digest=model.digest,
                         revision=model.revision,
                         remote_code=model_entry.trust_remote_code,
+                        family=model.outline.family.carried,
                         dtype=model_entry.dtype,
                         method=method.name,
                         revisions=method.revisions(hyperparameters),
-                        plugins=method.code,
+                        plugins={**method.code, **reader_code(outside)},
                         hyperparameters=hyperparameters,
                         stream=resolved.spec,
                         stream_digest=resolved.digest,
@@ -173,7 +157,7 @@ def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_mome
                         moments=moments.identity,
                         threads=spec.resources.threads,
                     )
-                    yield _Cell(model, entry, method, stream, trajectory, trajectory.id, scoring, axes)
+                    yield Cell(model, entry, method, stream, trajectory, trajectory.id, scoring, axes, outside)
 
 
 def _placed(part: str, entries: Sequence[_Entry]) -> Iterator[tuple[tuple[str, int], _Entry]]:
@@ -209,12 +193,12 @@ def _moments(
     )
 
 
-def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[MomentsRecipe], dict[str, str]]:
+def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[Cell]) -> tuple[list[MomentsRecipe], dict[str, str]]:
     """Return the recipes, and the key of each trajectory that waits for one."""
     entry = spec.moments
     if entry is None or entry.corpus is None:
         return [], {}
-    groups: dict[str, list[_Cell]] = {}
+    groups: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.moments.identity:
             groups.setdefault(fingerprint(cell.moments.identity), []).append(cell)
@@ -240,7 +224,7 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[_Cell]) -> tuple[list[
     return recipes, key_of
 
 
-def _trajectory_plan(cell: _Cell, sweep: SweepSpec, ids: EvaluationIds, moments: str | None) -> TrajectoryPlan:
+def _trajectory_plan(cell: Cell, sweep: SweepSpec, ids: EvaluationIds, moments: str | None) -> TrajectoryPlan:
     spec, method = cell.spec, cell.method
     wanted = sweep.wanted_checkpoints(spec.stream.edits)
     return TrajectoryPlan(
@@ -262,12 +246,13 @@ def _trajectory_plan(cell: _Cell, sweep: SweepSpec, ids: EvaluationIds, moments:
         moments=moments,
         keep_keys=sweep.keep_keys,
         axes=cell.axes,
+        code=tuple(f"{kind}/{row.name}" for kind, row in cell.outside.items()),
         evaluations=ids.of_checkpoints(spec, wanted, cell.moments),
         tuned_at=tuned_at(sweep, wanted),
     )
 
 
-def _bases(cells: list[_Cell], scorers: dict[str, Description], ids: EvaluationIds) -> Iterator[BasePlan]:
+def _bases(cells: list[Cell], scorers: dict[str, Description], ids: EvaluationIds) -> Iterator[BasePlan]:
     """Yield the scores of unedited models, each once.
 
     General ability depends on the model alone, geometry on the model and the layers, edit quality on the model and the

@@ -113,8 +113,8 @@ class Inputs:
         """Return look-ups that have read nothing yet; `plugins` are those that the sweep file names."""
         return cls(
             folder,
-            ModelInputs(folder),
-            StreamInputs(folder),
+            ModelInputs(folder, plugins),
+            StreamInputs(folder, plugins),
             MomentInputs(folder),
             plugins,
             {},

@@ -10,6 +10,7 @@ from sphere_core.foundation.lazy import load_object
 from sphere_core.models.outline import ModelOutline, describe_model
 from sphere_core.models.source import EMBEDDED_MODEL, commit_of, model_digest, resolve_model
 from sphere_core.models.weight_headers import check_weights
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from sphere_core.streams.lengths import ReadingRoom, sampled_tokens
 from workflows.sweeps.paths import resolve_path
 from workflows.sweeps.spec import ModelEntry
@@ -52,10 +53,10 @@ def reading_room(model: ResolvedModel, contexts: Mapping[str, Any], *, edits_in_
 
 
 class ModelInputs:
-    """Finds models; `folder` is the folder of the sweep file."""
+    """Finds models; `folder` is the folder of the sweep file, `plugins` may bring families."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, plugins: Plugins = NO_PLUGINS) -> None:
+        self._folder, self._plugins = folder, plugins
 
     def find(self, entry: ModelEntry, *, where: str) -> ResolvedModel:
         """Find a model and its outline; raises InputError if it is missing, damaged or of no known family."""
@@ -63,7 +64,7 @@ class ModelInputs:
         source = str(local) if entry.source != EMBEDDED_MODEL and local.is_dir() else entry.source
         with inside(where):
             folder = resolve_model(source, revision=entry.revision, remote_code=entry.trust_remote_code)
-            outline = describe_model(folder, remote_code=entry.trust_remote_code)
+            outline = describe_model(folder, remote_code=entry.trust_remote_code, plugins=self._plugins)
             check_weights(folder, outline.sites)
-        digest = model_digest(folder, remote_code=entry.trust_remote_code)
+        digest = outline.family.digest_of(model_digest(folder, remote_code=entry.trust_remote_code))
         return ResolvedModel(entry, source, commit_of(folder) or entry.revision, digest, outline)

@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from sphere_core.datasets.outside import outside_dataset
 from sphere_core.foundation.yaml_files import YamlText
 from sphere_core.methods import Method
-from sphere_core.plugins.found import Plugins
+from sphere_core.models.family import Family
+from sphere_core.plugins.found import FoundRow, Plugins
 from sphere_core.plugins.module import Plugin
+from sphere_core.plugins.reference import PluginReference
 from workflows.store.plan import RowOfPlugin
 from workflows.sweeps.paths import resolve_path
 from workflows.sweeps.spec import SweepSpec
 
-__all__ = ["UsedRows", "plugins_of"]
+__all__ = ["UsedRows", "outside_inputs", "plugins_of", "reader_code"]
 
 
 def plugins_of(spec: SweepSpec, text: YamlText, folder: Path) -> Plugins:
@@ -19,15 +22,33 @@ def plugins_of(spec: SweepSpec, text: YamlText, folder: Path) -> Plugins:
     return Plugins.of_files((resolve_path(file, folder) for file in spec.plugins), where=text.where(("plugins",)))
 
 
+def outside_inputs(dataset: str, family: Family, plugins: Plugins) -> dict[str, FoundRow]:
+    """Return the plugins' rows that read a stream's data set and say where a model's modules are, by kind."""
+    found = {"dataset": outside_dataset(dataset, plugins)}
+    if family.outside:
+        found["family"] = plugins.find("family", family.name)
+    return {kind: row for kind, row in found.items() if row is not None}
+
+
+def reader_code(outside: Mapping[str, FoundRow]) -> dict[str, PluginReference]:
+    """Return the code that reads the data set, as a specification names it; a family is in the model's digest."""
+    row = outside.get("dataset")
+    return {} if row is None else {f"dataset/{row.name}": row.plugin.reference}
+
+
 class UsedRows:
     """The rows of plugins that a sweep uses, each once, with the code that brings them."""
 
-    def __init__(self, methods: Iterable[Method], evaluators: Mapping[str, Plugin]) -> None:
+    def __init__(
+        self, methods: Iterable[Method], inputs: Iterable[tuple[str, FoundRow]], evaluators: Mapping[str, Plugin]
+    ) -> None:
+        """`inputs` are the data sets and families, each with its kind."""
         self._rows: dict[tuple[str, str], Plugin] = {}
         for method in methods:
             for found in method.plugins:
                 kind = "editor" if found.name == method.editor_name else "regularizer"
                 self._rows[(kind, found.name)] = found.plugin
+        self._rows |= {(kind, found.name): found.plugin for kind, found in inputs}
         self._rows |= {("evaluator", name): plugin for name, plugin in evaluators.items()}
 
     def records(self) -> tuple[RowOfPlugin, ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sphere_core.datasets.sources import Dataset, DatasetSpec, read_dataset
 from sphere_core.foundation.errors import inside
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from sphere_core.requests import EditRequest, EncodedRequest, encode_request
 from sphere_core.streams.lengths import LongText, ReadingRoom, long_records, refuse_long
 from sphere_core.streams.stream import StreamSpec, stream_of
@@ -24,10 +25,10 @@ class ResolvedStream:
 
 
 class StreamInputs:
-    """Finds streams; `folder` is the folder of the sweep file."""
+    """Finds streams; `folder` is the folder of the sweep file, `plugins` may bring data sets."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, plugins: Plugins = NO_PLUGINS) -> None:
+        self._folder, self._plugins = folder, plugins
         # What the user should know of the streams, in order and each once.
         self.notes: dict[str, None] = {}
         # A room is known by itself: a sweep has one for each model.
@@ -79,7 +80,7 @@ class StreamInputs:
     def _dataset(self, spec: StreamSpec) -> Dataset:
         source = self._source(spec)
         if source not in self._datasets:
-            self._datasets[source] = read_dataset(source)
+            self._datasets[source] = read_dataset(source, self._plugins)
         return self._datasets[source]
 
     @staticmethod

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sphere_core.foundation.errors import InputError, inside
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from sphere_core.requests import EditRequest
 from sphere_core.streams.stream import load_stream
 from sphere_core.trajectory_spec import TrajectorySpec
@@ -28,8 +29,8 @@ def tuned_at(spec: SweepSpec, wanted: tuple[int, ...]) -> tuple[int, ...]:
 class TuningInputs:
     """Finds the texts of fine-tunings; `folder` is the folder of the sweep file."""
 
-    def __init__(self, spec: SweepSpec, text: SweepText, folder: Path) -> None:
-        self._spec, self._text, self._folder = spec, text, folder
+    def __init__(self, spec: SweepSpec, text: SweepText, folder: Path, plugins: Plugins = NO_PLUGINS) -> None:
+        self._spec, self._text, self._folder, self._plugins = spec, text, folder, plugins
         self._requests: dict[tuple[str, int], tuple[EditRequest, ...]] = {}
         self._counted: set[tuple[str, str, int]] = set()
         self._seen: dict[str, str] = {}
@@ -122,5 +123,6 @@ class TuningInputs:
     def _edits(self, spec: TrajectorySpec) -> tuple[EditRequest, ...]:
         key = (spec.stream_digest, spec.seed)
         if key not in self._requests:
-            self._requests[key] = load_stream(spec.stream.model_copy(update={"sha256": None}), spec.seed)
+            stream = spec.stream.model_copy(update={"sha256": None})
+            self._requests[key] = load_stream(stream, spec.seed, self._plugins)
         return self._requests[key]
