@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.fingerprint import canonical_json
+from sphere_core.foundation.fingerprint import canonical_json, fingerprint
 
 __all__ = [
     "EditRequest",
@@ -15,6 +15,7 @@ __all__ = [
     "Probe",
     "Role",
     "encode_request",
+    "fact_key",
     "generation_digest",
     "overwritten_cases",
     "requests_digest",
@@ -142,6 +143,11 @@ def encode_request(request: EditRequest) -> EncodedRequest:
     generation = [request.case_id, [*request.generation_prompts], [*request.reference_texts]]
     generates = bool(request.generation_prompts or request.reference_texts)
     return EncodedRequest(canonical_json(request.identity()), canonical_json(generation), generates)
+
+
+def fact_key(request: EditRequest) -> str:
+    """Return what a fact is recognised by in any file: 16 hex digits of the digest of its prompt and subject."""
+    return fingerprint([request.prompt, request.subject])[:16]
 
 
 def requests_digest(requests: Sequence[EditRequest]) -> str:

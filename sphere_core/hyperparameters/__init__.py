@@ -5,6 +5,7 @@ from sphere_core.hyperparameters.fields import Hyperparameters
 from sphere_core.hyperparameters.owners import fields_of
 from sphere_core.hyperparameters.presets import (
     ReadPreset,
+    held_out_facts,
     preset,
     preset_misfit,
     preset_names,
@@ -19,6 +20,7 @@ __all__ = [
     "ReleasedFile",
     "build_hyperparameters",
     "fields_of",
+    "held_out_facts",
     "preset",
     "preset_misfit",
     "preset_names",

@@ -11,7 +11,15 @@ from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.hyperparameters.build import build_hyperparameters
 from sphere_core.hyperparameters.fields import Hyperparameters
 
-__all__ = ["ReadPreset", "preset", "preset_misfit", "preset_names", "preset_sections", "preset_sources"]
+__all__ = [
+    "ReadPreset",
+    "held_out_facts",
+    "preset",
+    "preset_misfit",
+    "preset_names",
+    "preset_sections",
+    "preset_sources",
+]
 
 ReadPreset = Callable[[str], Mapping[str, Any]]
 
@@ -71,6 +79,21 @@ def preset_misfit(
     found = {"family": family, "layers": layers, "d_out": d_out, "d_in": d_in}
     parts = [f"{key} {made_for[key]}, not {value}" for key, value in found.items() if made_for.get(key, value) != value]
     return f"preset '{name}' was made for another model: {', '.join(parts)}" if parts else None
+
+
+def held_out_facts(name: str, *, read: ReadPreset = preset_sections) -> frozenset[str]:
+    """Return the keys (`fact_key`) of the facts that a calibrated preset was chosen on; empty for any other preset.
+
+    Raises InputError if the preset's section `held_out` does not list any.
+    """
+    section = read(name).get("held_out")
+    if section is None:
+        return frozenset()
+    facts = section.get("facts") if isinstance(section, dict) else None
+    if not isinstance(facts, list) or not all(isinstance(fact, str) for fact in facts):
+        remedy = "leave the section as 'sphere calibrate' wrote it, or take it out: its facts are then edited"
+        raise InputError("the section 'held_out' does not list facts", where=f"preset '{name}'", remedy=remedy)
+    return frozenset(facts)
 
 
 def _refuse_shapes(sections: Mapping[str, Any], name: str) -> None:

@@ -103,11 +103,11 @@ def arranged(
         given = in_given_order(records, Path(str(order.file)), source=source, sample=sample)
         absent = {id(records[place]) for place in gone if place < len(records)}
         present = [record for record in given if record.requests and id(record) not in absent]
-        return _enough(present, edits, str(order.file))
+        return _enough(present, edits, str(order.file), len(absent))
     chosen = [record for place, record in enumerate(records) if record.requests and place not in gone]
     if order.is_seeded:
         random.Random(seed).shuffle(chosen)
-    chosen = _enough(chosen, edits, source)
+    chosen = _enough(chosen, edits, source, len(gone))
     if order.by is None:
         return chosen
     groups: dict[str, list[Record]] = {}
@@ -129,15 +129,16 @@ def spread(groups: Sequence[Sequence[_T]]) -> list[_T]:
     return [member for _, _, member in sorted(placed, key=lambda item: item[:2])]
 
 
-def _enough(records: list[Record], edits: int, where: str) -> list[Record]:
+def _enough(records: list[Record], edits: int, where: str, left_out: int) -> list[Record]:
     """Return the first records that hold at least `edits` edits; raises InputError if all of them hold fewer."""
     count = 0
     for place, record in enumerate(records, start=1):
         count += len(record.requests)
         if count >= edits:
             return records[:place]
+    without = f" without the {left_out} records that are left out" if left_out else ""
     raise InputError(
-        f"the stream requires {edits} edits, the data set has {count}",
+        f"the stream requires {edits} edits, the data set has {count}{without}",
         where=where,
         remedy=f"set edits to at most {count}",
     )

@@ -34,7 +34,9 @@ class StreamSpec(DatasetSpec):
         description="Records with a text longer than the model's positions: refuse them, or skip and count them",
     )
     left_out: tuple[int, ...] = Field(
-        default=(), description="Places of records that are left out, from 0; a plan records here what `skip` found"
+        default=(),
+        description="Places of records that are left out, from 0; a plan records here what `skip` found, and what a "
+        "preset was calibrated on",
     )
 
     label: str | None = Field(default=None, description="Name in tables; needed where two streams look alike there")

@@ -32,13 +32,17 @@ class ModelName:
 
 @dataclass(frozen=True)
 class MomentsWork:
-    """One set to build: model, corpus and pass; `key` names it in the store."""
+    """One set to build: model, corpus and pass; `key` names it in the store.
+
+    `processor` says on what kind of processor and with how many threads, which change the order of sums.
+    """
 
     key: str
     model: ModelName
     corpus: Corpus
     work: Pass
     every_seconds: float
+    processor: str = ""
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the sums."""
@@ -56,7 +60,13 @@ class MomentsWork:
             "corpus_name": self.corpus.label,
             "max_tokens_per_text": self.work.packing.max_tokens_per_text,
             "amount": self.work.amount.identity(),
+            **({"processor": self.processor} if self.processor else {}),
         }
+
+    @staticmethod
+    def named_processor(device: str, threads: int) -> str:
+        """Return a `processor`: the kind of device, and the threads that it works with."""
+        return f"{device}, {threads} threads"
 
 
 def packing_of(max_tokens_per_text: int, *, gradients: bool) -> Packing:
@@ -65,8 +75,8 @@ def packing_of(max_tokens_per_text: int, *, gradients: bool) -> Packing:
     return replace(whole, forward_tokens=whole.forward_tokens // BACKWARD_SHARE) if gradients else whole
 
 
-def recipe_work(recipe: MomentsRecipe, spec: TrajectorySpec) -> MomentsWork:
-    """Return the work that builds the moments of a sweep's recipe."""
+def recipe_work(recipe: MomentsRecipe, spec: TrajectorySpec, *, device: str) -> MomentsWork:
+    """Return the work that builds the moments of a sweep's recipe on a kind of device."""
     return MomentsWork(
         key=recipe.key,
         model=ModelName(spec.model, spec.model_digest, spec.dtype, spec.revision, spec.remote_code, spec.family),
@@ -78,4 +88,5 @@ def recipe_work(recipe: MomentsRecipe, spec: TrajectorySpec) -> MomentsWork:
             recipe.gradients,
         ),
         every_seconds=SAVE_SECONDS,
+        processor=MomentsWork.named_processor(device, spec.threads),
     )

@@ -27,10 +27,12 @@ from sphere_core.models.devices import pick_device
 from sphere_core.moments.files import write_moments
 from sphere_core.moments.packing import Cursor
 from sphere_core.moments.record import SecondMoments
+from sphere_core.numerics.placement import device_name
 from sphere_core.requests import EditRequest, generation_digest, requests_digest
 from sphere_core.streams.stream import load_stream
 from sphere_core.trajectory_spec import TrajectorySpec
-from workflows.moments.build import build_alone, build_shard
+from workflows.moments.build import build_shard
+from workflows.moments.reuse import take_or_build
 from workflows.moments.work import recipe_work
 from workflows.replicas.editing import TrajectoryRun, moments_for, moments_of
 from workflows.replicas.keepalive import KeepAlive
@@ -55,7 +57,7 @@ from workflows.replicas.tasks import (
     TrajectoryTask,
 )
 from workflows.store.build_lock import building
-from workflows.store.layout import MOMENTS, checkpoints_folder, moments_lock, moments_path, task_progress_path
+from workflows.store.layout import checkpoints_folder, moments_lock, moments_path, task_progress_path
 from workflows.store.lease import Lease, LeaseLostError, later_attempt, take_lease
 from workflows.store.plan import BasePlan, TrajectoryPlan
 from workflows.store.records import TaskProgress
@@ -213,14 +215,14 @@ class ModelReplica:
 
     def _build_moments(self, task: MomentsTask) -> Done:
         """Build the moments that a sweep waits for, unless another replica has; wait for one that is building them."""
-        work = recipe_work(task.recipe, task.spec)
+        work = recipe_work(task.recipe, task.spec, device=device_name(self._model.device))
         path, lock = moments_path(task.recipe.key), moments_lock(task.recipe.key)
 
         unit = "texts" if task.recipe.tokens is None else "tokens"
         whole = task.recipe.tokens or task.recipe.sentences or 0
 
         def report(done: Cursor) -> None:
-            shown = done.texts if task.recipe.tokens is None else done.tokens
+            shown = done.texts if unit == "texts" else done.tokens
             self._work.report("second moments", shown, whole, unit)
             self._report(ReplicaProgress.at(task, shown, whole))
 
@@ -229,8 +231,8 @@ class ModelReplica:
 
         with building(self._storage, lock, lambda: self._storage.exists(path), on_wait=self._waits) as mine:
             if mine:
-                with self._model.lent(task.spec, task.recipe.layers) as model, self._noted(task):
-                    build_alone(work, model, self._storage.child(MOMENTS), publish=publish, on_progress=report)
+                with self._noted(task):
+                    take_or_build(work, self._model.lent(task.spec, task.recipe.layers), self._storage, publish, report)
         return Done()
 
     @contextlib.contextmanager

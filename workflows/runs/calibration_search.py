@@ -1,207 +1,197 @@
-"""Calibration: layers, learning rate, clamp and ridge for a model without a preset, on held-out requests.
+"""The search of a calibration: one hyperparameter at a time, its budget divided over what is still to be tried.
 
-Coordinate search: one hyperparameter at a time takes each of its candidates while the others keep the best so far. A
-trial writes one batch of held-out requests into the unedited model and scores it; the best trials are held against
-each other on requests that took no part.
+Coordinate search: an axis takes each of its candidates while the others keep the best so far. The first editor
+searches every axis; the best two are then held against each other on requests that took no part. Other editors take
+its layers, learning rate and clamp, and search their own ridge. What is decided depends on the trials alone, with the
+seconds that they took, so that a search that is repeated with the trials of a log makes the same ones.
 """
 
-import itertools
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from evaluators.base import Subject
-from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
-from evaluators.geometry.evaluator import Geometry, GeometrySettings
-from evaluators.statistics import harmonic_mean
-from sphere_core.checkpoints import EditorState
-from sphere_core.costs import place
 from sphere_core.foundation.errors import InputError
-from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters
-from sphere_core.locate.templates import Contexts
-from sphere_core.methods import Method
-from sphere_core.models import EditableModel
-from sphere_core.moments.record import SecondMoments
-from sphere_core.requests import EditRequest
+from workflows.runs.calibration_bench import RIDGES, Candidate, Trial
 
-__all__ = ["RIDGES", "Candidate", "Trial", "candidate_layers", "check_overrides", "search"]
+__all__ = ["Axis", "Limits", "Search", "default_spans", "parse_spans"]
 
-# The hyperparameter that plays the ridge's part, and what is tried for it. Published values span these decades.
-RIDGES: Mapping[str, tuple[str, tuple[float, ...]]] = {
-    "memit": ("mom2_update_weight", (15000.0, 1500.0, 150.0, 150000.0, 15.0)),
-    "alphaedit": ("L2", (10.0, 1.0, 0.1, 100.0)),
+Axis = str
+RunTrial = Callable[[str, Candidate, bool], Trial]
+
+_FINALISTS = 2
+# Published values span these decades; smaller ridges are what small models want, whose keys are small.
+_RIDGES: Mapping[str, tuple[float, ...]] = {
+    "memit": (15000.0, 1500.0, 150.0, 15.0, 1.5),
+    "alphaedit": (10.0, 1.0, 0.1, 100.0),
 }
 _RATES = (0.5, 0.1, 1.0)
 _CLAMPS = (0.75, 4.0, 1.5)
-# Values of SPHERE's released file for Llama-3-8B.
-_SHARED = {"v_num_grad_steps": 25, "v_weight_decay": 0.5, "kl_factor": 0.0625}
-_FINALISTS = 2
+# The ridge again at the end: what the other axes chose may want another one.
+_AXES = ("ridge", "layers", "v_lr", "clamp_norm_factor", "ridge")
+# Where published spans begin, as a share of the depth: 4-8 of 32 (Llama-3-8B), 13-17 of 48 (GPT-2 XL).
+_STARTS = (1 / 8, 1 / 4, 1 / 16)
+_SMALL = 6
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One setting of what is searched."""
+def default_spans(layers: int) -> list[tuple[int, ...]]:
+    """Return the spans of consecutive layers that are tried, the first one first: a sixth of the depth, at most five.
 
-    layers: tuple[int, ...]
-    v_lr: float
-    clamp_norm_factor: float
-    ridge: float
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A candidate's scores after one batch: shares under the argmax protocol, None if the model collapsed.
-
-    `held_out` tells that the requests took no part in the search.
-    """
-
-    candidate: Candidate
-    efficacy: float | None
-    generalization: float | None
-    specificity: float | None
-    score: float | None
-    he_drift: float | None
-    seconds: float
-    held_out: bool = False
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """What trials are compared by: the harmonic score, then the smaller drift of hyperspherical energy."""
-        drift = math.inf if self.he_drift is None else abs(self.he_drift)
-        return (-1.0 if self.score is None else self.score, -drift)
-
-    def record(self) -> dict[str, Any]:
-        """Return the trial as plain data."""
-        values = asdict(self)
-        candidate = values.pop("candidate")
-        return {**candidate, "layers": list(self.candidate.layers), **values}
-
-
-def candidate_layers(layers: int) -> list[tuple[int, ...]]:
-    """Return the spans of consecutive layers that are tried: a sixth of the depth, ending in its first two thirds.
-
-    Published choices lie there: layers 4-8 of 32 (Llama-3-8B), 3-8 of 28 (GPT-J), 13-17 of 48 (GPT-2-XL).
+    They begin where published ones do. A model of at most six layers is tried with wider ones too.
     """
     width = max(1, min(5, layers // 6))
-    last = max(width, math.ceil(2 * layers / 3))
-    step = max(1, width // 2)
-    spans = [tuple(range(start, start + width)) for start in range(0, last - width + 1, step)]
-    if layers <= 6:
-        spans += [tuple(range(width + 1)), tuple(range(layers - 1))]
+    spans = [tuple(range(layers - 1)), tuple(range(width + 1))] if layers <= _SMALL else []
+    spans += [tuple(range(start, start + width)) for start in (math.floor(layers * share + 0.5) for share in _STARTS)]
     return [span for span in dict.fromkeys(spans) if span and span[-1] < layers]
 
 
+def parse_spans(text: str, layers: int) -> list[tuple[int, ...]]:
+    """Return the spans of a text such as `4-8,8-12,11`; raises InputError for another text or a layer there is not."""
+    spans = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            raise InputError(f"'{part}' is not a span of layers", where="--spans", remedy="for example 4-8,8-12")
+        span = tuple(range(int(first), int(last or first) + 1))
+        if not span or span[-1] >= layers:
+            remedy = f"the model has the layers 0 to {layers - 1}; write the lower one first"
+            raise InputError(f"the span '{part}' holds no layers of the model", where="--spans", remedy=remedy)
+        spans.append(span)
+    return list(dict.fromkeys(spans))
+
+
 @dataclass(frozen=True)
-class Bench:
-    """What every trial has in common: the model, the method and its other values, moments, contexts, requests."""
+class Limits:
+    """What all trials together may cost: seconds, with what is before the first one, and their number."""
 
-    model: EditableModel
-    method: Method
-    overrides: Mapping[str, Any]
-    moments: SecondMoments | None
-    contexts: Contexts
-    energy: Geometry = field(
-        default_factory=lambda: Geometry(GeometrySettings(previous=False, bound=False, moments=False, spectra=False))
-    )
+    seconds: float
+    trials: int
 
-    def hyperparameters(self, candidate: Candidate) -> Hyperparameters:
-        """Return the whole set of one candidate."""
-        return _hyperparameters(self.method.editor_name, candidate, self.overrides, where="calibration")
 
-    def trial(self, candidate: Candidate, requests: Sequence[EditRequest], *, held_out: bool) -> Trial:
-        """Write one batch, score it and give the model back as it was."""
-        started = time.monotonic()
-        hyperparameters = self.hyperparameters(candidate)
-        placement = place(
-            self.model,
-            self.method,
-            hyperparameters,
-            requests,
-            batch_size=len(requests),
-            contexts=self.contexts,
-            moments=self.moments,
+class Search:
+    """Runs the trials of one calibration, and knows which were not run and which candidate each editor is left with."""
+
+    def __init__(
+        self,
+        editors: Sequence[str],
+        spans: Sequence[tuple[int, ...]],
+        limits: Limits,
+        objective: str,
+        run: RunTrial,
+    ) -> None:
+        self._editors, self._spans, self._limits, self._objective, self._run = editors, spans, limits, objective, run
+        self.trials: list[Trial] = []
+        self.best: dict[str, Candidate] = {}
+
+    def all_trials(self) -> Iterator[Trial]:
+        """Yield every trial as it ends: of each editor those that search, then its finalists on other requests."""
+        for place, editor in enumerate(self._editors):
+            first = self._first(editor)
+            yield self._tried(editor, first, held_out=False)
+            jobs = [(editor, axis) for axis in (_AXES if place == 0 else _AXES[:1])]
+            jobs += [(later, "ridge") for later in self._editors[place + 1 :]]
+            while jobs and jobs[0][0] == editor:
+                yield from self._along(jobs)
+                jobs.pop(0)
+            finalists = sorted(self._searched(editor), key=self._rank, reverse=True)[:_FINALISTS]
+            for number, finalist in enumerate(finalists):
+                if number == 0 or self._has_room(finalist.candidate, held_out=True, reserve=self._reserve(editor, 0)):
+                    yield self._tried(editor, finalist.candidate, held_out=True)
+            decided = [trial for trial in self.trials if trial.editor == editor and trial.held_out]
+            self.best[editor] = max(decided, key=self._rank).candidate
+
+    def not_searched(self) -> dict[str, dict[str, list[Any]]]:
+        """Return the values that no trial of an editor had, by editor and hyperparameter; of later editors the ridge's,
+        as they take the rest from the first."""
+        left: dict[str, dict[str, list[Any]]] = {}
+        for place, editor in enumerate(self._editors):
+            for axis in dict.fromkeys(_AXES if place == 0 else _AXES[:1]):
+                had = {getattr(trial.candidate, axis) for trial in self._searched(editor)}
+                missing = [value for value in self._values(editor, axis) if value not in had]
+                if missing:
+                    name = RIDGES[editor] if axis == "ridge" else axis
+                    left.setdefault(editor, {})[name] = missing
+        return left
+
+    def _first(self, editor: str) -> Candidate:
+        ridge = _RIDGES[editor][0]
+        if self.best:
+            return replace(self.best[self._editors[0]], ridge=ridge)
+        return Candidate(self._spans[0], _RATES[0], _CLAMPS[0], ridge)
+
+    def _along(self, jobs: Sequence[tuple[str, Axis]]) -> Iterator[Trial]:
+        """Yield the trials of the first of the jobs, as many as its share of the budget allows, at least one."""
+        editor, axis = jobs[0]
+        start = self._leading(editor)
+        known = {trial.candidate for trial in self._searched(editor)}
+        candidates = [replace(start, **{axis: value}) for value in self._values(editor, axis)]
+        left = [candidate for candidate in candidates if candidate not in known]
+        first = True
+        while left:
+            # Ridges are tried outwards from the best one: it may lie at either end of its decades.
+            candidate = left[0] if axis != "ridge" else min(left, key=self._leading(editor).decades_to)
+            if not self._allows(jobs, candidate, left=len(left), first=first):
+                return
+            yield self._tried(editor, candidate, held_out=False)
+            left.remove(candidate)
+            first = False
+
+    def _allows(self, jobs: Sequence[tuple[str, Axis]], candidate: Candidate, *, left: int, first: bool) -> bool:
+        reserved, count = reserve = self._reserve(jobs[0][0], _FINALISTS)
+        if not self._has_room(candidate, held_out=False, reserve=reserve):
+            return False
+        wanted, number = left * self._cost(candidate, held_out=False), left
+        for editor, axis in jobs[1:]:
+            values = len(self._values(editor, axis)) - 1
+            wanted += values * (self._cost_of_axis(axis))
+            number += values
+        seconds = self._limits.seconds - self._spent() - reserved
+        share = min(1.0, seconds / wanted if wanted else 1.0, (self._limits.trials - len(self.trials) - count) / number)
+        return first or math.floor(left * share) >= 1
+
+    def _reserve(self, editor: str, finalists: int) -> tuple[float, int]:
+        """Return the seconds and the trials that must be left: finalists, and the first trial of later editors."""
+        later = len(self._editors) - 1 - list(self._editors).index(editor)
+        full, short = self._cost_of_axis("layers"), self._cost_of_axis("ridge")
+        others = later * (1 + _FINALISTS)
+        return finalists * full + others * short, finalists + others
+
+    def _has_room(self, candidate: Candidate, *, held_out: bool, reserve: tuple[float, int]) -> bool:
+        seconds, count = reserve
+        cost = self._spent() + self._cost(candidate, held_out=held_out) + seconds
+        return cost <= self._limits.seconds and len(self.trials) + 1 + count <= self._limits.trials
+
+    def _spent(self) -> float:
+        return sum(trial.seconds + trial.before for trial in self.trials)
+
+    def _cost(self, candidate: Candidate, *, held_out: bool) -> float:
+        known = any(
+            trial.candidate.targets == candidate.targets and trial.held_out == held_out for trial in self.trials
         )
-        editor = self.method.build(hyperparameters, self.moments, placement)
-        try:
-            editor.edit(self.model, tuple(requests), self.contexts, EditorState())
-            subject = Subject(self.model, tuple(requests), len(requests))
-            rows = EditQuality(EditQualitySettings(agreement=False)).score(subject).rows
-            drift = next(
-                row.value for row in self.energy.score(subject).rows if row.metric == "he_drift" and row.site is None
-            )
-        finally:
-            self.model.restore_base()
-        value = {row.metric: row.value for row in rows if row.protocol == "argmax"}
-        seconds = round(time.monotonic() - started, 2)
-        efficacy, generalization, specificity = map(value.get, ("efficacy", "generalization", "specificity"))
-        score = _score((efficacy, generalization, specificity))
-        return Trial(candidate, efficacy, generalization, specificity, score, drift, seconds, held_out)
+        return self._cost_of_axis("ridge" if known else "layers")
 
+    def _cost_of_axis(self, axis: Axis) -> float:
+        """Return the longest trial so far of those that find targets, or along the ridge of those that have them."""
+        seen: set[tuple[bool, tuple[int, float, float]]] = set()
+        found, had = [0.0], [0.0]
+        for trial in self.trials:
+            key = trial.held_out, trial.candidate.targets
+            (had if key in seen else found).append(trial.seconds)
+            seen.add(key)
+        return max(had) if axis == "ridge" and len(had) > 1 else max(found)
 
-def check_overrides(editor: str, overrides: Mapping[str, Any]) -> None:
-    """Raise InputError for an override of a hyperparameter that is searched, is unknown, or has a wrong value."""
-    searched = (RIDGES[editor][0], *(name for name in Candidate.__dataclass_fields__ if name != "ridge"))
-    for name in overrides:
-        if name in searched:
-            remedy = "leave it out, and set it in the sweep file"
-            raise InputError(f"'{name}' is what the calibration searches", where="--set", remedy=remedy)
-    _hyperparameters(editor, Candidate((0,), _RATES[0], _CLAMPS[0], RIDGES[editor][1][0]), overrides, where="--set")
+    def _values(self, editor: str, axis: Axis) -> Sequence[Any]:
+        return {"ridge": _RIDGES[editor], "layers": self._spans, "v_lr": _RATES, "clamp_norm_factor": _CLAMPS}[axis]
 
+    def _searched(self, editor: str) -> list[Trial]:
+        return [trial for trial in self.trials if trial.editor == editor and not trial.held_out]
 
-def _hyperparameters(editor: str, candidate: Candidate, overrides: Mapping[str, Any], *, where: str) -> Hyperparameters:
-    ridge, _ = RIDGES[editor]
-    values = {
-        **_SHARED,
-        "layers": candidate.layers,
-        "v_lr": candidate.v_lr,
-        "clamp_norm_factor": candidate.clamp_norm_factor,
-        ridge: candidate.ridge,
-        **overrides,
-    }
-    return build_hyperparameters(values, where=where)
+    def _leading(self, editor: str) -> Candidate:
+        return max(self._searched(editor), key=self._rank).candidate
 
+    def _rank(self, trial: Trial) -> tuple[float, float, float]:
+        return trial.rank(self._objective)
 
-def search(
-    bench: Bench,
-    requests: Sequence[EditRequest],
-    confirmation: Sequence[EditRequest],
-    *,
-    enough: Callable[[], bool],
-) -> Iterator[Trial]:
-    """Yield trials: the search on `requests` until `enough` says so, then the finalists on `confirmation`.
-
-    The last trials, held out, decide; the first trial of all is the middle of what is published.
-    """
-    spans = candidate_layers(len(bench.model.layers))
-    _, ridges = RIDGES[bench.method.editor_name]
-    best = Candidate(spans[len(spans) // 3], _RATES[0], _CLAMPS[0], ridges[0])
-    axes: list[tuple[str, Sequence[Any]]] = [
-        ("ridge", ridges),
-        ("layers", spans),
-        ("v_lr", _RATES),
-        ("clamp_norm_factor", _CLAMPS),
-        ("ridge", ridges),
-    ]
-    trials = {best: bench.trial(best, requests, held_out=False)}
-    yield trials[best]
-    for name, values in axes:
-        for value in values:
-            candidate = replace(best, **{name: value})
-            if candidate in trials or enough():
-                continue
-            trials[candidate] = bench.trial(candidate, requests, held_out=False)
-            yield trials[candidate]
-        best = max(trials.values(), key=lambda trial: trial.rank).candidate
-    finalists = sorted(trials.values(), key=lambda trial: trial.rank, reverse=True)
-    for trial in itertools.islice(finalists, _FINALISTS):
-        yield bench.trial(trial.candidate, confirmation, held_out=True)
-
-
-def _score(parts: Sequence[float | None]) -> float | None:
-    """Return the harmonic mean; None if a part is missing."""
-    known = [part for part in parts if part is not None]
-    return float(harmonic_mean(np.array(known))) if known and len(known) == len(parts) else None
+    def _tried(self, editor: str, candidate: Candidate, *, held_out: bool) -> Trial:
+        self.trials.append(self._run(editor, candidate, held_out))
+        return self.trials[-1]

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -21,6 +22,7 @@ from sphere_core.moments.build import tokenizer_digest
 from sphere_core.moments.files import joined, write_moments
 from sphere_core.moments.memory import forward_tokens
 from sphere_core.moments.packing import Amount, Packing, Pass
+from sphere_core.numerics.placement import device_name
 from workflows.cluster.ray_executor import RayExecutor
 from workflows.moments.build import build_alone, merge_shards, name_model, remove_groups
 from workflows.moments.corpus_texts import find_corpus, require_texts
@@ -113,7 +115,12 @@ def run_build(options: BuildOptions, console: Console, *, loaded: EditableModel 
             left = missing()
             packing = Packing(longest, forward_tokens=_forward_tokens(options, skeleton, left, store.storage, key))
             task = MomentsWork(
-                key, model, corpus, Pass(tuple(left), packing, amount, options.gradients), options.save_every
+                key,
+                model,
+                corpus,
+                Pass(tuple(left), packing, amount, options.gradients),
+                options.save_every,
+                _processor(options),
             )
             if options.shards > 1:
                 _build_sharded(task, skeleton, store, options, console)
@@ -129,6 +136,12 @@ def run_build(options: BuildOptions, console: Console, *, loaded: EditableModel 
     _say(console, f"files: {store.storage.uri}/{key}")
     _say(console, f"in a sweep: moments: {{stored: {key}}}")
     return key
+
+
+def _processor(options: BuildOptions) -> str:
+    """Return what the sums depend on beside the pass; shards choose their devices where they run."""
+    device = options.device if options.shards > 1 else device_name(torch.device(pick_device(options.device)))
+    return MomentsWork.named_processor(device, options.threads)
 
 
 def _build_here(

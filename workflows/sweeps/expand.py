@@ -67,7 +67,7 @@ def load_sweep(
     spec, text = read_sweep(path, overrides)
     folder = path.resolve().parent
     plugins = plugins_of(spec, text, folder)
-    inputs = Inputs.of(folder, plugins)
+    inputs = Inputs.of(folder, plugins, spec.models)
     settings = evaluator_settings(spec, text, folder, trust_task_code=trust_task_code)
     chosen = {
         kind: read_evaluator_settings(values, where=text.where(("evaluators", kind)), plugins=plugins)

@@ -4,7 +4,7 @@ Each input is read once per sweep, however many trajectories share it. Nothing i
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sphere_core.hyperparameters import (
     ReadPreset,
     build_hyperparameters,
     fields_of,
+    held_out_facts,
     preset_misfit,
     preset_sections,
     read_hyperparameters,
@@ -25,7 +26,7 @@ from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from workflows.sweeps.model_inputs import ModelInputs, ResolvedModel
 from workflows.sweeps.moment_inputs import MomentInputs
 from workflows.sweeps.paths import resolve_path
-from workflows.sweeps.spec import ContextsEntry, MethodEntry
+from workflows.sweeps.spec import ContextsEntry, MethodEntry, ModelEntry
 from workflows.sweeps.stream_inputs import StreamInputs
 
 __all__ = ["Inputs", "method_of", "of_published_file"]
@@ -109,17 +110,15 @@ class Inputs:
     read_preset: ReadPreset
 
     @classmethod
-    def of(cls, folder: Path, plugins: Plugins = NO_PLUGINS) -> "Inputs":
-        """Return look-ups that have read nothing yet; `plugins` are those that the sweep file names."""
-        return cls(
-            folder,
-            ModelInputs(folder, plugins),
-            StreamInputs(folder, plugins),
-            MomentInputs(folder),
-            plugins,
-            {},
-            functools.cache(preset_sections),
-        )
+    def of(cls, folder: Path, plugins: Plugins = NO_PLUGINS, models: Sequence[ModelEntry] = ()) -> "Inputs":
+        """Return look-ups that have read nothing yet; `plugins` and `models` are those that the sweep file names."""
+        read = functools.cache(preset_sections)
+        # A calibrated preset is a file; the shipped ones hold nothing out.
+        files = {entry.preset for entry in models if entry.preset.endswith((".yaml", ".yml"))}
+        paths = sorted(str(resolve_path(name, folder)) for name in files)
+        held_out = functools.cache(lambda: frozenset[str]().union(*(held_out_facts(path, read=read) for path in paths)))
+        streams = StreamInputs(folder, plugins, held_out)
+        return cls(folder, ModelInputs(folder, plugins), streams, MomentInputs(folder), plugins, {}, read)
 
     def method(self, entry: MethodEntry, model: ResolvedModel, *, where: str) -> tuple[Method, Hyperparameters]:
         """Return a method with its hyperparameters, checked against each other and against the model."""

@@ -6,7 +6,7 @@ has a target of its own (`layer_targets`). In families with a norm behind the si
 the layer's to gain that (`OutputNorm`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +16,7 @@ from sphere_core.editors.base import WriteRule
 from sphere_core.editors.shaping import Shaping
 from sphere_core.locate.batch import BatchWalk, LocatedBatch, locate
 from sphere_core.locate.layer_targets import LayerTargets, layer_targets
-from sphere_core.locate.targets import TargetSettings, optimise_targets
+from sphere_core.locate.targets import Targets, TargetSettings, optimise_targets
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.site_write import SiteWrite
@@ -27,7 +27,9 @@ from sphere_core.regularizers.scope import Scope
 from sphere_core.requests import EditRequest
 from sphere_core.solver.solution import Solution, as_solution, with_figures
 
-__all__ = ["ClosedFormEditor"]
+__all__ = ["ClosedFormEditor", "FindTargets"]
+
+FindTargets = Callable[[EditableModel, LocatedBatch, TargetSettings], Targets]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class ClosedFormEditor:
     """MEMIT, AlphaEdit and related editors: `rules` write each site, `shaping` holds regularizers and when they act.
 
     State: one part per site for its rule (`rule/LAYER`) and the figures of its latest solve (`solve/LAYER`), one per
-    regularizer, and the norm anchor if there is one.
+    regularizer, and the norm anchor if there is one. `find_targets` may give targets that were found before, under the
+    same weights.
     """
 
     settings: TargetSettings
@@ -43,6 +46,7 @@ class ClosedFormEditor:
     rules: Mapping[int, WriteRule]
     shaping: Shaping
     anchor: AnchorSettings | None = None
+    find_targets: FindTargets = optimise_targets
 
     def edit(
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
@@ -80,7 +84,7 @@ class ClosedFormEditor:
     ) -> tuple[LayerTargets, EditorState]:
         forward = self.settings.forward
         site = sites[0 if forward else -1]
-        found = optimise_targets(model, batch, self.settings)
+        found = self.find_targets(model, batch, self.settings)
         if self.anchor is None:
             return layer_targets(model, batch, sites, found.values, forward=forward), state
         values = BatchWalk(model, batch, [site]).contributions(site).to(found.starts)
