@@ -7,6 +7,7 @@ from typing import Literal
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import canonical_json, fingerprint
+from sphere_core.foundation.look_alikes import why_absent
 
 __all__ = [
     "EditRequest",
@@ -88,11 +89,12 @@ class EditRequest:
         where = f"case {self.case_id}"
         if self.prompt.count("{}") != 1:
             found = "occurs in it: replace it by '{}'" if self.subject in self.prompt else "does not occur in it"
+            why = None if self.subject in self.prompt else why_absent(self.prompt, self.subject)
             often = f"it holds it {self.prompt.count('{}')} times: keep the one that the prompt is about"
             raise InputError(
                 f"the prompt {self.prompt!r} must hold '{{}}' exactly once, where the subject goes",
                 where=f"{where}, field prompt",
-                remedy=often if "{}" in self.prompt else f"the subject {self.subject!r} {found}",
+                remedy=often if "{}" in self.prompt else why or f"the subject {self.subject!r} {found}",
             )
         for name, text in (("subject", self.subject), ("target_new", self.target_new)):
             if not text.strip():

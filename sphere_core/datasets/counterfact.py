@@ -69,12 +69,13 @@ def counterfact_plus_request(record: Mapping[str, object], index: int, source: s
 
 def _request(record: Mapping[str, object], case_id: str, where: str) -> EditRequest:
     refuse_unknown(record, _FIELDS, where=where, needed=("requested_rewrite",), others=_OTHERS)
+    rewrite = record["requested_rewrite"]
+    if isinstance(rewrite, Mapping):
+        inside = f"{where}, requested_rewrite"
+        refuse_unknown(rewrite, _REWRITE, where=inside, others=_REWRITE_OTHERS, kind="field of 'requested_rewrite'")
     prompt = required_text(record, "requested_rewrite.prompt", where=where)
     subject = required_text(record, "requested_rewrite.subject", where=where)
-    rewrite = record["requested_rewrite"]
     assert isinstance(rewrite, Mapping)  # or else its prompt would not have been found
-    inside = f"{where}, requested_rewrite"
-    refuse_unknown(rewrite, _REWRITE, where=inside, others=_REWRITE_OTHERS, kind="field of 'requested_rewrite'")
     target_new = target_text(rewrite, "target_new", where=where, prefix="requested_rewrite.")
     if target_new is None:
         required_text(record, "requested_rewrite.target_new.str", where=where)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from sphere_core.datasets.wrapped import unwrapped
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.json_files import json_values
+from sphere_core.foundation.json_files import json_kind, json_values
 from sphere_core.foundation.user_files import DATA_BYTES, library_errors, open_file, read_text, refuse_wrong_kind
 
 __all__ = ["read_records"]
@@ -43,7 +43,7 @@ def read_records(path: Path) -> list[Mapping[str, object]]:
     for index, record in enumerate(records):
         if not isinstance(record, dict):
             raise InputError(
-                f"record {index} is a {type(record).__name__}, not an object",
+                f"record {index} is {json_kind(record)}, not an object",
                 where=str(path),
                 remedy="every record must be a JSON object",
             )

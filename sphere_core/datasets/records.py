@@ -81,11 +81,13 @@ def refuse_unknown(
     needed: Sequence[str] = (),
     others: Collection[str] = (),
     kind: str = "field",
+    meant: Mapping[str, str] | None = None,
 ) -> None:
     """Raise InputError for a field that is neither `known` nor one of the `others` that published files have.
 
     A mistyped field would go unread, and what it asks would go unasked. Names that begin with `_` are left alone. A
-    record without a `needed` field is of another schema, unless one of its fields looks like it.
+    record without a `needed` field is of another schema, unless one of its fields looks like it. `meant` has the names
+    that other schemas give to known fields.
     """
     strange = [str(name) for name in record if name not in known and name not in others and str(name)[:1] != "_"]
     for name in needed:
@@ -93,6 +95,10 @@ def refuse_unknown(
             looks = next((schema for field, schema in _SIGNATURES.items() if field in record), None)
             hint = f"; its fields look like those of '{looks}'" if looks else ""
             raise InputError(f"field '{name}' is missing", where=where, remedy=f"every record needs '{name}'{hint}")
+    for name in strange:
+        if meant is not None and name in meant:
+            hint = f"did you mean '{meant[name]}'? valid: {', '.join(sorted(known))}"
+            raise InputError(f"unknown {kind} '{name}'", where=where, remedy=hint)
     if strange:
         raise unknown_name(kind, strange[0], known, where=where)
 

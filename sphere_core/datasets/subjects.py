@@ -1,8 +1,7 @@
 """The place of the subject in a prompt: the one that `{}` takes."""
 
-import unicodedata
-
 from sphere_core.datasets.records import IncompleteRecord
+from sphere_core.foundation.look_alikes import why_absent
 
 __all__ = ["template_of"]
 
@@ -21,7 +20,7 @@ def template_of(prompt: str, subject: str, *, where: str, field: str = "prompt")
         raise IncompleteRecord(
             f"the subject {subject!r} does not occur in the {field} {prompt!r}",
             where=place,
-            remedy=_why_absent(prompt, subject) or f"write the subject exactly as it is in '{field}'",
+            remedy=why_absent(prompt, subject) or f"write the subject exactly as it is in '{field}'",
         )
     if count > 1:
         raise IncompleteRecord(
@@ -45,24 +44,3 @@ def _runs_on(text: str, place: int) -> bool:
     if not 0 < place < len(text):
         return False
     return all(side.isdigit() or side.lower() != side.upper() for side in (text[place - 1], text[place]))
-
-
-def _why_absent(prompt: str, subject: str) -> str | None:
-    """Return why a subject looks as if it were in the prompt, or None."""
-
-    def composed(text: str) -> str:
-        return unicodedata.normalize("NFC", text)
-
-    def plain(text: str) -> str:
-        compatible = unicodedata.normalize("NFKC", text)
-        return " ".join("".join(c for c in compatible if unicodedata.category(c) != "Cf").split())
-
-    if composed(subject) in composed(prompt):
-        return "the two are written in different Unicode forms (composed NFC, decomposed NFD): bring both into one"
-    if plain(subject) in plain(prompt):
-        odd = {c for c in prompt + subject if c != " " and (unicodedata.category(c) in ("Zs", "Cf") or plain(c) != c)}
-        names = ", ".join(sorted(f"U+{ord(c):04X}" for c in odd)[:5])
-        return f"they differ in characters that look alike or are invisible ({names}): write plain ones"
-    if subject.casefold() in prompt.casefold():
-        return "they differ in upper and lower case: write the subject exactly as it is in the prompt"
-    return None

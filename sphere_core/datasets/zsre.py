@@ -17,8 +17,24 @@ _FIELDS = ("case_id", "subject", "src", "answers", "alt", "rephrase", "loc", "lo
 _OTHERS = ("pred", "cond")
 # Question mark, exclamation mark and full stop, also in their full-width forms, and the ellipsis.
 _MARKS = "?!.\u2026\uff1f\uff01\u3002"
+# What tokenizers and converters leave where an answer was.
+_NO_ANSWERS = ("<unk>", "[UNK]", "nan")
 _PORTABILITY = ("New Question", "New Answer")
 _PORTABILITY_OTHERS = ("Recalled Relation",)
+
+
+# What EasyEdit and UltraEdit call these fields.
+_MEANT = {
+    "ans": "answers",
+    "ground_truth": "answers",
+    "target_new": "alt",
+    "prompt": "src",
+    "question": "src",
+    "rephrase_prompt": "rephrase",
+    "locality": "loc",
+    "locality_prompt": "loc",
+    "locality_ground_truth": "loc_ans",
+}
 
 
 def load_zsre(path: Path) -> list[EditRequest]:
@@ -48,7 +64,7 @@ def zsre_alt_request(record: Mapping[str, object], index: int, source: str) -> E
 
 
 def _request(record: Mapping[str, object], case_id: str, where: str, chosen: Literal["answers", "alt"]) -> EditRequest:
-    refuse_unknown(record, _FIELDS, where=where, needed=("src", "subject"), others=_OTHERS)
+    refuse_unknown(record, _FIELDS, where=where, needed=("src", "subject"), others=_OTHERS, meant=_MEANT)
     subject = required_text(record, "subject", where=where)
     question = required_text(record, "src", where=where)
     prompt = template_of(question, subject, where=where, field="src")
@@ -68,6 +84,12 @@ def _first_answer(record: Mapping[str, object], where: str) -> str:
     if not answers:
         raise InputError(
             "field 'answers' holds no answer", where=f"{where}, field answers", remedy="give at least one answer"
+        )
+    if answers[0] in _NO_ANSWERS:
+        raise IncompleteRecord(
+            f"the answer is '{answers[0]}', which names no answer",
+            where=f"{where}, field answers",
+            remedy="give the answer itself, or leave such records out (--incomplete skip)",
         )
     return answers[0]
 

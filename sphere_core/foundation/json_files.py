@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.user_files import SETTINGS_BYTES, read_text
 
-__all__ = ["JsonText", "json_values", "parse_json", "read_json"]
+__all__ = ["JsonText", "json_kind", "json_values", "parse_json", "read_json"]
 
 _BLANKS = " \t\n\r"
 
@@ -131,9 +131,19 @@ class JsonText:
         """Raise the InputError of a place."""
         line = self._text.count("\n", 0, place) + 1
         column = place - self._text.rfind("\n", 0, place)
-        fault = what if isinstance(cause, _RepeatedKey) else f"not valid JSON: {what}"
+        # Of another kind of file altogether, its first characters say more than the parser does.
+        start = f", the file begins with {self._text[:20]!r}" if place < 2 and what == "Expecting value" else ""
+        fault = what if isinstance(cause, _RepeatedKey) else f"not valid JSON: {what}{start}"
         position = f"{self._where}, line {line}, column {column}"
         raise InputError(fault, where=position, remedy=remedy or _advice(self._text, place)) from cause
+
+
+def json_kind(value: object) -> str:
+    """Return what a value is called in JSON, with its article."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    kinds = ((str, "a text"), (int | float, "a number"), (list, "a list"), (dict, "an object"))
+    return next((name for kind, name in kinds if isinstance(value, kind)), f"a {type(value).__name__}")
 
 
 def _advice(text: str, place: int) -> str:

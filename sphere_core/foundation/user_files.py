@@ -68,12 +68,15 @@ _PACKED: dict[bytes, tuple[str, Callable[[BinaryIO], _Stream]]] = {
 _WRONG = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"),
     (b"/annex/objects/", "is a git-annex pointer, not the file itself", "fetch the file: git annex get FILE"),
+    (b"outs:\n- md5:", "is a DVC pointer, not the file itself", "fetch the file: dvc pull"),
+    (b"<?xml", "is an XML document: a server's error, or another format", "download the file itself"),
     (b"<!doctype html", "is a web page, not the file itself", "download the file itself (the 'raw' address)"),
     (b"<html", "is a web page, not the file itself", "download the file itself (the 'raw' address)"),
     (b"PK\x03\x04", "is a zip archive (or an Excel workbook)", "unpack it, or save the sheet as CSV"),
     (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it"),
     (b"\x89HDF", "is an HDF5 file", "convert it"),
     (b"SQLite format 3", "is an SQLite data base", "export the table as CSV"),
+    (b"ustar", "is a tar archive", "unpack it"),
     (b"\x80\x04\x95", "is a Python pickle, which is never read: it can run code", "save the data as JSON"),
 )
 _TEXT_ONLY = ((b"PAR1", "is a Parquet file under another name", "call it .parquet"),)
@@ -95,7 +98,7 @@ def open_file(path: Path, *, what: str) -> BinaryIO:
 def refuse_wrong_kind(path: Path, *, what: str) -> None:
     """Raise InputError for a file that is an LFS pointer, a web page or the like, by its first bytes."""
     with open_file(path, what=what) as raw:
-        _refuse_wrong(raw.read(_HEAD_BYTES), path, what, _WRONG[:4])
+        _refuse_wrong(raw.read(_HEAD_BYTES), path, what, _WRONG[:6])
 
 
 def read_text(path: Path, *, what: str, at_most: int = SETTINGS_BYTES) -> str:
@@ -110,7 +113,13 @@ def read_text(path: Path, *, what: str, at_most: int = SETTINGS_BYTES) -> str:
         data = _unpacked(raw, packed, path, what, at_most)
     _refuse_wrong(data[:_HEAD_BYTES], path, what, (*_WRONG, *_TEXT_ONLY))
     try:
-        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        while data.startswith(codecs.BOM_UTF8):
+            data = data.removeprefix(codecs.BOM_UTF8)
+        if b"\x00" in data[:4] and len(data) > 1:
+            raise UnicodeDecodeError(
+                "utf-8", data, data.index(0), data.index(0) + 1, "UTF-16 or UTF-32, by its zero bytes"
+            )
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
             f"not UTF-8 text: {error.reason} at byte {error.start}",
@@ -120,12 +129,14 @@ def read_text(path: Path, *, what: str, at_most: int = SETTINGS_BYTES) -> str:
 
 
 def text_fault(text: str) -> str | None:
-    """Return what keeps a text from being encoded or seen, or None: a lone surrogate, or nothing but blanks and
-    invisible characters."""
+    """Return what keeps a text from being encoded or seen, or None: a lone surrogate, a zero character, or
+    nothing but blanks and invisible characters."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         return f"holds half a surrogate pair (U+{ord(text[error.start]):04X})"
+    if "\x00" in text:
+        return "holds a zero character (U+0000)"
     if not any(_is_visible(character) for character in text):
         return "is empty" if not text.strip() else "holds invisible characters only"
     return None
@@ -209,7 +220,8 @@ def _unpacked(
 def _refuse_wrong(head: bytes, path: Path, what: str, kinds: tuple[tuple[bytes, str, str], ...]) -> None:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for magic, fault, remedy in kinds:
-        if start.startswith(magic.lower()):
+        # The name of a tar archive's first file comes before its mark.
+        if start.startswith(magic.lower()) or (magic == b"ustar" and head[257:262] == magic):
             raise InputError(f"{what} {fault}", where=str(path), remedy=remedy)
 
 

@@ -1,12 +1,13 @@
 """Values that a user gave, as one of the project's models; what does not fit becomes an InputError."""
 
+import re
 from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.errors import InputError, nearest_name, unknown_name
 
 __all__ = ["BOOLEAN", "misplaced_booleans", "validated"]
 
@@ -36,7 +37,16 @@ def validated(model: type[_Model], values: Mapping[str, object], *, where: str) 
         message = findings[0]["msg"].removeprefix("Value error, ")
         field = model.model_fields.get(str(findings[0]["loc"][0])) if findings[0]["loc"] else None
         description = field.description if field is not None else None
-        raise InputError(message[:1].lower() + message[1:], where=place, remedy=description) from error
+        remedy = f"{_nearest_choice(findings[0])}{description or ''}" or None
+        raise InputError(message[:1].lower() + message[1:], where=place, remedy=remedy) from error
+
+
+def _nearest_choice(finding: Any) -> str:
+    """Return a hint at the choice that a value of no choice looks like, or nothing."""
+    if finding["type"] != "literal_error" or not isinstance(finding["input"], str):
+        return ""
+    near = nearest_name(finding["input"], re.findall("'([^']*)'", finding["ctx"]["expected"]))
+    return f"did you mean '{near}'? " if near else ""
 
 
 def misplaced_booleans(

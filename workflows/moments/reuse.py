@@ -67,7 +67,6 @@ def take_or_build(
     work: MomentsWork,
     lent: AbstractContextManager[EditableModel],
     root: Storage,
-    *,
     publish: Callable[[SecondMoments], None],
     on_progress: Callable[[Cursor], None],
 ) -> None:
