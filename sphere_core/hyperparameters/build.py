@@ -93,7 +93,7 @@ def _message(item: Any) -> str:
         return "is missing"
     given = item.get("input")
     shown = f", not {given!r:.40}" if isinstance(given, int | float | str | bool) else ""
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("valid tuple", "list")
     return f"{message[:1].lower()}{message[1:]}{shown}"
 
 

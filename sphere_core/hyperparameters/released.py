@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.json_files import parse_json
+from sphere_core.foundation.json_files import json_kind, parse_json
 from sphere_core.foundation.user_files import read_text
 from sphere_core.foundation.yaml_files import parse_user_yaml
 from sphere_core.foundation.yaml_text import parse_yaml
@@ -44,7 +44,7 @@ def read_hyperparameters(path: Path, rows: Sequence[str]) -> ReleasedFile:
     values = parse_user_yaml(text, where=str(path)).data if is_yaml else parse_json(text, where=str(path))
     if not isinstance(values, dict):
         raise InputError(
-            f"hyperparameters must be one object of keys and values, not a {type(values).__name__}",
+            f"hyperparameters must be one object of keys and values, not {json_kind(values)}",
             where=str(path),
             remedy="give a published file, such as hparams/MEMIT/gpt2-xl.json of MEMIT",
         )

@@ -11,6 +11,8 @@ __all__ = ["LongText", "ReadingRoom", "first_long_text", "long_records", "refuse
 
 # Special tokens, the blank that joins prompt and target, and the mark that some tokenizers put before a text.
 _MARGIN = 8
+# First words of templates are shorter than this; a longer one is counted, which loads the tokenizer.
+_WORD_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,18 @@ class LongText:
     text: str
 
 
-def sampled_tokens(contexts: Mapping[str, object]) -> int:
-    """Return how many tokens a sampled template adds to a prompt at most, from how it is sampled."""
+def sampled_tokens(contexts: Mapping[str, object], count: Callable[[str], int]) -> int:
+    """Return how many tokens a sampled template adds to a prompt at most, from how it is sampled.
+
+    `count` returns the tokens of a text; only a first word that may have more of them than the template is given to it.
+    """
     sampled = contexts.get("sampled")
-    length = sampled.get("length") if isinstance(sampled, Mapping) else None
-    return int(length) + 2 if isinstance(length, int) else 0
+    if not isinstance(sampled, Mapping) or not isinstance(sampled.get("length"), int):
+        return 0
+    length = int(sampled["length"])
+    # A first word of more tokens than that is kept whole.
+    words = [str(word) for word in sampled.get("seeds", ())]
+    return max([length, *(count(word) for word in words if len(word.encode()) > max(length, _WORD_BYTES))]) + 2
 
 
 def first_long_text(request: EditRequest, room: ReadingRoom) -> LongText | None:

@@ -21,5 +21,9 @@ def room_of_model(
     if positions is None:
         return None
     templates = tuple(text for group in groups for text in group) if groups is not None else ("{}",)
-    extra = sampled_tokens({"sampled": sampled}) if sampled is not None else 0
-    return ReadingRoom(positions, lambda text: len(text_ids(model.tokenizer, text)), templates, extra)
+
+    def count(text: str) -> int:
+        return len(text_ids(model.tokenizer, text))
+
+    extra = sampled_tokens({"sampled": sampled}, count) if sampled is not None else 0
+    return ReadingRoom(positions, count, templates, extra)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from sphere_core.datasets.records import Record
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
@@ -33,7 +33,7 @@ class StreamSpec(DatasetSpec):
         default="refuse",
         description="Records with a text longer than the model's positions: refuse them, or skip and count them",
     )
-    left_out: tuple[int, ...] = Field(
+    left_out: tuple[NonNegativeInt, ...] = Field(
         default=(),
         description="Places of records that are left out, from 0; a plan records here what `skip` found, and what a "
         "preset was calibrated on",

@@ -80,7 +80,7 @@ class Trial:
     held_out: bool = False
 
     def score(self, objective: str) -> float | None:
-        """Return the harmonic mean of an objective's parts that the data set asks for; None if the model collapsed."""
+        """Return the harmonic mean of an objective's parts for which there are probes; None if the model collapsed."""
         parts = self.parts(objective)
         known = [part for part in parts if part is not None]
         return float(harmonic_mean(np.array(known))) if known and len(known) == len(parts) else None

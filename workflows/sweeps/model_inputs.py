@@ -40,7 +40,6 @@ def reading_room(model: ResolvedModel, contexts: Mapping[str, Any], *, edits_in_
     templates: tuple[str, ...] = ("{}",)
     if edits_in_contexts:
         templates = tuple(text for group in contexts.get("groups", [["{}"]]) for text in group)
-    sampled = sampled_tokens(contexts) if edits_in_contexts else 0
     loaded: list[Any] = []
 
     def count(text: str) -> int:
@@ -49,6 +48,7 @@ def reading_room(model: ResolvedModel, contexts: Mapping[str, Any], *, edits_in_
             loaded.append(load(folder, remote_code=model.entry.trust_remote_code))
         return len(load_object("sphere_core.locate.prompts:text_ids")(loaded[0], text))
 
+    sampled = sampled_tokens(contexts, count) if edits_in_contexts else 0
     return ReadingRoom(model.outline.positions, count, templates, sampled)
 
 

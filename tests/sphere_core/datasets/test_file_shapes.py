@@ -75,7 +75,7 @@ def by_column(facts: list[dict[str, str]]) -> dict[str, list[str]]:
         ({name: {"0": "a", "1": "b"} for name in FACTS[0]}, "a table by columns"),
         ({}, "holds no record"),
         ([FACTS], "record 0 is a list"),
-        ([1], "record 0 is a int"),
+        ([1], "record 0 is a number"),
     ],
 )
 def test_shapes_that_are_no_records_are_named(tmp_path: Path, value: object, what: str) -> None:

@@ -62,8 +62,9 @@ def test_templates_are_read_too() -> None:
     assert first_long_text(edited, room()) is None
     assert first_long_text(edited, room(templates=("{}", "a b c d e f g h i. {}"))) is not None
     assert first_long_text(edited, room(sampled=12)) is not None
-    assert sampled_tokens({"sampled": {"length": 10}}) == 12
-    assert sampled_tokens({"groups": [["{}"]]}) == 0
+    assert sampled_tokens({"sampled": {"length": 10}}, len) == 12
+    assert sampled_tokens({"sampled": {"length": 10, "seeds": ["The", "x" * 500]}}, len) == 502
+    assert sampled_tokens({"groups": [["{}"]]}, len) == 0
 
 
 def test_the_last_token_is_predicted_and_not_read() -> None:

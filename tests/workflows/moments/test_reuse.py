@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import sphere
 from sweep_files import tiny, write_sweep
 
@@ -42,7 +43,7 @@ def test_a_sweep_takes_equal_moments_from_the_store_and_no_others(
     taken = built_before(work, root)
     assert taken is not None
     assert taken.layers == [0, 1]
-    model = load_model("factworld", dtype="float32")
+    model = load_model("factworld", dtype="float32", device=torch.device("cpu"))
     built: list[SecondMoments] = []
     build_alone(work, model, root, publish=built.append, on_progress=lambda _: None)
     assert taken.digest == built[0].digest
