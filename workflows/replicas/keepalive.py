@@ -1,13 +1,19 @@
 """Repeat a progress report from a thread during a long call."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from sphere_core.foundation.repeating import Repeating
+from sphere_core.foundation.storage import Storage
+from sphere_core.foundation.work_progress import WorkProgress
+from workflows.store.layout import task_progress_path
+from workflows.store.records import TaskProgress
 
-__all__ = ["PULSE_SECONDS", "KeepAlive"]
+__all__ = ["PULSE_SECONDS", "KeepAlive", "noted"]
 
 PULSE_SECONDS = 10.0
 _LOGGER = logging.getLogger(__name__)
@@ -39,3 +45,17 @@ class KeepAlive:
             _LOGGER.warning("progress is no longer reported: %s: %s", type(fault).__name__, fault)
             return False
         return True
+
+
+@contextmanager
+def noted(name: str, title: str, work: WorkProgress, storage: Storage) -> Iterator[None]:
+    """Keep a file with how far a task is while it runs, and remove it at the end."""
+    path = task_progress_path(name)
+
+    def note() -> None:
+        if work.position is not None:
+            TaskProgress(title=title, within=work.position, at=time.time()).write(storage, path)
+
+    with KeepAlive(note):
+        yield
+    storage.delete(path)

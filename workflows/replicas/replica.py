@@ -1,6 +1,5 @@
 """A model replica: one process, one model, one task at a time. Independent of Ray."""
 
-import contextlib
 import math
 import os
 import socket
@@ -8,7 +7,7 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -35,7 +34,7 @@ from workflows.moments.build import build_shard
 from workflows.moments.reuse import take_or_build
 from workflows.moments.work import recipe_work
 from workflows.replicas.editing import TrajectoryRun, moments_for, moments_of
-from workflows.replicas.keepalive import KeepAlive
+from workflows.replicas.keepalive import noted
 from workflows.replicas.loaded_model import ReplicaModel
 from workflows.replicas.plugins import planned_plugins
 from workflows.replicas.scoring import DamagedCheckpointError, places_to_open, score_subject
@@ -57,10 +56,9 @@ from workflows.replicas.tasks import (
     TrajectoryTask,
 )
 from workflows.store.build_lock import building
-from workflows.store.layout import checkpoints_folder, moments_lock, moments_path, task_progress_path
+from workflows.store.layout import checkpoints_folder, moments_lock, moments_path
 from workflows.store.lease import Lease, LeaseLostError, later_attempt, take_lease
 from workflows.store.plan import BasePlan, TrajectoryPlan
-from workflows.store.records import TaskProgress
 
 __all__ = ["ModelReplica"]
 
@@ -231,23 +229,9 @@ class ModelReplica:
 
         with building(self._storage, lock, lambda: self._storage.exists(path), on_wait=self._waits) as mine:
             if mine:
-                with self._noted(task):
+                with noted(task.name, task.title, self._work, self._storage):
                     take_or_build(work, self._model.lent(task.spec, task.recipe.layers), self._storage, publish, report)
         return Done()
-
-    @contextlib.contextmanager
-    def _noted(self, task: MomentsTask) -> Iterator[None]:
-        """Keep a file with how far a build is, and remove it at the end."""
-        path = task_progress_path(task.name)
-
-        def note() -> None:
-            if self._work.position is not None:
-                report = TaskProgress(title=task.title, within=self._work.position, at=time.time())
-                report.write(self._storage, path)
-
-        with KeepAlive(note):
-            yield
-        self._storage.delete(path)
 
     def _waits(self, holder: str) -> None:
         self._report(replace(self._progress, waits_for=f"second moments that {holder} builds"))
