@@ -5,6 +5,7 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ _BLANK = b"0" * 64
 _SCHEMA = b"ARROW:schema"
 # How the footer writes a text of 64 bytes after its key: a field of type binary, and its length.
 _BETWEEN = b"\x18\x40"
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
+# The key is written last, at the end of the footer.
+_FOOTER_BYTES = 1 << 20
 
 
 def column_options(schema: pa.Schema) -> dict[str, Any]:
@@ -104,5 +108,17 @@ def parquet_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table
 
 
 def _digest_place(data: bytes) -> int | None:
-    place = data.rfind(_KEY + _BETWEEN)
-    return None if place < 0 else place + len(_KEY) + len(_BETWEEN)
+    """Return where the digest is, or None for a file that was written without one.
+
+    A key that is damaged must not pass for one that was never there: raises pyarrow.ArrowInvalid if what is before
+    a text like a digest differs from the key in a byte or two.
+    """
+    mark = _KEY + _BETWEEN
+    place = data.rfind(mark)
+    if place >= 0:
+        return place + len(mark)
+    for found in _DIGEST.finditer(data, max(0, len(data) - _FOOTER_BYTES)):
+        before = data[max(0, found.start() - len(mark)) : found.start()]
+        if len(before) == len(mark) and sum(a != b for a, b in zip(before, mark, strict=True)) <= 2:
+            raise pa.ArrowInvalid("the name of its digest is damaged")
+    return None

@@ -28,16 +28,13 @@ def test_a_table_comes_back_with_its_metadata_and_equal_tables_give_equal_bytes(
 def test_a_bit_that_flips_anywhere_is_noticed() -> None:
     choice = random.Random(0)
     key = DATA.index(b"sphere:sha256")
-    for place in [*range(0, 60), *range(key, key + 79), *(choice.randrange(len(DATA)) for _ in range(400))]:
+    in_key = [(place, bit) for place in range(key, key + 79) for bit in range(8)]
+    elsewhere = [*range(0, 60), *(choice.randrange(len(DATA)) for _ in range(400))]
+    for place, bit in [*in_key, *((place, choice.randrange(8)) for place in elsewhere)]:
         data = bytearray(DATA)
-        data[place] ^= 1 << choice.randrange(8)
-        try:
-            found = parquet_table(bytes(data))
-        except (OSError, pa.ArrowException):
-            continue
-        # Where the key itself is hit the file counts as one without a digest; its content is right.
-        assert key <= place < key + 15
-        assert found.equals(TABLE)
+        data[place] ^= 1 << bit
+        with pytest.raises((OSError, pa.ArrowException)):
+            parquet_table(bytes(data))
 
 
 @pytest.mark.parametrize("length", [0, 3, 11, 400, len(DATA) - 1])
