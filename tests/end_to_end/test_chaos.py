@@ -11,7 +11,6 @@ from benchmarks.soak import growth, soak
 
 @pytest.mark.ray
 @pytest.mark.long
-@pytest.mark.timeout(900)
 def test_a_sweep_under_kills_gives_the_bytes_of_a_quiet_one(tmp_path: Path) -> None:
     report = under_chaos(tmp_path, trajectories=6, seed=0, period=4.0, limit_seconds=800.0)
     assert report.exit_code == 0, (tmp_path / "driver.log").read_text(encoding="utf-8")
@@ -23,7 +22,6 @@ def test_a_sweep_under_kills_gives_the_bytes_of_a_quiet_one(tmp_path: Path) -> N
 
 @pytest.mark.ray
 @pytest.mark.long
-@pytest.mark.timeout(900)
 def test_a_driver_under_kills_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     found = soak(tmp_path, trajectories=6, edits=60, seconds=80.0, period=10.0, seed=1, tell=lambda _: None)
     assert sum(found.kills.values()) >= 3

@@ -19,7 +19,7 @@ from workflows.store.lease import read_lease
 from workflows.sweeps.expand import load_sweep
 from workflows.sweeps.resources import Resources
 
-pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 SETTINGS = tiny(
     methods=["alphaedit+sphere"],

@@ -16,9 +16,7 @@ from workflows.cli import COMMANDS
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "workflows.cli", *arguments]
-    return subprocess.run(
-        command, cwd=REPOSITORY, env={**os.environ, **environment}, capture_output=True, timeout=60, check=False
-    )
+    return subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **environment}, capture_output=True, check=False)
 
 
 def test_commands_are_listed_in_groups_on_lines_that_fit(

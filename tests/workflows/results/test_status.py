@@ -156,7 +156,7 @@ def test_far_away_files_are_read_many_at_a_time(storage: Storage) -> None:
             put_checkpoint(place, plan, 4)
             place.write_bytes(progress_path(plan.id), json.dumps({"state": "stopped", "edits": 6, "at": 1.0}).encode())
     # The first four reads each wait for the other three: one at a time would break the barrier.
-    together, readers = threading.Barrier(4, timeout=60), itertools.count()
+    together, readers = threading.Barrier(4, timeout=600), itertools.count()
 
     def dwell(call: str) -> None:
         if call == "read" and next(readers) < 4:

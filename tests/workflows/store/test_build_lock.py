@@ -40,7 +40,7 @@ def test_of_many_who_want_it_one_builds(tmp_path: Path) -> None:
         thread.start()
     gate.set()
     for thread in threads:
-        thread.join(20)
+        thread.join()
     assert len(builders) == 1
     assert storage.read_bytes("thing").decode() == builders[0]
     assert storage.list("locks") == []
