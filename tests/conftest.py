@@ -26,7 +26,7 @@ import pytest
 import torch
 from local_runs import run
 from s3_server import s3_server
-from sweep_files import tiny, write_sweep
+from sweep_files import tiny, with_fewer_steps, write_sweep
 
 from workflows.sweeps.expand import Sweep, load_sweep
 
@@ -50,9 +50,8 @@ def bucket() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep file of two short trajectories; modules that need another have a fixture of this name."""
-    return write_sweep(
-        tmp_path_factory.mktemp("spec"), tiny(seeds=[0], methods=["memit", "memit+rect"], evaluators={"geometry": {}})
-    )
+    methods = with_fewer_steps("memit", "memit+rect")
+    return write_sweep(tmp_path_factory.mktemp("spec"), tiny(seeds=[0], methods=methods, evaluators={"geometry": {}}))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from repository import REPOSITORY, TESTS
-from sweep_files import results_of, tiny, write_sweep
+from sweep_files import results_of, tiny, with_fewer_steps, write_sweep
 from waiting import wait_until
 
 from sphere_core.foundation.errors import InputError
@@ -29,7 +29,10 @@ from workflows.sweeps.resources import Resources
 
 pytestmark = pytest.mark.ray
 
-SETTINGS = tiny(streams=[{"dataset": "factworld", "edits": 12, "order": "shuffled"}])
+SETTINGS = tiny(
+    methods=with_fewer_steps("memit", "alphaedit+sphere"),
+    streams=[{"dataset": "factworld", "edits": 12, "order": "shuffled"}],
+)
 
 
 class Watching:
@@ -192,7 +195,7 @@ def test_a_replica_that_this_machine_cannot_hold_is_refused_and_nothing_is_left(
 
 @pytest.mark.usefixtures("workers_see_replicas")
 def test_a_failed_accelerator_ends_the_process_and_one_ended_by_sigterm_loses_nothing(tmp_path: Path) -> None:
-    settings = tiny(seeds=[0], methods=["memit"], streams=[{"dataset": "factworld", "edits": 12, "order": "shuffled"}])
+    settings = {**SETTINGS, "seeds": [0], "methods": with_fewer_steps("memit")}
     one = load_sweep(write_sweep(tmp_path / "spec", settings))
     plan = one.plan.trajectories[0]
     quiet, storage = Storage(tmp_path / "quiet"), Storage(tmp_path / "root")

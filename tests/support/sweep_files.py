@@ -22,6 +22,14 @@ TINY: dict[str, Any] = {
     "resources": {"threads": 1, "replica": {"num_cpus": 1}, "evaluator": {"replicas": 0}},
 }
 
+# Fewer steps per target, for sweeps that run many times and are compared with themselves only.
+FEWER_STEPS = {"v_num_grad_steps": 8}
+
+
+def with_fewer_steps(*methods: str) -> list[dict[str, Any]]:
+    """Return entries of methods whose targets take a third of the preset's steps at most."""
+    return [{"name": method, "hyperparameters": dict(FEWER_STEPS)} for method in methods]
+
 
 def tiny(**changes: Any) -> dict[str, Any]:
     """Return the settings of the tiny sweep with top-level keys replaced (None: left out)."""
