@@ -98,6 +98,10 @@ def publish_rows(storage: Storage, path: str, data: bytes) -> None:
         return
     if present == data or compared_numbers(present).equals(compared_numbers(data)):
         return
-    message = f"{storage.uri}/{path} holds other numbers than those just computed for the same checkpoint"
+    message = (
+        f"{storage.uri}/{path} holds other numbers than those just computed for the same checkpoint; after a change of "
+        "the code or of a library in between, move that file away and run with --retry-failed, or compute the method "
+        "again with --fresh"
+    )
     _LOGGER.error("%s", message)
     raise RowsConflictError(message)
