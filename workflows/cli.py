@@ -59,6 +59,7 @@ COMMANDS = {
     "data": Command("data", "Check a data set: schema, counts, hash, what can be asked", _DATA),
     "order": Command("order", "Order a data set by the similarity of its edits' keys", _DATA),
     "moments": Command("moments", "Second moments: build, list, verify, import, compare", _DATA),
+    "serac": Command("serac", "Train the two models that the method serac brings along", _DATA),
     "methods": Command("methods", "List the methods, or one with its hyperparameters", _DATA),
     "tasks": Command("tasks", "List general-ability tasks, and whether their data is here", _DATA),
     "edit": Command("edit", "Run one trajectory in this process, without Ray", _MODEL),

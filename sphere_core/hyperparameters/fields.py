@@ -37,6 +37,8 @@ Layer = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, le=100_000)]
 
 # Fields that state a fact about the model and are checked against it; they cannot change a number.
 CHECKED_ONLY = frozenset({"fact_token", "v_loss_layer", "rewrite_module_tmp"})
+# Paths of folders whose content has a digest of its own among the fields.
+PLACES_ONLY = frozenset({"serac_classifier", "serac_counterfactual"})
 
 
 def _optional(description: str) -> Any:
@@ -148,9 +150,12 @@ class Hyperparameters(BaseModel):
 
     # Editors that change no weight.
     memory_threshold: Share | None = _optional(
-        "Above which a memory answers: cosine of a token's key (NeuralDB), of a prompt's feature (Retrieve); from which"
-        " on: share of its mask that a prompt shares with a stored one (MEMOIR)"
+        "Above which a memory answers: cosine of a key (NeuralDB), of a prompt's feature (Retrieve), the scope (SERAC);"
+        " from which on: share of its mask that a prompt shares with a stored one (MEMOIR)"
     )
+    serac_classifier: str | None = _optional("SERAC: folder of the scope's encoder, with its tokenizer")
+    serac_counterfactual: str | None = _optional("SERAC: folder of the model that answers inside the scope")
+    serac_digest: str | None = _optional("SERAC: digest of both folders' content; found by the plan")
     memoir_keep: Count | None = _optional("MEMOIR: inputs of the site that a prompt's mask keeps")
     grace_radius: Positive | None = _optional("GRACE: distance from a new key within which it answers")
     grace_start: Literal["cold", "warm"] | None = _optional(
@@ -226,7 +231,7 @@ class Hyperparameters(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Return what can change a number: every field that is set, without those that are only checked."""
         unused = set() if self.settings else {"settings"}
-        return self.model_dump(mode="json", exclude={*CHECKED_ONLY, *unused}, exclude_none=True)
+        return self.model_dump(mode="json", exclude={*CHECKED_ONLY, *PLACES_ONLY, *unused}, exclude_none=True)
 
     def settings_of(self, row: str, kind: type[_Settings]) -> _Settings:
         """Return the settings of a plugin's row, typed; defaults if none are given."""

@@ -33,6 +33,11 @@ def _side_memories(hyperparameters: Hyperparameters, d_in: int, d_out: int, edit
     return 4.0 * d_in * d_out * (merged + -(-left // int(hyperparameters.number("wise_shard_edits"))))
 
 
+def _scope_table(_: Hyperparameters, d_in: int, d_out: int, edits: int) -> float:
+    # A feature as wide as BERT's and a sentence of 24 tokens.
+    return edits * (4.0 * 768 + 8 * 24)
+
+
 def _for_adjusted_keys(hyperparameters: Hyperparameters) -> bool:
     return hyperparameters.mom2_adjustment
 
@@ -228,6 +233,17 @@ EDITORS: Mapping[str, EditorRow] = {
         needs_moments=_never,
         state="a feature and a sentence per edit",
         attaches=True,
+    ),
+    "serac": EditorRow(
+        title="SERAC: a scope classifier sends prompts to a model that reads the edit",
+        paper="arXiv 2206.06520",
+        build="sphere_core.methods.memory_builds:serac",
+        requires=(("serac_classifier",), ("serac_counterfactual",), ("memory_threshold",)),
+        needs_moments=_never,
+        state="a feature and a sentence per edit",
+        attaches=True,
+        stored=_scope_table,
+        remedy="both are folders of models, which are trained before a sweep: sphere serac train",
     ),
     "memoir": EditorRow(
         title="MEMOIR: one residual memory, of which a prompt's features select the part that answers",

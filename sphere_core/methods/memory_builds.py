@@ -4,17 +4,19 @@ Each acts at one layer; raises InputError for several.
 """
 
 from sphere_core.editors.base import Editor
+from sphere_core.editors.memory.companion_folders import companions_digest
 from sphere_core.editors.memory.descent import DescentSettings
 from sphere_core.editors.memory.grace import GraceEditor, GraceSettings
 from sphere_core.editors.memory.memoir import MemoirEditor
 from sphere_core.editors.memory.neuraldb import NeuralDBEditor
 from sphere_core.editors.memory.retrieve import RetrievalEditor
+from sphere_core.editors.memory.serac import SeracEditor
 from sphere_core.editors.memory.wise import WiseEditor, WiseSettings
 from sphere_core.foundation.errors import InputError
 from sphere_core.methods.build_inputs import BuildInputs
 from sphere_core.methods.builds import single_layer, target_settings
 
-__all__ = ["grace", "memoir", "neuraldb", "retrieve", "wise"]
+__all__ = ["grace", "memoir", "neuraldb", "retrieve", "serac", "wise"]
 
 
 def neuraldb(inputs: BuildInputs) -> Editor:
@@ -27,6 +29,14 @@ def retrieve(inputs: BuildInputs) -> Editor:
     """Build the retrieval baseline."""
     layer = single_layer(inputs, "Retrieval")
     return RetrievalEditor(layer, inputs.hyperparameters.number("memory_threshold"))
+
+
+def serac(inputs: BuildInputs) -> Editor:
+    """Build SERAC on the two folders; their digest is found where the plan has not."""
+    hyperparameters = inputs.hyperparameters
+    folders = hyperparameters.serac_classifier or "", hyperparameters.serac_counterfactual or ""
+    digest = hyperparameters.serac_digest or companions_digest(*folders)
+    return SeracEditor(*folders, digest, hyperparameters.number("memory_threshold"))
 
 
 def grace(inputs: BuildInputs) -> Editor:

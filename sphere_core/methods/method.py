@@ -155,7 +155,8 @@ class Method:
             what = f"method '{self.name}' needs exactly one of '{names[0]}'"
         else:
             what = f"method '{self.name}' needs the hyperparameter '{names[0]}'"
-        raise InputError(what, where=where, remedy=f"set '{listed}' in the hyperparameters")
+        come = "" if self.editor_row.remedy is None else f"; {self.editor_row.remedy}"
+        raise InputError(what, where=where, remedy=f"set '{listed}' in the hyperparameters{come}")
 
     def _check_sites(self, hyperparameters: Hyperparameters, *, where: str) -> None:
         """Raise InputError if sites are named and the editor's formula holds at down projections only."""

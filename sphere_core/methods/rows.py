@@ -38,7 +38,8 @@ class EditorRow:
     those of output gradients too.
 
     A row of a plugin may own `settings`, which its build reads with `Hyperparameters.settings_of`, and may name in
-    `preset` the editor whose section of a preset it starts from.
+    `preset` the editor whose section of a preset it starts from. `remedy` says where hyperparameters that no preset can
+    hold come from.
     """
 
     title: str
@@ -58,6 +59,7 @@ class EditorRow:
     in_contexts: bool = False
     stored: Callable[[Hyperparameters, int, int, int], float] = key_and_residual
     needs_gradients: bool = False
+    remedy: str | None = None
 
 
 @dataclass(frozen=True)

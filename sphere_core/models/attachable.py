@@ -26,6 +26,8 @@ class AttachableModel:
         self._mechanism: Mechanism | None = None
         self._handles: list[RemovableHandle] = []
         self._reading: RowReading | None = None
+        # What mechanisms have loaded beside the network, by the digest of its content.
+        self.companions: dict[str, object] = {}
 
     @property
     def attachment(self) -> Attachment | None:

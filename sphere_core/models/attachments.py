@@ -28,6 +28,7 @@ MECHANISMS: Mapping[str, str] = {
     "grace": "sphere_core.editors.memory.grace:Grace",
     "memoir": "sphere_core.editors.memory.memoir:Memoir",
     "retrieve": "sphere_core.editors.memory.retrieve:Retrieval",
+    "serac": "sphere_core.editors.memory.serac:Serac",
     "wise": "sphere_core.editors.memory.wise:Wise",
 }
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from serac_parts import serac_values
 from tiny_models import CONTEXTS, requests
 
 from sphere_core.checkpoints import Checkpoint
@@ -119,7 +120,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def values(method: str, **changes: Any) -> dict[str, Any]:
     name, _, option = method.partition("@")
-    return {**VALUES, **BY_EDITOR.get(name.split("+")[0], {}), **OPTIONS[option], **changes}
+    brought = serac_values() if name == "serac" else {}
+    return {**VALUES, **BY_EDITOR.get(name.split("+")[0], {}), **brought, **OPTIONS[option], **changes}
 
 
 def places(method: str) -> tuple[Place, ...]:

@@ -14,6 +14,7 @@ from sphere_core.checkpoints import latest_checkpoint, write_checkpoint
 from sphere_core.costs import place
 from sphere_core.datasets.records import Record
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
+from sphere_core.editors.memory.companion_folders import with_companions
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 from sphere_core.foundation.storage import Storage
@@ -181,7 +182,7 @@ def _hyperparameters(options: EditOptions, method: Method) -> tuple[Hyperparamet
         where = f"preset '{options.preset}'"
         values = method.from_preset(str(options.preset), changed)
     method.check(values, where=where)
-    return values, notes
+    return with_companions(values, Path.cwd()), notes
 
 
 def _moments(options: EditOptions, method: Method, hyperparameters: Hyperparameters) -> SecondMoments | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sphere_core.editors.memory.companion_folders import require_same_tokens, with_companions
 from sphere_core.foundation.errors import InputError, inside
 from sphere_core.hyperparameters import (
     Hyperparameters,
@@ -58,6 +59,8 @@ def method_of(
         with inside(where):
             values, notes = of_published_file(method, path, entry.hyperparameters, where=where)
     method.check(values, where=where)
+    with inside(where):
+        values = with_companions(values, folder)
     return method, values, notes
 
 
@@ -129,6 +132,8 @@ class Inputs:
         if entry.file is None and (misfit := _misfit(model, self.folder, self.read_preset)) is not None:
             self.notes[misfit] = None
         model.outline.check(values, where=where)
+        with inside(where):
+            require_same_tokens(values, model.folder)
         return method, values
 
     def contexts(self, entry: ContextsEntry) -> dict[str, Any]:

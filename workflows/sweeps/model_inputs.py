@@ -28,6 +28,11 @@ class ResolvedModel:
     digest: str
     outline: ModelOutline
 
+    @property
+    def folder(self) -> Path:
+        """The model's local folder."""
+        return resolve_model(self.source, revision=self.revision, remote_code=self.entry.trust_remote_code)
+
 
 def reading_room(model: ResolvedModel, contexts: Mapping[str, Any], *, edits_in_contexts: bool) -> ReadingRoom | None:
     """Return what a model can read at once, or None if its config says nothing of positions.
@@ -36,7 +41,7 @@ def reading_room(model: ResolvedModel, contexts: Mapping[str, Any], *, edits_in_
     """
     if model.outline.positions is None:
         return None
-    folder = resolve_model(model.source, revision=model.revision, remote_code=model.entry.trust_remote_code)
+    folder = model.folder
     templates: tuple[str, ...] = ("{}",)
     if edits_in_contexts:
         templates = tuple(text for group in contexts.get("groups", [["{}"]]) for text in group)

@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.memory.facts import with_facts
 from sphere_core.editors.memory.features import prompt_feature
+from sphere_core.editors.memory.sentences import NO_TOKEN, edit_sentence, with_sentences
 from sphere_core.locate.prompts import opening_tokens, text_ids
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.attachments import Attachment
@@ -29,7 +30,6 @@ from sphere_core.requests import EditRequest
 __all__ = ["KIND", "Retrieval", "RetrievalEditor"]
 
 KIND = "retrieve"
-_NO_TOKEN = -1
 
 
 class Retrieval:
@@ -67,7 +67,7 @@ class Retrieval:
         if not float(cosine) > self._threshold:
             return ()
         row: list[int] = self._sentences[int(place)].tolist()
-        return tuple(token for token in row if token != _NO_TOKEN)
+        return tuple(token for token in row if token != NO_TOKEN)
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,10 @@ class RetrievalEditor:
         features, sentences = [], []
         for request in requests:
             features.append(prompt_feature(model, text_ids(model.tokenizer, request.question), self.layer, opening))
-            sentence = f"{request.question} {request.target_new}.\n"
-            sentences.append(torch.tensor(text_ids(model.tokenizer, sentence)[opening:]))
+            sentences.append(edit_sentence(model, request))
             model.progress.report("features", len(features), len(requests), "requests")
-        before = model.attachment
-        rows = [*sentences] if before is None else [*before.tensors["sentences"].cpu(), *sentences]
-        # Rows of one width: the longest sentence's.
-        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=_NO_TOKEN).to(features[0].device)
-        if before is not None:
-            kept = {**before.tensors, "sentences": padded[: -len(requests)]}
-            before = Attachment(KIND, kept, before.scalars)
-        added = {"features": torch.stack(features), "sentences": padded[-len(requests) :]}
+        before, padded = with_sentences(model.attachment, sentences, features[0].device)
+        added = {"features": torch.stack(features), "sentences": padded}
         tensors = with_facts(before, added, requests)
         model.attach(Attachment(KIND, tensors, {"layer": self.layer, "threshold": self.threshold}))
         return state

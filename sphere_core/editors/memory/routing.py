@@ -13,7 +13,7 @@ from sphere_core.locate.prompts import opening_tokens
 from sphere_core.models.attachments import Attachment, RowReading
 from sphere_core.models.editable import EditableModel
 
-__all__ = ["NO_ENTRY", "PromptRouted", "prompt_mean"]
+__all__ = ["NO_ENTRY", "PromptRouted", "prompt_mean", "prompt_reading"]
 
 # What is chosen for a row that the memory leaves alone.
 NO_ENTRY = -1
@@ -65,7 +65,7 @@ class PromptRouted(ABC):
         """
 
     def _act(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        reading = self._reading()
+        reading = prompt_reading(self._model, self._kind)
         if reading.ends is None or reading.starts is None:
             return output
         inputs = args[0]
@@ -85,15 +85,17 @@ class PromptRouted(ABC):
         changed[acted] = self.answer(inputs[acted], output[acted], chosen[acted], None if last is None else last[acted])
         return changed
 
-    def _reading(self) -> RowReading:
-        reading = self._model.row_reading
-        if reading is None:
-            raise InputError(
-                f"the {self._kind} memory decides by the prompt, and these rows do not say where theirs end",
-                where="attachment",
-                remedy="read rows inside `with model.reading(ends=...)`; `model.reading()` reads whole texts, unrouted",
-            )
-        return reading
+
+def prompt_reading(model: EditableModel, kind: str) -> RowReading:
+    """Return what is known of the rows that are being read; raises InputError if nothing is."""
+    reading = model.row_reading
+    if reading is None:
+        raise InputError(
+            f"the {kind} memory decides by the prompt, and these rows do not say where theirs end",
+            where="attachment",
+            remedy="read rows inside `with model.reading(ends=...)`; `model.reading()` reads whole texts, unrouted",
+        )
+    return reading
 
 
 def prompt_mean(values: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
