@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sphere_core.costs.placement import on_accelerator, place
     from sphere_core.costs.shape import ModelShape, published_config, shape_of_config, shape_of_network
     from sphere_core.costs.time import Work, edit_work, geometry_work, hours, moments_work, probe_work
+    from sphere_core.costs.tuning import tuning_checkpoint_bytes, tuning_peak, tuning_work
     from sphere_core.costs.workload import TextLengths, workload_of
 
 __all__ = [
@@ -35,6 +36,9 @@ __all__ = [
     "shape_of_network",
     "solver_bytes",
     "stages",
+    "tuning_checkpoint_bytes",
+    "tuning_peak",
+    "tuning_work",
     "workload_of",
 ]
 
@@ -46,6 +50,7 @@ __getattr__ = lazy_exports(
         "shape": "ModelShape published_config shape_of_config shape_of_network",
         "time": "Work edit_work geometry_work hours moments_work probe_work",
         "accelerators": "Accelerator accelerator accelerator_names",
+        "tuning": "tuning_checkpoint_bytes tuning_peak tuning_work",
         "workload": "TextLengths workload_of",
     },
 )

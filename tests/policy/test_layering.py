@@ -26,7 +26,8 @@ ROOMS = {
     "sphere_core.checkpoints": "checkpoint_files foundation models numerics",
     "sphere_core.conformance": "checkpoints editors foundation hyperparameters locate methods models moments plugins "
     "requests streams trajectory",
-    "sphere_core.costs": "foundation hyperparameters locate methods models moments numerics plugins requests solver",
+    "sphere_core.costs": "foundation hyperparameters locate methods models moments numerics plugins requests solver "
+    "tuning",
     "sphere_core.datasets": "foundation plugins requests",
     "sphere_core.editors": "checkpoints foundation hyperparameters locate models numerics regularizers requests solver "
     "tuning",

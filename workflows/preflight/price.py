@@ -5,15 +5,12 @@ of an accelerator (`sphere_core.costs.accelerators`), assumed or measured: an es
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from transformers import AutoConfig
 
-from evaluators.general.suites import TaskEntry, preset_names, read_preset
 from sphere_core.costs import (
     Accelerator,
     ModelShape,
@@ -31,19 +28,23 @@ from sphere_core.costs import (
     published_config,
     shape_of_config,
     stages,
+    tuning_checkpoint_bytes,
+    tuning_peak,
+    tuning_work,
     workload_of,
 )
 from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.yaml_text import parse_yaml
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.models.loading import DTYPES
 from sphere_core.models.source import EMBEDDED_MODEL
 from sphere_core.plugins.found import Plugins
 from sphere_core.streams.stream import StreamSpec
+from workflows.preflight.task_sizes import task_sizes
 from workflows.sweeps.inputs import method_of
 from workflows.sweeps.paths import resolve_path
 from workflows.sweeps.spec import ModelEntry, MomentsEntry, SweepSpec
+from workflows.sweeps.tuning_entry import AfterwardsEntry
 
 __all__ = ["SAMPLE_WIDTH", "Cell", "Price", "Sample", "price_sweep"]
 
@@ -120,7 +121,7 @@ def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Pric
     """
     cells: list[Cell] = []
     moments: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
-    general, unpriced = _general(spec)
+    general, unpriced = task_sizes(spec)
     plugins = Plugins.of_files(resolve_path(file, folder) for file in spec.plugins)
     for model in spec.models:
         shape = _shape(model, folder, plugins)
@@ -146,6 +147,12 @@ def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Pric
                 cells.append(
                     _cell(spec, model.label, stream, entry.title, shape, work, values, lengths, general, accelerator)
                 )
+                cells += [
+                    _tuning_cell(
+                        spec, cells[-1], tuning, stream, shape, work, len(values.layers), lengths, general, accelerator
+                    )
+                    for tuning in spec.afterwards
+                ]
     shared_hours, shared_disk = (sum(part) for part in zip(*moments.values(), strict=True)) if moments else (0.0, 0.0)
     return Price(accelerator, tuple(cells), shared_hours, shared_disk, tuple(unpriced))
 
@@ -162,18 +169,10 @@ def _cell(
     general: Sequence[Mapping[str, float]],
     accelerator: Accelerator,
 ) -> Cell:
-    wanted = spec.wanted_checkpoints(stream.edits)
-    scoring, seeds = Work(), len(spec.seeds)
+    wanted, seeds = spec.wanted_checkpoints(stream.edits), len(spec.seeds)
     edit_hours = seeds * hours(edit_work(shape, work, values, stream.edits), accelerator)
     chosen = (spec.evaluators.edit_quality or {}).get("sample")
-    for edits in wanted:
-        if spec.evaluators.edit_quality is not None:
-            scoring += _quality(shape, lengths, [min(edits, chosen or edits)])
-        if spec.evaluators.geometry is not None:
-            scoring += geometry_work(shape, work.sites)
-        for task in general:
-            tokens = int(task["tokens"] + task["generated"])
-            scoring += probe_work(shape, int(task["documents"] * task["rows"]), tokens)
+    scoring = _scoring(spec, shape, work, lengths, general, wanted)
     peaks = stages(shape, work)
     sample = None
     if spec.evaluators.edit_quality is not None and chosen is None:
@@ -193,6 +192,58 @@ def _cell(
         host_bytes=max(peak.host for peak in peaks),
         disk_bytes=sum(checkpoint_bytes(shape, work, edits) for edits in wanted if spec.keep.keeps(edits, wanted)),
         sample=sample,
+    )
+
+
+def _scoring(
+    spec: SweepSpec,
+    shape: ModelShape,
+    work: Workload,
+    lengths: TextLengths,
+    general: Sequence[Mapping[str, float]],
+    checkpoints: Sequence[int],
+) -> Work:
+    """Return the work of every evaluator at checkpoints after these numbers of edits."""
+    scoring = Work()
+    chosen = (spec.evaluators.edit_quality or {}).get("sample")
+    for edits in checkpoints:
+        if spec.evaluators.edit_quality is not None:
+            scoring += _quality(shape, lengths, [min(edits, chosen or edits)])
+        if spec.evaluators.geometry is not None:
+            scoring += geometry_work(shape, work.sites)
+        for task in general:
+            tokens = int(task["tokens"] + task["generated"])
+            scoring += probe_work(shape, int(task["documents"] * task["rows"]), tokens)
+    return scoring
+
+
+def _tuning_cell(
+    spec: SweepSpec,
+    parent: Cell,
+    entry: AfterwardsEntry,
+    stream: StreamSpec,
+    shape: ModelShape,
+    work: Workload,
+    edited: int,
+    lengths: TextLengths,
+    general: Sequence[Mapping[str, float]],
+    accelerator: Accelerator,
+) -> Cell:
+    """Return the cell of a fine-tuning after a method: what is tuned, scored and kept of every parent checkpoint."""
+    settings, starts = entry.finetune, entry.checkpoints or (stream.edits,)
+    scoring = _scoring(spec, shape, work, lengths, general, [edits for edits in starts for _ in entry.wanted])
+    count = parent.trajectories * len(starts)
+    each = tuning_checkpoint_bytes(shape, settings, edited, work)
+    return Cell(
+        model=parent.model,
+        stream=parent.stream,
+        method=f"{parent.method}, then {entry.title}",
+        trajectories=count,
+        edit_hours=count * hours(tuning_work(shape, settings, edited), accelerator),
+        score_hours=parent.trajectories * hours(scoring, accelerator),
+        accelerator_bytes=tuning_peak(shape, settings, edited, work.dtype_bytes),
+        host_bytes=each,
+        disk_bytes=each * sum(spec.keep.keeps(step, entry.wanted) for step in entry.wanted),
     )
 
 
@@ -228,31 +279,3 @@ def _shape(model: ModelEntry, folder: Path, plugins: Plugins) -> ModelShape:
             remedy="give a folder with config.json, or fetch the model once while online",
         ) from error
     return shape_of_config(config, where=model.source)
-
-
-def _general(spec: SweepSpec) -> tuple[list[dict[str, float]], list[str]]:
-    """Return the sizes of the tasks that are known, presets spelled out, and the names of those that are not."""
-    settings: Mapping[str, Any] | None = spec.evaluators.general
-    if settings is None:
-        return [], []
-    text = resources.files("sphere_core.costs").joinpath("tasks.yaml").read_text(encoding="utf-8")
-    known = parse_yaml(text)
-    tasks, unpriced = [], []
-    for entry in _entries(settings):
-        # The subjects of MMLU have similar sizes, and no entries of their own.
-        size = known.get(entry.task) or (known["mmlu_subject"] if entry.task.startswith("mmlu_") else None)
-        if size is None:
-            unpriced.append(f"general ability on '{entry.task}'")
-        else:
-            limit = entry.limit or settings.get("limit") or size["documents"]
-            tasks.append(size | {"documents": min(size["documents"], limit)})
-    return tasks, unpriced
-
-
-def _entries(settings: Mapping[str, Any]) -> Iterator[TaskEntry]:
-    for entry in settings.get("tasks", []):
-        named = TaskEntry(task=entry) if isinstance(entry, str) else TaskEntry.model_validate(entry)
-        if named.task in preset_names():
-            yield from read_preset(named.task).entries()
-        else:
-            yield named

@@ -32,6 +32,7 @@ from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.prompts import opening_tokens
 from sphere_core.models import load_model, model_digest, resolve_model
+from sphere_core.models.devices import pick_device
 from sphere_core.models.loading import load_tokenizer
 
 __all__ = ["SeracTraining", "train_serac"]
@@ -88,7 +89,7 @@ def train_serac(training: SeracTraining, console: Console) -> Iterator[str]:
     digest = fingerprint([[edit.request.identity() for edit in edits]])
     made = {name: _made_of(training, name, digest) for name in ("classifier", "counterfactual")}
     done = {name: _is_done(training.out / name, settings) for name, settings in made.items()}
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(pick_device("auto"))
     if not done["classifier"]:
         encoder = _first_encoder(training, device)
         rates = training.rates(training.lr)

@@ -16,7 +16,7 @@ _MOST_JSON = 256 << 20
 
 
 def companions_digest(classifier: str, counterfactual: str) -> str:
-    """Return the digest of the content of both folders; raises InputError for one that is no model's."""
+    """Return the digest of the content of both folders; raises InputError for one without a model."""
     digests: dict[str, Any] = {}
     for name, folder in (("serac_classifier", classifier), ("serac_counterfactual", counterfactual)):
         if not Path(folder).is_dir():

@@ -57,8 +57,8 @@ class Companions:
 def companions(model: EditableModel, classifier: str, counterfactual: str, digest: str) -> Companions:
     """Return both models on the device of `model`, which keeps them for later calls with this digest.
 
-    Raises InputError where the folders no longer have this content, or where the counterfactual model's tokens are
-    not those of `model`.
+    Raises InputError if the folders no longer have this content, or if the counterfactual model's tokens are not those
+    of `model`.
     """
     known = model.companions.get(digest)
     if isinstance(known, Companions):

@@ -34,7 +34,7 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True)
 class SeracRates:
-    """Steps and edits a step of each training, Adam's rate, and the seed of the order."""
+    """Steps of a training and edits per step, Adam's rate, and the seed of the order."""
 
     steps: int
     batch_size: int
