@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.bad_inputs.calibrations import CALIBRATIONS
 from benchmarks.bad_inputs.case import BadInput
 from benchmarks.bad_inputs.data import DATA
 from benchmarks.bad_inputs.look_alikes import LOOK_ALIKES
@@ -26,7 +27,7 @@ from benchmarks.bad_inputs.verdict import faults_of, load_command, outcome_of
 
 __all__ = ["ALL", "main"]
 
-ALL: list[BadInput] = [*SWEEPS, *DATA, *MODELS, *SETTINGS, *LOOK_ALIKES, *MISFITS]
+ALL: list[BadInput] = [*SWEEPS, *DATA, *MODELS, *SETTINGS, *LOOK_ALIKES, *MISFITS, *CALIBRATIONS]
 
 Results = dict[str, dict[str, object]]
 

@@ -9,14 +9,17 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 
+from evaluators.general.processor_limit import processor_limit
 from evaluators.general.quiet import quiet_harness
 from evaluators.general.random_state import seeded
 from evaluators.general.template_sandbox import sandboxed_templates
 
-__all__ = ["SEED", "PreparedTask"]
+__all__ = ["FILTER_SECONDS", "SEED", "PreparedTask"]
 
 # The harness's own default, which it gives to few-shot samplers and torch alike.
 SEED = 1234
+# Of one task; its answers are short, and an expression that reads them takes microseconds.
+FILTER_SECONDS = 60.0
 
 
 class PreparedTask:
@@ -52,6 +55,12 @@ class PreparedTask:
         for request in self._task.instances:
             request.resps = []
             request.filtered_resps = {}
+
+    def apply_filters(self) -> Any:
+        """Apply the task's filters to its answers, within a limit of processor time: a regular expression of a task
+        file may take any number of steps."""
+        with processor_limit(FILTER_SECONDS, what="the task's filter_list"):
+            return self._task.apply_filters()
 
 
 def _digest(requests: list[Instance], documents: list[tuple[int, Any]]) -> str:
