@@ -105,6 +105,8 @@ def calibrate_preset(
     overrides, listener = dict(overrides or {}), listener or Listener()
     fixed = _checked(editors, objective, overrides)
     _refuse_name(out)
+    trial_log = TrialLog(log or out.with_suffix(".jsonl"))
+    trial_log.check()
     torch.set_num_threads(threads)
     held_out = _held_out(dataset, budget.requests)
     loaded = load_model(model, dtype=dtype, device=pick_device(device))
@@ -117,7 +119,7 @@ def calibrate_preset(
     half = len(held_out) // 2
     made_of = {"model_digest": loaded.base_digest, "dtype": dtype, "threads": threads, "release": code_version()}
     limits = Limits(60 * budget.minutes, budget.trials)
-    with TrialLog(log or out.with_suffix(".jsonl")) as kept:
+    with trial_log as kept:
         runner = _Runner(bench, held_out[:half], held_out[half:], made_of, kept, listener, started)
         search = Search(tuple(editors), covered, limits, objective, runner.run)
         for line in _notes(objective, held_out, wanted, covered, moments, kept):

@@ -9,17 +9,20 @@ from types import TracebackType
 from typing import Any, Self
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.user_files import output_errors
+from sphere_core.foundation.user_files import open_file, output_errors
 from workflows.runs.calibration_bench import Trial
 
 __all__ = ["TrialLog"]
+
+_START = b'{"key": "'
 
 
 class TrialLog:
     """Trials by a key of everything that can change their numbers. A context manager: it holds the file, locked.
 
     Entering reads the trials that are there. A last line that a killed process left unfinished is cut off; another line
-    that is not a trial is an InputError, and so is a file that another calibration holds.
+    that is not a trial is an InputError, and so is a file that another calibration holds. `check` says so before
+    anything is computed or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,18 +40,25 @@ class TrialLog:
                 "another calibration is writing this log", where=str(self.path), remedy="wait for it, or give --log"
             ) from error
         self._file.seek(0)
-        whole, _, rest = self._file.read().rpartition(b"\n")
-        if rest:
-            self._file.truncate(len(whole) + 1 if whole else 0)
-        for number, line in enumerate(whole.splitlines(), start=1):
-            key, trial = self._read(line, number)
-            self._known[key] = trial
+        data = self._file.read()
+        try:
+            self._known, size = self._parsed(data)
+        except InputError:
+            self._file.close()
+            raise
+        self._file.truncate(size)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+    def check(self) -> None:
+        """Raise InputError for a file that is there and is not a log of trials."""
+        if self.path.exists():
+            with open_file(self.path, what="log of trials") as file, output_errors(self.path):
+                self._parsed(file.read())
 
     def __len__(self) -> int:
         return len(self._known)
@@ -64,6 +74,15 @@ class TrialLog:
             self._file.write(json.dumps({"key": key, **trial.record()}).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
+
+    def _parsed(self, data: bytes) -> tuple[dict[str, Trial], int]:
+        """Return the trials of a log's bytes, and how many bytes end in a whole line."""
+        whole, _, rest = data.rpartition(b"\n")
+        lines = whole.splitlines()
+        # What is cut off must be the beginning of a trial, not of some other file that was named by mistake.
+        if not rest.startswith(_START) and not _START.startswith(rest):
+            self._read(rest, len(lines) + 1)
+        return dict(self._read(line, number) for number, line in enumerate(lines, start=1)), len(data) - len(rest)
 
     def _read(self, line: bytes, number: int) -> tuple[str, Trial]:
         try:

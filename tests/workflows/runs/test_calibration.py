@@ -167,6 +167,13 @@ def test_a_log_that_is_none_or_held_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="not a trial") as refused, TrialLog(other):
             pass
         assert "line 1" in str(refused.value.where)
+    for named_by_mistake in (b'[{"prompt": "a"}]', b"name: sweep\nseeds: [0]\n", b'{"key": "a"}\n{"prompt"'):
+        other.write_bytes(named_by_mistake)
+        with pytest.raises(InputError, match="not a trial"):
+            TrialLog(other).check()
+        with pytest.raises(InputError, match="not a trial"), TrialLog(other):
+            pass
+        assert other.read_bytes() == named_by_mistake
 
 
 def test_a_preset_file_that_is_none(tmp_path: Path) -> None:
