@@ -30,8 +30,10 @@ from workflows.replicas.tasks import (
 from workflows.store.compaction import compact_trajectory
 from workflows.store.layout import checkpoints_folder
 from workflows.store.lease import read_lease
+from workflows.store.plan import BasePlan
 from workflows.store.records import Failure
 from workflows.store.trimming import trim
+from workflows.store.weak_starts import weak_start
 
 __all__ = ["SweepWork"]
 
@@ -46,6 +48,8 @@ class SweepWork:
         self._storage = storage
         self._verdicts = verdicts
         self._limits = RetryLimits()
+        # Models and methods, by their names in tables, whose first edits did not take.
+        self._warned: set[tuple[str, str]] = set()
         # Trajectories that another run has taken over.
         self.superseded: list[Failure] = []
 
@@ -113,7 +117,18 @@ class SweepWork:
             self._backlog.moments_done(task)
         elif isinstance(task, ScoreTask):
             self._backlog.scored(task)
+            self._look_at_start(task)
             self._follow_up(task.trajectory_id)
+
+    def _look_at_start(self, task: ScoreTask) -> None:
+        """Warn once of a model and method whose first scored edits did not take."""
+        plan = task.subject
+        if isinstance(plan, BasePlan) or task.edits != min(plan.wanted) or (plan.model, plan.title) in self._warned:
+            return
+        warning = weak_start(self._storage, plan)
+        if warning is not None:
+            self._warned.add((plan.model, plan.title))
+            _LOGGER.warning("%s", warning)
 
     def _stopped(self, task: Task, published: tuple[int, ...], *, paused: bool) -> None:
         if isinstance(task, TrajectoryTask):

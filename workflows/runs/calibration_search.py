@@ -20,6 +20,8 @@ Axis = str
 RunTrial = Callable[[str, Candidate, bool], Trial]
 
 _FINALISTS = 2
+# Ridges that a later editor tries at least beside its first one, if the budget has room for that.
+_LATER_RIDGES = 2
 # Published values span these decades; smaller ridges are what small models want, whose keys are small.
 _RIDGES: Mapping[str, tuple[float, ...]] = {
     "memit": (15000.0, 1500.0, 150.0, 15.0, 1.5),
@@ -150,11 +152,14 @@ class Search:
         return first or math.floor(left * share) >= 1
 
     def _reserve(self, editor: str, finalists: int) -> tuple[float, int]:
-        """Return the seconds and the trials that must be left: finalists, and the first trial of later editors."""
+        """Return the seconds and the trials that must be left: finalists, and of later editors also a few ridges.
+
+        The first trial of a later editor may need what no trial has needed before, as null spaces.
+        """
         later = len(self._editors) - 1 - list(self._editors).index(editor)
         full, short = self._cost_of_axis("layers"), self._cost_of_axis("ridge")
-        others = later * (1 + _FINALISTS)
-        return finalists * full + others * short, finalists + others
+        others = later * (_LATER_RIDGES + _FINALISTS)
+        return (finalists + later) * full + others * short, finalists + later + others
 
     def _has_room(self, candidate: Candidate, *, held_out: bool, reserve: tuple[float, int]) -> bool:
         seconds, count = reserve

@@ -9,6 +9,7 @@ from workflows.results.formats.results_view import results_answer
 from workflows.results.status.status import failures_table
 from workflows.results.tables.table import results_table
 from workflows.store.layout import ERROR_FILE, ERRORS, ROWS, TRAJECTORIES
+from workflows.store.weak_starts import weak_starts
 from workflows.sweeps.expand import Sweep
 from workflows.terminal.console import say
 from workflows.terminal.table import Column, TextTable
@@ -26,6 +27,8 @@ def report(sweep: Sweep, root: str, storage: Storage, result: SweepResult, conso
         write_answer(results_answer(table), console)
     if result.failures:
         problems.print(failures_table(list(result.failures)))
+    for warning in weak_starts(storage, sweep.plan.trajectories):
+        say(problems, f"warning: {warning}", style="yellow")
     console.print(f"rows: {root}/{ROWS}/*/*.parquet", highlight=False, soft_wrap=True)
     done = result.complete and not result.stopped and not result.failures
     _print_next_steps(root, result, console if done else problems)

@@ -23,6 +23,7 @@ from workflows.sweeps.plugin_inputs import UsedRows, outside_inputs, plugins_of,
 from workflows.sweeps.reading import read_sweep
 from workflows.sweeps.spec import SweepSpec
 from workflows.sweeps.tuning_inputs import TuningInputs, tuned_at
+from workflows.sweeps.twins import refuse_twins, twins
 
 __all__ = ["Sweep", "load_sweep"]
 
@@ -75,6 +76,7 @@ def load_sweep(
     }
     scorers = {kind: describe_evaluator(one, run_code=run_code) for kind, one in chosen.items()}
     ids = EvaluationIds(scorers)
+    refuse_twins(spec.methods, text)
     scored_with_moments = any(scorer.reads_moments for scorer in scorers.values())
     cells = list(_cells(spec, text, inputs, scored_with_moments=scored_with_moments))
     recipes, key_of = _recipes(spec, inputs, cells)
@@ -87,11 +89,7 @@ def load_sweep(
     seen: dict[str, str] = {}
     for cell in cells:
         if cell.id in seen:
-            raise InputError(
-                f"'{cell.entry.title}' and '{seen[cell.id]}' are the same trajectory",
-                where=text.where(("methods",)),
-                remedy="two methods of the grid have the same editor, regularizers and hyperparameters",
-            )
+            raise twins(cell.entry, seen[cell.id], text)
         seen[cell.id] = cell.entry.title
         trajectories.append(_trajectory_plan(cell, spec, ids, key_of.get(cell.id)))
         specs[cell.id] = cell.spec

@@ -1,5 +1,6 @@
 """The newest scores of a trajectory: a few small row files, each read once. Requires neither models nor Ray."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,10 @@ import pyarrow as pa
 
 from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
+from workflows.store.plan import TrajectoryPlan
 from workflows.store.row_reader import warn_of_damage
 from workflows.store.state import TrajectoryState
+from workflows.store.weak_starts import weak_starts
 from workflows.terminal.numbers import Measured
 
 __all__ = ["SHOWN_METRICS", "LastScore", "LastScores"]
@@ -48,6 +51,10 @@ class LastScores:
             if edits is not None:
                 newest |= self._file(found.plan.rows_path(edits, evaluation), edits)
         return newest
+
+    def weak_starts(self, plans: Iterable[TrajectoryPlan]) -> list[str]:
+        """Return warnings of methods whose first scored edits did not take."""
+        return weak_starts(self._storage, plans)
 
     def _file(self, path: str, edits: int) -> dict[str, LastScore]:
         if path not in self._read:

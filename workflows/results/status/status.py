@@ -55,6 +55,7 @@ def status_panel(plan: SweepPlan, state: SweepState, scores: LastScores, *, wide
         title = "running" if parts else plan.name
         parts.append(replace(_trajectories(shown, scores, title=title, digits=digits), wide=wide))
     parts.append(Text(status_line(state)))
+    parts += [Text(f"warning: {warning}", style="yellow") for warning in scores.weak_starts(plan.trajectories)]
     if plan.overrides:
         parts.append(Text(f"values in place of the sweep file's: {plan.set_options}"))
     now = time.time()

@@ -1,0 +1,32 @@
+"""A method whose first edits did not take is warned of: while it runs, at the end, and in the status."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from command_line import sphere
+from sweep_files import tiny, write_sweep
+
+
+def test_a_preset_that_changes_nothing_is_noticed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # A ridge as of a model whose keys are a thousand times larger: the update is next to nothing.
+    inert = {"name": "memit", "label": "borrowed", "hyperparameters": {"mom2_update_weight": 1e9}}
+    changes = {"methods": [inert, "memit"], "seeds": [0], "checkpoint_every": 2, "evaluators": {"edit_quality": {}}}
+    sweep, root = write_sweep(tmp_path, tiny(**changes)), tmp_path / "root"
+    with caplog.at_level(logging.WARNING):
+        assert sphere(monkeypatch, "run", sweep, "--local", "--root", root) == 0
+    expected = "borrowed on factworld: of the first 2 edits 0% took (efficacy)"
+    logged = [record.message for record in caplog.records if " took " in record.message]
+    assert [message.startswith(expected) for message in logged] == [True]
+    shown = capsys.readouterr()
+    said = " ".join((shown.out + shown.err).split())
+    assert expected in said
+    assert "'sphere calibrate' finds values for it" in said
+    assert "memit on factworld" not in said
+    assert sphere(monkeypatch, "status", root) == 0
+    assert expected in " ".join(capsys.readouterr().out.split())
