@@ -121,7 +121,8 @@ def calibrate_preset(
     limits = Limits(60 * budget.minutes, budget.trials)
     with trial_log as kept:
         runner = _Runner(bench, held_out[:half], held_out[half:], made_of, kept, listener, started)
-        search = Search(tuple(editors), covered, limits, objective, runner.run)
+        others = [trial for key, trial in kept.items() if trial.editor in editors and runner.key_of(trial) == key]
+        search = Search(tuple(editors), covered, limits, objective, runner.run, others)
         for line in _notes(objective, held_out, wanted, covered, moments, kept):
             listener.note(line)
         for _ in search.all_trials():
@@ -132,7 +133,7 @@ def calibrate_preset(
             objective=objective,
             requests=held_out,
             data_set=dataset.name,
-            trials=search.trials,
+            trials=[*search.trials, *(trial for trial in others if trial not in search.trials)],
             not_searched=left,
         )
         values = {editor: bench.hyperparameters(editor, best) for editor, best in search.best.items()}
@@ -163,15 +164,7 @@ class _Runner:
 
     def run(self, editor: str, candidate: Candidate, held_out: bool) -> Trial:
         """Return the trial of a candidate, and log it."""
-        hyperparameters = self._bench.hyperparameters(editor, candidate)
-        made_of = {
-            **self._made_of,
-            "editor": editor,
-            "hyperparameters": hyperparameters.identity(),
-            "requests": self._digests[held_out],
-            "moments": {str(layer): self._moments.get(layer) for layer in candidate.layers},
-        }
-        key = fingerprint(made_of)[:16]
+        key = self._key(editor, candidate, held_out)
         trial = found = self._log.find(key)
         if trial is None:
             before = time.monotonic() - self._ended
@@ -181,6 +174,20 @@ class _Runner:
         self._count += 1
         self._listener.trial(self._count, trial, logged=found is not None)
         return trial
+
+    def key_of(self, trial: Trial) -> str:
+        """Return the key that a trial would have here."""
+        return self._key(trial.editor, trial.candidate, trial.held_out)
+
+    def _key(self, editor: str, candidate: Candidate, held_out: bool) -> str:
+        made_of = {
+            **self._made_of,
+            "editor": editor,
+            "hyperparameters": self._bench.hyperparameters(editor, candidate).identity(),
+            "requests": self._digests[held_out],
+            "moments": {str(layer): self._moments.get(layer) for layer in candidate.layers},
+        }
+        return fingerprint(made_of)[:16]
 
 
 def _checked(editors: Sequence[str], objective: str, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

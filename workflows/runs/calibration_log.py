@@ -67,6 +67,10 @@ class TrialLog:
         """Return the trial of a key, or None if it is not there."""
         return self._known.get(key)
 
+    def items(self) -> list[tuple[str, Trial]]:
+        """Return every trial with its key, in the order in which they were run."""
+        return list(self._known.items())
+
     def add(self, key: str, trial: Trial) -> None:
         """Append a trial; it is on disk when this returns."""
         self._known[key] = trial

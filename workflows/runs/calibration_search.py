@@ -71,7 +71,11 @@ class Limits:
 
 
 class Search:
-    """Runs the trials of one calibration, and knows which were not run and which candidate each editor is left with."""
+    """Runs the trials of one calibration, and knows which were not run and which candidate each editor is left with.
+
+    `others` are trials of the same calibration under another budget: its axes are walked without them, so that a search
+    that was interrupted makes the same trials, and the finalists are chosen among them too.
+    """
 
     def __init__(
         self,
@@ -80,8 +84,10 @@ class Search:
         limits: Limits,
         objective: str,
         run: RunTrial,
+        others: Sequence[Trial] = (),
     ) -> None:
         self._editors, self._spans, self._limits, self._objective, self._run = editors, spans, limits, objective, run
+        self._others = others
         self.trials: list[Trial] = []
         self.best: dict[str, Candidate] = {}
 
@@ -95,7 +101,7 @@ class Search:
             while jobs and jobs[0][0] == editor:
                 yield from self._along(jobs)
                 jobs.pop(0)
-            finalists = sorted(self._searched(editor), key=self._rank, reverse=True)[:_FINALISTS]
+            finalists = sorted(self._all_searched(editor), key=self._rank, reverse=True)[:_FINALISTS]
             for number, finalist in enumerate(finalists):
                 if number == 0 or self._has_room(finalist.candidate, held_out=True, reserve=self._reserve(editor, 0)):
                     yield self._tried(editor, finalist.candidate, held_out=True)
@@ -108,7 +114,7 @@ class Search:
         left: dict[str, dict[str, list[Any]]] = {}
         for place, editor in enumerate(self._editors):
             for axis in dict.fromkeys(_AXES if place == 0 else _AXES[:1]):
-                had = {getattr(trial.candidate, axis) for trial in self._searched(editor)}
+                had = {getattr(trial.candidate, axis) for trial in self._all_searched(editor)}
                 missing = [value for value in self._values(editor, axis) if value not in had]
                 if missing:
                     name = RIDGES[editor] if axis == "ridge" else axis
@@ -190,6 +196,17 @@ class Search:
 
     def _searched(self, editor: str) -> list[Trial]:
         return [trial for trial in self.trials if trial.editor == editor and not trial.held_out]
+
+    def _all_searched(self, editor: str) -> list[Trial]:
+        """Return the trials that searched with an editor, one for each candidate: of this search, and others.
+
+        A later editor has the first one's layers, learning rate and clamp, and trials of other ones are left out.
+        """
+        others = [trial for trial in self._others if trial.editor == editor and not trial.held_out]
+        if editor != self._editors[0]:
+            shared = self.best[self._editors[0]]
+            others = [trial for trial in others if replace(trial.candidate, ridge=shared.ridge) == shared]
+        return list({trial.candidate: trial for trial in [*others, *self._searched(editor)]}.values())
 
     def _leading(self, editor: str) -> Candidate:
         return max(self._searched(editor), key=self._rank).candidate

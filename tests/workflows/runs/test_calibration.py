@@ -147,6 +147,11 @@ def test_the_budget_is_divided_over_the_axes_and_what_is_left_is_said(minutes: f
     assert (left == {}) == (minutes == 600 and trials == 100)
     again = Search(("memit", "alphaedit"), [(4, 5), (2, 3), (6, 7)], Limits(60 * minutes, trials), "agreement", _run)
     assert list(again.all_trials()) == tried
+    # A trial of another budget that was better is a finalist, and is not run again.
+    better = _run("memit", Candidate((4, 5), 1.0, 4.0, 1e-3), False)
+    with_other = Search(("memit",), [(4, 5)], Limits(60 * minutes, trials), "agreement", _run, [better])
+    assert better not in list(with_other.all_trials())
+    assert with_other.best["memit"] == better.candidate
 
 
 def test_a_log_that_is_none_or_held_is_refused(tmp_path: Path) -> None:
