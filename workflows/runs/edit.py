@@ -1,7 +1,7 @@
 """One trajectory from the command line, in this process, with every batch kept."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from sphere_core.checkpoint_files import checkpoints_in
-from sphere_core.checkpoints import latest_checkpoint, write_checkpoint
+from sphere_core.checkpoints import Checkpoint, latest_checkpoint, write_checkpoint
 from sphere_core.costs import place
 from sphere_core.datasets.records import Record
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
@@ -99,13 +99,7 @@ def run_edit(options: EditOptions, console: Console) -> None:
     revision = commit_of(folder) or options.revision
     spec = _spec(options, method, hyperparameters, requests, groups, model, revision, tuple(left_out), plugins)
     storage = Storage(options.out)
-    resume = latest_checkpoint(storage)
-    if resume is not None and resume.trajectory_id != spec.id:
-        raise InputError(
-            f"the folder holds checkpoints of another trajectory ({resume.trajectory_id}, not {spec.id})",
-            where=str(options.out),
-            remedy="give another --out, or the inputs of that trajectory",
-        )
+    resume = _resume_point(storage, spec, options.out)
     contexts = groups or sample_contexts(model, ContextSettings(), options.seed)
     placement = place(
         model,
@@ -118,7 +112,7 @@ def run_edit(options: EditOptions, console: Console) -> None:
     )
     editor = method.build(hyperparameters, moments, placement)
     storage.write_bytes(SPEC_FILE, spec.model_dump_json(indent=1).encode())
-    started, first = time.monotonic(), resume.edits if resume is not None else 0
+    first = resume.edits if resume is not None else 0
     if first:
         console.print(f"resuming from the checkpoint after {first} edits")
     chain = run_trajectory(
@@ -130,16 +124,36 @@ def run_edit(options: EditOptions, console: Console) -> None:
         contexts=contexts,
         resume=resume,
     )
+    _write_checkpoints(chain, model, storage, console, first=first, of=len(requests))
+    count = len(checkpoints_in(storage))
+    console.print(f"{count} checkpoints in {options.out}", highlight=False, soft_wrap=True)
+
+
+def _resume_point(storage: Storage, spec: TrajectorySpec, out: Path) -> Checkpoint | None:
+    """Return the newest checkpoint of a folder, if any; raises InputError if it is of another trajectory."""
+    found = latest_checkpoint(storage)
+    if found is not None and found.trajectory_id != spec.id:
+        raise InputError(
+            f"the folder holds checkpoints of another trajectory ({found.trajectory_id}, not {spec.id})",
+            where=str(out),
+            remedy="give another --out, or the inputs of that trajectory",
+        )
+    return found
+
+
+def _write_checkpoints(
+    chain: Iterable[Checkpoint], model: EditableModel, storage: Storage, console: Console, *, first: int, of: int
+) -> None:
+    """Publish each checkpoint as it comes, and show edits, rate and the step under way; `first` edits were there."""
+    started = time.monotonic()
     with StepLine(console) as shown:
         model.progress.listen(lambda: shown.show(model.progress.position) if model.progress.position else None)
         for checkpoint in chain:
             write_checkpoint(checkpoint, storage)
             rate = (checkpoint.edits - first) / (time.monotonic() - started)
-            console.print(f"{checkpoint.edits}/{len(requests)} edits, {rate:.1f}/s", highlight=False)
+            console.print(f"{checkpoint.edits}/{of} edits, {rate:.1f}/s", highlight=False)
             if checkpoint.collapsed:
                 console.print("the model has collapsed: an edited weight is no longer finite")
-    count = len(checkpoints_in(storage))
-    console.print(f"{count} checkpoints in {options.out}", highlight=False, soft_wrap=True)
 
 
 def _fitting(

@@ -119,7 +119,7 @@ def test_edit_gives_the_released_weights_after_three_batches(
         ({"method": "mend"}, "unknown method 'mend'"),
         ({"model": "./nowhere"}, "nowhere"),
         ({"requests": "no.json"}, "requests file not found"),
-        ({"dataset": "counterfacts"}, "input should be 'factworld', 'counterfact'"),
+        ({"dataset": "counterfacts"}, "unknown data set 'counterfacts'"),
         ({"dataset": "zsre"}, "facts.json, record 0 (case 0)"),
         ({"moments": "no.npz"}, "moments file not found"),
         ({"contexts": "no.json"}, "contexts file not found"),

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from repository import EXAMPLES, REPOSITORY
 from rich.cells import cell_len
-from sweep_files import tiny, write_sweep
+from sweep_files import tiny, with_fewer_steps, write_sweep
 from terminal_view import pipe_text, terminal_text
 
 from sphere_core.foundation.storage import Storage
@@ -67,7 +67,8 @@ AS_JSON = sorted(set(VIEWS) - {"run", "plan --price", "plot"})
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A sweep that has been run, and a store of moments."""
     folder = tmp_path_factory.mktemp("views")
-    sweep = write_sweep(folder, tiny(evaluators=EVALUATORS))
+    methods = with_fewer_steps("memit", "alphaedit+sphere")
+    sweep = write_sweep(folder, tiny(methods=methods, evaluators=EVALUATORS))
     root = folder / "r"
     code, _ = pipe_text("run", sweep, "--local", "--root", root)
     assert code == 0
