@@ -61,7 +61,7 @@ def test_rows_are_published_once_and_other_numbers_raise_the_alarm(storage: Stor
     renamed = trajectory("memit", 0, model="elsewhere")
     publish_rows(storage, "rows/x.parquet", encode_rows(shared(renamed, 4, QUALITY), [score("score", "argmax", 0.5)]))
     other = encode_rows(shared(plan, 4, QUALITY), [score("score", "argmax", 0.5000001)])
-    with pytest.raises(RowsConflictError, match="other numbers.*run with --retry-failed"):
+    with pytest.raises(RowsConflictError, match=r"other numbers.*run with --retry-failed"):
         publish_rows(storage, "rows/x.parquet", other)
     assert storage.read_bytes("rows/x.parquet") == first
 
