@@ -7,6 +7,7 @@ unedited model in the same process; of queries the least of several repeats.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -21,10 +22,11 @@ from sphere_core.locate.prompts import text_ids
 from sphere_core.locate.templates import Contexts
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
+from sphere_core.moments.files import read_moments
+from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest
 from sphere_core.trajectory import run_trajectory
 from sphere_core.trajectory_spec import TrajectorySpec
-from workflows.moments.store import MomentsStore
 from workflows.runs.checkpoint_address import FoundCheckpoint, find_checkpoint
 from workflows.store.layout import CHECKPOINTS, TRAJECTORIES
 from workflows.store.plan import read_plan
@@ -51,11 +53,15 @@ def seconds_per_query(model: EditableModel, prompts: Sequence[str]) -> float:
 
 
 def seconds_per_edit(
-    spec: TrajectorySpec, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, moments: object
+    spec: TrajectorySpec,
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    contexts: Contexts,
+    moments: SecondMoments | None,
 ) -> float:
     """Return processor-seconds per edit of the trajectory's method, building it left out."""
     method = resolve_method(spec.method)
-    editor = method.build(spec.hyperparameters, moments)  # type: ignore[arg-type]
+    editor = method.build(spec.hyperparameters, moments)
 
     def edit() -> None:
         model.restore_base()
@@ -92,6 +98,14 @@ def _finished(root: Storage) -> Iterable[FoundCheckpoint]:
             yield find_checkpoint(root.uri, trajectory=planned.id, edits=planned.edits)
 
 
+def _moments(root: Storage) -> SecondMoments:
+    """Return the second moments that a sweep on one model has built."""
+    (path,) = (
+        path for path in Path(root.uri, "moments").glob("*.safetensors") if not path.name.startswith("nullspace")
+    )
+    return read_moments(path)
+
+
 def main(
     roots: Annotated[list[str], typer.Argument(help="Roots of sweeps on the fact world")],
     edits: Annotated[bool, typer.Option(help="Also measure editing, once per method")] = True,
@@ -104,13 +118,12 @@ def main(
     rows = [Row("unedited", "a query", 1e3 * plain, "ms")]
     edited: set[str] = set()
     for root in map(Storage, roots):
-        store = MomentsStore(root.child("moments"))
         for found in _finished(root):
             spec, checkpoint = found.spec, found.checkpoint
             if edits and spec.method not in edited:
                 edited.add(spec.method)
                 needs = resolve_method(spec.method).needs_moments(spec.hyperparameters)
-                moments = store.read(store.sets()[0].key) if needs else None
+                moments = _moments(root) if needs else None
                 spent = seconds_per_edit(spec, model, requests, contexts, moments)
                 rows.append(Row(spec.method, f"an edit, {len(requests)} of them", 1e3 * spent, "ms"))
             model.load_weights(checkpoint.weights, checkpoint.attachment)

@@ -1,5 +1,6 @@
 """Where large constants live: memory of a device, a constant that is moved once, and where a decomposition runs."""
 
+from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 import psutil
@@ -10,6 +11,7 @@ __all__ = [
     "all_finite",
     "decomposition_device",
     "device_name",
+    "finite_anywhere",
     "free_memory",
     "has_room",
     "same_bits",
@@ -53,6 +55,14 @@ def all_finite(*tensors: torch.Tensor) -> bool:
     for check in checks[1:]:
         whole = whole & check
     return bool(whole)
+
+
+def finite_anywhere(tensors: Iterable[torch.Tensor]) -> bool:
+    """Return whether every entry of tensors on any devices is finite; waits once for each device."""
+    by_device: dict[torch.device, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        by_device.setdefault(tensor.device, []).append(tensor)
+    return all([all_finite(*held) for held in by_device.values()])
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

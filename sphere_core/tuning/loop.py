@@ -9,7 +9,7 @@ from sphere_core.checkpoints import Checkpoint, EditorState
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters.places import Place
 from sphere_core.models.editable import EditableModel
-from sphere_core.numerics.placement import all_finite
+from sphere_core.numerics.placement import finite_anywhere
 from sphere_core.tuning.optimiser import adamw, clipped
 from sphere_core.tuning.parameters import TunedParameter, tuned_parameters
 from sphere_core.tuning.settings import TuningSettings
@@ -94,7 +94,7 @@ def run_tuning(
         progress = _moved(progress, parameters, base, gradients, settings, step)
         _install(model, parameters, base, progress)
         weights, tuned = model.edited_weights(), model.overlays.masters
-        collapsed = not all(all_finite(tensor) for tensor in (*weights.values(), *tuned.values()))
+        collapsed = not finite_anywhere([*weights.values(), *tuned.values()])
         yield Checkpoint(
             trajectory_id,
             parent.edits,
