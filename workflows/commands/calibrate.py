@@ -23,9 +23,10 @@ Examples:
       --editor memit --editor alphaedit --moments my-moments.safetensors --minutes 90 --out my-model.yaml
 
 Second moments are needed of the layers that are tried, which --layers prints. The same command resumes after an
-interruption, and continues with more --minutes. Use the result in a sweep:
+interruption, and continues with more --minutes. In a sweep, whose streams leave out what the preset was chosen on:
+
+\b
   models: [{source: ./my-model, dtype: bfloat16, preset: my-model.yaml}]
-Its streams then leave out the requests that the preset was chosen on.
 """
 
 
