@@ -70,7 +70,8 @@ class Subject:
     checkpoint before (None: the unedited model). `moments` are the second moments of the
     sites' inputs, if the sweep has them; the same object is passed for every checkpoint. Both are
     set only for evaluators that declare that they read them. `kept`, if given, holds results of equal weights under
-    equal settings. `scalars` are those of the editor's state at the checkpoint.
+    equal settings. `scalars` are those of the editor's state at the checkpoint, `state` its tensors, for evaluators
+    with `reads_state`.
     """
 
     model: EditableModel
@@ -80,6 +81,7 @@ class Subject:
     moments: SecondMoments | None = None
     kept: KeptResults | None = None
     scalars: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    state: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

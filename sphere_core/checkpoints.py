@@ -77,12 +77,14 @@ class EditorState:
 
 @dataclass(frozen=True)
 class Installed:
-    """What scoring installs: edited weights, an attachment or None, tuned parameters; `scalars` are the editor's."""
+    """What scoring installs: edited weights, an attachment or None, tuned parameters; `scalars` are the editor's, and
+    `state` its tensors where they were asked for."""
 
     weights: Mapping[str, torch.Tensor]
     attachment: Attachment | None
     scalars: Mapping[str, float | int | str | bool] = field(default_factory=dict)
     tuned: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    state: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -214,8 +216,8 @@ def read_checkpoint(storage: Storage, position: int) -> Checkpoint:
     )
 
 
-def read_installed(storage: Storage, position: int) -> Installed:
-    """Read the scored weights of one checkpoint, its attachment and tuned parameters, and nothing of its state.
+def read_installed(storage: Storage, position: int, *, with_state: bool = False) -> Installed:
+    """Read the scored weights of one checkpoint, its attachment and tuned parameters, and `with_state` the editor's.
 
     Raises InputError if they do not match their manifest, FileNotFoundError if any file of the checkpoint is missing.
     """
@@ -226,7 +228,8 @@ def read_installed(storage: Storage, position: int) -> Installed:
     weights = _tensors(storage, position, manifest, WEIGHTS)
     tensors = {} if manifest.attached is None else _tensors(storage, position, manifest, ATTACHED)
     tuned = _tensors(storage, position, manifest, TUNED) if TUNED in manifest.files else {}
-    return Installed(weights, _attachment(manifest, tensors), manifest.scalars, tuned)
+    state = _tensors(storage, position, manifest, STATE) if with_state else {}
+    return Installed(weights, _attachment(manifest, tensors), manifest.scalars, tuned, state)
 
 
 def _attachment(manifest: Manifest, tensors: Mapping[str, torch.Tensor]) -> Attachment | None:

@@ -6,6 +6,7 @@ import torch
 
 from evaluators.base import Health, MissingPrevious, Score, Scored, Subject, collapses, make_score, total_health
 from evaluators.geometry.hidden_states import HiddenStates
+from evaluators.geometry.routing import RoutingSimilarity
 from evaluators.geometry.settings import GeometrySettings
 from evaluators.geometry.site import (
     BaseSite,
@@ -14,6 +15,7 @@ from evaluators.geometry.site import (
     fail_step,
     measure_base,
     measure_site,
+    put_retrieval,
     put_solve,
     put_step,
 )
@@ -21,6 +23,7 @@ from sphere_core.hyperparameters.places import DOWN
 from sphere_core.models import Site
 from sphere_core.numerics.energy import Energy, hyperspherical_energy
 from sphere_core.numerics.placement import has_room
+from sphere_core.solver.retrieval import factor_at, retrieval_sharpness
 from sphere_core.solver.solution import figures_at
 
 __all__ = ["Geometry", "GeometrySettings"]
@@ -42,6 +45,7 @@ class Geometry:
         self.settings = settings
         self.reads_previous = settings.reads_previous
         self.reads_moments = settings.reads_moments
+        self.reads_state = settings.retrieval
         self._groups = Groups(
             bound=settings.bound,
             spectra=settings.spectra,
@@ -51,6 +55,7 @@ class Geometry:
             measures=frozenset(settings.measures),
         )
         self._hidden = HiddenStates(settings.hidden_prompts)
+        self._routing = RoutingSimilarity(settings.routing_prompts)
         self._base_digest: str | None = None
         self._bases: dict[str, BaseSite] = {}
         self._given: dict[str, torch.Tensor | None] = {}
@@ -77,7 +82,9 @@ class Geometry:
             subject.model.progress.report("geometry", len(figures), len(sites), "sites")
         rows = [row for site in sites for row in _site_rows(site.name, figures[site.name])]
         rows += _mean_rows(list(figures.values()))
-        return Scored(rows + (self._hidden.score(subject) if self.settings.hidden_prompts else []))
+        rows += self._hidden.score(subject) if self.settings.hidden_prompts else []
+        rows += self._routing.score(subject) if self.settings.routing_prompts else []
+        return Scored(rows)
 
     def _measure(self, subject: Subject, site: Site) -> Figures:
         model = subject.model
@@ -93,10 +100,13 @@ class Geometry:
             put_step(figures, weight, before[0], energy, before[1])
         if self.settings.solver:
             put_solve(figures, figures_at(subject.scalars, site.label))
+        if self.settings.retrieval and (factor := factor_at(subject.state, site.label)) is not None:
+            put_retrieval(figures, retrieval_sharpness(factor.to(weight.device)))
         return figures
 
     def _base(self, subject: Subject, site: Site) -> BaseSite:
-        has_moment = subject.moments and self.reads_moments and site.module == DOWN
+        # Of experts there are moments apart, and none between them.
+        has_moment = subject.moments and self.reads_moments and site.module == DOWN and not site.experts
         moment = subject.moments.by_layer.get(site.layer) if subject.moments and has_moment else None
         known = self._bases.get(site.name)
         # Moments are handed on as the same object: comparing gigabytes at every checkpoint would cost seconds.

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = ["GeometrySettings"]
 
 _VERSION = 2
-_LATER = frozenset({"measures", "hidden_prompts", "solver"})
+_LATER = frozenset({"measures", "hidden_prompts", "routing_prompts", "retrieval", "solver"})
 
 Measure = Literal["concentration", "gain", "cosines"]
 
@@ -47,9 +47,20 @@ class GeometrySettings(BaseModel):
         description="Residual, condition and shortfall of the solves of the latest batch, for closed forms",
     )
 
+    retrieval: bool = Field(
+        default=False,
+        description="How sharply the key of each edit retrieves one residual, where the solver carries its factor",
+    )
+
     hidden_prompts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(),
         description="Prompts whose hidden states at the last edited layer are compared with the unedited model's",
+    )
+
+    routing_prompts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        description="Prompts whose experts, chosen at the last token in every layer, are compared with the unedited"
+        " model's; for mixtures of experts",
     )
 
     @property

@@ -30,7 +30,7 @@ from sphere_core.numerics.spectrum import (
 __all__ = ["BaseSite", "Figures", "Groups", "fail_step", "measure_base", "measure_site", "put_solve", "put_step"]
 
 EXACT, ORTHONORMAL, MOMENTS = "exact", "orthonormal", "moments"
-LATEST = "latest batch"
+LATEST, ALL_KEYS = "latest batch", "all edits"
 _ENERGY = ("he", "he_mean", "he_drift")
 _SIZES = ("delta_norm", "delta_norm_relative", "weight_norm")
 _ROW_NORMS = ("row_norm_mean", "row_norm_sd", "row_norm_min", "row_norm_max", "row_norm_cv")
@@ -168,6 +168,12 @@ def put_solve(figures: Figures, solved: Mapping[str, float]) -> None:
     """Add what the solver said of the latest batch: `solve_residual`, `solve_condition`, `solve_shortfall`."""
     for name, value in solved.items():
         figures.put((f"solve_{name}",), LATEST, (value,), n=1)
+
+
+def put_retrieval(figures: Figures, sharpness: torch.Tensor) -> None:
+    """Add mean and least of the sharpness with which the keys of the N edits retrieve, `[N]`."""
+    found = float(sharpness.mean()), float(sharpness.min())
+    figures.put(("retrieval_sharpness", "retrieval_sharpness_min"), ALL_KEYS, found, n=len(sharpness))
 
 
 def fail_step(figures: Figures, reason: str) -> None:

@@ -85,7 +85,7 @@ class Stage:
 
 def moments_bytes(shape: ModelShape, sites: int) -> float:
     """Return the size of a file of second moments: float64, one `[d, d]` a site."""
-    return 8.0 * sites * shape.d_in**2
+    return 8.0 * sites * shape.moment_entries
 
 
 def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:
@@ -103,13 +103,13 @@ def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:
     return weights + work.sites * (_history_bytes(shape.d_in, kept, work) - triangle)
 
 
-def solver_bytes(width: int, work: Workload, basis: float | None = None) -> float:
+def solver_bytes(width: int, work: Workload, basis: float | None = None, blocks: int = 1) -> float:
     """Return what the solver of one site with d = `width` keeps on its device from batch to batch, in bytes.
 
     The prior's factor, or `basis` bytes of a null space's thinner side (None: its bound, half of all directions); the
-    system if it is used itself; the history before and after a batch.
+    system if it is used itself; the history before and after a batch. C0 has `blocks` blocks.
     """
-    square = 8.0 * width**2
+    square = 8.0 * width**2 / blocks
     kept = 2.0 * _history_bytes(width, work.history, work)
     if work.prior == "moment":
         kept += square
@@ -124,7 +124,7 @@ def write_bytes(shape: ModelShape, work: Workload) -> float:
     written = work.sites * weight * 8.0 + 12.0 * weight + (_principal(shape) if work.principal else 0.0)
     # A factor is made from one copy of the system, and beside it.
     beside = work.on_accelerator and work.host_sites < work.sites
-    working = 16.0 * shape.d_in**2 if beside and work.prior == "moment" else 0.0
+    working = 16.0 * shape.moment_entries if beside and work.prior == "moment" else 0.0
     return max(written + working, _walk(shape, work))
 
 
@@ -147,13 +147,17 @@ def _stages(shape: ModelShape, work: Workload) -> Iterator[Stage]:
     model = float(shape.parameters * work.dtype_bytes)
     weight = shape.d_out * shape.d_in
     opened = opened_bytes(shape, work)
-    square = 8.0 * shape.d_in**2
+    square = 8.0 * shape.moment_entries
     yield _stage(work, "load", model, 0.0)
     if work.prior != "none":
         sums = work.sites * square + 1.5 * square
         yield _stage(work, "second moments", model + opened + _forward(shape, work, _FORWARD_TOKENS), sums)
     solver, building = _solver(shape, work)
-    beside = (work.sites - work.host_sites) * solver_bytes(shape.d_in, work) if work.on_accelerator else 0.0
+    beside = (
+        (work.sites - work.host_sites) * solver_bytes(shape.d_in, work, blocks=shape.blocks)
+        if work.on_accelerator
+        else 0.0
+    )
     model += beside
     if work.has_targets:
         ahead = ahead_bytes(shape, work) if work.reads_ahead else 0.0
@@ -193,10 +197,10 @@ def _solver(shape: ModelShape, work: Workload) -> tuple[float, float]:
 
     With an accelerator second moments stay mapped here, and the solvers of `host_sites`.
     """
-    square = 8.0 * shape.d_in**2
+    square = 8.0 * shape.moment_entries
     moments = work.sites * square / 2
     if work.on_accelerator:
-        kept = moments + work.host_sites * solver_bytes(shape.d_in, work)
+        kept = moments + work.host_sites * solver_bytes(shape.d_in, work, blocks=shape.blocks)
         return kept, kept + (_EIGEN_COPIES * square if work.prior == "null_space" else 0.0)
     history = work.sites * _history_bytes(shape.d_in, work.history, work)
     if work.prior == "moment":

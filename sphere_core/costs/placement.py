@@ -58,7 +58,10 @@ def place(
         lengths=_lengths(model, requests, contexts),
         on_accelerator=True,
     )
-    needed = {site.layer: solver_bytes(site.d_in, work, _basis_bytes(moments, site.layer)) for site in sites}
+    needed = {
+        site.layer: solver_bytes(site.d_in, work, _basis_bytes(moments, site.layer), max(1, site.experts))
+        for site in sites
+    }
     rooms = {str(device): float(room) for device, room in _rooms(model).items()}
     shape = shape_of_network(model.network, model.family)
     places = {layer: str(device) for layer, device in devices.items()}
@@ -77,7 +80,7 @@ def place(
 def on_accelerator(shape: ModelShape, work: Workload, layers: Sequence[int], memory: float) -> Workload:
     """Return the workload as it would be placed on one accelerator with `memory` bytes, before anything is loaded."""
     room = memory - shape.parameters * work.dtype_bytes
-    each = solver_bytes(shape.d_in, work)
+    each = solver_bytes(shape.d_in, work, blocks=shape.blocks)
     name = "accelerator"
     on_host = solvers_on_host(
         dict.fromkeys(layers, each), dict.fromkeys(layers, name), {name: _solver_room(shape, work, room)}

@@ -12,6 +12,7 @@ from sphere_core.models.sites import find_site
 from sphere_core.plugins.found import NO_PLUGINS, Plugins
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = ["ModelShape", "published_config", "shape_of_config", "shape_of_network"]
@@ -21,8 +22,9 @@ __all__ = ["ModelShape", "published_config", "shape_of_config", "shape_of_networ
 class ModelShape:
     """What memory and time are computed from.
 
-    `parameters` counts tied weights once, `layer_parameters` those of one decoder layer, `head_parameters` those of the
-    map to logits. A site is `[d_out, d_in]`. `cache_width` is the width of one token's keys and values in one layer.
+    `parameters` counts tied weights once, `layer_parameters` those of one decoder layer that a token passes through (of
+    a mixture, k of the E experts), `head_parameters` those of the map to logits. A site is `[d_out, d_in]`; C0 has
+    `blocks` blocks, one for each expert. `cache_width` is the width of one token's keys and values in one layer.
     """
 
     parameters: int
@@ -34,6 +36,12 @@ class ModelShape:
     cache_width: int
     d_out: int
     d_in: int
+    blocks: int = 1
+
+    @property
+    def moment_entries(self) -> float:
+        """Entries of one site's C0."""
+        return self.d_in**2 / self.blocks
 
 
 def shape_of_network(network: "PreTrainedModel", family: Family) -> ModelShape:
@@ -47,14 +55,25 @@ def shape_of_network(network: "PreTrainedModel", family: Family) -> ModelShape:
     return ModelShape(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         layers=config.num_hidden_layers,
-        layer_parameters=sum(parameter.numel() for parameter in layers.get_submodule("0").parameters()),
+        layer_parameters=_active(layers.get_submodule("0"), network, family),
         head_parameters=sum(parameter.numel() for parameter in head.parameters()),
         hidden=config.hidden_size,
         vocabulary=config.vocab_size,
         cache_width=2 * heads * width,
         d_out=site.d_out,
         d_in=site.d_in,
+        blocks=max(1, site.experts),
     )
+
+
+def _active(layer: "nn.Module", network: "PreTrainedModel", family: Family) -> int:
+    """Return the parameters of a layer that one token passes through."""
+    whole = sum(parameter.numel() for parameter in layer.parameters())
+    if family.router is None:
+        return whole
+    experts = sum(parameter.numel() for parameter in layer.get_submodule(family.down_projection).parameters())
+    site = find_site(network, family, 0)
+    return whole - experts + experts * network.config.get_text_config().num_experts_per_tok // site.experts
 
 
 def shape_of_config(config: "PreTrainedConfig", *, where: str, plugins: Plugins = NO_PLUGINS) -> ModelShape:

@@ -77,7 +77,7 @@ def probe_work(shape: ModelShape, rows: int, tokens: int) -> Work:
 
 def moments_work(shape: ModelShape, sites: int, last_layer: int, tokens: int) -> Work:
     """Return the work of one pass over a corpus that stops at the last site, and of the products of its keys."""
-    return Work(tokens * 2.0 * ((last_layer + 1) * shape.layer_parameters + sites * shape.d_in**2))
+    return Work(tokens * 2.0 * ((last_layer + 1) * shape.layer_parameters + sites * shape.moment_entries))
 
 
 def geometry_work(shape: ModelShape, sites: int) -> Work:

@@ -74,9 +74,9 @@ class Hyperparameters(BaseModel):
         "ENCORE: forwards with every target token most probable, then stop (sign ignored)"
     )
 
-    targets: Annotated[Literal["spread", "forward"] | None, AfterValidator(_not_spread)] = _optional(
+    targets: Annotated[Literal["spread", "forward", "root"] | None, AfterValidator(_not_spread)] = _optional(
         "Where targets are optimised: at the last edited layer and spread over the layers before it (spread, as if left"
-        " out), or at the first, each later layer's own target by one forward (forward, FE)"
+        " out; root, MoEEdit), or at the first, each later layer's own target by one forward (forward, FE)"
     )
 
     # Prior and history of the least-squares step.
@@ -89,6 +89,9 @@ class Hyperparameters(BaseModel):
         "Null space: this share of C0's eigen-directions, smallest first, instead of a threshold"
     )
     L2: Positive | None = _optional("Ridge inside the null space")
+    unseen_experts: Literal["frozen", "free"] | None = _optional(
+        "MoEEdit: experts that no token of the corpus reached are never written (frozen, release) or anywhere (free)"
+    )
     history_weight: NotNegative = Field(default=1.0, description="Weight of earlier keys in A; 0 drops them")
     history_window: Count | None = _optional("Keep only this many of the latest keys")
     evoedit_threshold: Positive | None = _optional("EvoEdit: singular values of P K above this are projected out")

@@ -9,8 +9,10 @@ __all__ = ["fields_of"]
 # What a row of the method table has to do with: editors by their names, regularizers by theirs. A field that is not
 # here belongs to all of them.
 _LOCATE = frozenset(
-    ["memit", "memit_seq", "emmet", "encore", "alphaedit", "evoedit", "lyaplock", "nse", "rome", "r_rome"]
+    ["memit", "memit_seq", "emmet", "encore", "alphaedit", "evoedit", "lyaplock", "nse", "rome", "r_rome", "moeedit"]
 )
+# It has neither C0 as a whole nor a history.
+_DENSE = _LOCATE - {"rome", "r_rome", "moeedit"}
 _TARGETED = _LOCATE | {"neuraldb"}
 _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _TARGETED),
@@ -27,12 +29,13 @@ _ROWS: Mapping[str, frozenset[str]] = {
     "memory_seed": frozenset(["memoir", "grace", "wise"]),
     "targets": _LOCATE - {"rome", "r_rome"},
     "mom2_adjustment": frozenset(["rome", "r_rome"]),
-    "mom2_update_weight": _LOCATE - {"rome", "r_rome", "evoedit"},
-    "update_norm_lambda": _LOCATE - {"rome", "r_rome"},
+    "mom2_update_weight": _DENSE - {"evoedit"},
+    "update_norm_lambda": _DENSE,
     "emmet_lambda": frozenset(["emmet"]),
-    **dict.fromkeys(("nullspace_threshold", "nullspace_share", "L2"), frozenset(["alphaedit", "evoedit"])),
-    "history_weight": (_LOCATE - {"rome", "r_rome"}) | {"crispedit"},
-    "history_window": _LOCATE - {"rome", "r_rome"},
+    **dict.fromkeys(("nullspace_threshold", "nullspace_share", "L2"), frozenset(["alphaedit", "evoedit", "moeedit"])),
+    "unseen_experts": frozenset(["moeedit"]),
+    "history_weight": _DENSE | {"crispedit"},
+    "history_window": _DENSE,
     "crisp_energy": frozenset(["crispedit"]),
     **dict.fromkeys(("lora_rank", "lora_scale"), frozenset(["lora", "eblora"])),
     **dict.fromkeys(("lora_start", "lora_width", "memory_share"), frozenset(["eblora"])),

@@ -104,9 +104,7 @@ class BatchWalk:
         """Return the site's own output (bias included) at the subject's last token of the bare prompts, `[o, n]`
         fp32."""
         with self._timed(), torch.no_grad():
-            inputs = self._walk.inputs(site)[:: self._batch.context_count]
-            outputs: torch.Tensor = self._model.network.get_submodule(site.module_path)(inputs)
-            return outputs.float().T.contiguous()
+            return self._walk.site_outputs(site, self._bare).float().T.contiguous()
 
     def contributions(self, site: Site) -> torch.Tensor:
         """Return what the site adds to the residual stream there, `[o, n]` fp32: its output, or the

@@ -37,7 +37,8 @@ class TargetSettings:
 
     `most_probable_steps` is ENCORE's stop rule (arXiv 2502.01636), done right: a request stops once every target token
     was the most probable one in every context in this many forwards. 0 turns it off. `layer` is the last edited one,
-    or with `forward` the first (`layer_targets`). `space` False leaves out the space before a target (NSE as released).
+    or with `forward` the first; `root` spreads otherwise (`layer_targets`). `space` False leaves out the space before a
+    target (NSE as released).
     """
 
     layer: int
@@ -50,6 +51,7 @@ class TargetSettings:
     requests_per_pass: int
     most_probable_steps: int
     forward: bool = False
+    root: bool = False
     space: bool = True
 
     @classmethod
@@ -67,6 +69,7 @@ class TargetSettings:
             requests_per_pass=hyperparameters.requests_per_pass,
             most_probable_steps=abs(hyperparameters.prob_cutoff or 0),
             forward=forward,
+            root=hyperparameters.targets == "root",
         )
 
 

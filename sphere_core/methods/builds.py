@@ -20,7 +20,7 @@ from sphere_core.editors.gradient.ultraedit import UltraEditEditor, UltraEditSet
 from sphere_core.foundation.errors import InputError
 from sphere_core.locate.targets import TargetSettings
 from sphere_core.methods.build_inputs import Build, BuildInputs
-from sphere_core.moments.null_space import null_space
+from sphere_core.moments.null_space import expert_null_spaces, null_space
 from sphere_core.numerics.linalg import Subspace
 from sphere_core.numerics.placement import Resident
 from sphere_core.solver.priors import HostPrior, MomentPrior, NullSpacePrior, Prior
@@ -37,6 +37,7 @@ __all__ = [
     "lyaplock",
     "memit",
     "memit_with_history",
+    "moeedit",
     "nse",
     "r_rome",
     "rome",
@@ -127,6 +128,22 @@ def _alphaedit_rule(inputs: BuildInputs, layer: int) -> WriteRule:
     hyperparameters = inputs.hyperparameters
     prior = NullSpacePrior(_null_space(inputs, layer), hyperparameters.number("L2"))
     return LeastSquaresRule(prior, True, hyperparameters.history_weight, hyperparameters.history_window)
+
+
+def _moeedit_rule(inputs: BuildInputs, layer: int) -> WriteRule:
+    """The rule of MoEEdit: a ridge inside the null space of each expert, all experts solved together, no history."""
+    hyperparameters, moments = inputs.hyperparameters, inputs.moments
+    if moments is None or layer not in moments.routed:
+        raise InputError(f"no second moments of the experts of layer {layer}", remedy="build them for this model")
+    space = expert_null_spaces(
+        inputs.moment(layer),
+        moments.routed[layer],
+        threshold=hyperparameters.nullspace_threshold,
+        share=hyperparameters.nullspace_share,
+        unseen=hyperparameters.unseen_experts or "frozen",
+        device=inputs.placement.decomposes_on,
+    )
+    return LeastSquaresRule(NullSpacePrior(space, hyperparameters.number("L2")), False, 1.0, None)
 
 
 def _evoedit_rule(inputs: BuildInputs, layer: int) -> WriteRule:
@@ -277,6 +294,7 @@ alphaedit = _closed_form(_alphaedit_rule, null_spaces=True)
 emmet = _closed_form(_emmet_rule)
 evoedit = _closed_form(_evoedit_rule, null_spaces=True)
 lyaplock = _closed_form(_lyaplock_rule)
+moeedit = _closed_form(_moeedit_rule)
 memit = _closed_form(_memit_rule)
 memit_with_history = _closed_form(_with_history_rule)
 rome, r_rome = _rome(same_key=False), _rome(same_key=True)

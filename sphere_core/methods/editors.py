@@ -49,6 +49,7 @@ EDITORS: Mapping[str, EditorRow] = {
         build="sphere_core.methods.builds:fine_tuning",
         requires=_ADAM,
         needs_moments=_never,
+        on_experts="also",
     ),
     "ft_l": EditorRow(
         title="FT-L: FT within a box around the weight",
@@ -56,6 +57,7 @@ EDITORS: Mapping[str, EditorRow] = {
         build="sphere_core.methods.builds:fine_tuning",
         requires=(*_ADAM, ("norm_constraint",)),
         needs_moments=_never,
+        on_experts="also",
     ),
     "rome": EditorRow(
         title="ROME: one request at a time, an equality at one layer",
@@ -112,6 +114,15 @@ EDITORS: Mapping[str, EditorRow] = {
         scope=Scope.IN_LOOP,
         gives=_QUADRATIC,
         state=HISTORY,
+    ),
+    "moeedit": EditorRow(
+        title="MoEEdit: a ridge inside the null space of each expert of a mixture, all experts together",
+        paper="arXiv 2602.10965",
+        build="sphere_core.methods.builds:moeedit",
+        requires=(*_TARGET_NAMES, ("L2",), _NULL_SPACE),
+        scope=Scope.IN_LOOP,
+        gives=_QUADRATIC,
+        on_experts="only",
     ),
     "evoedit": EditorRow(
         title="EvoEdit: a null space that shrinks by what was written",
@@ -215,6 +226,7 @@ EDITORS: Mapping[str, EditorRow] = {
         requires=(),
         needs_moments=_never,
         writes_requests=False,
+        on_experts="also",
     ),
     "neuraldb": EditorRow(
         title="NeuralDB: keys and residuals in a table, added where a token's key is near one of them",

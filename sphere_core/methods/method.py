@@ -158,6 +158,22 @@ class Method:
         come = "" if self.editor_row.remedy is None else f"; {self.editor_row.remedy}"
         raise InputError(what, where=where, remedy=f"set '{listed}' in the hyperparameters{come}")
 
+    def check_family(self, family: str, *, mixture: bool, where: str) -> None:
+        """Raise InputError if the editor cannot write a model of this family: the experts of a mixture, or without."""
+        able = self.editor_row.on_experts
+        if able == "also" or mixture == (able == "only"):
+            return
+        fits = [
+            name for name, row in EDITORS.items() if row.on_experts == "also" or (row.on_experts == "only") == mixture
+        ]
+        reason = (
+            f"writes one matrix of a layer, and a layer of the family '{family}' is a mixture of experts"
+            if mixture
+            else f"writes the experts of a mixture, and the family '{family}' has none"
+        )
+        remedy = f"editors for this model: {', '.join(fits)}" if mixture else "use alphaedit, its like for one matrix"
+        raise InputError(f"'{self.editor_name}' {reason}", where=where, remedy=remedy)
+
     def _check_sites(self, hyperparameters: Hyperparameters, *, where: str) -> None:
         """Raise InputError if sites are named and the editor's formula holds at down projections only."""
         editor = self.preset_editor

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -35,7 +35,7 @@ class EditorRow:
     an attachment; regularizers, which reshape updates, cannot act on it. `in_contexts`: it trains on each prompt in the
     context templates without optimising targets. `stored` returns the bytes of the attachment from the hyperparameters,
     the site's d_in and d_out, and the number of edits. `needs_gradients`: where it requires second moments, it requires
-    those of output gradients too.
+    those of output gradients too. `on_experts`: whether it can write the experts of a mixture.
 
     A row of a plugin may own `settings`, which its build reads with `Hyperparameters.settings_of`, and may name in
     `preset` the editor whose section of a preset it starts from. `remedy` says where hyperparameters that no preset can
@@ -60,6 +60,7 @@ class EditorRow:
     stored: Callable[[Hyperparameters, int, int, int], float] = key_and_residual
     needs_gradients: bool = False
     remedy: str | None = None
+    on_experts: Literal["never", "also", "only"] = "never"
 
 
 @dataclass(frozen=True)

@@ -166,9 +166,7 @@ class EditableModel(AttachableModel):
         is not a site of this model, InputError for an attachment or a tuned parameter that does not fit it.
         """
         family, layers = self.family, range(len(self.layers))
-        known = {
-            f"{family.site_path(at, name)}.weight": place_of(at, name) for name in family.site_modules for at in layers
-        }
+        known = {family.site_name(at, name): place_of(at, name) for name in family.site_modules for at in layers}
         self.open_sites([known[name] for name in stored])
         by_name = {site.name: site for site in self.sites}
         for name, site in by_name.items():
@@ -252,10 +250,7 @@ class EditableModel(AttachableModel):
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def _parameter(self, site: Site) -> nn.Parameter:
-        weight = self.network.get_submodule(site.module_path).weight
-        if not isinstance(weight, nn.Parameter):
-            raise TypeError(f"{site.name} is not a parameter")
-        return weight
+        return self.network.get_parameter(site.name)
 
     def _restore(self, site: Site) -> None:
         self._masters[site.name] = self._base[site.name]

@@ -30,7 +30,9 @@ class Family:
     one module holds both, up alone in an MLP without a gate.
     `output_norm` is the norm between the MLP and the residual stream, where there is one. `transposed` says that the
     down projection is stored as `[d_in, d_out]`, as GPT-2's. `attention` is the implementation that computes what the
-    model was trained with. `outside`: the row is a plugin's, so that it enters the digest of the model (`digest_of`).
+    model was trained with. `router`, relative to one layer, is what chooses among the experts of a mixture; the module
+    at `down_projection` then holds all experts of the layer (`experts.py`). `outside`: the row is a plugin's, so that
+    it enters the digest of the model (`digest_of`).
     """
 
     name: str
@@ -44,11 +46,17 @@ class Family:
     transposed: bool = False
     attention: str = "sdpa"
     other_sites: Mapping[str, str] = field(default_factory=dict)
+    router: str | None = None
     outside: bool = False
 
     def digest_of(self, files: str) -> str:
         """Return the digest of a model of this family from that of its files: a plugin's row counts as one of them."""
         return fingerprint({"files": files, "family": asdict(self)}) if self.outside else files
+
+    @property
+    def mixture(self) -> bool:
+        """Whether layers are mixtures of experts."""
+        return self.router is not None
 
     @property
     def carried(self) -> "Family | None":
@@ -63,6 +71,10 @@ class Family:
     def site_path(self, layer: int, module: str = DOWN) -> str:
         """Return the dotted path of an edited module of one layer; raises KeyError for a module it does not have."""
         return f"{self.layers}.{layer}.{self.site_modules[module]}"
+
+    def site_name(self, layer: int, module: str = DOWN) -> str:
+        """Return the name of the parameter that holds an edited matrix, or all experts of a layer."""
+        return f"{self.site_path(layer, module)}.{'weight' if self.router is None else 'down_proj'}"
 
     def output_norm_path(self, layer: int) -> str | None:
         """Return the dotted path of the norm behind the edited module of one layer, or None."""
@@ -107,8 +119,9 @@ def recognise_family(config: "PretrainedConfig", *, where: str, plugins: Plugins
         raise InputError(
             f"model type '{kind}' is a mixture of experts",
             where=where,
-            remedy="give a dense model: a token passes through few of the experts, so that a layer has no one matrix "
-            "whose keys and second moment an edit could be solved from",
+            remedy="known mixtures: "
+            + ", ".join(name for family in families.values() if family.router for name in family.model_types)
+            + "; a dense model can be edited by every method",
         )
     if config.get_text_config() is not config:
         raise InputError(

@@ -11,6 +11,7 @@ import torch
 
 from sphere_core.models.activations import capture_inputs
 from sphere_core.models.editable import EditableModel
+from sphere_core.models.experts import gated_inputs, routings
 from sphere_core.models.layer_calls import Call, call_layer, recorded_calls
 from sphere_core.models.sites import Site
 
@@ -35,6 +36,22 @@ class Walk:
     def inputs(self, site: Site) -> torch.Tensor:
         """Return the site's input at each prompt's last token, `[m, d_in]`; advances to the site's layer first."""
         self._go_to(site.layer)
+        return torch.cat(self._at_site(site))
+
+    def site_outputs(self, site: Site, rows: torch.Tensor) -> torch.Tensor:
+        """Return the site's own output (bias included) at the last token of some prompts (indices `[r]`), `[r, d_out]`,
+        as its weight is now."""
+        self._go_to(site.layer)
+        inputs = torch.cat(self._at_site(site))[rows]
+        with torch.no_grad():
+            if site.experts:
+                weight = site.canonical(self._model.network.get_parameter(site.name))
+                return torch.nn.functional.linear(inputs, weight)
+            outputs: torch.Tensor = self._model.network.get_submodule(site.module_path)(inputs)
+            return outputs
+
+    def _at_site(self, site: Site) -> list[torch.Tensor]:
+        """Return the site's inputs at the prompts' last tokens, part by part."""
         module = self._model.network.get_submodule(site.module_path)
         layer = self._model.layers[site.layer]
         picked = []
@@ -44,9 +61,13 @@ class Walk:
                 return call_layer(layer, hidden, call)
 
             with torch.no_grad():
-                values = capture_inputs({"site": module}, run)["site"]
-            picked.append(_at(values, ends))
-        return torch.cat(picked)
+                if site.experts:
+                    (found,) = routings([module], run)
+                    tokens = torch.arange(len(hidden), device=ends.device) * hidden.shape[1] + ends
+                    picked.append(gated_inputs(module, found.of(tokens)))
+                else:
+                    picked.append(_at(capture_inputs({"site": module}, run)["site"], ends))
+        return picked
 
     def outputs(self, rows: torch.Tensor, last: int | None = None) -> torch.Tensor:
         """Return the output of layer `last` (None: the last of the walk) at the last token of some prompts (indices

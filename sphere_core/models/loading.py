@@ -73,6 +73,7 @@ def load_model(
         attn_implementation=family.attention,
         device_map="balanced" if device == SPLIT else None,
         output_loading_info=True,
+        **_experts(family, device),
     )
     if report["missing_keys"]:
         # transformers fills them with random numbers and a warning.
@@ -139,7 +140,7 @@ def _recognised(
 
 def _require_modules(network: torch.nn.Module, family: Family, folder: Path) -> None:
     """Raise InputError if a path of the family leads nowhere in the network."""
-    below = [*family.site_modules.values(), *([family.output_norm] if family.output_norm else [])]
+    below = [*family.site_modules.values(), *(path for path in (family.output_norm, family.router) if path)]
     paths = [family.decoder, family.layers, family.final_norm, family.head]
     for path in (*paths, *(f"{family.layers}.0.{inner}" for inner in below)):
         try:
@@ -173,6 +174,13 @@ def _load_tokenizer(folder: Path, config: Any, remote_code: bool) -> PreTrainedT
     base = 1 + max((place for token, place in tokenizer.get_vocab().items() if token not in added), default=-1)
     check_vocabulary(len(tokenizer), base, config.get_text_config().to_dict(), folder)
     return tokenizer
+
+
+def _experts(family: Family, device: str | torch.device) -> dict[str, str]:
+    """Return how a mixture computes its experts: on the CPU one after another, since grouped products refuse widths
+    that are not multiples of 16 bytes there."""
+    on_host = family.mixture and device != SPLIT and torch.device(device).type == "cpu"
+    return {"experts_implementation": "eager"} if on_host else {}
 
 
 def _pretrained(load: Callable[..., Any], source: object, *, remote_code: bool, **options: Any) -> Any:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.lazy import load_object
 from sphere_core.hyperparameters.places import DOWN, Place, place_of, split_place
 from sphere_core.models.family import Family
 
@@ -18,9 +19,10 @@ __all__ = ["Site", "find_site"]
 class Site:
     """One edited weight: its layer, its module and how the module stores it.
 
-    `transposed` is decided once, by module type: `nn.Linear` stores `[d_out, d_in]`, GPT-2's `Conv1D`
-    stores `[d_in, d_out]`. Nothing else in the project looks at shapes or names to guess. `module` says which of the
-    layer's matrices it is, by the name that the family has for it.
+    `experts` counts the experts of a mixture, which are one site: its weight is [W_1 ... W_E], its input a gated key
+    (`experts.py`), and d_in is E times the width of one. `transposed` is decided once, by module type: `nn.Linear`
+    stores `[d_out, d_in]`, GPT-2's `Conv1D` stores `[d_in, d_out]`. Nothing else in the project looks at shapes or
+    names to guess. `module` says which of the layer's matrices it is, by the name that the family has for it.
     """
 
     layer: int
@@ -29,11 +31,12 @@ class Site:
     d_in: int
     transposed: bool
     module: str = DOWN
+    experts: int = 0
 
     @property
     def name(self) -> str:
         """The parameter's own name in the model's state dict."""
-        return f"{self.module_path}.weight"
+        return f"{self.module_path}.{'down_proj' if self.experts else 'weight'}"
 
     @property
     def place(self) -> Place:
@@ -46,11 +49,15 @@ class Site:
         return str(self.place)
 
     def canonical(self, stored: "torch.Tensor") -> "torch.Tensor":
-        """View a weight in stored orientation as `[d_out, d_in]`."""
+        """Return a weight in stored orientation as `[d_out, d_in]`: a view, but of experts `[E, d_out, f]` a copy."""
+        if self.experts:
+            return stored.transpose(0, 1).flatten(1)
         return stored.T if self.transposed else stored
 
     def stored(self, canonical: "torch.Tensor") -> "torch.Tensor":
         """View a `[d_out, d_in]` weight in the module's own orientation."""
+        if self.experts:
+            return canonical.unflatten(1, (self.experts, -1)).transpose(0, 1)
         return canonical.T if self.transposed else canonical
 
 
@@ -61,6 +68,8 @@ def find_site(network: "nn.Module", family: Family, place: Place) -> Site:
     """
     from torch import nn
     from transformers.pytorch_utils import Conv1D
+
+    expert_sizes = load_object("sphere_core.models.experts:expert_sizes")
 
     layer, name = split_place(place)
     count = len(network.get_submodule(family.layers))  # type: ignore[arg-type]
@@ -77,7 +86,17 @@ def find_site(network: "nn.Module", family: Family, place: Place) -> Site:
             remedy=f"its sites: {', '.join(family.site_modules)}",
         )
     path = family.site_path(layer, name)
-    module = network.get_submodule(path)
+    module = _module(network, path)
+    if family.router is not None:
+        sizes = expert_sizes(module)
+        if sizes is None:
+            raise InputError(
+                f"layer {layer} has no experts in the form of the family '{family.name}': {path}",
+                where="model",
+                remedy="mixtures with dense layers, biases or experts held apart cannot be edited",
+            )
+        count, d_out, width = sizes
+        return Site(layer, path, d_out, count * width, transposed=False, module=name, experts=count)
     if isinstance(module, nn.Linear):
         d_out, d_in = module.weight.shape
         return Site(layer, path, d_out, d_in, transposed=False, module=name)
@@ -88,3 +107,11 @@ def find_site(network: "nn.Module", family: Family, place: Place) -> Site:
         f"{path} is a {type(module).__name__}: its orientation is unknown",
         remedy="sites must be nn.Linear or transformers' Conv1D; quantised modules are not editable",
     )
+
+
+def _module(network: "nn.Module", path: str) -> "nn.Module | None":
+    """Return a module by its path; None where a mixture has a dense layer, which lacks it."""
+    try:
+        return network.get_submodule(path)
+    except AttributeError:
+        return None

@@ -12,11 +12,12 @@ from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.locate.prompts import opening_tokens, pad_right
 from sphere_core.models.activations import capture_inputs
 from sphere_core.models.editable import EditableModel
+from sphere_core.models.experts import routings
 from sphere_core.models.sites import Site
 from sphere_core.moments.gradients import inputs_and_gradients
 from sphere_core.moments.packing import Cursor, Pass, forwards, windows
 from sphere_core.moments.record import SecondMoments
-from sphere_core.moments.sums import Kept, MomentSums, Running, gradients_name, keys_name
+from sphere_core.moments.sums import Kept, MomentSums, Running, gradients_name, keys_name, routed_name
 from sphere_core.numerics.placement import free_memory
 
 __all__ = ["build_second_moments", "finished_moments", "run_pass", "tokenizer_digest"]
@@ -59,8 +60,8 @@ def run_pass(
     `on_progress` receives the position after every forward, inside a window as well, and after every window.
     """
     sites = model.open_sites(work.layers)
-    running = kept.load() or Running.start(_widths(sites, work))
-    running.place({name: _accumulates_on(model.network.get_parameter(site.name)) for name, site in _sums(sites, work)})
+    running = kept.load() or Running.start({name: shape for name, _, shape in _sums(sites, work)})
+    running.place({name: _accumulates_on(model, site) for name, site, _ in _sums(sites, work)})
     for window in windows(model.tokenizer, texts, work.packing, work.amount, running.cursor):
         group = window.after.group
         if group != running.cursor.group:
@@ -97,10 +98,13 @@ def finished_moments(
         "packing": work.packing.identity(),
         "opens_with": opening_tokens(model.tokenizer),
     }
-    means = {name: total.div_(sums.count).cpu() for name, total in sums.by_name.items()}
+    routed = {layer: sums.by_name.pop(name) for layer in work.layers if (name := routed_name(layer)) in sums.by_name}
+    # An expert that no token reached keeps a sum of zero.
+    counts = {keys_name(layer): tokens.clamp_min(1)[:, None, None] for layer, tokens in routed.items()}
+    means = {name: total.div_(counts.get(name, sums.count)).cpu() for name, total in sums.by_name.items()}
     by_layer = {layer: means[keys_name(layer)] for layer in work.layers}
     gradients = {layer: means[gradients_name(layer)] for layer in work.layers} if work.gradients else {}
-    return SecondMoments(by_layer, sums.count, {**made_of, **provenance}, gradients=gradients)
+    return SecondMoments(by_layer, sums.count, {**made_of, **provenance}, gradients=gradients, routed=routed)
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -108,25 +112,24 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return fingerprint(tokenizer.backend_tokenizer.to_str())
 
 
-def _accumulates_on(weight: torch.Tensor) -> torch.device:
+def _accumulates_on(model: EditableModel, site: Site) -> torch.device:
     """Return the device of a site's sums: that of its weight if memory is ample, else the host."""
-    host = torch.device("cpu")
-    if weight.device == host:
+    host, device = torch.device("cpu"), model.network.get_parameter(site.name).device
+    if device == host:
         return host
-    square = max(weight.shape) ** 2 * 8
-    return weight.device if square * _SITES_ROOM < free_memory(weight.device) else host
+    square = max(site.d_out, site.d_in // max(1, site.experts)) ** 2 * 8 * max(1, site.experts)
+    return device if square * _SITES_ROOM < free_memory(device) else host
 
 
-def _sums(sites: Sequence[Site], work: Pass) -> Iterator[tuple[str, Site]]:
-    """Yield the name of every sum of a pass, with its site."""
+def _sums(sites: Sequence[Site], work: Pass) -> Iterator[tuple[str, Site, tuple[int, ...]]]:
+    """Yield the name of every sum of a pass, with its site and its shape."""
     for site in sites:
-        yield keys_name(site.layer), site
+        width = site.d_in // max(1, site.experts)
+        yield keys_name(site.layer), site, (*((site.experts,) if site.experts else ()), width, width)
+        if site.experts:
+            yield routed_name(site.layer), site, (site.experts,)
         if work.gradients:
-            yield gradients_name(site.layer), site
-
-
-def _widths(sites: Sequence[Site], work: Pass) -> dict[str, int]:
-    return {name: site.d_in if name == keys_name(site.layer) else site.d_out for name, site in _sums(sites, work)}
+            yield gradients_name(site.layer), site, (site.d_out, site.d_out)
 
 
 def _add_forward(
@@ -137,6 +140,12 @@ def _add_forward(
         for site, (inputs, slopes) in inputs_and_gradients(model, sites, ids, mask).items():
             sums.add_rows(keys_name(site.layer), inputs)
             sums.add_rows(gradients_name(site.layer), slopes)
+    elif sites[0].experts:
+        modules = [model.network.get_submodule(site.module_path) for site in sites]
+        with torch.no_grad():
+            found = routings(modules, lambda: model.decoder(input_ids=ids, attention_mask=mask, use_cache=False))
+        for site, module, routing in zip(sites, modules, found, strict=True):
+            sums.add_routing(site.layer, module, routing.of(mask.flatten().bool()))
     else:
         modules = {keys_name(site.layer): model.network.get_submodule(site.module_path) for site in sites}
         with torch.no_grad():

@@ -1,8 +1,8 @@
 """Second moments and null spaces as files: our safetensors with the provenance inside, and npz with `layer{l}` arrays.
 
-A file holds C0 of a layer as `layer{l}` `[d, d]` float64, that of its output gradients as `gradient{l}` `[o, o]`
-float64, a null space as `nullspace{l}` `[r, d]` float64: the basis of its thinner side, transposed, so that a mapped
-file has the layout that eigenvectors have in memory.
+A file holds C0 of a layer as `layer{l}` `[d, d]` float64 (of a mixture `[E, f, f]`, with `routed{l}` `[E]`), that of
+its output gradients as `gradient{l}` `[o, o]` float64, a null space as `nullspace{l}` `[r, d]` float64: the basis of
+its thinner side, transposed, so that a mapped file has the layout that eigenvectors have in memory.
 """
 
 import json
@@ -62,14 +62,15 @@ def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) 
     arrays, header = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
     chosen = {layer: tensor for layer, tensor in _named(arrays, "layer").items() if layers(layer)}
     bases = {layer: tensor for layer, tensor in _named(arrays, "nullspace").items() if layers(layer)}
+    routed = {layer: tensor.double() for layer, tensor in _named(arrays, "routed").items() if layers(layer)}
     slopes = {layer: tensor for layer, tensor in _named(arrays, "gradient").items() if layers(layer)}
     for layer, moment in (*chosen.items(), *slopes.items()):
-        if moment.ndim != 2 or moment.shape[0] != moment.shape[1] or not len(moment):
+        if moment.ndim != (3 if layer in routed else 2) or moment.shape[-2] != moment.shape[-1] or not len(moment):
             raise InputError(
                 f"layer{layer} has the shape {tuple(moment.shape)}: it must be square", where=str(path), remedy=REBUILD
             )
     for layer, tensor in (*chosen.items(), *bases.items(), *slopes.items()):
-        if not tensor.is_floating_point() or tensor.ndim != 2:
+        if not tensor.is_floating_point() or tensor.ndim not in (2, 3):
             raise InputError(
                 f"the array of layer {layer} holds {str(tensor.dtype).removeprefix('torch.')} in {tensor.ndim} "
                 "dimensions: a matrix of floating-point numbers is required",
@@ -84,7 +85,7 @@ def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) 
     complement = header.get("complement", {})
     spaces = {layer: Subspace(basis.T, complement=bool(complement[str(layer)])) for layer, basis in bases.items()}
     made_of = dict(header.get("provenance", {}))
-    return SecondMoments(by_layer, int(header.get("count", 0)), made_of, spaces, gradients)
+    return SecondMoments(by_layer, int(header.get("count", 0)), made_of, spaces, gradients, routed)
 
 
 def joined(parts: list[SecondMoments], *, where: str) -> SecondMoments:
@@ -95,6 +96,7 @@ def joined(parts: list[SecondMoments], *, where: str) -> SecondMoments:
     by_layer: dict[int, torch.Tensor] = {}
     spaces: dict[int, Subspace] = {}
     gradients: dict[int, torch.Tensor] = {}
+    routed: dict[int, torch.Tensor] = {}
     for part in parts:
         for key in ("model_digest", "corpus", "tokenizer_digest"):
             if part.provenance.get(key) != first.provenance.get(key):
@@ -107,7 +109,8 @@ def joined(parts: list[SecondMoments], *, where: str) -> SecondMoments:
         by_layer |= part.by_layer
         spaces |= part.null_spaces
         gradients |= part.gradients
-    return SecondMoments(by_layer, first.count, first.provenance, spaces, gradients)
+        routed |= part.routed
+    return SecondMoments(by_layer, first.count, first.provenance, spaces, gradients, routed)
 
 
 def _short(value: object) -> str:

@@ -3,13 +3,17 @@
 import torch
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.numerics.linalg import Subspace, symmetric_eigen
+from sphere_core.numerics.linalg import BlockSubspace, Subspace, symmetric_eigen
 
-__all__ = ["null_space", "projector_subspace"]
+__all__ = ["expert_null_spaces", "null_space", "projector_subspace"]
 
 # A projector in fp32 has eigenvalues within this of 0 and 1.
 _PROJECTOR_ERROR = 1e-2
 _REMEDY = "give AlphaEdit's null_space_project.pt; second moments are imported from npz files"
+
+
+class EmptyNullSpace(InputError):
+    """A second moment has no eigenvalue below the threshold."""
 
 
 def null_space(
@@ -30,7 +34,7 @@ def null_space(
     else:
         raise InputError("no rule for the null space", remedy="give nullspace_threshold or nullspace_share")
     if small == 0:
-        raise InputError(
+        raise EmptyNullSpace(
             f"no eigenvalue of C0 is below the threshold {threshold}; the smallest is {float(values.min()):.3g}",
             where="hyperparameter 'nullspace_threshold'",
             remedy="raise the threshold: with an empty null space nothing can be written",
@@ -38,6 +42,41 @@ def null_space(
     if 2 * small <= len(values):
         return Subspace(vectors[:, :small].to(moment.device), complement=False)
     return Subspace(vectors[:, small:].to(moment.device), complement=True)
+
+
+def expert_null_spaces(
+    moments: torch.Tensor,
+    routed: torch.Tensor,
+    *,
+    threshold: float | None,
+    share: float | None,
+    unseen: str,
+    device: torch.device | None = None,
+) -> BlockSubspace:
+    """Return the null space of each expert of a mixture from C0 `[E, f, f]`, as `null_space` does (MoEEdit, arXiv
+    2602.10965: P_e of the inputs of expert e over the tokens routed to it).
+
+    `routed` `[E]` are the tokens that reached each. An expert whose moments leave no direction below the threshold is
+    never written. Of one that no token reached nothing is known: `frozen` never writes it (MoEEdit's release, which
+    takes the identity for its moment), `free` writes it anywhere. Raises InputError if no expert can be written.
+    """
+    blocks = []
+    for moment, tokens in zip(moments, routed.tolist(), strict=True):
+        if not tokens:
+            blocks.append(Subspace(moment.new_zeros(len(moment), 0, dtype=torch.float64), complement=unseen == "free"))
+            continue
+        try:
+            blocks.append(null_space(moment, threshold=threshold, share=share, device=device))
+        except EmptyNullSpace:
+            blocks.append(Subspace(moment.new_zeros(len(moment), 0, dtype=torch.float64), complement=False))
+    space = BlockSubspace(tuple(blocks))
+    if not space.dimension:
+        raise EmptyNullSpace(
+            f"no expert has an eigenvalue of C0 below the threshold {threshold}",
+            where="hyperparameter 'nullspace_threshold'",
+            remedy="raise the threshold: with empty null spaces nothing can be written",
+        )
+    return space
 
 
 def projector_subspace(projector: torch.Tensor, *, where: str) -> Subspace:

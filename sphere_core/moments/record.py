@@ -25,6 +25,9 @@ class SecondMoments:
 
     `null_spaces` are null spaces of C0 that were computed earlier, or imported instead of C0. `gradients` are S = E[g
     g^T] of the output gradients, float64 `[d_out, d_out]`, over the same tokens, where the pass had a backward.
+
+    Of a mixture, C0 is one moment for each expert, `[E, f, f]`, over the tokens that the router sent to it, whatever
+    the router's weight was; `routed` `[E]` float64 are their numbers, and an expert without a token has zeros.
     """
 
     by_layer: Mapping[int, torch.Tensor]
@@ -32,6 +35,7 @@ class SecondMoments:
     provenance: Mapping[str, Any]
     null_spaces: Mapping[int, Subspace] = field(default_factory=dict)
     gradients: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    routed: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -40,9 +44,10 @@ class SecondMoments:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return every array under its name in a file: `layer{l}` C0, `gradient{l}` S, `nullspace{l}` a basis
-        transposed."""
+        transposed, `routed{l}` the tokens of each expert."""
         named = {f"layer{layer}": moment.contiguous() for layer, moment in sorted(self.by_layer.items())}
         named |= {f"gradient{layer}": moment.contiguous() for layer, moment in sorted(self.gradients.items())}
+        named |= {f"routed{layer}": tokens.contiguous() for layer, tokens in sorted(self.routed.items())}
         spaces = sorted(self.null_spaces.items())
         return named | {f"nullspace{layer}": space.basis.T.contiguous() for layer, space in spaces}
 
@@ -76,6 +81,9 @@ def check_moments(
             raise InputError(
                 f"no second moment for layer {site.layer}", where=where, remedy=f"the file has layers {have}"
             )
+        if site.experts:
+            _require_expert_moments(moments, site, where=where)
+            continue
         for found in (moment, None if space is None else space.basis):
             if found is not None and found.shape[0] != site.d_in:
                 raise InputError(
@@ -89,6 +97,22 @@ def check_moments(
             require_second_moment(moment, what=f"the second moment of layer {site.layer}", where=where)
         if gradients:
             _require_gradients(moments, site, where=where)
+
+
+def _require_expert_moments(moments: SecondMoments, site: Site, *, where: str) -> None:
+    moment, tokens = moments.by_layer.get(site.layer), moments.routed.get(site.layer)
+    width = site.d_in // site.experts
+    if moment is None or tokens is None or moment.shape != (site.experts, width, width):
+        shape = "missing" if moment is None else str(tuple(moment.shape))
+        raise InputError(
+            f"the second moments of layer {site.layer} are {shape}, but {site.module_path} has {site.experts} experts "
+            f"of {width} inputs",
+            where=where,
+            remedy="build them for this model: sphere moments build MODEL --corpus ... --tokens ...",
+        )
+    for expert in tokens.nonzero().flatten().tolist():
+        what = f"the second moment of expert {expert} of layer {site.layer}"
+        require_second_moment(moment[expert], what=what, where=where)
 
 
 def _require_gradients(moments: SecondMoments, site: Site, *, where: str) -> None:

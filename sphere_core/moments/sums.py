@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
+from sphere_core.models.experts import Routing, expert_inputs
 from sphere_core.moments.packing import Cursor
 from sphere_core.numerics.tensor_file import write_tensors
 
@@ -22,6 +24,7 @@ __all__ = [
     "gradients_name",
     "keys_name",
     "read_sums",
+    "routed_name",
     "write_sums",
 ]
 
@@ -39,11 +42,17 @@ def gradients_name(layer: int) -> str:
     return f"gradient{layer}"
 
 
+def routed_name(layer: int) -> str:
+    """Return the name of the number of tokens that reached each expert of a layer."""
+    return f"routed{layer}"
+
+
 @dataclass
 class MomentSums:
     """Sums of k k^T `[d, d]` and g g^T `[o, o]` by their names, float64, and the number of tokens in them.
 
-    `keys_name` and `gradients_name` say how a layer's sums are called.
+    Of a mixture, one sum for each expert over the tokens that reached it, `[E, f, f]`, and their numbers `[E]`.
+    `keys_name`, `gradients_name` and `routed_name` say how a layer's sums are called.
     """
 
     by_name: dict[str, torch.Tensor]
@@ -53,6 +62,14 @@ class MomentSums:
         """Add X^T X of one forward's rows X `[n, d]`: the product in fp32 (fp64 for fp64 rows), the sum in float64."""
         wide = rows if rows.dtype == torch.float64 else rows.float()
         self.by_name[name] += (wide.T @ wide).to(self.by_name[name].device)
+
+    def add_routing(self, layer: int, module: nn.Module, routing: Routing) -> None:
+        """Add what reached the experts of a layer, as `add_rows` does for each expert, without the router's weights."""
+        sums, counts = self.by_name[keys_name(layer)], self.by_name[routed_name(layer)]
+        for expert, tokens, _, inputs in expert_inputs(module, routing):
+            wide = inputs if inputs.dtype == torch.float64 else inputs.float()
+            sums[expert] += (wide.T @ wide).to(sums.device)
+            counts[expert] += len(tokens)
 
     def add(self, other: "MomentSums") -> None:
         """Add other sums, one by one; the first that are added are taken as they are."""
@@ -77,9 +94,9 @@ class Running:
     cursor: Cursor = field(default_factory=Cursor)
 
     @classmethod
-    def start(cls, widths: Mapping[str, int]) -> "Running":
-        """Return a pass that has not begun; `widths` gives the width of each sum by its name."""
-        zeros = {name: torch.zeros(width, width, dtype=torch.float64) for name, width in widths.items()}
+    def start(cls, shapes: Mapping[str, tuple[int, ...]]) -> "Running":
+        """Return a pass that has not begun; `shapes` gives the shape of each sum by its name."""
+        zeros = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
         return cls(MomentSums({}), MomentSums(zeros))
 
     def place(self, devices: Mapping[str, torch.device]) -> None:

@@ -13,6 +13,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.numerics.placement import all_finite
 
 __all__ = [
+    "BlockSubspace",
     "DenseUpdate",
     "LowRankUpdate",
     "Subspace",
@@ -128,6 +129,37 @@ class Subspace:
             return inside
         gone = self.removed.to(wide)
         return inside - gone @ (gone.T @ inside)
+
+
+@dataclass(frozen=True)
+class BlockSubspace:
+    """A subspace of R^(E f) that is the sum of one subspace of R^f for each of E blocks, in their order."""
+
+    blocks: tuple[Subspace, ...]
+
+    @property
+    def dimension(self) -> int:
+        """Number of dimensions of the subspace."""
+        return sum(block.dimension for block in self.blocks)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all bases."""
+        return sum(block.basis.numel() * block.basis.element_size() for block in self.blocks)
+
+    def to(self, device: torch.device) -> "BlockSubspace":
+        """Return the subspace on a device."""
+        return BlockSubspace(tuple(block.to(device) for block in self.blocks))
+
+    def project(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return `P X` for X `[E f, n]`, float64; a block of X that is zero costs nothing."""
+        wide = columns.double()
+        parts = wide.unflatten(0, (len(self.blocks), -1))
+        touched = parts.flatten(1).count_nonzero(dim=1).tolist()
+        inside = [
+            block.project(part) if used else part for block, part, used in zip(self.blocks, parts, touched, strict=True)
+        ]
+        return torch.cat(inside)
 
 
 def symmetric_eigen(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

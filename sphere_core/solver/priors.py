@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from sphere_core.numerics.linalg import Subspace, cholesky_factor, refuse_rounding
+from sphere_core.numerics.linalg import BlockSubspace, Subspace, cholesky_factor, refuse_rounding
 from sphere_core.numerics.placement import Resident
 
 __all__ = ["HostPrior", "MomentPrior", "NullSpacePrior", "Prior", "PriorSystem"]
@@ -51,7 +51,7 @@ class _CholeskySystem:
     """A lower Cholesky factor, and the subspace that right-hand sides are projected on (None: all of R^d)."""
 
     factor: torch.Tensor
-    subspace: Subspace | None = None
+    subspace: Subspace | BlockSubspace | None = None
 
     def solve(self, columns: torch.Tensor) -> torch.Tensor:
         """Return the solution for X `[d, m]`."""
@@ -174,8 +174,8 @@ class NullSpacePrior:
     inside the subspace the system is symmetric and positive definite.
     """
 
-    def __init__(self, subspace: Subspace, ridge: float) -> None:
-        self._subspace = Resident(subspace)
+    def __init__(self, subspace: Subspace | BlockSubspace, ridge: float) -> None:
+        self._subspace: Resident[Subspace | BlockSubspace] = Resident(subspace)
         self._ridge = ridge
 
     def inverse(self, columns: torch.Tensor) -> torch.Tensor:

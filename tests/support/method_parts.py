@@ -86,6 +86,7 @@ BY_EDITOR: dict[str, dict[str, Any]] = {
         "lr": 1.0,
         "num_steps": 8,
     },
+    "moeedit": {"targets": "root", "unseen_experts": "frozen"},
     "emmet": {"emmet_lambda": 0.1, "layers": [1]},
     "encore": {"update_norm_lambda": 1e-4, "prob_cutoff": -2},
     "truncate": {"spectrum_levels": [0.9, 0.5, 0.2], "spectrum_share": "sum"},
@@ -132,15 +133,21 @@ def places(method: str) -> tuple[Place, ...]:
 
 def moments(model: EditableModel) -> SecondMoments:
     generator = torch.Generator().manual_seed(9)
-    by_layer = {}
+    by_layer, routed = {}, {}
     for site in model.open_sites((0, 1)):
+        if site.experts:
+            width = site.d_in // site.experts
+            blocks = torch.randn(site.experts, width, 4 * width, generator=generator, dtype=torch.float64)
+            by_layer[site.layer] = blocks @ blocks.mT / (4 * width)
+            routed[site.layer] = torch.full((site.experts,), 4.0 * width, dtype=torch.float64)
+            continue
         samples = torch.randn(site.d_in, 4 * site.d_in, generator=generator, dtype=torch.float64)
         by_layer[site.layer] = samples @ samples.T / samples.shape[1]
     own, gradients = torch.Generator().manual_seed(10), {}
     for site in model.open_sites((0, 1)):
         slopes = torch.randn(site.d_out, 4 * site.d_out, generator=own, dtype=torch.float64)
         gradients[site.layer] = slopes @ slopes.T / slopes.shape[1]
-    return SecondMoments(by_layer, 1, {}, gradients=gradients)
+    return SecondMoments(by_layer, 1, {}, gradients=gradients, routed=routed)
 
 
 def editor(method: str, model: EditableModel, **changes: Any) -> Editor:

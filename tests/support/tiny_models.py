@@ -57,7 +57,18 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma3_text": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 6, "layer_types": LAYER_TYPES},
     "phi3": {"pad_token_id": 1, "sliding_window": 10},
     "olmo2": {},
+    # Mixtures: four experts of 18 inputs each, so that the site is as wide as the others'.
+    "qwen3_moe": {
+        "head_dim": 8,
+        "moe_intermediate_size": 18,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "norm_topk_prob": True,
+    },
+    "olmoe": {"intermediate_size": 18, "num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": False},
+    "mixtral": {"intermediate_size": 18, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
 }
+MIXTURES = ("qwen3_moe", "olmoe", "mixtral")
 ADDS_BOS = {"llama", "mistral", "gemma2", "gemma3_text"}
 PADS_LEFT = {"mistral", "gemma2", "phi3"}
 
@@ -85,7 +96,8 @@ def tiny_model(
     known = recognise_family(config, where="test")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = AutoModelForCausalLM.from_config(config, attn_implementation=known.attention)
+        experts = {"experts_implementation": "eager"} if known.mixture else {}
+        network = AutoModelForCausalLM.from_config(config, attn_implementation=known.attention, **experts)
         if family not in ("gpt2", "llama"):
             # Norms and biases are born as ones and zeros, which would hide whether they are used.
             with torch.no_grad():

@@ -46,7 +46,8 @@ def with_null_spaces(
     layers = spec.hyperparameters.layers
     for done, layer in enumerate(layers):
         on_layer("null spaces", done, len(layers), "layers")
-        if layer in moments.by_layer and layer not in spaces:
+        # Those of experts are small, and are made where they are used.
+        if layer in moments.by_layer and layer not in spaces and layer not in moments.routed:
             spaces[layer] = _null_space(moments, layer, spec, storage, recipe, where, on_wait, device)
     return replace(moments, null_spaces=spaces)
 

@@ -107,6 +107,7 @@ class MomentsStore:
                 provenance=provenance,
                 null_spaces={layer: moments.null_spaces[layer]} if layer in moments.null_spaces else {},
                 gradients={layer: moments.gradients[layer]} if layer in moments.gradients else {},
+                routed={layer: moments.routed[layer]} if layer in moments.routed else {},
             )
             self.storage.write_file(self.path(key, layer), partial(write_moments, one))
 

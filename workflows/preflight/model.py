@@ -116,7 +116,7 @@ def _placed(shape: ModelShape, work: Workload) -> Iterator[Finding]:
     """Return where solvers run and how many requests one pass holds, by the rule of `run` and `edit`."""
     if work.has_targets:
         yield Finding("placement", "targets", f"{work.requests_per_pass} requests of a batch of {work.batch} in a pass")
-    size = f"{solver_bytes(shape.d_in, work) / 1e9:.2f} GB a site"
+    size = f"{solver_bytes(shape.d_in, work, blocks=shape.blocks) / 1e9:.2f} GB a site"
     beside = work.sites - work.host_sites
     if not work.host_sites:
         yield Finding("placement", "solvers", f"beside the layers on the accelerator, {size}")

@@ -72,17 +72,18 @@ def score_subject(
     model.clock.lap()
     if isinstance(task.subject, TrajectoryPlan):
         with model.clock.stage("read"):
-            installed = _installed(task.subject.id, task.edits, storage)
+            reads = bool(getattr(evaluator, "reads_state", False))
+            installed = _installed(task.subject.id, task.edits, storage, with_state=reads)
             model.load_weights(installed.weights, installed.attachment, installed.tuned)
-        edits, scalars = task.subject.edits_at(task.edits), installed.scalars
+        edits, scalars, state = task.subject.edits_at(task.edits), installed.scalars, installed.state
         asked = tuple(requests[:edits])
     else:
-        edits, asked, scalars = 0, tuple(requests), {}
+        edits, asked, scalars, state = 0, tuple(requests), {}, {}
     with model.clock.stage("read"):
         digest, masters, attached = model.weights_digest(), model.masters(), model.attachment
         previous = _previous(task, storage) if evaluator.reads_previous else None
     with model.clock.stage("score"):
-        scored = evaluator.score(Subject(model, asked, edits, previous, moments, KeptScores(storage), scalars))
+        scored = evaluator.score(Subject(model, asked, edits, previous, moments, KeptScores(storage), scalars, state))
     if not model.holds(masters) or model.attachment is not attached:
         raise RuntimeError(f"evaluator '{task.evaluation.kind}' changed the model that it was to score")
     with model.clock.stage("publish"):
@@ -120,9 +121,9 @@ def _publish(task: ScoreTask, storage: Storage, shared: SubjectColumns, scored: 
     publish_rows(storage, task.rows_path, encode_rows(shared, scored.rows))
 
 
-def _installed(trajectory_id: str, edits: int, storage: Storage) -> Installed:
+def _installed(trajectory_id: str, edits: int, storage: Storage, *, with_state: bool) -> Installed:
     try:
-        return read_installed(storage.child(checkpoints_folder(trajectory_id)), edits)
+        return read_installed(storage.child(checkpoints_folder(trajectory_id)), edits, with_state=with_state)
     except (InputError, FileNotFoundError) as error:
         raise DamagedCheckpointError(str(error)) from error
 

@@ -131,6 +131,8 @@ class Inputs:
         self.notes.update(dict.fromkeys(f"{entry.title}: {note}" for note in notes))
         if entry.file is None and (misfit := _misfit(model, self.folder, self.read_preset)) is not None:
             self.notes[misfit] = None
+        family = model.outline.family
+        method.check_family(family.name, mixture=family.mixture, where=where)
         model.outline.check(values, where=where)
         with inside(where):
             require_same_tokens(values, model.folder)

@@ -2,8 +2,8 @@
 
 For site i of L, in ascending order (MEMIT, arXiv 2210.07229): K_i the keys under the weights as they are now, H the
 last edited layer's output now, R_i = (Z - H) / (L - i), dW_i from the site's rule; with `targets: forward` every layer
-has a target of its own (`layer_targets`). In families with a norm behind the site, R_i is what its output must gain for
-the layer's to gain that (`OutputNorm`).
+has a target of its own, and `root` spreads otherwise (`layer_targets`). In families with a norm behind the site, R_i is
+what its output must gain for the layer's to gain that (`OutputNorm`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +86,7 @@ class ClosedFormEditor:
         site = sites[0 if forward else -1]
         found = self.find_targets(model, batch, self.settings)
         if self.anchor is None:
-            return layer_targets(model, batch, sites, found.values, forward=forward), state
+            return layer_targets(model, batch, sites, found.values, forward=forward, root=self.settings.root), state
         values = BatchWalk(model, batch, [site]).contributions(site).to(found.starts)
         norm = self.anchor.norm if self.anchor.norm is not None else state.scalars.get("anchor")
         if norm is None:
@@ -94,7 +94,7 @@ class ClosedFormEditor:
         scaling = NormAnchor(float(norm), self.anchor.factor)
         kept = EditorState(state.tensors, {**state.scalars, "anchor": float(norm)})
         scaled = scaling.apply(found.starts, found.deltas, values)
-        return layer_targets(model, batch, sites, scaled, forward=forward), kept
+        return layer_targets(model, batch, sites, scaled, forward=forward, root=self.settings.root), kept
 
     def _solve(
         self,

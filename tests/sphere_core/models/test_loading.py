@@ -87,7 +87,7 @@ def test_weights_that_are_pickled_cut_or_missing_are_refused(folder: Path) -> No
     ("changes", "message"),
     [
         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "are quantised"),
-        ({"model_type": "mixtral", "num_local_experts": 4}, "is a mixture of experts"),
+        ({"model_type": "granitemoe", "num_local_experts": 4}, "is a mixture of experts"),
         ({"model_type": "mamba"}, "belongs to no known family"),
         ({"model_type": "of-tomorrow"}, r"config.json cannot be read as a model's"),
     ],

@@ -43,7 +43,7 @@ def test_a_model_that_is_not_here_is_missing_with_the_way_to_get_it(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model_type": "mixtral", "num_local_experts": 8}, "expert"),
+        ({"model_type": "granitemoe", "num_local_experts": 8}, "expert"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quanti"),
     ],
 )
