@@ -50,7 +50,7 @@ class Workload:
     `reads_ahead`: regularizers decompose the weights beside the targets.
     `host_sites`: how many sites' solvers do not fit on an accelerator. `stored`: the bytes that are stored in place of
     weights, from d_in, d_out and the number of edits; None for an editor of weights. `trained_rows`: the rows per
-    request that are trained on.
+    request that are trained on. `filtered_steps`: steps of a batch whose gradients go through a filter of curvature.
     """
 
     dtype_bytes: int
@@ -72,6 +72,7 @@ class Workload:
     reads_ahead: bool = False
     stored: Callable[[int, int, int], float] | None = None
     trained_rows: int = 1
+    filtered_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class Stage:
     host: float
 
 
-def moments_bytes(shape: ModelShape, sites: int) -> float:
-    """Return the size of a file of second moments: float64, one `[d, d]` a site."""
-    return 8.0 * sites * shape.moment_entries
+def moments_bytes(shape: ModelShape, sites: int, *, gradients: bool = False) -> float:
+    """Return the size of a file of second moments: float64, one `[d, d]` a site, with `gradients` an `[o, o]` too."""
+    return 8.0 * sites * (shape.moment_entries + (shape.d_out**2 if gradients else 0))
 
 
 def checkpoint_bytes(shape: ModelShape, work: Workload, edits: int) -> float:

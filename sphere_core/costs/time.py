@@ -65,6 +65,12 @@ def edit_work(shape: ModelShape, work: Workload, hyperparameters: Hyperparameter
             again = 2.0 * (shape.layers - work.last_layer - 1) * shape.layer_parameters
             epochs = hyperparameters.num_steps or 0
         model += rows * epochs * 3 * (again + head)
+        if work.filtered_steps:
+            # The batch's own curvature: one more forward and backward, and the products of its rows.
+            model += rows * 2 * (forward + head)
+            squares = float(shape.d_in**2 + shape.d_out**2)
+            solver += Work(0.0, work.sites * (batches * _filter(shape, work) + 2.0 * rows * squares))
+            solver += Work(eigen=batches * work.sites * EIGEN * (shape.d_in**3 + shape.d_out**3))
     if work.principal:
         solver += _decomposition(shape).times(batches * work.sites)
     return Work(model) + solver
@@ -75,14 +81,31 @@ def probe_work(shape: ModelShape, rows: int, tokens: int) -> Work:
     return Work(rows * (tokens * 2.0 * shape.layers * shape.layer_parameters + 4 * 2.0 * shape.head_parameters))
 
 
-def moments_work(shape: ModelShape, sites: int, last_layer: int, tokens: int) -> Work:
-    """Return the work of one pass over a corpus that stops at the last site, and of the products of its keys."""
-    return Work(tokens * 2.0 * ((last_layer + 1) * shape.layer_parameters + sites * shape.moment_entries))
+def moments_work(
+    shape: ModelShape, sites: int, last_layer: int, tokens: int, *, first_layer: int = 0, gradients: bool = False
+) -> Work:
+    """Return the work of one pass over a corpus that stops at the last site, and of the products of its keys.
+
+    With `gradients` the pass runs through the whole model and the head, and back to the first site (`first_layer`); the
+    products of output gradients come on top.
+    """
+    products = tokens * 2.0 * sites * shape.moment_entries
+    if not gradients:
+        return Work(tokens * 2.0 * (last_layer + 1) * shape.layer_parameters + products)
+    there = shape.layers * shape.layer_parameters + shape.head_parameters
+    back = (shape.layers - first_layer - 1) * shape.layer_parameters + shape.head_parameters
+    return Work(tokens * 2.0 * (there + back + sites * shape.d_out**2) + products)
 
 
 def geometry_work(shape: ModelShape, sites: int) -> Work:
     """Return the work of one checkpoint's energies and spectra."""
     return _decomposition(shape).times(2 * sites)
+
+
+def _filter(shape: ModelShape, work: Workload) -> float:
+    """Return the work of filtering one site's gradient at every step of a batch: four products with eigenvectors, in
+    float32, counted at the rate of float64."""
+    return work.filtered_steps * 4.0 * shape.d_out * shape.d_in * (shape.d_out + shape.d_in)
 
 
 def _solve(shape: ModelShape, work: Workload) -> float:

@@ -42,6 +42,7 @@ def workload_of(
         prior = "null_space" if "nullspace_threshold" in needed else "moment"
     keeps = HISTORY in method.state
     window = hyperparameters.history_window or edits
+    chunks = -(-min(batch, edits) // int(hyperparameters.batch_size or batch))
     return Workload(
         dtype_bytes=dtype_bytes,
         sites=len(hyperparameters.places),
@@ -58,6 +59,7 @@ def workload_of(
         principal=bool({"sphere", "revive"} & set(method.regularizer_names)),
         on_accelerator=on_accelerator,
         trained_rows=contexts if row.in_contexts else 1,
+        filtered_steps=chunks * (hyperparameters.num_steps or 1) if row.needs_gradients else 0,
         stored=partial(row.stored, hyperparameters) if row.attaches else None,
         dense="error_feedback" in method.regularizer_names or method.editor_name in _DENSE_EDITORS,
     )

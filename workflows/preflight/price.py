@@ -85,6 +85,7 @@ class Cell:
     method: str
     trajectories: int
     edit_hours: float
+    edit_seconds_each: float
     score_hours: float
     accelerator_bytes: float
     host_bytes: float
@@ -120,7 +121,7 @@ def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Pric
     method.
     """
     cells: list[Cell] = []
-    moments: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
+    moments: dict[tuple[str, tuple[int, ...], bool], tuple[float, float]] = {}
     general, unpriced = task_sizes(spec)
     plugins = Plugins.of_files(resolve_path(file, folder) for file in spec.plugins)
     for model in spec.models:
@@ -129,8 +130,11 @@ def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Pric
             method, values, _ = method_of(entry, model.preset, folder, where=f"method '{entry.title}'", plugins=plugins)
             if method.needs_moments(values):
                 sites, tokens = len(values.layers), _corpus_tokens(spec.moments)
-                building = hours(moments_work(shape, sites, values.layers[-1], tokens), accelerator)
-                moments[model.label, values.layers] = (building, moments_bytes(shape, sites))
+                slopes = method.needs_gradients(values)
+                first, last = values.layers[0], values.layers[-1]
+                pass_work = moments_work(shape, sites, last, tokens, first_layer=first, gradients=slopes)
+                size = moments_bytes(shape, sites, gradients=slopes)
+                moments[model.label, values.layers, slopes] = (hours(pass_work, accelerator), size)
             for stream in spec.streams:
                 lengths = _LENGTHS.get(stream.dataset, _LENGTHS["counterfact"])
                 work = workload_of(
@@ -187,6 +191,7 @@ def _cell(
         method=method,
         trajectories=seeds,
         edit_hours=edit_hours,
+        edit_seconds_each=3600 * edit_hours / (seeds * stream.edits),
         score_hours=seeds * hours(scoring, accelerator),
         accelerator_bytes=max(peak.accelerator for peak in peaks),
         host_bytes=max(peak.host for peak in peaks),

@@ -53,6 +53,8 @@ def _notes(price: Price) -> list[str]:
         f"{_rate(device.float64)} in eigendecompositions ({device.source}); means of prompt lengths; every request "
         "takes all its steps",
     ]
+    each = {f"{cell.method} {cell.edit_seconds_each:.2g}": None for cell in price.cells}
+    lines.append(f"seconds per edit: {', '.join(each)}")
     lines += _sample_lines(price)
     if any(cell.accelerator_bytes >= device.memory for cell in price.cells):
         lines.append(

@@ -1,13 +1,19 @@
 """What a trajectory costs, predicted: against real models, real files, and the sweeps that ship."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from repository import EXAMPLES
 from sweep_files import tiny, write_sweep
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 from transformers import AutoConfig
 
+from sphere_core.checkpoints import EditorState
 from sphere_core.costs import (
     ModelShape,
     TextLengths,
@@ -24,11 +30,16 @@ from sphere_core.costs import (
     stages,
     workload_of,
 )
-from sphere_core.datasets.factworld.shipped import shipped_model_dir
+from sphere_core.costs.time import moments_work
+from sphere_core.datasets.factworld.corpus import corpus_sentences
+from sphere_core.datasets.factworld.shipped import shipped_model_dir, shipped_world
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import preset
 from sphere_core.methods import resolve_method
 from sphere_core.models import load_model
+from sphere_core.moments.build import build_second_moments
+from sphere_core.moments.packing import Amount, Packing, Pass
+from sphere_core.streams.stream import StreamSpec, load_stream
 from workflows.preflight.price import price_sweep
 from workflows.sweeps.reading import read_sweep
 
@@ -160,3 +171,85 @@ def test_an_accelerator_takes_solvers_and_requests_by_its_whole_memory() -> None
     moved = {stage.name: stage for stage in stages(shape, replace(placed[80], host_sites=5))}
     assert moved["targets"].accelerator < peaks["targets"].accelerator
     assert moved["targets"].host > peaks["targets"].host
+
+
+class Counter(TorchDispatchMode):
+    """Counts the floating-point operations of matrix products; torch's own counter fails on gradients of leaves."""
+
+    total = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func.overloadpacket)
+        self.total += 0 if count is None else count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def counted(work: Callable[[], object]) -> float:
+    """The floating-point operations of the products that run."""
+    with Counter() as counter:
+        work()
+    return counter.total
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_pass_of_second_moments_costs_what_it_runs(gradients: bool) -> None:
+    model = load_model("factworld", dtype="float32", device="cpu")
+    shape, texts = shape_of_network(model.network, model.family), list(islice(corpus_sentences(shipped_world(), 0), 40))
+    work = Pass((1,), Packing(64), Amount(texts=len(texts)), gradients)
+    tokens = sum(len(model.tokenizer(text)["input_ids"]) for text in texts)
+    found = counted(lambda: build_second_moments(model, work, texts, provenance={}))
+    said = moments_work(shape, 1, 1, tokens, first_layer=1, gradients=gradients)
+    # Padding, and attention's own products, are not in the estimate.
+    assert 0.8 < said.model / found < 1.1
+
+
+def test_an_edit_through_a_filter_costs_what_it_runs() -> None:
+    model = load_model("factworld", dtype="float32", device="cpu")
+    shape, steps, batch = shape_of_network(model.network, model.family), 3, 4
+    method = resolve_method("crispedit")
+    values = method.from_preset("factworld", {"num_steps": steps, "batch_size": batch, "ft_stop_loss": 0.0})
+    texts = Pass(values.layers, Packing(64), Amount(texts=40), gradients=True)
+    moments = build_second_moments(model, texts, list(islice(corpus_sentences(shipped_world(), 0), 40)), provenance={})
+    requests = load_stream(StreamSpec(dataset="factworld", edits=batch), 0)
+    editor = method.build(values, moments)
+    found = counted(lambda: editor.edit(model, requests, (("{}",),), EditorState()))
+    prompts = [len(model.tokenizer(one.question)["input_ids"]) for one in requests]
+    lengths = TextLengths(prompt=sum(prompts) // batch, target=1, probe_rows=1)
+    filtered, plain = (
+        edit_work(
+            shape,
+            replace(
+                workload_of(
+                    method,
+                    values,
+                    dtype_bytes=4,
+                    batch=batch,
+                    edits=batch,
+                    contexts=1,
+                    lengths=lengths,
+                    on_accelerator=False,
+                ),
+                **changes,
+            ),
+            values,
+            batch,
+        )
+        for changes in ({}, {"filtered_steps": 0})
+    )
+    # Decompositions are not counted by torch.
+    assert 0.6 < (filtered.model + filtered.float64) / found < 1.6
+    assert filtered.model > plain.model
+    assert filtered.eigen > plain.eigen == 0
+
+
+def test_gradient_moments_are_priced_with_their_backward(tmp_path: Path) -> None:
+    prices = {}
+    for name in ("memit", "crispedit"):
+        spec, _ = read_sweep(write_sweep(tmp_path / name, tiny(methods=[name])))
+        prices[name] = price_sweep(spec, tmp_path / name, accelerator("h100"))
+    assert prices["crispedit"].shared_hours > prices["memit"].shared_hours
+    # One [o, o] beside [d, d] for each of the layers.
+    assert prices["crispedit"].shared_disk > 0
+    (cell,) = prices["crispedit"].cells
+    assert cell.edit_seconds_each == pytest.approx(3600 * cell.edit_hours / (cell.trajectories * 6))

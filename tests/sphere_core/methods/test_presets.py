@@ -27,6 +27,7 @@ DEPTHS = {
     "qwen2-7b": 28,
     "qwen2.5-7b": 28,
     "qwen2.5-7b-nas": 28,
+    "qwen3-30b-a3b": 48,
 }
 
 

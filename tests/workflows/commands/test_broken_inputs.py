@@ -81,7 +81,11 @@ def unknown_family(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def experts(folder: Path) -> tuple[dict[str, Any], list[str]]:
     config(model(folder), model_type="granitemoe", num_local_experts=4)
-    return with_model("model"), ["models[0]", "'granitemoe' is a mixture of experts", "known mixtures: mixtral, olmoe, qwen3_moe"]
+    return with_model("model"), [
+        "models[0]",
+        "'granitemoe' is a mixture of experts",
+        "known mixtures: mixtral, olmoe, qwen3_moe",
+    ]
 
 
 def foreign_moments(folder: Path) -> tuple[dict[str, Any], list[str]]:
