@@ -78,7 +78,7 @@ class EditorState:
 @dataclass(frozen=True)
 class Installed:
     """What scoring installs: edited weights, an attachment or None, tuned parameters; `scalars` are the editor's, and
-    `state` its tensors where they were asked for."""
+    `state` its tensors where they were requested."""
 
     weights: Mapping[str, torch.Tensor]
     attachment: Attachment | None

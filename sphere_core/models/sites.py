@@ -110,7 +110,7 @@ def find_site(network: "nn.Module", family: Family, place: Place) -> Site:
 
 
 def _module(network: "nn.Module", path: str) -> "nn.Module | None":
-    """Return a module by its path; None where a mixture has a dense layer, which lacks it."""
+    """Return a module by its path; None if there is none, as in a dense layer of a mixture."""
     try:
         return network.get_submodule(path)
     except AttributeError:
