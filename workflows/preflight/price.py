@@ -77,7 +77,8 @@ class Sample:
 class Cell:
     """One method on one model and stream, over all seeds: hours of all its trajectories, peaks and disk of one.
 
-    `sample` is proposed where edit quality of all earlier edits takes longer than editing.
+    `sample` is proposed where edit quality of all earlier edits takes longer than editing. `edit_seconds_each` are the
+    seconds of one edit; None for a fine-tuning.
     """
 
     model: str
@@ -85,12 +86,12 @@ class Cell:
     method: str
     trajectories: int
     edit_hours: float
-    edit_seconds_each: float
     score_hours: float
     accelerator_bytes: float
     host_bytes: float
     disk_bytes: float
     sample: Sample | None = None
+    edit_seconds_each: float | None = None
 
 
 @dataclass(frozen=True)

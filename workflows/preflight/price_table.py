@@ -53,8 +53,8 @@ def _notes(price: Price) -> list[str]:
         f"{_rate(device.float64)} in eigendecompositions ({device.source}); means of prompt lengths; every request "
         "takes all its steps",
     ]
-    each = {f"{cell.method} {cell.edit_seconds_each:.2g}": None for cell in price.cells}
-    lines.append(f"seconds per edit: {', '.join(each)}")
+    each = {cell.method: cell.edit_seconds_each for cell in price.cells if cell.edit_seconds_each is not None}
+    lines.append("seconds per edit: " + ", ".join(f"{method} {seconds:.2g}" for method, seconds in each.items()))
     lines += _sample_lines(price)
     if any(cell.accelerator_bytes >= device.memory for cell in price.cells):
         lines.append(
