@@ -3,6 +3,8 @@
 Symbols: S_0 and S_t the k experts that a layer's router chooses for a prompt's last token, before any edit and now.
 """
 
+from functools import partial
+
 import torch
 
 from evaluators.base import Health, Score, Subject, make_score, unedited
@@ -61,11 +63,9 @@ class RoutingSimilarity:
         for start in range(0, len(rows), _ROWS):
             ids, mask = pad_right(rows[start : start + _ROWS], fill=0, device=model.device)
             last = torch.arange(len(ids), device=mask.device) * ids.shape[1] + mask.sum(dim=1) - 1
+            run = partial(model.decoder, input_ids=ids, attention_mask=mask, use_cache=False)
             with torch.no_grad():
-                found = routings(
-                    modules,
-                    lambda ids=ids, mask=mask: model.decoder(input_ids=ids, attention_mask=mask, use_cache=False),
-                )
+                found = routings(modules, run)
             parts.append(torch.stack([routing.of(last).experts.cpu() for routing in found]))
         return torch.cat(parts, dim=1)
 

@@ -73,7 +73,8 @@ def _active(layer: "nn.Module", network: "PreTrainedModel", family: Family) -> i
         return whole
     experts = sum(parameter.numel() for parameter in layer.get_submodule(family.down_projection).parameters())
     site = find_site(network, family, 0)
-    return whole - experts + experts * network.config.get_text_config().num_experts_per_tok // site.experts
+    chosen = int(network.config.get_text_config().num_experts_per_tok)
+    return whole - experts + experts * chosen // site.experts
 
 
 def shape_of_config(config: "PreTrainedConfig", *, where: str, plugins: Plugins = NO_PLUGINS) -> ModelShape:

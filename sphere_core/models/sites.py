@@ -57,7 +57,8 @@ class Site:
     def stored(self, canonical: "torch.Tensor") -> "torch.Tensor":
         """View a `[d_out, d_in]` weight in the module's own orientation."""
         if self.experts:
-            return canonical.unflatten(1, (self.experts, -1)).transpose(0, 1)
+            blocks: torch.Tensor = canonical.unflatten(1, (self.experts, -1)).transpose(0, 1)
+            return blocks
         return canonical.T if self.transposed else canonical
 
 

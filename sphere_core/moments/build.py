@@ -141,10 +141,10 @@ def _add_forward(
             sums.add_rows(keys_name(site.layer), inputs)
             sums.add_rows(gradients_name(site.layer), slopes)
     elif sites[0].experts:
-        modules = [model.network.get_submodule(site.module_path) for site in sites]
+        held = [model.network.get_submodule(site.module_path) for site in sites]
         with torch.no_grad():
-            found = routings(modules, lambda: model.decoder(input_ids=ids, attention_mask=mask, use_cache=False))
-        for site, module, routing in zip(sites, modules, found, strict=True):
+            found = routings(held, lambda: model.decoder(input_ids=ids, attention_mask=mask, use_cache=False))
+        for site, module, routing in zip(sites, held, found, strict=True):
             sums.add_routing(site.layer, module, routing.of(mask.flatten().bool()))
     else:
         modules = {keys_name(site.layer): model.network.get_submodule(site.module_path) for site in sites}
