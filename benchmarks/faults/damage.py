@@ -10,6 +10,7 @@ from benchmarks.equal_bytes import differing
 from benchmarks.faults.trial import Trial, ended, run_here
 from sphere_core.foundation.storage import Storage
 from workflows.moments.check import file_faults
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.table import results_table
 from workflows.store.plan import read_plan
 from workflows.store.verification import repair, verify
@@ -51,7 +52,7 @@ def _damage(path: Path, how: How, choice: random.Random) -> None:
 def _numbers(root: Path) -> dict[Any, Any]:
     """Return every number of the table by its place, without those of its rounding."""
     storage = Storage(root)
-    table = results_table(storage, read_plan(storage), by_edits=True)
+    table = results_table(SweepRoot.of(storage, read_plan(storage)), by_edits=True)
     return {
         (row.model, row.stream, row.method, row.edits, name): repr(cell)
         for row in table.rows

@@ -4,14 +4,13 @@ from typing import Annotated
 
 import typer
 
-from sphere_core.foundation.storage import Storage
 from workflows.commands.output_options import By, FormatOption, JsonOption, OutOption, WideOption
 from workflows.results.formats.arrow_answer import arrow_answer
 from workflows.results.formats.columns import ABILITY_COLUMNS
 from workflows.results.formats.output import write_answer
 from workflows.results.formats.output_format import chosen_format
+from workflows.results.sql.sweep_roots import open_roots
 from workflows.results.tables.ability import ability_table
-from workflows.store.plan import read_plan
 from workflows.terminal.console import output_console
 
 __all__ = ["app"]
@@ -45,8 +44,7 @@ def ability(
 ) -> None:
     """Show each task's score with its interval, and its change from the unedited model."""
     chosen = chosen_format(form, out, as_json=as_json)
-    storage = Storage(root)
-    storage.require_reachable()
-    found = ability_table(storage, read_plan(storage), by_edits=by is By.EDITS, task=task)
+    (opened,) = open_roots([root])
+    found = ability_table(opened, by_edits=by is By.EDITS, task=task)
     answer = arrow_answer(found, ABILITY_COLUMNS, title="general ability")
     write_answer(answer, output_console(), form=chosen, out=out, wide=wide)

@@ -7,13 +7,12 @@ from typing import Annotated
 import typer
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.storage import Storage
 from workflows.commands.probe_options import Measure, Role
 from workflows.results.figures.catalogue import FIGURES, figure_named
 from workflows.results.figures.contract import FigureAsk, FigureSource, Look
 from workflows.results.figures.make import make_figure, write_figure
 from workflows.results.figures.style import check_figure_path, figure_width, method_looks
-from workflows.store.plan import read_plan
+from workflows.results.sql.sweep_roots import open_roots
 from workflows.terminal.console import output_console, say
 from workflows.terminal.table import Column, TextTable
 
@@ -65,8 +64,7 @@ def plot(
 ) -> None:
     """Draw a figure of a sweep, with its data as CSV beside it."""
     console = output_console()
-    storage = Storage(root)
-    plan = read_plan(storage)
+    (opened,) = open_roots([root])
     if name is None:
         console.print(_list())
         return
@@ -75,9 +73,9 @@ def plot(
     target = out if out is not None else Path("figures" if name == _ALL else f"{name}.pdf")
     if name != _ALL:
         check_figure_path(target)
-    look = Look(figure_width(width), method_looks((one.title for one in plan.trajectories), style=style))
+    look = Look(figure_width(width), method_looks((one.title for one in opened.plan.trajectories), style=style))
     ask = FigureAsk(protocol, role.value, measure.value, tuple(metric or ()), tuple(task or ()), against, x, y)
-    with FigureSource.open(storage, plan) as source:
+    with FigureSource.open(opened) as source:
         if name == _ALL:
             _draw_all(source, ask, look, target, style, form.value)
             return

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.user_files import output_errors
 from workflows.results.figures.contract import FigureAsk
 from workflows.results.report.chapter import ReportAsk
 from workflows.results.report.page import report_page
+from workflows.results.sql.sweep_roots import open_roots
 from workflows.terminal.console import output_console, say
 
 __all__ = ["app"]
@@ -44,11 +44,11 @@ def report(
 ) -> None:
     """Write a report of one or more sweeps: tables, figures, lost edits, provenance, in one HTML file."""
     console = output_console()
-    for root in roots:
-        Storage(root).require_reachable()
     ask = ReportAsk(FigureAsk(protocol, "rewrite", "argmax", against=against), tolerance, lost)
     while True:
-        page, complete = report_page(roots, ask, refresh=every if watch else None)
+        # A sweep that runs grows: each page is of its files as they are then.
+        opened = [one for root in roots for one in open_roots([root])]
+        page, complete = report_page(opened, ask, refresh=every if watch else None, shown=roots)
         _replace(out, page)
         say(console, f"{out}: {len(page.encode()) / 1e6:.2f} MB{'' if complete else ', not complete yet'}")
         if complete or not watch:

@@ -1,12 +1,12 @@
 """`sphere table`: the results of sweeps."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.storage import Storage
 from workflows.commands.output_options import By, FormatOption, JsonOption, OutOption, WideOption
 from workflows.results.formats.layout_view import layout_answer
 from workflows.results.formats.output import Answer, write_answer
@@ -21,7 +21,6 @@ from workflows.results.sql.sweep_roots import open_roots
 from workflows.results.tables.published import published_table
 from workflows.results.tables.table import results_table
 from workflows.results.tables.timings import stage_totals
-from workflows.store.plan import read_plan
 from workflows.terminal.console import output_console
 
 __all__ = ["app"]
@@ -81,15 +80,16 @@ def table(
 
 
 def _laid_out(roots: list[str], layout: Path | None) -> Answer:
-    opened = open_roots(roots)
-    return layout_answer(layout_table(opened, read_layout(layout) if layout is not None else default_layout(opened)))
+    with ExitStack() as reading:
+        opened = [reading.enter_context(root.held()) for root in open_roots(roots)]
+        asked = read_layout(layout) if layout is not None else default_layout(opened)
+        return layout_answer(layout_table(opened, asked))
 
 
 def _plain(root: str, by: By, *, published: bool, timings: bool) -> Answer:
-    storage = Storage(root)
-    storage.require_reachable()
+    (opened,) = open_roots([root])
     if timings:
-        return timings_answer(stage_totals(storage, read_plan(storage)))
+        return timings_answer(stage_totals(opened))
     if published:
-        return published_answer(published_table(storage))
-    return results_answer(results_table(storage, read_plan(storage), by_edits=by is By.EDITS))
+        return published_answer(published_table(opened))
+    return results_answer(results_table(opened, by_edits=by is By.EDITS))

@@ -91,11 +91,11 @@ class SweepDirectory:
 
         Of several roots: one table after the other, means over the seeds of each; `sphere table --layout` pools them.
         """
-        return self._joined(lambda root: results_arrow(results_table(root.storage, root.plan, by_edits=by == "edits")))
+        return self._joined(lambda root: results_arrow(results_table(root, by_edits=by == "edits")))
 
     def ability(self, *, by: Literal["method", "edits"] = "method", task: str | None = None) -> pa.Table:
         """Return general ability task by task with the change from the unedited model; `task` keeps one of them."""
-        return self._joined(lambda root: ability_table(root.storage, root.plan, by_edits=by == "edits", task=task))
+        return self._joined(lambda root: ability_table(root, by_edits=by == "edits", task=task))
 
     def retention(
         self,

@@ -6,6 +6,7 @@ from sphere_core.foundation.storage import Storage
 from workflows.driver.driver import SweepResult
 from workflows.results.formats.output import write_answer
 from workflows.results.formats.results_view import results_answer
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.status.status import failures_table
 from workflows.results.tables.table import results_table
 from workflows.store.layout import ERROR_FILE, ERRORS, ROWS, TRAJECTORIES
@@ -21,7 +22,7 @@ EXIT_DONE, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
 
 def report(sweep: Sweep, root: str, storage: Storage, result: SweepResult, console: Console, problems: Console) -> int:
     """Print the table to `console`, failures and what to do about them to `problems`; return the exit code."""
-    table = results_table(storage, sweep.plan, by_edits=False)
+    table = results_table(SweepRoot.of(storage, sweep.plan), by_edits=False)
     if table.rows:
         console.print()
         write_answer(results_answer(table), console)

@@ -21,6 +21,7 @@ from workflows.driver.local_executor import LocalExecutor
 from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
 from workflows.results.sql.connect import connect
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.sql.timing_table import EDIT_WORK
 from workflows.results.tables.table import results_table
 from workflows.store.layout import checkpoints_folder
@@ -202,7 +203,7 @@ def test_a_collapsed_trajectory_ends_is_scored_and_says_so(tmp_path: Path) -> No
     assert result.failures == ()
     state = derive_state(Storage(root), collapsing.plan)
     assert [(found.state, found.to_score) for found in state.trajectories] == [("collapsed", (2,)), ("done", (4, 6))]
-    table = results_table(Storage(root), collapsing.plan, by_edits=False)
+    table = results_table(SweepRoot.of(Storage(root), collapsing.plan), by_edits=False)
     rows = {row.method: row for row in table.rows}
     assert {cell.text() for cell in rows["ft"].cells.values()} == {"collapsed"}
     assert all(cell.collapsed == 0 for cell in rows["alphaedit"].cells.values())

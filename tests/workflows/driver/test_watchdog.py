@@ -15,6 +15,7 @@ from workflows.driver.verdicts import forget_other_verdicts, record_verdict
 from workflows.driver.watchdog import Verdict, WatchdogReadings, verdict
 from workflows.replicas.tasks import ReplicaProgress
 from workflows.results.formats.results_view import results_markdown
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.table import results_table
 from workflows.store.layout import checkpoints_folder
 from workflows.store.lease import read_lease
@@ -89,7 +90,7 @@ def test_a_stopped_trajectory_is_finished_and_resumes_where_the_limit_is_raised(
     assert {name.partition("/")[0] for name in everything if "000006" in name} == {"details", "rows", "trajectories"}
     assert any("/keys/" in name for name in everything)
     assert results_of(tmp_path / "strict") == {name: data for name, data in everything.items() if "000006" not in name}
-    assert "stopped, 4/6 edits" in results_markdown(results_table(storage, strict.plan, by_edits=False))
+    assert "stopped, 4/6 edits" in results_markdown(results_table(SweepRoot.of(storage, strict.plan), by_edits=False))
     assert run(strict, tmp_path / "strict").complete
     # Another limit is another verdict.
     forget_other_verdicts(storage, free.plan, derive_state(storage, free.plan))

@@ -23,6 +23,7 @@ from sphere_core.models import load_model
 from workflows.commands import ability, status, tasks
 from workflows.replicas.scoring import score_subject
 from workflows.replicas.tasks import ScoreTask
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.ability import ability_table
 from workflows.runs.sweep import RunOptions, run_sweep
 from workflows.store.layout import checkpoints_folder
@@ -125,7 +126,7 @@ def test_changes_from_the_unedited_model(swept: tuple[Path, Path, int]) -> None:
     _, root, _ = swept
     storage = Storage(root)
     plan = read_plan(storage)
-    table = ability_table(storage, plan, by_edits=True).to_pylist()
+    table = ability_table(SweepRoot.of(storage, plan), by_edits=True).to_pylist()
     assert [row["edits"] for row in table if row["task"] == "know"] == [0, 4, 8]
     by_key = {(row["edits"], row["task"]): row for row in table}
     documents = {
@@ -146,10 +147,10 @@ def test_changes_from_the_unedited_model(swept: tuple[Path, Path, int]) -> None:
     assert by_key[8, "fail"]["status"] == "failed"
     assert by_key[0, "know"]["change"] is None
     assert 0.4 < by_key[0, "know"]["top answer"] < 0.7
-    last = ability_table(storage, plan, by_edits=False, task="know")
+    last = ability_table(SweepRoot.of(storage, plan), by_edits=False, task="know")
     assert last["edits"].to_pylist() == [0, 8]
     with pytest.raises(InputError, match="no general ability"):
-        ability_table(storage, plan, by_edits=False, task="none")
+        ability_table(SweepRoot.of(storage, plan), by_edits=False, task="none")
     shown = CliRunner().invoke(ability.app, [str(root)])
     assert (shown.exit_code, "failed" in shown.stdout, "word_perplexity" in shown.stdout) == (0, True, True)
 

@@ -87,7 +87,7 @@ def test_the_unpacked_sweep_gives_the_same_table_and_report(root: Path, unpacked
     tables = [open_sweep(root=str(place)).table(by="edits") for place in (root, unpacked / "sweep")]
     assert tables[0].equals(tables[1])
     page = (unpacked / "report.html").read_text(encoding="utf-8")
-    assert report_page([str(unpacked / "sweep")], REPORT, shown=("sweep",))[0] == page
+    assert report_page(open_roots([str(unpacked / "sweep")]), REPORT, shown=("sweep",))[0] == page
     assert str(root) not in page
     assert open_roots([str(unpacked / "sweep")])[0].state.is_complete
 

@@ -14,14 +14,13 @@ from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.storage import Storage
 from workflows.commands.plot import app
 from workflows.results.figures.catalogue import FIGURES, figure_named
 from workflows.results.figures.contract import FigureAsk, FigureSource, Look
 from workflows.results.figures.make import draw_bytes, make_figure, write_figure
 from workflows.results.figures.style import figure_bytes, figure_width, grid, method_looks, style_settings
 from workflows.results.sql.connect import UNEDITED
-from workflows.store.plan import read_plan
+from workflows.results.sql.sweep_roots import open_roots
 
 ASK = FigureAsk("argmax", "rewrite", "argmax", against="he_drift")
 TITLES = [title for title, *_ in METHODS]
@@ -42,9 +41,7 @@ def source(root: Path) -> Iterator[FigureSource]:
 
 
 def opened(root: Path) -> Iterator[FigureSource]:
-    storage = Storage(root)
-    plan = read_plan(storage)
-    with FigureSource.open(storage, plan) as source:
+    with FigureSource.open(open_roots([str(root)])[0]) as source:
         yield source
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
+from command_line import sphere
 from figure_parts import CHECKPOINTS, LAST, METHODS, PUBLISHED, SEEDS, drawn_sweep, efficacy
 from store_parts import QUALITY, trajectory
 from typer.testing import CliRunner
@@ -21,6 +23,7 @@ from workflows.results.figures.catalogue import FIGURES
 from workflows.results.figures.contract import FigureAsk
 from workflows.results.report.chapter import ReportAsk
 from workflows.results.report.page import report_page
+from workflows.results.sql.sweep_roots import open_roots
 from workflows.store.layout import PLAN_FILE
 from workflows.store.plan import SweepPlan
 
@@ -52,7 +55,7 @@ def bare(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(root: Path) -> str:
-    return report_page([str(root)], ASK)[0]
+    return report_page(open_roots([str(root)]), ASK)[0]
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +126,7 @@ def test_texts_of_users_are_texts(page: str) -> None:
 
 
 def test_the_same_files_give_the_same_page(bare: Path) -> None:
-    first, second = (report_page([str(bare)], ASK)[0] for _ in range(2))
+    first, second = (report_page(open_roots([str(bare)]), ASK)[0] for _ in range(2))
     assert first == second
 
 
@@ -287,3 +290,26 @@ def test_watch_writes_until_the_sweep_is_complete(bare: Path, tmp_path: Path, mo
     assert '<meta http-equiv="refresh" content="7">' in while_running
     assert "not finished: later, seed 0, planned" in while_running
     assert 'http-equiv="refresh"' not in (tmp_path / "w.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["report", "--out", "page.html"], ["plot", "all", "--out", "drawn"], ["table", "--format", "html"]],
+    ids=lambda command: command[0],
+)
+def test_a_command_holds_each_row_file_against_its_digest_once(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    reads: Counter[Path] = Counter()
+    read_bytes = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        reads[path] += 1
+        return read_bytes(path)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    assert sphere(monkeypatch, command[0], str(bare), *command[1:]) == 0
+    rows = {path: count for path, count in reads.items() if path.suffix == ".parquet" and bare in path.parents}
+    assert rows
+    assert {str(path): count for path, count in rows.items() if count > 1} == {}

@@ -8,6 +8,7 @@ from store_parts import GEOMETRY, QUALITY, base, trajectory
 from sphere_core.foundation.storage import Storage
 from workflows.results.formats.timings_view import timings_answer
 from workflows.results.sql.connect import connect
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.sql.timing_table import WHOLE
 from workflows.results.tables.timings import stage_totals
 from workflows.store.layout import base_name, scored_name, timing_path
@@ -49,7 +50,7 @@ def test_a_row_for_each_stage_of_this_plan(tmp_path: Path) -> None:
 
 
 def test_the_table_adds_up_and_what_ran_beside_has_no_share(tmp_path: Path) -> None:
-    totals = stage_totals(*sweep(tmp_path)).to_pylist()
+    totals = stage_totals(SweepRoot.of(*sweep(tmp_path))).to_pylist()
     shares = {(total["method"], total["work"], total["stage"]): total["share"] for total in totals}
     assert math.isclose(sum(share for share in shares.values() if share), 1)
     assert shares["memit", "edit", "targets"] == 10 / 27
@@ -69,6 +70,6 @@ def test_the_table_adds_up_and_what_ran_beside_has_no_share(tmp_path: Path) -> N
 
 def test_without_timings_it_says_so(tmp_path: Path) -> None:
     plan = SweepPlan(name="s", trajectories=(trajectory("memit", 0),), bases=(), recipes=())
-    answer = timings_answer(stage_totals(Storage(tmp_path), plan))
+    answer = timings_answer(stage_totals(SweepRoot.of(Storage(tmp_path), plan)))
     assert answer.table.num_rows == 0
     assert "No timings" in answer.notes[0]

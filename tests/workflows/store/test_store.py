@@ -18,6 +18,7 @@ from workflows.replicas.row_writer import RowsConflictError, SubjectColumns, enc
 from workflows.results.formats.arrow_formats import arrow_csv, arrow_parquet
 from workflows.results.formats.results_view import results_arrow, results_markdown
 from workflows.results.sql.connect import UNEDITED
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.table import column_group, results_table
 from workflows.store.layout import (
     PLAN_FILE,
@@ -176,7 +177,7 @@ def scored(storage: Storage) -> tuple[Storage, SweepPlan]:
 
 
 def test_the_table_means_over_seeds_at_the_end(scored: tuple[Storage, SweepPlan]) -> None:
-    table = results_table(*scored, by_edits=False)
+    table = results_table(SweepRoot.of(*scored), by_edits=False)
     rows = {row.method: row for row in table.rows}
     assert [row.method for row in table.rows] == [UNEDITED, "memit", "alphaedit"]
     assert table.columns == ("score (argmax)", "score (probability)", "HE drift")
@@ -198,7 +199,9 @@ def test_every_protocol_has_a_column_and_a_group_of_its_own(storage: Storage) ->
     scores = [score("efficacy", name, place / 10) for place, name in enumerate(names)]
     scores.append(score("score_arithmetic", "paper-sphere/probability", 0.9))
     publish_rows(storage, plan.rows_path(8, QUALITY), encode_rows(shared(plan, 8, QUALITY), scores))
-    table = results_table(storage, SweepPlan(name="s", trajectories=(plan,), bases=(), recipes=()), by_edits=False)
+    table = results_table(
+        SweepRoot.of(storage, SweepPlan(name="s", trajectories=(plan,), bases=(), recipes=())), by_edits=False
+    )
     assert table.columns == (
         "efficacy (probability)",
         "efficacy (greedy/contains)",
@@ -212,14 +215,14 @@ def test_every_protocol_has_a_column_and_a_group_of_its_own(storage: Storage) ->
 
 def test_what_is_missing_is_listed(scored: tuple[Storage, SweepPlan]) -> None:
     storage, plan = scored
-    text = results_markdown(results_table(storage, plan, by_edits=False))
+    text = results_markdown(results_table(SweepRoot.of(storage, plan), by_edits=False))
     assert "| memit      | 1 of 2 | 0.200" in text
     assert "collapsed 1/2" in text
     assert f"- {plan.trajectories[1].id} m memit seed 1: paused, 4/8 edits" in text
 
 
 def test_the_table_by_edits_has_every_checkpoint(scored: tuple[Storage, SweepPlan]) -> None:
-    table = results_table(*scored, by_edits=True)
+    table = results_table(SweepRoot.of(*scored), by_edits=True)
     assert [(row.method, row.edits) for row in table.rows] == [
         (UNEDITED, 0),
         ("memit", 4),
@@ -231,7 +234,7 @@ def test_the_table_by_edits_has_every_checkpoint(scored: tuple[Storage, SweepPla
 
 
 def test_csv_and_parquet_hold_the_same_and_no_mean_of_survivors(scored: tuple[Storage, SweepPlan]) -> None:
-    table = results_table(*scored, by_edits=False)
+    table = results_table(SweepRoot.of(*scored), by_edits=False)
     records = list(csv.DictReader(io.StringIO(arrow_csv(results_arrow(table)))))
     assert [record["method"] for record in records] == [UNEDITED, "memit", "alphaedit"]
     assert records[2]["score (argmax) mean"] == ""
@@ -251,7 +254,9 @@ def test_a_failed_score_takes_the_mean_of_its_seeds_away(storage: Storage, raise
         put_checkpoint(storage, plan, 8)
         found = failed if plan.seed < raised else score("score", "argmax", 0.9)
         publish_rows(storage, plan.rows_path(8, QUALITY), encode_rows(shared(plan, 8, QUALITY), [found]))
-    table = results_table(storage, SweepPlan(name="s", trajectories=plans, bases=(), recipes=()), by_edits=False)
+    table = results_table(
+        SweepRoot.of(storage, SweepPlan(name="s", trajectories=plans, bases=(), recipes=())), by_edits=False
+    )
     cell = table.rows[0].cells["score (argmax)"]
     assert (cell.text(), cell.mean, cell.sd, cell.n) == (told, None, None, 2)
     (record,) = csv.DictReader(io.StringIO(arrow_csv(results_arrow(table))))

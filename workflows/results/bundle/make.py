@@ -69,7 +69,8 @@ def make_bundle(root: str, out: Path, ask: BundleAsk) -> list[str]:
         raise InputError("the bundle's folder holds something already", where=str(out), remedy="give another --out")
     with output_errors(out), tempfile.TemporaryDirectory(prefix=".bundle-", dir=out.absolute().parent) as scratch:
         folder = Path(scratch) / (out.name.removesuffix(ARCHIVE) or opened.plan.name)
-        _fill(folder, opened, root, ask)
+        with opened.held() as held:
+            _fill(folder, held, ask)
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         if archive:
             packed = Path(scratch) / f"packed{ARCHIVE}"
@@ -83,10 +84,10 @@ def make_bundle(root: str, out: Path, ask: BundleAsk) -> list[str]:
     return names
 
 
-def _fill(folder: Path, root: SweepRoot, uri: str, ask: BundleAsk) -> None:
+def _fill(folder: Path, root: SweepRoot, ask: BundleAsk) -> None:
     (folder / _SWEEP).mkdir(parents=True)
     copy_sweep(root, folder / _SWEEP, details=ask.details)
-    page, _ = report_page([uri], ask.report, shown=(_SWEEP,))
+    page, _ = report_page([root], ask.report, shown=(_SWEEP,))
     (folder / "report.html").write_text(page, encoding="utf-8")
     counts = write_views(root, folder / "data")
     _write_tables(root, folder / "tables", ask.layout)
@@ -118,7 +119,7 @@ def _write_tables(root: SweepRoot, folder: Path, layout: Layout | None) -> None:
     answer = layout_answer(layout_table([root], layout or default_layout([root])))
     texts = {"main.md": answer.markdown(), "main.csv": arrow_csv(answer.table)}
     texts |= {f"main.{form}": make() for form, make in (("tex", answer.latex), ("html", answer.html)) if make}
-    texts["all.csv"] = arrow_csv(results_arrow(results_table(root.storage, root.plan, by_edits=True)))
+    texts["all.csv"] = arrow_csv(results_arrow(results_table(root, by_edits=True)))
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
 
@@ -128,7 +129,7 @@ def _draw(root: SweepRoot, folder: Path, ask: BundleAsk) -> tuple[list[str], lis
     folder.mkdir()
     look = Look(WIDTHS["text"], method_looks((one.title for one in root.plan.trajectories), style=_STYLE))
     drawn, absent = [], []
-    with FigureSource.open(root.storage, root.plan) as source:
+    with FigureSource.open(root) as source:
         for name in ask.figures:
             try:
                 write_figure(make_figure(source, name, ask.report.figures), look, folder / f"{name}.pdf", style=_STYLE)

@@ -15,7 +15,8 @@ import pyarrow as pa
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.results.arrow_tables import table_of_records
-from workflows.results.sql.connect import connect, query
+from workflows.results.sql.connect import connect_roots, query
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.retention import RetentionAsk, RetentionTables
 from workflows.store.plan import SweepPlan
 
@@ -50,26 +51,36 @@ class FigureAsk:
 
 
 class FigureSource:
-    """A sweep to draw from: its storage and plan, a connection with the table `points`, and one with the probes.
+    """A sweep to draw from: a connection with the table `points`, and one with the probes.
 
-    Each connection is opened once for all figures: opening them takes as long as reading the files' names.
+    Each connection is opened once for all figures, and each file is read once for all connections.
     """
 
-    def __init__(self, storage: Storage, plan: SweepPlan, opened: ExitStack) -> None:
-        """Open the rows; `opened` closes the connections."""
-        self.storage, self.plan, self._opened = storage, plan, opened
-        self.connection = opened.enter_context(connect(storage, plan, views=("rows",)))
-        self.connection.register("published", table_of_records(_published(plan), _PUBLISHED))
+    def __init__(self, root: SweepRoot, opened: ExitStack) -> None:
+        """Open the rows of a root; `opened` closes the connections."""
+        self.root, self._opened = opened.enter_context(root.held()), opened
+        self.connection = opened.enter_context(connect_roots([self.root], views=("rows",)))
+        self.connection.register("published", table_of_records(_published(root.plan), _PUBLISHED))
         self.connection.execute(query("figures/points"))
         self._probes: duckdb.DuckDBPyConnection | None = None
         self._gathered: dict[tuple[str, str, str], RetentionTables] = {}
 
     @classmethod
     @contextmanager
-    def open(cls, storage: Storage, plan: SweepPlan) -> "Iterator[FigureSource]":
+    def open(cls, root: SweepRoot) -> "Iterator[FigureSource]":
         """Open a sweep for the block."""
         with ExitStack() as opened:
-            yield cls(storage, plan, opened)
+            yield cls(root, opened)
+
+    @property
+    def storage(self) -> Storage:
+        """The storage of the sweep."""
+        return self.root.storage
+
+    @property
+    def plan(self) -> SweepPlan:
+        """The plan of the sweep."""
+        return self.root.plan
 
     def ask(self, name: str, **values: object) -> pa.Table:
         """Answer the query of a figure, given by its name below results/sql/figures."""
@@ -79,7 +90,7 @@ class FigureSource:
     def probes(self) -> duckdb.DuckDBPyConnection:
         """A connection with the views `probes` and `edits`."""
         if self._probes is None:
-            self._probes = self._opened.enter_context(connect(self.storage, self.plan, views=("probes", "edits")))
+            self._probes = self._opened.enter_context(connect_roots([self.root], views=("probes", "edits")))
         return self._probes
 
     def retention(self, ask: RetentionAsk) -> pa.Table:
@@ -87,7 +98,7 @@ class FigureSource:
         kind = (ask.role, ask.protocol, ask.measure)
         if kind not in self._gathered:
             # Another kind of answers has tables of the same names, on a connection of its own.
-            own = connect(self.storage, self.plan, views=("probes", "edits")) if self._gathered else None
+            own = connect_roots([self.root], views=("probes", "edits")) if self._gathered else None
             connection = self.probes if own is None else self._opened.enter_context(own)
             stored = [(self.storage, trajectory) for trajectory in self.plan.trajectories]
             self._gathered[kind] = RetentionTables(connection, stored, ask)

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
 from workflows.results.figures.panels import grouped, panels, place_title, tag
-from workflows.results.sql.connect import connect, query
+from workflows.results.sql.connect import connect_roots, query
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -19,7 +19,7 @@ _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "---", "+++", "ooo", "***")
 
 
 def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
-    with connect(source.storage, source.plan, views=("stages",)) as connection:
+    with connect_roots([source.root], views=("stages",)) as connection:
         found = connection.sql(query("figures/seconds")).to_arrow_table()
     return needs(found, "timings are stored", "run the sweep; timings are written as it runs", where=source.storage.uri)
 

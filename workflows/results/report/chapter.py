@@ -13,14 +13,13 @@ from workflows.results.figures.panels import grouped
 from workflows.results.figures.style import WIDTHS, method_looks
 from workflows.results.report.inline_svg import inline_svg
 from workflows.results.report.page_tables import PageTable, ledger, main_table
-from workflows.results.sql.connect import connect, stream_name
+from workflows.results.sql.connect import connect_roots, stream_name
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.status.status import state_counts
 from workflows.results.tables.edit_lives import forgotten_edits
 from workflows.results.tables.published import published_table
 from workflows.results.tables.table import results_table
 from workflows.store.layout import SWEEP_FILE
-from workflows.store.plan import SweepPlan, read_plan
-from workflows.store.state import SweepState, derive_state
 
 __all__ = ["Chapter", "ReportAsk", "Section", "chapter_of"]
 
@@ -77,22 +76,25 @@ class Chapter:
     sections: tuple[Section, ...] = field(default=())
 
 
-def chapter_of(root: str, ask: ReportAsk, *, prefix: str, shown: str) -> Chapter:
-    """Read one sweep; raises InputError if there is none, or if nothing of it is scored.
+def chapter_of(root: SweepRoot, ask: ReportAsk, *, prefix: str, shown: str) -> Chapter:
+    """Read one sweep, each of its files once; raises InputError if nothing of it is scored.
 
     Commands in the page name the root as `shown`.
     """
-    storage = Storage(root)
-    plan = read_plan(storage)
-    state = derive_state(storage, plan)
-    published = published_table(storage)
-    results = results_table(storage, plan, by_edits=False)
+    with root.held() as held:
+        return _chapter(held, ask, prefix, shown)
+
+
+def _chapter(root: SweepRoot, ask: ReportAsk, prefix: str, shown: str) -> Chapter:
+    plan, state = root.plan, root.state
+    published = published_table(root)
+    results = results_table(root, by_edits=False)
     if not results.rows:
-        raise InputError("nothing is scored here yet", where=storage.uri, remedy="'sphere status' shows how far it is")
+        raise InputError("nothing is scored here yet", where=root.name, remedy="'sphere status' shows how far it is")
     methods = tuple(dict.fromkeys(one.title for one in plan.trajectories))
     look = Look(WIDTHS["text"] + 1, method_looks(methods, style="page"), interactive=True)
     tables = tuple(main_table(results, state, published, whole=whole) for whole in (False, True))
-    with FigureSource.open(storage, plan) as source:
+    with FigureSource.open(root) as source:
         drawing = _Drawing(source, ask.figures, look, prefix, shown)
         sections = (
             drawing.section("works", "Did it work?", ("methods",), tables=tables),
@@ -114,8 +116,8 @@ def chapter_of(root: str, ask: ReportAsk, *, prefix: str, shown: str) -> Chapter
                 "provenance",
                 "Where does it come from, and how is it run again?",
                 ("seconds",),
-                facts=_facts(storage, plan, state, shown),
-                file=_file(storage),
+                facts=_facts(root, shown),
+                file=_file(root.storage),
             ),
         )
     streams = "; ".join(dict.fromkeys(f"{one.model}; {stream_name(one)}" for one in plan.trajectories))
@@ -195,31 +197,31 @@ def _ledger_section(published: Sequence[Any], tolerance: float) -> Section:
     return Section("ledger", title, f"Of {len(verdicts)} published numbers {counts}.", tables=(table,))
 
 
-def _facts(storage: Storage, plan: SweepPlan, state: SweepState, root: str) -> tuple[tuple[str, str], ...]:
-    trajectories = plan.trajectories
+def _facts(root: SweepRoot, shown: str) -> tuple[tuple[str, str], ...]:
+    plan, trajectories = root.plan, root.plan.trajectories
     models = {f"{one.model}: {one.model_digest[:12]}, {one.dtype}" for one in trajectories}
     streams = {f"{stream_name(one)}, seed {one.seed}: {one.stream_digest[:12]}" for one in trajectories}
     evaluations = {f"{one.kind} {one.id}" for plan in trajectories for one in plan.evaluations}
     seeds = sorted({one.seed for one in trajectories})
     return (
         ("sweep", plan.name),
-        ("root", root),
+        ("root", shown),
         ("models, digest, dtype", "; ".join(sorted(models))),
         ("streams, digest", "; ".join(sorted(streams))),
         ("seeds", ", ".join(map(str, seeds))),
         ("evaluators", "; ".join(sorted(evaluations))),
-        ("edits", f"{state.edits_done} of {plan.edits}"),
+        ("edits", f"{root.state.edits_done} of {plan.edits}"),
         ("trajectories", ", ".join(one.id for one in trajectories[:40]) + (" ..." if len(trajectories) > 40 else "")),
-        *_environment(storage, plan),
+        *_environment(root),
         ("report made by", f"SPHERE {__version__}"),
-        ("run it again", f"sphere run {root}/{SWEEP_FILE} --root {root} {plan.set_options}".rstrip()),
+        ("run it again", f"sphere run {shown}/{SWEEP_FILE} --root {shown} {plan.set_options}".rstrip()),
     )
 
 
-def _environment(storage: Storage, plan: SweepPlan) -> list[tuple[str, str]]:
+def _environment(root: SweepRoot) -> list[tuple[str, str]]:
     """Return devices, versions and commits of the code that did the work, as far as they were recorded."""
     names = {"device": "devices", "code_version": "code versions", "code_commit": "code commits"}
-    with connect(storage, plan, views=("timings",)) as connection:
+    with connect_roots([root], views=("timings",)) as connection:
         columns = ", ".join(f"string_agg(DISTINCT {name}, ', ' ORDER BY {name})" for name in names)
         found = connection.sql(f"SELECT {columns} FROM timings").fetchall()[0]
     return [(label, text or "not recorded") for label, text in zip(names.values(), found, strict=True)]

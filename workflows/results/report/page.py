@@ -8,21 +8,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from workflows.results.report.chapter import Chapter, ReportAsk, chapter_of
 from workflows.results.report.page_tables import PageTable, table_latex
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.terminal.escape import one_line
 
 __all__ = ["report_page"]
 
 
 def report_page(
-    roots: Sequence[str], ask: ReportAsk, *, refresh: int | None = None, shown: Sequence[str] = ()
+    roots: Sequence[SweepRoot], ask: ReportAsk, *, refresh: int | None = None, shown: Sequence[str] = ()
 ) -> tuple[str, bool]:
     """Return the page of one or more sweeps, and whether all of them are complete.
 
     `refresh`: seconds after which a browser reads the page again while a sweep is not complete. `shown` are the roots
-    as the page is to name them, if they are read elsewhere. The same files give
-    the same page. Raises InputError for a root without a scored sweep.
+    as the page is to name them, if not by their URIs. The same files give the same page. Raises InputError for a root
+    of which nothing is scored.
     """
-    named = zip(roots, shown or roots, strict=True)
+    named = zip(roots, shown or [root.name for root in roots], strict=True)
     chapters = [chapter_of(root, ask, prefix=f"r{place}", shown=name) for place, (root, name) in enumerate(named)]
     complete = all(chapter.complete for chapter in chapters)
     return _rendered(chapters, None if complete else refresh), complete

@@ -8,15 +8,13 @@ hyperparameters and cost) and `bases` (an unedited model under one evaluator, in
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.resources import files as package_files
-from pathlib import Path
 from typing import Literal
 
 import duckdb
-import pyarrow as pa
 
-from sphere_core.foundation.parquet import require_whole, stored_schema
 from sphere_core.foundation.storage import Storage
 from workflows.results.sql.file_views import create_file_view
+from workflows.results.sql.local_files import LocalFiles
 from workflows.results.sql.plan_tables import (
     UNEDITED,
     axes,
@@ -32,8 +30,6 @@ from workflows.results.sql.timing_table import timing_tables
 from workflows.results.sql.view_columns import DOCUMENTS, PROBE_TEXTS, PROBES, ROWS, VIEW_COLUMNS
 from workflows.store.layout import DETAILS, base_name, details_path, scored_name
 from workflows.store.plan import SweepPlan
-from workflows.store.row_reader import warn_of_damage
-from workflows.store.state import SweepFiles, SweepState
 
 __all__ = ["UNEDITED", "VIEWS", "connect", "connect_roots", "query", "stream_name"]
 
@@ -54,13 +50,9 @@ def connect(
     *,
     views: Collection[str] = VIEWS,
     checkpoints: Checkpoints = "every",
-    state: SweepState | None = None,
-    files: SweepFiles | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a connection on one sweep directory, as `connect_roots`; `state` and `files` save a listing."""
-    with connect_roots(
-        [SweepRoot.of(storage, plan, state=state, files=files)], views=views, checkpoints=checkpoints
-    ) as connection:
+    """Open a connection on one sweep directory as it is now, as `connect_roots`."""
+    with connect_roots([SweepRoot.of(storage, plan)], views=views, checkpoints=checkpoints) as connection:
         yield connection
 
 
@@ -79,7 +71,7 @@ def connect_roots(
     store: fetches them to temporary files) and writes nothing. A view of which no file is stored has no rows.
     """
     with ExitStack() as opened:
-        local = _LocalFiles(opened)
+        reader = _Reader(opened)
         # Sums depend on the order of their terms: on several threads the last digits differ from run to run.
         connection = opened.enter_context(duckdb.connect(config={"threads": 1}))
         connection.execute("SET parquet_metadata_cache = true")
@@ -100,13 +92,13 @@ def connect_roots(
         if {"rows", *_FROM_ROWS} & set(views):
             layers = {key: tuple(spec.get("hyperparameters", {}).get("layers", ())) for key, spec in specs.items()}
             connection.register("starts", starts(roots, layers))
-            _create_rows(connection, roots, local)
-        _create_details(connection, roots, views, checkpoints, local)
+            _create_rows(connection, roots, reader)
+        _create_details(connection, roots, views, checkpoints, reader)
         for name in (*_FROM_ROWS, *_FROM_TEXTS):
             if name in views or (name == "texts" and "edits" in views):
                 _create(connection, name)
         if locked:
-            local.lock(connection)
+            reader.lock(connection)
         yield connection
 
 
@@ -119,22 +111,22 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     connection.execute(query(f"views/{name}"))
 
 
-def _create_rows(connection: duckdb.DuckDBPyConnection, roots: Sequence[SweepRoot], local: "_LocalFiles") -> None:
+def _create_rows(connection: duckdb.DuckDBPyConnection, roots: Sequence[SweepRoot], reader: "_Reader") -> None:
     edited: dict[str, list[str]] = {}
     for root, found in owned_trajectories(roots):
         sources, files = root.row_sources(found.plan), root.row_paths(found.plan)
-        sound = local.paths(root.storage, sources)
+        sound = reader.paths(root, sources)
         if not sound and sources != files:
             # A damaged compacted file takes no rows away: it is a cache, and the row files hold them.
-            sound = local.paths(root.storage, files)
+            sound = reader.paths(root, files)
         edited.setdefault(root.name, []).extend(sound)
     unedited = {
-        root.name: local.paths(root.storage, sorted({base.rows_path for base in root.plan.bases} & root.files.rows))
+        root.name: reader.paths(root, sorted({base.rows_path for base in root.plan.bases} & root.files.rows))
         for root in roots
     }
-    create_file_view(connection, "stored_rows", edited, ROWS, schemas=local.schemas)
+    create_file_view(connection, "stored_rows", edited, ROWS, schemas=reader.schemas)
     _create(connection, "edited_rows")
-    create_file_view(connection, "unedited_rows", unedited, ROWS, schemas=local.schemas)
+    create_file_view(connection, "unedited_rows", unedited, ROWS, schemas=reader.schemas)
     connection.execute("CREATE VIEW rows AS FROM edited_rows UNION ALL FROM unedited_rows")
 
 
@@ -143,19 +135,19 @@ def _create_details(
     roots: Sequence[SweepRoot],
     views: Collection[str],
     checkpoints: Checkpoints,
-    local: "_LocalFiles",
+    reader: "_Reader",
 ) -> None:
     def files(folder: str, kind: str) -> dict[str, list[str]]:
         found = _details(roots, folder, kind, last=checkpoints == "last")
-        return {root.name: local.paths(root.storage, paths) for root, paths in found}
+        return {root.name: reader.paths(root, paths) for root, paths in found}
 
     if "probes" in views:
-        create_file_view(connection, "probe_answers", files("probes", _QUALITY), PROBES, schemas=local.schemas)
+        create_file_view(connection, "probe_answers", files("probes", _QUALITY), PROBES, schemas=reader.schemas)
         _create(connection, "probes")
     if "documents" in views:
-        create_file_view(connection, "documents", files("documents", _GENERAL), DOCUMENTS, schemas=local.schemas)
+        create_file_view(connection, "documents", files("documents", _GENERAL), DOCUMENTS, schemas=reader.schemas)
     if set(_FROM_TEXTS) & set(views):
-        create_file_view(connection, "probe_texts", files(_TEXTS, _QUALITY), PROBE_TEXTS, schemas=local.schemas)
+        create_file_view(connection, "probe_texts", files(_TEXTS, _QUALITY), PROBE_TEXTS, schemas=reader.schemas)
 
 
 def _details(roots: Sequence[SweepRoot], folder: str, kind: str, *, last: bool) -> list[tuple[SweepRoot, list[str]]]:
@@ -186,38 +178,23 @@ def _details(roots: Sequence[SweepRoot], folder: str, kind: str, *, last: bool) 
     return [(root, [path for path in dict.fromkeys(wanted[root.name]) if path in stored[root.name]]) for root in roots]
 
 
-class _LocalFiles:
-    """Files of any storage as local paths for as long as a connection is open."""
+class _Reader:
+    """The files of one connection's views, as local paths with the stored schema of each."""
 
     def __init__(self, opened: ExitStack) -> None:
-        self._opened = opened
-        self._known: list[str] = []
-        # The stored schema of each sound file, by its local path.
+        self._own = LocalFiles(opened)
         self.schemas: dict[str, bytes | None] = {}
 
-    def paths(self, storage: Storage, names: Sequence[str]) -> list[str]:
-        """Return local paths of files: of an object store, of copies that are removed with the connection.
-
-        A damaged file is left out, with a warning that names it.
-        """
-        found = [(name, str(self._opened.enter_context(storage.as_file(name)))) for name in names]
-        sound = [path for name, path in found if self._is_sound(path, f"{storage.uri}/{name}")]
-        self._known += sound
-        return sound
-
-    def _is_sound(self, path: str, name: str) -> bool:
-        data = Path(path).read_bytes()
-        try:
-            require_whole(data)
-        except pa.ArrowInvalid as error:
-            warn_of_damage(name, error)
-            return False
-        self.schemas[path] = stored_schema(data)
-        return True
+    def paths(self, root: SweepRoot, names: Sequence[str]) -> list[str]:
+        """Return local paths of a root's files without the damaged ones; what the root's block has read is kept."""
+        local = root.local or self._own
+        found = local.paths(root.storage, names)
+        self.schemas |= {path: local.schemas[path] for path in found}
+        return found
 
     def lock(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Keep a connection to these files, and its settings as they are."""
-        quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in self._known)
+        quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in self.schemas)
         connection.execute(f"SET allowed_paths = [{quoted}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")

@@ -1,12 +1,14 @@
 """Sweep directories that are read together, and which of them each trajectory is read from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
+from workflows.results.sql.local_files import LocalFiles
 from workflows.store.compaction import compacted_name, stored_row_paths
 from workflows.store.plan import SweepPlan, TrajectoryPlan, read_plan
 from workflows.store.row_reader import compared_numbers
@@ -17,20 +19,28 @@ __all__ = ["SweepRoot", "open_roots", "owned_parts", "owned_trajectories", "refu
 
 @dataclass(frozen=True)
 class SweepRoot:
-    """A sweep directory with its plan, one listing of its files, and the state derived from them."""
+    """A sweep directory with its plan, one listing of its files, and the state derived from them.
+
+    `local` are the files that a block has read (`held`); None: each connection reads its files for itself.
+    """
 
     storage: Storage
     plan: SweepPlan
     files: SweepFiles
     state: SweepState
+    local: LocalFiles | None = None
 
     @classmethod
-    def of(
-        cls, storage: Storage, plan: SweepPlan, *, state: SweepState | None = None, files: SweepFiles | None = None
-    ) -> "SweepRoot":
-        """Return a root; `state` and `files` are taken instead of listing the storage again."""
+    def of(cls, storage: Storage, plan: SweepPlan, *, files: SweepFiles | None = None) -> "SweepRoot":
+        """Return a root as it is now; `files` are taken instead of listing the storage again."""
         found = files if files is not None else scan(storage)
-        return cls(storage, plan, found, state if state is not None else derive_state(storage, plan, found))
+        return cls(storage, plan, found, derive_state(storage, plan, found))
+
+    @contextmanager
+    def held(self) -> "Iterator[SweepRoot]":
+        """Yield the root for a block in which several connections are opened: each file is fetched and checked once."""
+        with ExitStack() as opened:
+            yield replace(self, local=self.local or LocalFiles(opened))
 
     @property
     def name(self) -> str:

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from evaluators.statistics import Difference, paired_difference, paired_ratio
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.storage import Storage
 from workflows.results.arrow_tables import table_of_records
-from workflows.results.sql.connect import UNEDITED, connect, query, stream_name
+from workflows.results.sql.connect import UNEDITED, connect_roots, query, stream_name
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.store.plan import BasePlan, SweepPlan, TrajectoryPlan
-from workflows.store.state import SweepState, derive_state, scan
+from workflows.store.state import SweepState
 
 __all__ = ["ABILITY_SCHEMA", "ability_table"]
 
@@ -60,7 +60,7 @@ class _Scored:
     evaluation_id: str
 
 
-def ability_table(storage: Storage, plan: SweepPlan, *, by_edits: bool, task: str | None = None) -> pa.Table:
+def ability_table(root: SweepRoot, *, by_edits: bool, task: str | None = None) -> pa.Table:
     """Return one row per checkpoint, task and metric, the unedited model's before those of its trajectories.
 
     `low` and `high` are the score's 95 % interval; `change` is the mean difference to the unedited model over the
@@ -70,15 +70,13 @@ def ability_table(storage: Storage, plan: SweepPlan, *, by_edits: bool, task: st
     the share of the most frequent answer and that of empty ones. At the last checkpoint of each trajectory, or at all.
     Raises InputError if no general ability is scored.
     """
-    files = scan(storage)
-    state = derive_state(storage, plan, files)
     at: Literal["every", "last"] = "every" if by_edits else "last"
-    with connect(storage, plan, views=("rows", "documents"), checkpoints=at, state=state, files=files) as connection:
+    with connect_roots([root], views=("rows", "documents"), checkpoints=at) as connection:
         rows = connection.sql(query("ability"), params={"task": task}).to_arrow_table().to_pylist()
         if not rows:
             raise InputError(
                 f"no general ability is scored here{f' for the task {task!r}' if task else ''}",
-                where=storage.uri,
+                where=root.name,
                 remedy="run the sweep with the evaluator general; 'sphere status' shows what is scored",
             )
         changes = _changes(connection, task)
@@ -86,7 +84,7 @@ def ability_table(storage: Storage, plan: SweepPlan, *, by_edits: bool, task: st
     for row in rows:
         by_subject.setdefault((row["trajectory_id"], row["edits"], row["evaluation_id"]), []).append(row)
     records: list[dict[str, Any]] = []
-    for scored in _subjects(plan, state, by_edits=by_edits):
+    for scored in _subjects(root.plan, root.state, by_edits=by_edits):
         found = by_subject.get((scored.trajectory_id, scored.edits, scored.evaluation_id), [])
         habits = {(row["task"], _HABITS[row["metric"]]): row["value"] for row in found if row["metric"] in _HABITS}
         for row in found:

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from sphere_core.foundation.storage import Storage
-from workflows.results.sql.connect import connect, query
+from workflows.results.sql.connect import connect_roots, query
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.table import Cell
-from workflows.store.plan import SweepPlan, read_plan
 
 __all__ = ["Comparison", "published_table"]
 
@@ -25,12 +24,11 @@ class Comparison:
     measured: Cell | None
 
 
-def published_table(storage: Storage) -> list[Comparison]:
+def published_table(root: SweepRoot) -> list[Comparison]:
     """Return every published number that a sweep's file names, with the mean over seeds at that edit count."""
-    plan = read_plan(storage)
-    found = _measured(storage, plan)
+    found = _measured(root)
     compared = []
-    for entry in plan.published_scores:
+    for entry in root.plan.published_scores:
         for method, values in entry.values.items():
             for metric, value in zip(entry.metrics, values, strict=True):
                 if value is None:
@@ -52,8 +50,8 @@ def published_table(storage: Storage) -> list[Comparison]:
     return compared
 
 
-def _measured(storage: Storage, plan: SweepPlan) -> dict[tuple[str, str, str, int, str, str], Cell]:
-    with connect(storage, plan, views=("rows",)) as connection:
+def _measured(root: SweepRoot) -> dict[tuple[str, str, str, int, str, str], Cell]:
+    with connect_roots([root], views=("rows",)) as connection:
         records = connection.sql(query("published")).to_arrow_table().to_pylist()
     keys = ("method", "model", "dataset", "edits", "metric", "protocol")
     return {tuple(record[key] for key in keys): Cell.of(record) for record in records}

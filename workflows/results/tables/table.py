@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sphere_core.foundation.storage import Storage
-from workflows.results.sql.connect import UNEDITED, connect, query, stream_name
+from workflows.results.sql.connect import UNEDITED, connect_roots, query, stream_name
+from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.store.identifiers import prefix_length
 from workflows.store.plan import SweepPlan
-from workflows.store.state import TrajectoryState, derive_state, scan
+from workflows.store.state import TrajectoryState
 from workflows.terminal.numbers import Measured, number_texts
 
 __all__ = [
@@ -101,11 +101,10 @@ class ResultsTable:
     scorers: Mapping[str, str] = field(default_factory=dict)
 
 
-def results_table(storage: Storage, plan: SweepPlan, *, by_edits: bool) -> ResultsTable:
+def results_table(root: SweepRoot, *, by_edits: bool) -> ResultsTable:
     """Aggregate a sweep's rows: at the end of every trajectory, or at every checkpoint."""
-    files = scan(storage)
-    state = derive_state(storage, plan, files)
-    with connect(storage, plan, views=("rows",), state=state, files=files) as connection:
+    plan, state = root.plan, root.state
+    with connect_roots([root], views=("rows",)) as connection:
         found = connection.sql(query("table"), params={"by_edits": by_edits}).to_arrow_table()
     grouped: dict[tuple[str, str, str, int | None], dict[str, Cell]] = {}
     scorers = {one.row: one.plugin.short for one in plan.plugins if one.kind == "evaluator"}
