@@ -138,3 +138,31 @@ def _unedited(storage: Storage, one) -> None:
     publish_rows(storage, path, encode_table(shared(one, 0, one.evaluation), pa.table(texts)))
     rows = [score(name, "argmax", value) for name, value in (("efficacy", 0.0), ("specificity", 1.0))]
     publish_rows(storage, one.rows_path, encode_rows(shared(one, 0, one.evaluation), rows))
+
+
+def spectrum_sweep(root: Path) -> dict[tuple[str, float, float | None], float]:
+    """Write truncate and two bands of perturb, two steps each; return the scores by experiment, level and band."""
+    storage, levels = Storage(root), (0.9, 0.2)
+    bands: tuple[tuple[str, tuple[float, float] | None], ...] = (
+        ("truncate", None),
+        ("perturb", (0.5, 1.0)),
+        ("perturb", (0.0, 0.5)),
+    )
+    plans, scores = [], {}
+    for place, (method, band) in enumerate(bands):
+        plan = trajectory(
+            f"s{place}", 0, method=method, title=f"{method} {band}", batch_size=5, edits=15, wanted=(5, 10, 15)
+        ).model_copy(update={"evaluations": (GENERAL,)})
+        plans.append(plan)
+        values = {"spectrum_levels": levels, "spectrum_share": "sum", "perturb_band": band}
+        storage.write_bytes(spec_path(plan.id), json.dumps({"hyperparameters": values}).encode())
+        for step in (1, 2, 3):
+            put_checkpoint(storage, plan, 5 * step)
+            value = step / 10 + place / 100
+            rows = [score("general_mean", "lm_eval", value, "suite"), score("acc", "lm_eval", 0.5, "task")]
+            publish_rows(storage, plan.rows_path(5 * step, GENERAL), encode_rows(shared(plan, 5 * step, GENERAL), rows))
+            if step <= len(levels):
+                scores[method, levels[step - 1], band[0] if band else None] = value
+    found = SweepPlan(name="spectrum", trajectories=tuple(plans), bases=(), recipes=())
+    storage.write_bytes(PLAN_FILE, found.model_dump_json().encode())
+    return scores

@@ -73,7 +73,8 @@ def plot(
     target = out if out is not None else Path("figures" if name == _ALL else f"{name}.pdf")
     if name != _ALL:
         check_figure_path(target)
-    look = Look(figure_width(width), method_looks((one.title for one in opened.plan.trajectories), style=style))
+    looks = method_looks((one.title for one in opened.plan.trajectories), style=style)
+    look = Look(figure_width(width), looks, grey=style == "grey")
     ask = FigureAsk(protocol, role.value, measure.value, tuple(metric or ()), tuple(task or ()), against, x, y)
     with FigureSource.open(opened) as source:
         if name == _ALL:

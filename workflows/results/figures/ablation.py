@@ -105,7 +105,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
         axis.set_title(place_title(rows, place, f"{place[2]}\n{place[3]}{base}"))
         axis.set_xlabel(_short(own[0]["x_field"]))
     if two:
-        colour_bar(figure, axes, rows[0]["protocol"], limits=limits)
+        colour_bar(figure, axes, rows[0]["protocol"], look, limits=limits)
     elif len({row["composition"] for row in rows}) > 1:
         legend(figure, rows, look)
     return figure

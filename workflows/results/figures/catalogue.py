@@ -27,6 +27,7 @@ FIGURES = (
     "plugins",
     "ablation",
     "subspaces",
+    "causal",
     "norms",
     "cosines",
     "seconds",

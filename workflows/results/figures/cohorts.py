@@ -38,7 +38,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
         axis.set_title(place_title(rows, place, place[2]))
         axis.set_xlabel("scored after edits")
         axis.set_ylabel("written by edit")
-    colour_bar(figure, axes, "share still right")
+    colour_bar(figure, axes, "share still right", look)
     return figure
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.results.arrow_tables import table_of_records
+from workflows.results.figures.style import line_look
 from workflows.results.sql.connect import connect_roots, query
 from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.retention import RetentionAsk, RetentionTables
@@ -109,12 +110,23 @@ class FigureSource:
 class Look:
     """How a figure looks: its width in inches, the colour and marker of every method, and whether a page holds it.
 
-    In a page (`interactive`) the marks of a method carry its name and the values that a pointer shows.
+    In a page (`interactive`) the marks of a method carry its name and the values that a pointer shows. `grey`: what
+    is not a method has no colour either.
     """
 
     width: float
     methods: Mapping[str, Mapping[str, Any]]
     interactive: bool = False
+    grey: bool = False
+
+    @property
+    def scale(self) -> str:
+        """The colour map of heat maps: monotone in lightness, the lowest value the darkest."""
+        return "Greys_r" if self.grey else "cividis"
+
+    def series(self, place: int) -> dict[str, Any]:
+        """Return colour, marker and line style of the series at a place, for series that are not methods."""
+        return line_look(place, grey=self.grey)
 
     def of(self, method: str) -> dict[str, Any]:
         """Return a method's colour, marker and line style; black if the look does not know it."""

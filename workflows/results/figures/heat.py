@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["colour_bar", "heat_cells"]
 
-# Perceptually uniform, readable in grey and under every colour vision.
-_SCALE = "cividis"
 _ROOM_FOR_NUMBERS = 12
 _DARK = 0.55
 _INCHES_PER_NUMBER = 0.3
@@ -39,7 +37,7 @@ def heat_cells(
 
     across, down = (sorted({key[place] for key in cells}) for place in (0, 1))
     low, high = limits
-    colours = mpl.colormaps[_SCALE]
+    colours = mpl.colormaps[look.scale]
     numbers = len(across) <= _ROOM_FOR_NUMBERS and axis.get_position().width * look.width / len(across) > (
         _INCHES_PER_NUMBER * 0.7
     )
@@ -65,11 +63,11 @@ def heat_cells(
 
 
 def colour_bar(
-    figure: "Figure", axes: "Sequence[Axes]", label: str, *, limits: tuple[float, float] = (0.0, 1.0)
+    figure: "Figure", axes: "Sequence[Axes]", label: str, look: Look, *, limits: tuple[float, float] = (0.0, 1.0)
 ) -> None:
     """Draw the scale of heat maps at the right of their panels."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    scale = ScalarMappable(Normalize(*limits), _SCALE)
+    scale = ScalarMappable(Normalize(*limits), look.scale)
     figure.colorbar(scale, ax=list(axes), label=label, shrink=0.8, pad=0.02)

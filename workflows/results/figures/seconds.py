@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["FIGURE"]
 
 # Stages differ by hatch as well, for print without colour.
-_COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#8c6d31")
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "---", "+++", "ooo", "***")
 
 
@@ -28,7 +27,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
     from matplotlib.patches import Patch
 
     rows = table.to_pylist()
-    looks = _looks(rows)
+    looks = _looks(rows, look)
     groups = grouped(rows, "model", "stream")
     most = max(len(grouped(own, "method")) for own in groups.values())
     figure, axes = panels(len(groups), look, across=1, height=0.7 + 0.22 * most)
@@ -52,7 +51,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
     return figure
 
 
-def _looks(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _looks(rows: list[dict[str, Any]], look: Look) -> dict[str, dict[str, Any]]:
     """Return colour and hatch by stage: those of editing first, the longest first."""
     totals: dict[tuple[bool, str], float] = {}
     for row in rows:
@@ -60,7 +59,7 @@ def _looks(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         totals[key] = totals.get(key, 0.0) + row["seconds"]
     ordered = sorted(totals, key=lambda key: (key[0], -totals[key], key[1]))
     return {
-        stage: {"facecolor": _COLOURS[place % len(_COLOURS)], "hatch": _HATCHES[place % len(_HATCHES)]}
+        stage: {"facecolor": look.series(place)["color"], "hatch": _HATCHES[place % len(_HATCHES)]}
         for place, (_, stage) in enumerate(ordered)
     }
 

@@ -26,6 +26,7 @@ __all__ = [
     "figure_bytes",
     "figure_width",
     "grid",
+    "line_look",
     "log_ticks",
     "method_looks",
     "series_look",
@@ -59,7 +60,7 @@ STYLE: dict[Any, Any] = {
     "ps.fonttype": 42,
 }
 _INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
-# What each style changes; `grey` also takes the colour from the methods.
+# What each style changes; `grey` also takes the colour from methods, other series and heat maps.
 STYLES: dict[str, dict[Any, Any]] = {
     "paper": {"font.size": 8, "axes.titlesize": 8, "legend.fontsize": 8, "lines.linewidth": 1.1},
     "grey": {"font.size": 8, "axes.titlesize": 8, "legend.fontsize": 8, "lines.linewidth": 1.1},
@@ -85,21 +86,20 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 
 
-def series_look(place: int) -> dict[str, Any]:
+def series_look(place: int, *, grey: bool = False) -> dict[str, Any]:
     """Return colour and marker of the series at a place; after eight colours they come with other markers."""
-    turn = place // len(_COLOURS)
-    return {"color": _COLOURS[place % len(_COLOURS)], "marker": _MARKERS[(place + turn) % len(_MARKERS)]}
+    turn, colours = place // len(_COLOURS), _GREYS if grey else _COLOURS
+    return {"color": colours[place % len(colours)], "marker": _MARKERS[(place + turn) % len(_MARKERS)]}
+
+
+def line_look(place: int, *, grey: bool = False) -> dict[str, Any]:
+    """Return colour, marker and line style of the line at a place."""
+    return series_look(place, grey=grey) | {"linestyle": _LINES[place % len(_LINES)]}
 
 
 def method_looks(methods: Iterable[str], *, style: str) -> dict[str, dict[str, Any]]:
     """Return colour, marker and line style of every method by its place: equal in all figures of a sweep."""
-    looks = {}
-    for place, method in enumerate(dict.fromkeys(methods)):
-        look = series_look(place) | {"linestyle": _LINES[place % len(_LINES)]}
-        if style == "grey":
-            look["color"] = _GREYS[place % len(_GREYS)]
-        looks[method] = look
-    return looks
+    return {method: line_look(place, grey=style == "grey") for place, method in enumerate(dict.fromkeys(methods))}
 
 
 def style_settings(name: str) -> dict[Any, Any]:

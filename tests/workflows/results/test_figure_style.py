@@ -1,0 +1,44 @@
+"""What every figure looks like: methods by colour and marker, names as they are, widths and styles."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+from sphere_core.foundation.errors import InputError
+from workflows.results.figures.style import figure_bytes, figure_width, grid, method_looks, style_settings
+
+
+def test_methods_keep_their_look_and_differ_without_colour() -> None:
+    names = [f"m{place}" for place in range(8)]
+    looks = method_looks(names, style="paper")
+    assert len({str(one["marker"]) for one in looks.values()}) == len(names)
+    assert method_looks(names[:3], style="paper") == {name: looks[name] for name in names[:3]}
+
+
+def test_names_with_dollar_signs_are_shown_as_they_are() -> None:
+    hostile = "a$b$ \\frac{ $x_$ <b>"
+    with mpl.rc_context({**style_settings("paper"), "svg.fonttype": "none"}):
+        figure, (axes,) = grid(1)
+        axes.plot([1, 10], [1, 2], label=hostile)
+        axes.set_title(f"title {hostile}\x1b[2J")
+        axes.set_yticks([1, 2], labels=[f"tick {hostile}", "two"])
+        axes.set_xscale("log")
+        axes.legend()
+        drawn = figure_bytes(figure, "svg").decode()
+    shown = hostile.replace("<", "&lt;").replace(">", "&gt;")
+    assert [drawn.count(f">{kind}{shown}<") for kind in ("", "title ", "tick ")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("text", ["1", "50", "wide", "nan", "-3"])
+def test_a_width_that_is_not_one(text: str) -> None:
+    with pytest.raises(InputError, match="width"):
+        figure_width(text)
+    assert figure_width("column") < figure_width("text") == 6.75 < figure_width("12")
+
+
+def test_a_style_sheet_of_a_user(tmp_path: Path) -> None:
+    (tmp_path / "own.mplstyle").write_text("font.size: 17\n")
+    assert style_settings(str(tmp_path / "own.mplstyle"))["font.size"] == 17
+    with pytest.raises(InputError, match="papr"):
+        style_settings("papr")
