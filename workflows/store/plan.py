@@ -89,6 +89,7 @@ class TrajectoryPlan(_Record):
     order: str
     seed: int
     batch_size: int
+    own_batches: bool = Field(default=False, description="Whether methods of the sweep differ in their batch size")
     edits: int
     stream_digest: str
     wanted: tuple[int, ...] = Field(description="Positions whose checkpoints are kept and scored: edits, or steps")

@@ -10,7 +10,7 @@ from sphere_core.streams.stream import StreamSpec
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.sweeps.model_inputs import ResolvedModel
 from workflows.sweeps.moment_inputs import ResolvedMoments
-from workflows.sweeps.spec import MethodEntry
+from workflows.sweeps.spec import MethodEntry, MomentsEntry
 
 __all__ = ["Cell"]
 
@@ -19,7 +19,8 @@ __all__ = ["Cell"]
 class Cell:
     """One trajectory of the grid, on its way from entries to a plan.
 
-    `outside` are the plugins' rows behind its data set and its model, by kind.
+    `source` is what its second moments are of: the sweep's, or as much of their corpus as the method names. `outside`
+    are the plugins' rows behind its data set and its model, by kind.
     """
 
     model: ResolvedModel
@@ -29,6 +30,7 @@ class Cell:
     spec: TrajectorySpec
     id: str
     moments: ResolvedMoments
+    source: MomentsEntry | None
     axes: dict[str, Any]
     outside: Mapping[str, FoundRow]
 

@@ -21,7 +21,7 @@ from workflows.sweeps.model_inputs import ResolvedModel, reading_room
 from workflows.sweeps.moment_inputs import ResolvedMoments
 from workflows.sweeps.plugin_inputs import UsedRows, outside_inputs, plugins_of, reader_code
 from workflows.sweeps.reading import read_sweep
-from workflows.sweeps.spec import SweepSpec
+from workflows.sweeps.spec import MomentsEntry, SweepSpec
 from workflows.sweeps.tuning_inputs import TuningInputs, tuned_at
 from workflows.sweeps.twins import refuse_twins, twins
 
@@ -123,12 +123,13 @@ def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_mome
         in_contexts = any(method.edits_in_contexts for _, _, method, _ in methods)
         room = reading_room(model, contexts, edits_in_contexts=in_contexts)
         for method_place, entry, method, hyperparameters in methods:
-            moments = _moments(spec, text, inputs, model, hyperparameters, method)
+            source = spec.moments_of(entry)
+            moments = _moments(source, spec, text, inputs, model, hyperparameters, method)
             # A method that requires no moments is still scored with the sweep's, so that methods can be compared.
             scoring = moments
-            if scored_with_moments and spec.moments is not None and not moments.identity:
+            if scored_with_moments and source is not None and not moments.identity:
                 scoring = inputs.moments.find(
-                    spec.moments, model, (), threads=spec.resources.threads, where=text.where(("moments",))
+                    source, model, (), threads=spec.resources.threads, where=text.where(("moments",))
                 )
             for stream_place, stream in _placed("streams", spec.streams):
                 outside = outside_inputs(stream.dataset, model.outline.family, inputs.plugins)
@@ -149,13 +150,13 @@ def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_mome
                         stream=resolved.spec,
                         stream_digest=resolved.digest,
                         generation_digest=resolved.generation_digest,
-                        batch_size=spec.batch_size,
+                        batch_size=spec.batch_size_of(entry),
                         seed=seed,
                         contexts=contexts,
                         moments=moments.identity,
                         threads=spec.resources.threads,
                     )
-                    yield Cell(model, entry, method, stream, trajectory, trajectory.id, scoring, axes, outside)
+                    yield Cell(model, entry, method, stream, trajectory, trajectory.id, scoring, source, axes, outside)
 
 
 def _placed(part: str, entries: Sequence[_Entry]) -> Iterator[tuple[tuple[str, int], _Entry]]:
@@ -165,6 +166,7 @@ def _placed(part: str, entries: Sequence[_Entry]) -> Iterator[tuple[tuple[str, i
 
 
 def _moments(
+    source: MomentsEntry | None,
     spec: SweepSpec,
     text: SweepText,
     inputs: Inputs,
@@ -174,7 +176,7 @@ def _moments(
 ) -> ResolvedMoments:
     if not method.needs_moments(hyperparameters):
         return ResolvedMoments({}, None)
-    if spec.moments is None:
+    if source is None:
         raise InputError(
             f"method '{method.name}' needs second moments",
             where=text.where(()),
@@ -182,7 +184,7 @@ def _moments(
         )
     where = text.where(("moments",))
     return inputs.moments.find(
-        spec.moments,
+        source,
         model,
         hyperparameters.layers,
         threads=spec.resources.threads,
@@ -193,8 +195,7 @@ def _moments(
 
 def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[Cell]) -> tuple[list[MomentsRecipe], dict[str, str]]:
     """Return the recipes, and the key of each trajectory that waits for one."""
-    entry = spec.moments
-    if entry is None or entry.corpus is None:
+    if spec.moments is None or spec.moments.corpus is None:
         return [], {}
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -203,6 +204,7 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[Cell]) -> tuple[list[M
     recipes: list[MomentsRecipe] = []
     key_of: dict[str, str] = {}
     for members in groups.values():
+        entry = members[0].source or spec.moments
         layers = tuple(sorted({layer for cell in members for layer in cell.layers}))
         users = [cell for cell in members if cell.spec.moments] or members
         key = fingerprint({"moments": members[0].moments.identity, "layers": list(layers)})[:16]
@@ -238,6 +240,7 @@ def _trajectory_plan(cell: Cell, sweep: SweepSpec, ids: EvaluationIds, moments: 
         order=cell.stream.order_name,
         seed=spec.seed,
         batch_size=spec.batch_size,
+        own_batches=sweep.has_own_batches,
         edits=spec.stream.edits,
         stream_digest=spec.stream_digest,
         wanted=wanted,

@@ -70,6 +70,19 @@ class ModelEntry(Part):
         return self.name or self.source.rstrip("/").rsplit("/", 1)[-1]
 
 
+class MomentsSize(Part):
+    """How much of the sweep's corpus a method's second moments are of."""
+
+    sentences: int | None = Field(default=None, ge=1, le=_MOST_TEXTS, description="Texts taken from the corpus")
+    tokens: int | None = Field(default=None, ge=1, le=_MOST_TOKENS, description="Tokens taken from the corpus")
+
+    @model_validator(mode="after")
+    def _one(self) -> "MomentsSize":
+        if (self.sentences is None) == (self.tokens is None):
+            raise ValueError("give `sentences` or `tokens`, one of them")
+        return self
+
+
 class MethodEntry(Part):
     """A method of the grid, with its departures from the preset."""
 
@@ -77,6 +90,10 @@ class MethodEntry(Part):
     hyperparameters: dict[str, Any] = Field(default_factory=dict, description="Overrides on top of the preset")
     file: str | None = Field(default=None, description="MEMIT-style JSON file that replaces the preset")
     label: str | None = Field(default=None, description="Name in tables; needed where one method appears twice")
+    batch_size: int | None = Field(default=None, ge=1, description="Edits written together, in place of the sweep's")
+    moments: MomentsSize | None = Field(
+        default=None, description="How much of the sweep's corpus to take, in place of the sweep's amount"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -243,6 +260,21 @@ class SweepSpec(Part):
                 f"checkpoint_every ({self.checkpoint_every}) must be a multiple of batch_size ({self.batch_size})"
             )
         return self
+
+    @property
+    def has_own_batches(self) -> bool:
+        """Whether methods of this sweep have batches of their own size: then a stream's name does not hold the size."""
+        return any(self.batch_size_of(method) != self.batch_size for method in self.methods)
+
+    def batch_size_of(self, method: MethodEntry) -> int:
+        """Return how many edits a method writes together."""
+        return method.batch_size or self.batch_size
+
+    def moments_of(self, method: MethodEntry) -> MomentsEntry | None:
+        """Return the source of a method's second moments."""
+        if self.moments is None or method.moments is None:
+            return self.moments
+        return self.moments.model_copy(update=method.moments.model_dump())
 
     def wanted_checkpoints(self, edits: int) -> tuple[int, ...]:
         """Return the edit counts whose checkpoints are kept and scored, the last one always among them."""

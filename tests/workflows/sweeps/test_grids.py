@@ -8,7 +8,7 @@ from sweep_files import tiny, write_sweep
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
-from workflows.results.sql.connect import connect
+from workflows.results.sql.connect import connect, stream_name
 from workflows.runs.sweep_file import plan_sweep
 from workflows.store.root_owner import require_own_root
 from workflows.sweeps.expand import load_sweep
@@ -120,6 +120,50 @@ def test_axes_are_typed_columns_of_the_trajectories(tmp_path: Path) -> None:
     assert rows[0][:3] == (0.25, None, None)
     assert rows[-1] == (None, 3, "[0, 1]", None)
     assert all(row[0] == row[3] for row in rows[:4])
+
+
+def test_batches_and_moments_of_a_method_are_axes_too(tmp_path: Path) -> None:
+    grid = {"batch_size": [1, 4], "moments": {"sentences": [100, 300]}}
+    path = write_sweep(tmp_path / "grid", tiny(methods=["memit", {"name": "memit", "label": "m", "grid": grid}]))
+    sweep, plain = load_sweep(path), load_sweep(write_sweep(tmp_path / "plain", tiny(methods=["memit"])))
+    first = {one.title: one for one in sweep.plan.trajectories if one.seed == 0}
+    assert list(first) == ["memit", *(f"m batch_size={b} sentences={s}" for b in (1, 4) for s in (100, 300))]
+    # What a method leaves to the sweep keeps its id.
+    assert [one.id for one in sweep.plan.trajectories if one.title == "memit"] == [
+        one.id for one in plain.plan.trajectories
+    ]
+    for title, one in first.items():
+        batch, sentences = (one.axes.get("batch_size", 2), one.axes.get("sentences", 300))
+        assert (one.batch_size, sweep.specs[one.id].batch_size) == (batch, batch), title
+        assert sweep.specs[one.id].moments["sentences"] == sentences
+        (recipe,) = (recipe for recipe in sweep.plan.recipes if recipe.key == one.moments)
+        assert recipe.sentences == sentences
+    assert len(sweep.plan.recipes) == 2
+    # Batches that differ are not another stream: tables and figures hold the methods side by side.
+    assert {stream_name(one) for one in sweep.plan.trajectories} == {"factworld, shuffled, 6 edits"}
+    assert {stream_name(one) for one in plain.plan.trajectories} == {"factworld, shuffled, 6 edits in batches of 2"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "changes", "what", "key"),
+    [
+        (
+            {"grid": {"batch_size": [2, 3]}},
+            {},
+            "multiple of batch_size (3) of 'memit batch_size=3'",
+            "grid.batch_size[1]",
+        ),
+        ({"batch_size": 0}, {}, "greater than or equal to 1", "batch_size"),
+        ({"moments": {"tokens": 9, "sentences": 9}}, {}, "one of them", "moments"),
+        ({"moments": {"tokens": 9}}, {"moments": None}, "no corpus to take it from", "moments"),
+    ],
+)
+def test_a_methods_own_settings_that_do_not_fit(
+    tmp_path: Path, entry: dict[str, Any], changes: dict[str, Any], what: str, key: str
+) -> None:
+    error = refused(tmp_path, methods=[{"name": "memit", **entry}], **changes)
+    assert what in error.what
+    assert f"key methods[0].{key}" in str(error.where)
 
 
 @pytest.mark.parametrize(

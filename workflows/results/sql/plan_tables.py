@@ -101,8 +101,9 @@ SPECIFICATIONS = pa.schema(
 
 
 def stream_name(plan: TrajectoryPlan) -> str:
-    """Return how tables call a trajectory's stream."""
-    return f"{plan.dataset}, {plan.order}, {plan.edits} edits in batches of {plan.batch_size}"
+    """Return how tables call a trajectory's stream; the batch size is a part of it unless methods differ in it."""
+    name = f"{plan.dataset}, {plan.order}, {plan.edits} edits"
+    return name if plan.own_batches else f"{name} in batches of {plan.batch_size}"
 
 
 def planned(roots: Sequence[SweepRoot]) -> pa.Table:

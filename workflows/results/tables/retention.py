@@ -164,7 +164,7 @@ def _widths(plans: Sequence[TrajectoryPlan], ask: RetentionAsk) -> dict[str, int
     interval = min(plan.wanted[0] for plan in plans)
     return {
         "cohort": ask.cohort if ask.cohort is not None else interval,
-        "batches": ask.batches if ask.batches is not None else max(1, interval // plans[0].batch_size),
+        "batches": ask.batches if ask.batches is not None else max(1, interval // min(one.batch_size for one in plans)),
     }
 
 

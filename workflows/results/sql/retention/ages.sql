@@ -1,4 +1,8 @@
-WITH binned AS (SELECT *, ($batches * batch_size)::INT AS width, (age // width * width)::INT AS age_from FROM answers),
+-- A bin is as wide for every method: $batches of the smallest batch size.
+WITH binned AS (
+    SELECT *, ($batches * (SELECT min(batch_size) FROM answers))::INT AS width, (age // width * width)::INT AS age_from
+    FROM answers
+),
 pooled AS (
     SELECT min(place) AS place, model, stream, method, edits, age_from, age_from + width - 1 AS age_to,
            count(DISTINCT seed) AS seeds, count(*)::INT AS n,
