@@ -54,6 +54,8 @@ def geometry(title: str, seed: int, edits: int) -> list[Score]:
         ("output_change_ratio", "orthonormal"): 30.0 + own,
         ("row_cosine", "[-0.1,0)"): 0.25,
         ("row_cosine", "[0.9,1]"): 0.125,
+        ("hidden_shift", "layer-1"): 2 * own,
+        ("hidden_r_median", "layer-1"): 3 * own,
     }
     rows = [plain(*names, value) for names, value in values.items()]
     return rows + [

@@ -267,7 +267,7 @@ class SweepSpec(Part):
         return any(self.batch_size_of(method) != self.batch_size for method in self.methods)
 
     def batch_size_of(self, method: MethodEntry) -> int:
-        """Return how many edits a method writes together."""
+        """Return the batch size of a method."""
         return method.batch_size or self.batch_size
 
     def moments_of(self, method: MethodEntry) -> MomentsEntry | None:

@@ -199,8 +199,7 @@ def test_a_collapsed_trajectory_ends_is_scored_and_says_so(tmp_path: Path) -> No
     collapsing = load_sweep(write_sweep(tmp_path, settings))
     root = tmp_path / "root"
     result = run(collapsing, root)
-    assert result.complete
-    assert result.failures == ()
+    assert (result.complete, result.failures) == (True, ())
     state = derive_state(Storage(root), collapsing.plan)
     assert [(found.state, found.to_score) for found in state.trajectories] == [("collapsed", (2,)), ("done", (4, 6))]
     table = results_table(SweepRoot.of(Storage(root), collapsing.plan), by_edits=False)

@@ -1,6 +1,7 @@
 """The views of a sweep: what they hold, how they join, and that no text of a user becomes SQL."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import duckdb
@@ -114,3 +115,25 @@ def test_every_hyperparameter_has_a_column_that_holds_its_values() -> None:
     found = {name: row[f"hp_{name}"] for name in given}
     texts = {"sites": '{"gate": [11], "up": [18]}', "settings": '{"cap": {"share": 0.1}}', "norm_constraint": None}
     assert found == given | texts
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["report", "--out", "page.html"], ["plot", "all", "--out", "drawn"], ["table", "--format", "html"]],
+    ids=lambda command: command[0],
+)
+def test_a_command_holds_each_file_against_its_digest_once(
+    sweep: tuple[Storage, SweepPlan, Answers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    root, reads, read_bytes = Path(sweep[0].uri), Counter[Path](), Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        reads[path] += 1
+        return read_bytes(path)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    assert sphere(monkeypatch, command[0], root, *command[1:]) == 0
+    stored = {path: count for path, count in reads.items() if path.suffix == ".parquet" and root in path.parents}
+    assert stored
+    assert {str(path): count for path, count in stored.items() if count > 1} == {}

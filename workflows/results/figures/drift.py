@@ -49,7 +49,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
             axis.tick_params(axis="x", rotation=45)
         found = _rank(own)
         value = "-" if found.value is None else f"{found.value:+.2f}"
-        axis.set_title(place_title(rows, place, f"{place[2]}, ρ = {value}"))
+        axis.set_title(place_title(rows, place, f"{place[2].replace('_', ' ')}\nρ = {value}"))
         axis.set_xlabel(f"|{own[0]['against']}|")
         axis.set_ylabel(place[3])
     legend(figure, rows, look)

@@ -17,8 +17,8 @@ __all__ = ["FIGURE"]
 _SHOWN = {
     "immediate": "right after writing",
     "final": "right at the end",
-    "forgotten": "forgotten, of those that took",
-    "auc": "area under the retention curve",
+    "forgotten": "forgotten since",
+    "auc": "area under curve",
 }
 _SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("model", "stream", "method", "measure")]
@@ -53,8 +53,8 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
     figure, axes = panels(len(groups), look, across=4, height=0.9 + 0.16 * len(order))
     for axis, (place, own) in zip(axes, groups.items(), strict=True):
         dots(axis, own, look, label=lambda row: str(row["method"]), order=order, name=place[2])
-        axis.set_title(place_title(rows, place, place[2]))
-        axis.set_xlabel(_SHOWN[place[2]])
+        axis.set_title(place_title(rows, place, _SHOWN[place[2]]))
+        axis.set_xlabel("share")
         axis.margins(x=0.1)
         if not first_column(axis):
             axis.set_yticklabels([])
@@ -64,8 +64,9 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
 def _caption(table: pa.Table) -> str:
     seeds = max(table["seeds"].to_pylist())
     return (
-        f"The history of all edits, {seeds} seed{'s' * (seeds > 1)}; bars: sd over seeds, of what was forgotten "
-        "Wilson's 95 % interval; crosses: collapsed."
+        f"The history of all edits, {seeds} seed{'s' * (seeds > 1)}: share right, share forgotten of those that took, "
+        "area under the retention curve; bars: sd over seeds, of what was forgotten Wilson's 95 % interval; "
+        "crosses: collapsed."
     )
 
 

@@ -157,7 +157,7 @@ def edits_axis(axes: "Iterable[Axes]", *, ylabel: str = "") -> None:
 
     for axis in axes:
         axis.set_xlim(left=0)
-        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 2.5, 5, 10]))
         axis.set_xlabel("edits")
         if ylabel:
             axis.set_ylabel(ylabel)

@@ -108,7 +108,7 @@ def _chapter(root: SweepRoot, ask: ReportAsk, prefix: str, shown: str) -> Chapte
             drawing.section(
                 "geometry",
                 "Does geometry show it earlier than the score?",
-                ("drift", "lag", "bound", "subspaces", "norms", "cosines", "causal"),
+                ("drift", "lag", "bound", "subspaces", "norms", "cosines", "hidden", "causal"),
             ),
             drawing.section("parts", "What did each part add?", ("plugins", "ablation")),
             _ledger_section(published, ask.tolerance),

@@ -1,8 +1,6 @@
 -- A bin is as wide for every method: $batches of the smallest batch size.
-WITH binned AS (
-    SELECT *, ($batches * (SELECT min(batch_size) FROM answers))::INT AS width, (age // width * width)::INT AS age_from
-    FROM answers
-),
+WITH widths AS (SELECT ($batches * min(batch_size))::INT AS width FROM answers),
+binned AS (SELECT *, (age // width * width)::INT AS age_from FROM answers CROSS JOIN widths),
 pooled AS (
     SELECT min(place) AS place, model, stream, method, edits, age_from, age_from + width - 1 AS age_to,
            count(DISTINCT seed) AS seeds, count(*)::INT AS n,
