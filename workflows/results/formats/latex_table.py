@@ -59,7 +59,10 @@ def latex_table(made: MadeTable) -> str:
             lines.append(r"\midrule")
     lines += [r"\bottomrule", r"\end{tabular}"]
     notes = [*map(latex_text, made.remarks), *(f"${key}$: {latex_text(text)}" for key, text in made.notes.items())]
-    return "\n".join([*lines, r"\par\smallskip{\footnotesize " + "; ".join(notes) + r".\par}", r"\endgroup"]) + "\n"
+    return (
+        "\n".join([*lines, r"\par\smallskip{\footnotesize\noindent " + "; ".join(notes) + r".\par}", r"\endgroup"])
+        + "\n"
+    )
 
 
 def _cell(made: MadeTable, column: ColumnAsk, cell: MadeCell) -> str:
