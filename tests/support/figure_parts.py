@@ -17,6 +17,7 @@ from workflows.store.plan import Evaluation, PublishedEntry, SweepPlan, Trajecto
 GENERAL = Evaluation(kind="general", id="a" * 12)
 CHECKPOINTS, SEEDS, LAST = (10, 20, 30, 40), (0, 1, 2), 40
 SITES = ("layers.0.weight", "layers.1.weight")
+OF_NO_SITE = ("hidden_shift", "hidden_r_median")
 # Title, method, hyperparameters, and how fast it loses.
 METHODS = (
     ("memit", "memit", {}, 4.0),
@@ -59,7 +60,10 @@ def geometry(title: str, seed: int, edits: int) -> list[Score]:
     }
     rows = [plain(*names, value) for names, value in values.items()]
     return rows + [
-        plain(*names, value * (1 + place), s) for names, value in values.items() for place, s in enumerate(SITES)
+        plain(*names, value * (1 + place), s)
+        for names, value in values.items()
+        for place, s in enumerate(SITES)
+        if names[0] not in OF_NO_SITE
     ]
 
 

@@ -154,6 +154,9 @@ def test_drift_and_its_lag_are_what_scipy_finds(source: FigureSource) -> None:
     for row in rows:
         # The mean over both sites of the absolute value: those are 1 and 2 times the figure.
         assert row["drift"] == pytest.approx(1.5 * drift(row["method"], row["seed"], row["edits"]))
+    # The shift of hidden states belongs to no site.
+    for row in rows_of(source, "drift", against="hidden_shift", metrics=("efficacy",)):
+        assert row["drift"] == pytest.approx(2 * drift(row["method"], row["seed"], row["edits"]))
     step = CHECKPOINTS[1] - CHECKPOINTS[0]
     found = next(
         row

@@ -16,7 +16,7 @@ __all__ = ["FIGURE"]
 _NAMES = {
     "hidden_cosine": ("direction", "cosine with the unedited state"),
     "hidden_mean_shift": ("centre", "shift / spread"),
-    "hidden_r_max": ("principal direction that moves most", "R_k, maximum"),
+    "hidden_r_max": ("direction that moved most", "R_k, maximum"),
     "hidden_r_median": ("principal directions", "R_k, median"),
     "hidden_shift": ("state of a prompt", "shift / length"),
 }

@@ -1,8 +1,9 @@
--- Each score beside the mean absolute value over sites of one figure of geometry, at every checkpoint.
+-- Each score beside one figure of geometry at every checkpoint: its mean absolute value over sites, if it is of sites.
 WITH moved AS (
     SELECT trajectory_id, edits, metric AS against, avg(abs(value)) AS drift
     FROM points
-    WHERE evaluator = 'geometry' AND metric = $against AND site IS NOT NULL AND trajectory_id IS NOT NULL AND edits > 0
+    WHERE evaluator = 'geometry' AND metric = $against AND trajectory_id IS NOT NULL AND edits > 0
+      AND (site IS NOT NULL OR NOT EXISTS (FROM points AS o WHERE o.metric = $against AND o.site IS NOT NULL))
     GROUP BY ALL HAVING count(value) = count(*)
 )
 SELECT p.model, p.stream, p.method, p.seed, p.trajectory_id, p.edits, m.against, m.drift, p.metric, p.protocol, p.task,
