@@ -11,9 +11,10 @@ __all__ = ["refuse_twins", "twins"]
 
 def refuse_twins(methods: Sequence[MethodEntry], text: SweepText) -> None:
     """Raise InputError for two methods that say the same, before any is looked up."""
-    seen: dict[tuple[str, str | None, str], str] = {}
+    seen: dict[str, str] = {}
     for entry in methods:
-        key = entry.name, entry.file, repr(entry.hyperparameters)
+        # All that an entry says but its name in tables.
+        key = repr(entry.model_copy(update={"label": None}))
         if key in seen:
             raise twins(entry, seen[key], text)
         seen[key] = entry.title
@@ -24,5 +25,5 @@ def twins(entry: MethodEntry, other: str, text: SweepText) -> InputError:
     return InputError(
         f"'{entry.title}' and '{other}' are the same trajectory",
         where=text.where(("methods",)),
-        remedy="two methods of the grid have the same editor, regularizers and hyperparameters",
+        remedy="two methods of the grid have the same editor, regularizers, hyperparameters, batches and moments",
     )
