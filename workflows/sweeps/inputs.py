@@ -59,8 +59,6 @@ def method_of(
         with inside(where):
             values, notes = of_published_file(method, path, entry.hyperparameters, where=where)
     method.check(values, where=where)
-    with inside(where):
-        values = with_companions(values, folder)
     return method, values, notes
 
 
@@ -135,6 +133,7 @@ class Inputs:
         method.check_family(family.name, mixture=family.mixture, where=where)
         model.outline.check(values, where=where)
         with inside(where):
+            values = with_companions(values, self.folder)
             require_same_tokens(values, model.folder)
         return method, values
 
