@@ -67,9 +67,14 @@ def test_records_of_several_files_are_joined_in_order(
     assert [record["case_id"] for record in json.loads((data / "counterfact.json").read_text())] == [3, 1, 2]
 
 
-def test_its_sweep_file_is_valid_and_its_preset_serves_every_method() -> None:
-    sweep = SweepSpec.model_validate(yaml.safe_load((FOLDER / "sweep.yaml").read_text()))
+@pytest.mark.parametrize(
+    ("file", "layers"), [("sweep.yaml", [4, 5, 6, 7, 8]), ("breaks.yaml", [8])], ids=["five layers", "one layer"]
+)
+def test_its_sweep_files_are_valid_and_their_presets_serve_every_method(file: str, layers: list[int]) -> None:
+    sweep = SweepSpec.model_validate(yaml.safe_load((FOLDER / file).read_text()))
+    chosen = sweep.models[0].preset
+    assert chosen is not None
     for method in sweep.methods:
         resolved = resolve_method(method.name)
-        values = preset(str(FOLDER / "preset.yaml"), resolved.editor_name, resolved.regularizer_names)
-        assert list(values.layers) == [4, 5, 6, 7, 8]
+        values = preset(str(FOLDER / chosen), resolved.editor_name, resolved.regularizer_names)
+        assert list(values.layers) == layers
