@@ -6,7 +6,7 @@ import pytest
 from command_line import sphere
 from repository import DATASETS
 from sweep_files import tiny, write_sweep
-from tiny_models import FAMILIES, TEXTS, tiny_model
+from tiny_models import FAMILIES, MIXTURES, TEXTS, tiny_model
 
 from sphere_core.foundation.storage import Storage
 from workflows.store.plan import read_plan
@@ -23,16 +23,18 @@ def test_from_a_model_folder_and_two_data_sets_to_a_table(
     model.network.save_pretrained(tmp_path / "model")
     model.tokenizer.save_pretrained(tmp_path / "model")
     (tmp_path / "corpus.txt").write_text("\n".join(TEXTS * 4), encoding="utf-8")
+    preset = "qwen3-30b-a3b" if family in MIXTURES else "factworld"
+    method = "moeedit+sphere" if family in MIXTURES else "alphaedit+sphere"
     schemas = {"counterfact": "counterfact.json", "zsre": "zsre_mend_eval.json"}
     path = write_sweep(
         tmp_path,
         tiny(
-            models=[{"source": "model", "dtype": "float32", "preset": "factworld"}],
+            models=[{"source": "model", "dtype": "float32", "preset": preset}],
             streams=[
                 {"dataset": name, "path": str(DATASETS / file), "edits": 3, "order": "canonical"}
                 for name, file in schemas.items()
             ],
-            methods=[{"name": "alphaedit+sphere", "hyperparameters": OVERRIDES}],
+            methods=[{"name": method, "hyperparameters": OVERRIDES}],
             seeds=[0],
             batch_size=1,
             checkpoint_every=1,
@@ -41,7 +43,7 @@ def test_from_a_model_folder_and_two_data_sets_to_a_table(
     )
     assert sphere(monkeypatch, "run", path, "--local", "--root", tmp_path / "root") == 0
     assert sphere(monkeypatch, "table", tmp_path / "root") == 0
-    assert capsys.readouterr().out.count("alphaedit+sphere") >= 2
+    assert capsys.readouterr().out.count(method) >= 2
     storage = Storage(str(tmp_path / "root"))
     rows = read_rows(storage, read_plan(storage)).to_pylist()
     edited = [row for row in rows if row["trajectory_id"] is not None]

@@ -46,7 +46,7 @@ class ClosedFormEditor:
     rules: Mapping[int, WriteRule]
     shaping: Shaping
     anchor: AnchorSettings | None = None
-    find_targets: FindTargets = optimise_targets
+    find_targets: FindTargets | None = None
 
     def edit(
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
@@ -84,7 +84,7 @@ class ClosedFormEditor:
     ) -> tuple[LayerTargets, EditorState]:
         forward = self.settings.forward
         site = sites[0 if forward else -1]
-        found = self.find_targets(model, batch, self.settings)
+        found = (self.find_targets or optimise_targets)(model, batch, self.settings)
         if self.anchor is None:
             return layer_targets(model, batch, sites, found.values, forward=forward, root=self.settings.root), state
         values = BatchWalk(model, batch, [site]).contributions(site).to(found.starts)

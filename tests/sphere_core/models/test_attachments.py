@@ -121,7 +121,7 @@ def test_hooks_that_only_read_hidden_states_are_allowed() -> None:
 
 def test_a_replica_refuses_a_model_that_still_carries_something(monkeypatch: pytest.MonkeyPatch) -> None:
     class Spec:
-        model, model_digest, dtype, revision, remote_code = "tiny", "llama-0-3", "float32", None, False
+        model, model_digest, dtype, revision, remote_code, family = "tiny", "llama-0-3", "float32", None, False, None
 
     loads = []
 

@@ -49,13 +49,15 @@ def test_help_names_every_command_without_loading_any() -> None:
     assert "sphere run sweep.yaml" in done.stdout
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "moments build", "moments list", "moments compare", "factworld train"])
+@pytest.mark.parametrize(
+    "name", [*COMMANDS, "moments build", "moments list", "moments compare", "factworld train", "serac train"]
+)
 def test_every_command_has_help_with_examples(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert sphere(monkeypatch, *name.split(), "--help") == 0
     text = capsys.readouterr().out
-    if name not in ("moments", "factworld"):
+    if name not in ("moments", "factworld", "serac"):
         assert "Example" in text
         assert f"sphere {name}" in text
     named = re.findall(r"examples/\w+\.yaml", text)

@@ -183,7 +183,7 @@ def test_a_failing_trajectory_leaves_its_traceback_and_the_others_finish(tmp_pat
     state = derive_state(Storage(root), faulty.plan)
     assert [t.state for t in state.trajectories] == ["done", "failed"]
     record = json.loads((root / "trajectories" / faulty.plan.trajectories[1].id / "error.json").read_text())
-    assert record["error"] == "InputError"
+    assert record["error"] == "EmptyNullSpace"
     assert "Traceback" in record["traceback"]
     assert [failure.task for failure in result.failures] == [f"trajectory-{faulty.plan.trajectories[1].id}"]
     # Failed work is not repeated unless it is asked for.
