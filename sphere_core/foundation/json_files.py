@@ -153,7 +153,7 @@ def _advice(text: str, place: int) -> str:
         (place >= len(text), "the file ends too early: fetch it again"),
         ("//" in near or "/*" in near or near.lstrip().startswith("#"), "take the comment out: JSON has none"),
         ("'" in near, "JSON wants double quotes; a Python dict is written as JSON by json.dump"),
-        (text[place : place + 1] in "]}", "take the comma before it out"),
+        (text[:place].rstrip().endswith(",") and text[place : place + 1] in ("]", "}"), "take the comma before it out"),
         (text[place : place + 4] in ("True", "None") or text[place : place + 5] == "False", "write true, false, null"),
     )
     return next((hint for applies, hint in hints if applies), "fix the JSON there")

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ Location = tuple[str | int, ...]
 # Far above any sweep, far below what takes a minute: bytes, nested collections, values with aliases expanded.
 _BYTES, _DEPTH, _NODES = 8 << 20, 64, 500_000
 _INTEGERS = 1 << 63
+# YAML 1.1 reads 1:30 as 90 (base 60) and 010 as 8 (base 8); a setting never means that.
+_OTHER_BASE = re.compile(r"[-+]?(?:[0-9_]+:[0-9_:.]+|0[0-9_]+)")
+_NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,8 @@ def parse_user_yaml(text: str, *, where: str) -> YamlText:
     """Parse one YAML document safely.
 
     Raises InputError for bad syntax, a key given twice (YAML itself would silently keep the last), nesting or aliases
-    beyond the limits, and a value that no setting can have: a number that is not finite or does not fit 64 bits, a text
-    with control characters, a date.
+    beyond the limits, and a value that no setting can have: a number that is not finite, does not fit 64 bits or is in
+    base 60 or 8, a text with control characters, a date.
     """
     loader = YAML_LOADER(text)
     try:
@@ -86,6 +90,8 @@ def parse_user_yaml(text: str, *, where: str) -> YamlText:
     finally:
         loader.dispose()
     found = YamlText(where, data, lines)
+    if node is not None:
+        _refuse_bases(found, node, ())
     _refuse_values(found, data, ())
     return found
 
@@ -181,6 +187,23 @@ def _lines(node: yaml.Node, location: Location, source: str) -> Iterator[tuple[L
             yield (*location, name), line
             if not isinstance(value, yaml.ScalarNode):
                 yield from _lines(value, (*location, name), source)
+
+
+def _refuse_bases(found: YamlText, node: yaml.Node, location: Location) -> None:
+    """Raise InputError for a number that YAML 1.1 reads in base 60 (`1:30`) or in base 8 (`010`)."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _refuse_bases(found, item, (*location, index))
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _refuse_bases(found, value, (*location, str(key.value)))
+    elif node.tag in _NUMBER_TAGS and _OTHER_BASE.fullmatch(node.value):
+        base = 60 if ":" in node.value else 8
+        raise InputError(
+            f"{node.value} is read as a number in base {base}",
+            where=found.where(location),
+            remedy=f"write the number in base 10, or put a text in quotes: '{node.value}'",
+        )
 
 
 def _refuse_values(found: YamlText, value: object, location: Location) -> None:
