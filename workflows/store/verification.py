@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from sphere_core.checkpoint_files import MANIFEST, Manifest
 from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
+from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.layout import (
     COMPACTED,
     DETAILS,
@@ -19,7 +21,9 @@ from workflows.store.layout import (
     PLAN_FILE,
     PROGRESS_FILE,
     ROWS,
+    SPEC_FILE,
     TIMINGS,
+    TRAJECTORIES,
     checkpoint_in,
 )
 
@@ -27,6 +31,8 @@ __all__ = ["Damage", "repair", "verify"]
 
 _RUN_AGAIN = "run the sweep again: it writes this file"
 _REPAIRED = "'sphere verify ROOT --repair' removes it; the next 'sphere run' makes it again"
+
+_SPECIFICATION = "remove this file: the next 'sphere run' of its sweep writes it; the edits stay"
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class Damage:
         """What to do about it."""
         if self.removes:
             return _REPAIRED
+        if _is_specification(self.path):
+            return _SPECIFICATION
         return _RUN_AGAIN if self.path == PLAN_FILE else "restore it from a copy, or remove its trajectory's folder"
 
 
@@ -55,9 +63,9 @@ def verify(
 
     Reads every file whole. Parquet: against the digest in its footer (files of releases before it are only decoded).
     Checkpoints: every tensor file against the sha256 in its manifest; one without tensors was trimmed.
-    JSON records have no digest and are checked for their form. `of_moments` returns what is wrong with a local file of
-    second moments; it loads torch, and is called only if there is one. `on_file` receives how many files are done, and
-    of how many. Raises StorageError if storage fails.
+    A specification: against the name of its trajectory; other JSON records have no digest: their form is checked.
+    `of_moments` returns what is wrong with a local file of second moments; it loads torch, and is called only if there
+    is one. `on_file` receives how many files are done, and of how many. Raises StorageError if storage fails.
     """
     paths = storage.list()
     for done, path in enumerate(paths, 1):
@@ -99,7 +107,23 @@ def _fault(storage: Storage, path: str) -> str | None:
                 json.loads(data)
             except ValueError as error:
                 return f"not valid JSON: {_line(error)}"
+            if _is_specification(path):
+                return _specification_fault(data, PurePosixPath(path).parent.name)
     return None
+
+
+def _is_specification(path: str) -> bool:
+    parts = path.split("/")
+    return len(parts) == 3 and (parts[0], parts[2]) == (TRAJECTORIES, SPEC_FILE)
+
+
+def _specification_fault(data: bytes, name: str) -> str | None:
+    """Return what is wrong with a specification, whose digest is its trajectory's name, or None."""
+    try:
+        found = TrajectorySpec.model_validate_json(data).id
+    except ValidationError:
+        return "not a specification of this version, or damaged"
+    return None if found == name else f"it is that of another trajectory ({found}): its values have changed"
 
 
 def _checkpoint_fault(storage: Storage, path: str) -> str | None:

@@ -21,6 +21,7 @@ from workflows.store.row_reader import read_row_files, read_rows
 from workflows.store.state import derive_state
 from workflows.store.verification import Damage, repair, verify
 from workflows.sweeps.expand import Sweep, load_sweep
+from workflows.sweeps.publish import publish
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +175,25 @@ def test_second_moments_are_checked_on_every_kind_of_storage(
     assert list(verify(storage, of_moments=file_faults)) == []
     storage.write_bytes(path, flipped(data))
     assert [one.path for one in verify(storage, of_moments=file_faults)] == [path]
+
+
+def test_a_specification_with_another_value_is_damage_and_the_edits_stay(
+    finished: tuple[Sweep, Path], tmp_path: Path
+) -> None:
+    sweep, source = finished
+    root = tmp_path / "root"
+    shutil.copytree(source, root)
+    publish(sweep, Storage(root))
+    (file,) = root.glob("trajectories/*/spec.json")
+    whole = file.read_text(encoding="utf-8")
+    for changed in (whole.replace('"v_lr": ', '"v_lr": 1'), whole.replace('"v_lr"', '"v_lq"')):
+        assert changed != whole
+        file.write_text(changed, encoding="utf-8")
+        (damage,) = damaged(root)
+        assert damage.path == str(file.relative_to(root))
+        assert not damage.removes
+        assert "remove this file" in damage.remedy
+        file.unlink()
+        publish(sweep, Storage(root))
+        assert file.read_text(encoding="utf-8") == whole
+        assert not damaged(root)
