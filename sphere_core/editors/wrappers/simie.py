@@ -12,6 +12,7 @@ from sphere_core.locate.supervision import answered_ids
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.activations import capture_inputs
 from sphere_core.models.editable import EditableModel
+from sphere_core.models.experts import gated_inputs, routings
 from sphere_core.models.sites import Site
 from sphere_core.numerics.linalg import LowRankUpdate
 from sphere_core.numerics.placement import all_finite
@@ -29,9 +30,9 @@ class SimieEditor:
         W_t = W_{t-1} + (V_t - W_{t-1}) K_t K_t^T P_t^{-1},    P_t = lambda I + sum_{s <= t} K_s K_s^T
 
     K_t `[d, m]` are the inputs of all m tokens of prompt and target, special tokens included, before the base editor
-    writes. `from_unedited` (the release's `init_model: true`, in all its published files): the base editor starts from
-    the unedited weights each time, and K_t are inputs of the unedited model; otherwise both are those of the model as
-    edited so far.
+    writes; of the experts of a mixture, gated keys (`models/experts.py`). `from_unedited` (the release's `init_model:
+    true`, in all its published files): the base editor starts from the unedited weights each time, and K_t are inputs
+    of the unedited model; otherwise both are those of the model as edited so far.
 
     State: the base editor's under `editor`, and all K_s per site under `simie/SITE`. A request whose weight or keys
     are not finite leaves a weight that is not finite. Float64 where the release solves by an fp32 LU.
@@ -87,9 +88,18 @@ def ideal_step(change: torch.Tensor, keys: torch.Tensor, history: KeyHistory, ri
 
 
 def _token_keys(model: EditableModel, sites: Sequence[Site], request: EditRequest) -> dict[str, torch.Tensor]:
-    """Return each site's inputs `[d, m]` at every token of the prompt with its target, fp32."""
+    """Return each site's inputs `[d, m]` at every token of the prompt with its target, fp32: of experts, gated keys."""
     ids = torch.tensor([answered_ids(model.tokenizer, request)], device=model.device)
     modules = {site.label: model.network.get_submodule(site.module_path) for site in sites}
-    with torch.no_grad():
-        seen = capture_inputs(modules, lambda: model.decoder(input_ids=ids, use_cache=False))
-    return {label: inputs[0].T.float() for label, inputs in seen.items()}
+
+    def run() -> None:
+        with torch.no_grad():
+            model.decoder(input_ids=ids, use_cache=False)
+
+    if model.family.mixture:
+        found = routings(list(modules.values()), run)
+        return {
+            label: gated_inputs(module, routing).T.float()
+            for (label, module), routing in zip(modules.items(), found, strict=True)
+        }
+    return {label: inputs[0].T.float() for label, inputs in capture_inputs(modules, run).items()}

@@ -5,6 +5,7 @@ import pytest
 import torch
 from method_parts import editor
 from tiny_models import CONTEXTS, requests, tiny_model
+from whole_forwards import gated_key
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.wrappers.simie import SimieEditor, ideal_step
@@ -29,21 +30,24 @@ def test_recorded_steps(from_unedited: bool) -> None:
 
 
 def token_inputs(model: EditableModel, site: Site, ids: list[int]) -> torch.Tensor:
-    """The site's inputs `[d, m]` at every token of one text, by a whole forward."""
+    """The site's inputs `[d, m]` at every token of one text, by a whole forward: of experts, gated keys by hand."""
     seen: list[torch.Tensor] = []
-    module = model.network.get_submodule(site.module_path)
+    module = model.network.get_submodule(site.module_path.rpartition(".")[0] if site.experts else site.module_path)
     handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
         model.network(input_ids=torch.tensor([ids]), use_cache=False)
     handle.remove()
-    return seen[0][0].T.double()
+    columns = [gated_key(module, token).detach() for token in seen[0][0]] if site.experts else list(seen[0][0])
+    return torch.stack(columns, dim=1).double()
 
 
 @pytest.mark.parametrize("start", ["unedited", "current"])
-@pytest.mark.parametrize("method", ["rome", "memit"])
-def test_against_a_dense_loop(method: str, start: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "family"), [("rome", "llama"), ("memit", "llama"), ("moeedit", "qwen3_moe"), ("ft", "mixtral")]
+)
+def test_against_a_dense_loop(method: str, family: str, start: str) -> None:
     changes = {"simie_start": start, "simie_lambda": 0.01}
-    model, plain = tiny_model("llama"), tiny_model("llama")
+    model, plain = tiny_model(family), tiny_model(family)
     wrapped, base_editor = editor(f"{method}+simie", model, **changes), editor(method, plain)
     assert isinstance(wrapped, SimieEditor)
     batch = requests()[:3]

@@ -26,9 +26,11 @@ COMBINED += ["memit@forward", "nse@forward", "alphaedit+nas+sphere@forward"]
 # Editors that hold at any matrix of the MLP.
 COMBINED += ["ultraedit+sphere@sites", "ft+prune@sites"]
 ATTACHED = [name for name, row in EDITORS.items() if row.attaches]
-# It changes nothing, so that what holds of a change says nothing of it.
-# Those of mixtures have their own tests (editors/test_moeedit.py).
-WRITING = [name for name, row in EDITORS.items() if name != "unedited" and row.on_experts != "only"]
+# Editors of mixtures have more tests of their own (editors/test_moeedit.py).
+OF_EXPERTS = [name for name in example_names() if EDITORS[name.split("+")[0]].on_experts == "only"]
+# The unedited model changes nothing, so that what holds of a change says nothing of it.
+WRITING = [name for name in EDITORS if name != "unedited" and name not in OF_EXPERTS]
+COMBINATIONS = [name for name in example_names()[len(EDITORS) :] if name not in OF_EXPERTS]
 # Every editor; every regularizer on an editor of each scope; and chains.
 ROWS = [*WRITING, *(name for name in example_names() if name.startswith(("memit+", "alphaedit+"))), *COMBINED]
 
@@ -89,8 +91,9 @@ def lent() -> list[EditableModel]:
 
 @pytest.mark.parametrize(
     ("method", "family"),
-    [(name, "llama") for name in [*WRITING, *example_names()[len(EDITORS) :], *COMBINED]]
-    + [(name, "gpt2") for name in ROWS],
+    [(name, "llama") for name in [*WRITING, *COMBINATIONS, *COMBINED]]
+    + [(name, "gpt2") for name in ROWS]
+    + [(name, "qwen3_moe") for name in OF_EXPERTS],
 )
 def test_edits_raise_the_new_target_and_touch_only_the_declared_sites(
     method: str, family: str, undisturbed: Callable[[str, str], Undisturbed]
