@@ -2,7 +2,8 @@
 
 Where a model's config, weight headers and tokenizer are plain, an outline comes from these files alone: no network is
 built, and neither torch nor transformers is imported. Wherever something is unusual, the modules are built on torch's
-meta device as before, which also finds what is wrong. A test holds the two against each other for every family.
+meta device as before, which also finds what is wrong. So it is for mixtures of experts: their files hold experts apart,
+under names that transformers changes. A test holds the two against each other for every family.
 """
 
 import json
@@ -105,7 +106,7 @@ def plain_outline(folder: Path) -> ModelOutline | None:
     """Return the outline of a model of a known family whose files are plain and agree; None wherever they do not."""
     config = _mapping(folder / "config.json")
     family = None if config is None else _family(config)
-    if config is None or family is None or not _is_plain(config):
+    if config is None or family is None or family.mixture or not _is_plain(config):
         return None
     layers = [family.site_path(layer) for layer in range(_size(config, _LAYERS))]
     stored = _stored(folder, config)

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
 from transformers.models.auto import CONFIG_MAPPING
 
-from sphere_core.models import EditableModel, recognise_family
+from sphere_core.models import EditableModel, load_families, recognise_family
 from sphere_core.requests import EditRequest, Probe
 
 LAYERS = (0, 1)
@@ -68,7 +68,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "olmoe": {"intermediate_size": 18, "num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": False},
     "mixtral": {"intermediate_size": 18, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
 }
-MIXTURES = ("qwen3_moe", "olmoe", "mixtral")
+_WITH_ROUTER = {kind for family in load_families().values() if family.mixture for kind in family.model_types}
+MIXTURES = tuple(name for name in FAMILIES if name in _WITH_ROUTER)
+DENSE = tuple(name for name in FAMILIES if name not in _WITH_ROUTER)
 ADDS_BOS = {"llama", "mistral", "gemma2", "gemma3_text"}
 PADS_LEFT = {"mistral", "gemma2", "phi3"}
 

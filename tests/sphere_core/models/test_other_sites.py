@@ -1,9 +1,9 @@
-"""Gate and up projections as sites, in every family: orientation, gradients, state, digests, and what is refused."""
+"""Gate and up projections as sites, in every dense family: orientation, gradients, state, digests, refusals."""
 
 import pytest
 import torch
 from method_parts import editor, likelihood, run, values
-from tiny_models import CONTEXTS, FAMILIES, requests, tiny_model
+from tiny_models import CONTEXTS, DENSE, MIXTURES, requests, tiny_model
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.gradient.tracing import traced
@@ -20,7 +20,7 @@ from sphere_core.numerics.linalg import DenseUpdate
 from sphere_core.regularizers.scope import Scope
 
 IDS = torch.tensor([[5, 9, 20, 33, 41, 7]])
-EVERY = pytest.mark.parametrize("family", list(FAMILIES))
+EVERY_DENSE = pytest.mark.parametrize("family", DENSE)
 RELEASED = UltraEditSettings(lr=0.01, batch_size=2, variance="unbiased", weighting="tokens", sharing="shape")
 
 
@@ -34,12 +34,29 @@ def other_sites(model: EditableModel, layers: tuple[int, ...] = (0, 1)) -> list[
     return model.open_sites([place_of(layer, name) for layer in layers for name in model.family.other_sites])
 
 
-def test_every_family_names_the_matrices_before_its_down_projection() -> None:
+def test_every_dense_family_names_the_matrices_before_its_down_projection() -> None:
     for family in load_families().values():
-        assert set(family.other_sites) in ({"gate", "up"}, {"gate_up"}, {"up"}), family.name
+        named = ({"gate", "up"}, {"gate_up"}, {"up"}) if not family.mixture else (set(),)
+        assert set(family.other_sites) in named, family.name
 
 
-@EVERY
+@pytest.mark.parametrize("family", MIXTURES)
+@pytest.mark.parametrize("name", ["gate", "up", "gate_up"])
+def test_a_mixture_has_its_experts_and_no_other_site(family: str, name: str) -> None:
+    model = tiny_model(family)
+    with pytest.raises(InputError, match=f"a layer of the family '{family}' has no site '{name}'") as raised:
+        model.open_sites([place_of(1, name)])
+    assert raised.value.remedy == "its sites: down"
+    # Also for an editor that can write both experts and other sites.
+    resolve_method("ft").check_family(family, mixture=True, where="test")
+    given = build_hyperparameters(values("ft", layers=[1], sites={name: [1]}), where="test")
+    with pytest.raises(InputError, match=f"there is no site '{name}'"):
+        model.outline().check(given, where="test")
+    with pytest.raises(InputError, match=f"'ultraedit' writes one matrix of a layer, and a layer of the .* '{family}'"):
+        resolve_method("ultraedit").check_family(family, mixture=True, where="test")
+
+
+@EVERY_DENSE
 def test_an_update_at_each_site_is_the_update_by_hand(family: str) -> None:
     model, by_hand = tiny_model(family), tiny_model(family)
     before = logits(model)
@@ -59,7 +76,7 @@ def test_an_update_at_each_site_is_the_update_by_hand(family: str) -> None:
     assert torch.equal(logits(model), before)
 
 
-@EVERY
+@EVERY_DENSE
 def test_inputs_and_output_gradients_of_each_site_make_its_weight_gradient(family: str) -> None:
     """sum_m g_m h_m^T over the predicting positions is what backpropagation says of the canonical weight.
 
@@ -78,7 +95,7 @@ def test_inputs_and_output_gradients_of_each_site_make_its_weight_gradient(famil
         assert torch.allclose(gradients.T @ inputs, expected, atol=1e-5 * float(expected.abs().max()))
 
 
-@EVERY
+@EVERY_DENSE
 def test_ultraedit_writes_facts_at_the_sites_before_the_down_projection(family: str) -> None:
     model = tiny_model(family)
     sites, before = other_sites(model), likelihood(model, 2)
@@ -110,7 +127,7 @@ def test_regularizers_keep_a_state_for_each_site_of_a_layer() -> None:
 def test_an_editor_whose_targets_are_in_the_residual_stream_refuses_other_sites() -> None:
     given = build_hyperparameters(values("memit", sites={"up": [0, 1]}), where="test")
     for name in EDITORS:
-        holds = name in ("ft", "ft_l", "ultraedit", "eblora", "truncate", "perturb", "unedited")
+        holds = name in ("ft", "ft_l", "lora", "ultraedit", "eblora", "truncate", "perturb", "unedited")
         if holds:
             editor(name, tiny_model("llama"), layers=[1], sites={"up": [1]})
             continue

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from repository import REPOSITORY
-from tiny_models import FAMILIES, tiny_model
+from tiny_models import DENSE, FAMILIES, MIXTURES, tiny_model
 
 from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.foundation.errors import InputError
@@ -29,11 +29,20 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", DENSE)
 def test_files_alone_say_what_the_modules_say(folders: dict[str, Path], family: str) -> None:
     outline = plain_outline(folders[family])
     assert outline is not None
     assert outline == load_skeleton(folders[family]).outline()
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+def test_a_mixture_is_left_to_the_modules(folders: dict[str, Path], family: str) -> None:
+    assert plain_outline(folders[family]) is None
+    outline = describe_model(folders[family])
+    assert outline == load_skeleton(folders[family]).outline()
+    assert outline.family.name == family
+    assert [(site.experts, site.d_out, site.d_in) for site in outline.sites] == [(4, 32, 72)] * 3
 
 
 def test_the_embedded_model_is_plain() -> None:
