@@ -10,6 +10,7 @@ __all__ = [
     "ERRORS",
     "ERROR_FILE",
     "KEPT_SCORES",
+    "LEASE_FILE",
     "LOCKS",
     "MOMENTS",
     "PLAN_FILE",
@@ -56,6 +57,7 @@ PLAN_FILE = "plan.json"
 SPEC_FILE = "spec.json"
 PROGRESS_FILE = "progress.json"
 ERROR_FILE = "error.json"
+LEASE_FILE = "lease.json"
 STOPPED_FILE = "stopped.json"
 TRAJECTORIES = "trajectories"
 CHECKPOINTS = "checkpoints"
@@ -115,7 +117,7 @@ def lock_path(name: str, generation: int) -> str:
 
 def lease_path(trajectory_id: str) -> str:
     """Return the path of a trajectory's lease: the attempt that may publish."""
-    return f"{trajectory_folder(trajectory_id)}/lease.json"
+    return f"{trajectory_folder(trajectory_id)}/{LEASE_FILE}"
 
 
 def plugin_path(digest: str) -> str:

@@ -17,6 +17,7 @@ from workflows.store.layout import (
     COMPACTED,
     DETAILS,
     KEPT_SCORES,
+    LEASE_FILE,
     MOMENTS,
     PLAN_FILE,
     PROGRESS_FILE,
@@ -32,7 +33,7 @@ __all__ = ["Damage", "repair", "verify"]
 _RUN_AGAIN = "run the sweep again: it writes this file"
 _REPAIRED = "'sphere verify ROOT --repair' removes it; the next 'sphere run' makes it again"
 
-_SPECIFICATION = "remove this file: the next 'sphere run' of its sweep writes it; the edits stay"
+_WRITTEN_AGAIN = "remove this file: the next 'sphere run' of its sweep writes it; the edits stay"
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Damage:
         """What to do about it."""
         if self.removes:
             return _REPAIRED
-        if _is_specification(self.path):
-            return _SPECIFICATION
+        if _is_record(self.path, SPEC_FILE) or _is_record(self.path, LEASE_FILE):
+            return _WRITTEN_AGAIN
         return _RUN_AGAIN if self.path == PLAN_FILE else "restore it from a copy, or remove its trajectory's folder"
 
 
@@ -107,14 +108,15 @@ def _fault(storage: Storage, path: str) -> str | None:
                 json.loads(data)
             except ValueError as error:
                 return f"not valid JSON: {_line(error)}"
-            if _is_specification(path):
+            if _is_record(path, SPEC_FILE):
                 return _specification_fault(data, PurePosixPath(path).parent.name)
     return None
 
 
-def _is_specification(path: str) -> bool:
+def _is_record(path: str, name: str) -> bool:
+    """Return whether a path is that of the file `name` of a trajectory."""
     parts = path.split("/")
-    return len(parts) == 3 and (parts[0], parts[2]) == (TRAJECTORIES, SPEC_FILE)
+    return len(parts) == 3 and (parts[0], parts[2]) == (TRAJECTORIES, name)
 
 
 def _specification_fault(data: bytes, name: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from sphere_core.foundation.errors import nearest_name
 from sphere_core.locate.templates import ContextSettings
 from sphere_core.streams.stream import StreamSpec
 from workflows.store.plan import PublishedEntry
@@ -61,7 +62,11 @@ class ModelEntry(Part):
     def _from_name(cls, value: Any) -> Any:
         found = model_mapping(value)
         if isinstance(found, str):
-            raise ValueError(f"write {{source: {found}, dtype: ..., preset: ...}}: only `factworld` has these built in")
+            embedded = EMBEDDED["source"]
+            near = f"; did you mean '{embedded}'?" if nearest_name(found, (embedded,)) else ""
+            raise ValueError(
+                f"write {{source: {found}, dtype: ..., preset: ...}}: only `{embedded}` has these built in{near}"
+            )
         return found
 
     @property
@@ -181,7 +186,9 @@ class SweepSpec(Part):
     """A sweep: models x streams x methods x seeds, all with the same batches and evaluators."""
 
     name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the folder runs/NAME")
-    models: tuple[ModelEntry, ...] = Field(min_length=1, description="Models")
+    models: tuple[ModelEntry, ...] = Field(
+        min_length=1, description="Models to edit: `factworld`, or {source, dtype, preset}"
+    )
     streams: tuple[StreamSpec, ...] = Field(min_length=1, description="Ordered lists of edit requests")
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="Methods, lower case, `+` for a regularizer")
     plugins: tuple[str, ...] = Field(

@@ -177,6 +177,17 @@ def test_second_moments_are_checked_on_every_kind_of_storage(
     assert [one.path for one in verify(storage, of_moments=file_faults)] == [path]
 
 
+def test_a_damaged_lease_costs_no_edits(finished: tuple[Sweep, Path], tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(finished[1], root)
+    (folder,) = (file.parent for file in root.glob("trajectories/*/*.json") if file.name == "lease.json")
+    (folder / "lease.json").write_text('{"attempt"', encoding="utf-8")
+    (damage,) = damaged(root)
+    assert "remove this file" in damage.remedy
+    (folder / "lease.json").unlink()
+    assert not damaged(root)
+
+
 def test_a_specification_with_another_value_is_damage_and_the_edits_stay(
     finished: tuple[Sweep, Path], tmp_path: Path
 ) -> None:

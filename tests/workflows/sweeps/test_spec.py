@@ -145,3 +145,8 @@ def test_every_field_is_described() -> None:
         if not field.description
     ]
     assert bare == []
+
+
+def test_a_misspelt_embedded_model_gets_its_name(tmp_path: Path) -> None:
+    assert "did you mean 'factworld'" in refusal(tmp_path, tiny(models=["factwrld"])).what
+    assert "did you mean" not in refusal(tmp_path, tiny(models=["gpt2-xl"])).what
