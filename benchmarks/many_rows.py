@@ -19,18 +19,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.generated_sweep import put_checkpoint, subject, trajectory
 from evaluators.base import Score
-from sphere_core.checkpoint_files import MANIFEST, STATE, WEIGHTS, Manifest
 from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
-from workflows.replicas.row_writer import SubjectColumns, encode_row_table, encode_rows
-from workflows.store.layout import PLAN_FILE, checkpoint_path, spec_path
+from workflows.replicas.row_writer import encode_row_table, encode_rows
+from workflows.store.layout import PLAN_FILE, spec_path
 from workflows.store.plan import BasePlan, Evaluation, SweepPlan, TrajectoryPlan
 
 __all__ = ["main", "timed_table", "write_sweep"]
 
 EVALUATION = Evaluation(kind="general", id="a" * 12)
-METHODS = ("memit", "memit+sphere", "alphaedit", "alphaedit+sphere", "memit+revive")
 # Of the whole command, interpreter and imports with it.
 LIMIT_COMPACTED_SECONDS, LIMIT_COMPACTED_BYTES, LIMIT_FILES_SECONDS = 5.0, 2 << 30, 10.0
 
@@ -39,7 +38,7 @@ def write_sweep(root: Path, *, trajectories: int, checkpoints: int, rows_per_fil
     """Write a finished sweep of these sizes and return how many rows it has."""
     storage = Storage(root)
     edits = tuple(100 * place for place in range(1, checkpoints + 1))
-    plans = [_trajectory(place, edits) for place in range(trajectories)]
+    plans = [trajectory(place, edits, (EVALUATION,)) for place in range(trajectories)]
     base = BasePlan(
         model="m",
         model_digest="d" * 64,
@@ -59,61 +58,18 @@ def write_sweep(root: Path, *, trajectories: int, checkpoints: int, rows_per_fil
         storage.write_bytes(spec_path(plan.id), b'{"hyperparameters": {"layers": [3, 4]}}')
         for count in edits:
             _write_rows(storage, plan.rows_path(count, EVALUATION), pattern, plan, count, generator)
-            files = dict.fromkeys((WEIGHTS, STATE), "0" * 64)
-            manifest = Manifest(plan.id, count, False, contexts=(("{}",),), scalars={}, files=files)
-            storage.write_bytes(checkpoint_path(plan.id, count, MANIFEST), manifest.encode())
+            put_checkpoint(storage, plan, count)
     sweep = SweepPlan(name="many", trajectories=tuple(plans), bases=(base,), recipes=())
     storage.write_bytes(PLAN_FILE, sweep.model_dump_json().encode())
     return rows_per_file * (1 + trajectories * checkpoints)
 
 
-def _trajectory(place: int, edits: tuple[int, ...]) -> TrajectoryPlan:
-    method, seed = METHODS[place % len(METHODS)], place // len(METHODS)
-    return TrajectoryPlan(
-        id=f"{place:016x}",
-        model="m",
-        model_digest="d" * 64,
-        dtype="float32",
-        title=method,
-        method=method,
-        editor=method.partition("+")[0],
-        regularizer=method.partition("+")[2] or None,
-        dataset="multi_counterfact",
-        order="shuffled",
-        seed=seed,
-        batch_size=100,
-        edits=edits[-1],
-        stream_digest=f"s{seed}",
-        wanted=edits,
-        moments=None,
-        evaluations=(EVALUATION,),
-    )
-
-
 def _pattern(plan: TrajectoryPlan, rows: int) -> pa.Table:
     """Return one file's rows as the evaluator would write them: a mean over tasks, then metrics of many tasks."""
-    shared = SubjectColumns(
-        trajectory_id=plan.id,
-        model=plan.model,
-        model_digest=plan.model_digest,
-        dtype=plan.dtype,
-        method=plan.method,
-        editor=plan.editor,
-        regularizer=plan.regularizer,
-        dataset=plan.dataset,
-        stream_order=plan.order,
-        seed=plan.seed,
-        batch_size=plan.batch_size,
-        edits=0,
-        stream_digest=plan.stream_digest,
-        weights_digest="w" * 64,
-        evaluator=EVALUATION.kind,
-        evaluation_id=EVALUATION.id,
-    )
     names = [("general_mean", "suite")]
     names += [(("acc", "acc_norm", "f1", "empty_share")[i % 4], f"task_{i // 4}") for i in range(rows - 1)]
     scores = [Score(metric, "lm_eval-1", 0.5, 0.01, 100, 0, 0, "ok", True, None, task) for metric, task in names]
-    return parquet_table(encode_rows(shared, scores))
+    return parquet_table(encode_rows(subject(plan, 0, EVALUATION), scores))
 
 
 def _write_rows(

@@ -21,17 +21,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.generated_sweep import METHODS, put_checkpoint, subject, trajectory
 from evaluators.base import Health, Score, make_score
-from sphere_core.checkpoint_files import MANIFEST, STATE, WEIGHTS, Manifest
 from sphere_core.foundation.storage import Storage
-from workflows.replicas.row_writer import SubjectColumns, encode_rows, publish_rows
-from workflows.store.layout import PLAN_FILE, checkpoint_path, spec_path
-from workflows.store.plan import Evaluation, SweepPlan, TrajectoryPlan
+from workflows.replicas.row_writer import encode_rows, publish_rows
+from workflows.store.layout import PLAN_FILE, spec_path
+from workflows.store.plan import Evaluation, SweepPlan
 
 __all__ = ["main", "opened_in_chromium", "write_sweep"]
 
 QUALITY, GEOMETRY = Evaluation(kind="edit_quality", id="a" * 12), Evaluation(kind="geometry", id="c" * 12)
-METHODS = ("memit", "memit+sphere", "alphaedit", "alphaedit+sphere", "memit+revive")
 SITES = tuple(f"model.layers.{layer}.mlp.down_proj.weight" for layer in (4, 5, 6, 7, 8))
 SCORES = ("efficacy", "generalization", "specificity", "score")
 MOST_MEGABYTES, MOST_SECONDS = 3.0, 2.0
@@ -41,70 +40,24 @@ def write_sweep(root: Path, *, trajectories: int, checkpoints: int) -> None:
     """Write a finished sweep of five methods with as many seeds as it takes; scores fall and drift grows with edits."""
     storage, generator = Storage(root), np.random.default_rng(0)
     wanted = tuple(100 * place for place in range(1, checkpoints + 1))
-    plans = [_trajectory(place, wanted) for place in range(trajectories)]
+    plans = [trajectory(place, wanted, (QUALITY, GEOMETRY)) for place in range(trajectories)]
     for place, plan in enumerate(plans):
         storage.write_bytes(spec_path(plan.id), b'{"hyperparameters": {"layers": [4, 5, 6, 7, 8]}}')
         rate = 0.4 + 0.1 * (place % len(METHODS)) + 0.05 * generator.random()
         for edits in wanted:
             lost = rate * edits / wanted[-1]
             quality = [_score(name, "argmax", float(1 - lost + 0.02 * generator.normal())) for name in SCORES]
-            publish_rows(storage, plan.rows_path(edits, QUALITY), encode_rows(_shared(plan, edits, QUALITY), quality))
+            publish_rows(storage, plan.rows_path(edits, QUALITY), encode_rows(subject(plan, edits, QUALITY), quality))
             geometry = [
                 _score(metric, "exact", float(scale * lost * (1 + 0.1 * generator.random())), site)
                 for site in SITES
                 for metric, scale in (("he_drift", 0.1), ("delta_norm", 30.0), ("weight_norm", 100.0))
             ]
             path = plan.rows_path(edits, GEOMETRY)
-            publish_rows(storage, path, encode_rows(_shared(plan, edits, GEOMETRY), geometry))
-            files = dict.fromkeys((WEIGHTS, STATE), "0" * 64)
-            manifest = Manifest(plan.id, edits, False, contexts=(("{}",),), scalars={}, files=files)
-            storage.write_bytes(checkpoint_path(plan.id, edits, MANIFEST), manifest.encode())
+            publish_rows(storage, path, encode_rows(subject(plan, edits, GEOMETRY), geometry))
+            put_checkpoint(storage, plan, edits)
     sweep = SweepPlan(name="many", trajectories=tuple(plans), bases=(), recipes=())
     storage.write_bytes(PLAN_FILE, sweep.model_dump_json().encode())
-
-
-def _trajectory(place: int, wanted: tuple[int, ...]) -> TrajectoryPlan:
-    method, seed = METHODS[place % len(METHODS)], place // len(METHODS)
-    return TrajectoryPlan(
-        id=f"{place:016x}",
-        model="m",
-        model_digest="d" * 64,
-        dtype="float32",
-        title=method,
-        method=method,
-        editor=method.partition("+")[0],
-        regularizer=method.partition("+")[2] or None,
-        dataset="multi_counterfact",
-        order="shuffled",
-        seed=seed,
-        batch_size=100,
-        edits=wanted[-1],
-        stream_digest=f"s{seed}",
-        wanted=wanted,
-        moments=None,
-        evaluations=(QUALITY, GEOMETRY),
-    )
-
-
-def _shared(plan: TrajectoryPlan, edits: int, evaluation: Evaluation) -> SubjectColumns:
-    return SubjectColumns(
-        trajectory_id=plan.id,
-        model=plan.model,
-        model_digest=plan.model_digest,
-        dtype=plan.dtype,
-        method=plan.method,
-        editor=plan.editor,
-        regularizer=plan.regularizer,
-        dataset=plan.dataset,
-        stream_order=plan.order,
-        seed=plan.seed,
-        batch_size=plan.batch_size,
-        edits=edits,
-        stream_digest=plan.stream_digest,
-        weights_digest="w" * 64,
-        evaluator=evaluation.kind,
-        evaluation_id=evaluation.id,
-    )
 
 
 def _score(metric: str, protocol: str, value: float, site: str | None = None) -> Score:

@@ -6,9 +6,10 @@ import errno
 import gzip
 import io
 import lzma
+import os
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -20,8 +21,10 @@ __all__ = [
     "SETTINGS_BYTES",
     "library_errors",
     "open_file",
+    "output_errors",
     "read_text",
     "refuse_wrong_kind",
+    "replace_text",
     "text_fault",
 ]
 
@@ -176,6 +179,22 @@ def output_errors(path: Path, *, remedy: str = "give a file in a folder that can
         # A scratch file beside it is not what the user named.
         named = path if Path(str(error.filename or path)).name.startswith(".") else error.filename or path
         raise InputError(what, where=str(named), remedy=remedy) from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file that a user named, beside its place and then there, so that a reader never sees half of it.
+
+    Raises InputError that names the file if it cannot be written; what was there stays then.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with output_errors(path):
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
+        finally:
+            # Gone already, unless one of the two has failed.
+            with suppress(OSError):
+                beside.unlink()
 
 
 def _os_fault(error: OSError, path: Path, what: str) -> InputError:

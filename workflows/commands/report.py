@@ -1,14 +1,12 @@
 """`sphere report`: sweeps as one HTML file."""
 
-import contextlib
-import os
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sphere_core.foundation.user_files import output_errors
+from sphere_core.foundation.user_files import replace_text
 from workflows.results.figures.contract import FigureAsk
 from workflows.results.report.chapter import ReportAsk
 from workflows.results.report.page import report_page
@@ -49,21 +47,8 @@ def report(
         # A sweep that runs grows: each page is of its files as they are then.
         opened = [one for root in roots for one in open_roots([root])]
         page, complete = report_page(opened, ask, refresh=every if watch else None, shown=roots)
-        _replace(out, page)
+        replace_text(out, page)
         say(console, f"{out}: {len(page.encode()) / 1e6:.2f} MB{'' if complete else ', not complete yet'}")
         if complete or not watch:
             return
         time.sleep(every)
-
-
-def _replace(out: Path, page: str) -> None:
-    """Write the file beside its place and move it there, so that a reader never sees half of it."""
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
-    with output_errors(out):
-        try:
-            beside.write_text(page, encoding="utf-8")
-            beside.replace(out)
-        finally:
-            # Gone already, unless one of the two has failed.
-            with contextlib.suppress(OSError):
-                beside.unlink()

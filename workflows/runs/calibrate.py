@@ -1,6 +1,5 @@
 """A preset for a model that has none: the search on held-out requests, and the file that it gives."""
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.code_version import code_version
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.fingerprint import fingerprint
-from sphere_core.foundation.user_files import output_errors
+from sphere_core.foundation.user_files import replace_text
 from sphere_core.foundation.work_progress import Position
 from sphere_core.locate.contexts import sample_contexts
 from sphere_core.locate.templates import ContextSettings
@@ -138,7 +137,7 @@ def calibrate_preset(
         )
         values = {editor: bench.hyperparameters(editor, best) for editor, best in search.best.items()}
         text = calibrated_preset(values, overrides, loaded, evidence)
-        _write(out, text)
+        replace_text(out, text)
     return Calibration(search.best, tuple(search.trials), left, text)
 
 
@@ -267,13 +266,3 @@ def _refuse_name(out: Path) -> None:
         raise InputError("a preset is a YAML file", where=str(out), remedy="give --out a name that ends in .yaml")
     if out.is_dir():
         raise InputError("the preset's name is that of a folder", where=str(out), remedy="give another --out")
-
-
-def _write(out: Path, text: str) -> None:
-    scratch = out.with_name(f".{out.name}.{os.getpid()}")
-    with output_errors(out):
-        try:
-            scratch.write_text(text, encoding="utf-8")
-            scratch.replace(out)
-        finally:
-            scratch.unlink(missing_ok=True)
