@@ -1,6 +1,7 @@
 """A JSON file that is one object: the records under a name, records by their id, or one record alone."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 from sphere_core.foundation.errors import InputError
 
@@ -21,8 +22,8 @@ def unwrapped(value: Mapping[str, object], *, where: str) -> Sequence[object]:
     """Return the records that a lone object holds, or the object itself where it is a record.
 
     Read are `{"data": [...]}` (with one such list, whatever is beside it) and `{"17": {...}, ...}`, where the key
-    becomes the `case_id` of a record that has none. Raises InputError if several lists could be meant, and
-    for a table of columns.
+    becomes the `case_id` of a record that has none, also below a name such as `data`. Raises InputError if several
+    lists could be meant, and for a table of columns.
     """
     lists = [name for name, held in value.items() if name.lower() in _LIST_NAMES and isinstance(held, list)]
     lists = [name for name in lists if name not in ("edits", "facts") or _holds_objects(value[name])]
@@ -43,6 +44,9 @@ def unwrapped(value: Mapping[str, object], *, where: str) -> Sequence[object]:
         return held  # type: ignore[return-value]  # a list of objects, as was just looked at
     if not value or _OBJECT_FIELDS & value.keys():
         return [value] if value else []
+    keyed = [held for name, held in value.items() if name.lower() in _LIST_NAMES and _is_keyed(held)]
+    if len(keyed) == 1:
+        return unwrapped(keyed[0], where=where)
     if all(isinstance(held, Mapping) for held in value.values()):
         _refuse_columns(value, where)
         return [{"case_id": name, **held} for name, held in value.items() if isinstance(held, Mapping)]
@@ -53,6 +57,13 @@ def unwrapped(value: Mapping[str, object], *, where: str) -> Sequence[object]:
 
 def _holds_objects(held: object) -> bool:
     return isinstance(held, list) and bool(held) and all(isinstance(item, Mapping) for item in held)
+
+
+def _is_keyed(held: object) -> TypeGuard[Mapping[str, object]]:
+    """Return whether a value is an object of objects whose keys are numbers: records by their id."""
+    if not isinstance(held, Mapping) or not held:
+        return False
+    return all(name.isdecimal() and isinstance(item, Mapping) for name, item in held.items())
 
 
 def _refuse_columns(value: Mapping[str, object], where: str) -> None:

@@ -46,36 +46,41 @@ def parse_json(text: str, *, where: str) -> Any:
 
 
 def json_values(text: str, *, where: str) -> Iterator[tuple[Any, int]]:
-    """Yield the items of a JSON list, or the values that follow one another, each with its line.
+    """Yield the items of JSON lists, or the values that follow one another, each with its line.
 
-    JSON lines and objects that are printed over several lines are both of the second form. Raises InputError.
+    JSON lines and objects that are printed over several lines are both of the second form. Lists may follow one
+    another, as pages of a service that were written into one file do. Raises InputError.
     """
     source = JsonText(text, where)
     place = source.after_blanks(0)
-    if text[place : place + 1] != "[":
-        by_line = True
-        while place < len(text):
-            value, end = source.value(place, by_line=by_line and place > 0)
-            by_line = by_line and "\n" not in text[place:end]
-            yield value, source.line(place)
-            place = source.after_blanks(end)
+    if text[place : place + 1] == "[":
+        yield from _list_items(source, text, place)
         return
-    place = source.after_blanks(place + 1)
-    if text[place : place + 1] == "]":
-        place += 1
-    else:
-        while True:
+    by_line = True
+    while place < len(text):
+        value, end = source.value(place, by_line=by_line and place > 0)
+        by_line = by_line and "\n" not in text[place:end]
+        yield value, source.line(place)
+        place = source.after_blanks(end)
+
+
+def _list_items(source: "JsonText", text: str, place: int) -> Iterator[tuple[Any, int]]:
+    """Yield the items of the list that begins at a place and of those that follow it, each with its line."""
+    while text[place : place + 1] == "[":
+        place = source.after_blanks(place + 1)
+        mark = text[place : place + 1]
+        while mark != "]":
             value, end = source.value(place)
             yield value, source.line(place)
             place = source.after_blanks(end)
             mark = text[place : place + 1]
-            place = source.after_blanks(place + 1)
-            if mark == "]":
-                break
-            if mark != ",":
+            if mark not in (",", "]"):
                 source.fail("a comma or the end of the list is expected", min(end, len(text)))
-    if source.after_blanks(place) < len(text):
-        source.fail("there is more text after the end of the list", source.after_blanks(place))
+            if mark == ",":
+                place = source.after_blanks(place + 1)
+        place = source.after_blanks(place + 1)
+    if place < len(text):
+        source.fail("there is more text after the end of the list", place)
 
 
 class JsonText:

@@ -37,6 +37,9 @@ def subjects(path: Path, dataset: str = "facts") -> list[tuple[str, str]]:
         ("\n".join(json.dumps(fact, indent=2) for fact in FACTS), ["0", "1"]),
         ("".join(json.dumps(fact) for fact in FACTS), ["0", "1"]),
         (json.dumps(FACTS), ["0", "1"]),
+        (json.dumps({"version": 2, "data": {"17": FACTS[0], "4": FACTS[1]}}), ["17", "4"]),
+        (json.dumps(FACTS[:1]) + "\n" + json.dumps(FACTS[1:]), ["0", "1"]),
+        (json.dumps([]) + json.dumps(FACTS), ["0", "1"]),
     ],
 )
 def test_shapes_whose_meaning_is_plain_are_read(tmp_path: Path, text: str, ids: list[str]) -> None:
