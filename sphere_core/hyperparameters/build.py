@@ -92,7 +92,8 @@ def _message(item: Any) -> str:
     if item["type"] == "missing":
         return "is missing"
     given = item.get("input")
-    shown = f", not {given!r:.40}" if isinstance(given, int | float | str | bool) else ""
+    written = str(given).lower() if isinstance(given, bool) else f"{given!r:.40}"
+    shown = f", not {written}" if isinstance(given, int | float | str) else ""
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("valid tuple", "list")
     return f"{message[:1].lower()}{message[1:]}{shown}"
 

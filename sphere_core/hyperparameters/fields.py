@@ -12,7 +12,7 @@ __all__ = ["Hyperparameters"]
 
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")
+        raise ValueError("must be a number")
     return value
 
 

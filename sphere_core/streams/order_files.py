@@ -133,7 +133,7 @@ def _names(value: object, path: Path, what: str) -> list[str]:
     names = value if isinstance(value, list) else []
     if not names or not all(isinstance(name, str | int) and not isinstance(name, bool) for name in names):
         raise InputError(
-            f"{what} of names is expected", where=str(path), remedy="write case ids, as texts or whole numbers"
+            f"{what} of case ids is expected", where=str(path), remedy="write case ids, as texts or whole numbers"
         )
     return [str(name).strip() for name in names]
 

@@ -140,5 +140,5 @@ def _enough(records: list[Record], edits: int, where: str, left_out: int) -> lis
     raise InputError(
         f"the stream requires {edits} edits, the data set has {count}{without}",
         where=where,
-        remedy=f"set edits to at most {count}",
+        remedy=f"set edits to at most {count}" if count else "give a data set whose records can be edited",
     )

@@ -28,29 +28,39 @@ def attach(ray: Any, address: str) -> None:
 def start_ray(ray: Any, num_cpus: int | None) -> RayScratch:
     """Start Ray on this machine, reachable on loopback only; return its session folder, which the caller removes.
 
-    Raises InputError if Ray does not start.
+    Ray waits half a minute for its own processes, which is too short where the processors are taken: it is started
+    a second time then. Raises InputError if Ray does not start.
     """
-    scratch = RayScratch()
-    scratch.guard()
-    try:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            dashboard_host="127.0.0.1",
-            object_store_memory=_OBJECT_STORE_BYTES,
-            _temp_dir=str(scratch.path),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except Exception as error:  # one that does not come up in time raises the bare class
-        scratch.remove()
-        raise InputError(
-            f"Ray does not start: {gist(error)}",
-            where="this machine",
-            remedy="'sphere doctor' checks it; --local runs the sweep in this process, without Ray",
-        ) from error
+    for last in (False, True):
+        scratch = RayScratch()
+        scratch.guard()
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                dashboard_host="127.0.0.1",
+                object_store_memory=_OBJECT_STORE_BYTES,
+                _temp_dir=str(scratch.path),
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:  # one that does not come up in time raises the bare class
+            scratch.remove()
+            if _came_up_late(error) and not last:
+                continue
+            raise InputError(
+                f"Ray does not start: {gist(error)}",
+                where="this machine",
+                remedy="'sphere doctor' checks it; --local runs the sweep in this process, without Ray",
+            ) from error
+        break
     return scratch
+
+
+def _came_up_late(error: Exception) -> bool:
+    """Return whether Ray gave up waiting, rather than found something wrong."""
+    return type(error) is Exception and "timed out" in str(error)
 
 
 def gist(error: BaseException) -> str:

@@ -108,7 +108,7 @@ def test_a_given_order(tmp_path: Path, value: object) -> None:
         ([7, 3, 7], "'7' is given twice", "order.json"),
         ([7, 99999], "'99999' is not in the data set", "entry 1"),
         ({"indices": [-1]}, "the index '-1' is not in the data set", "entry 0"),
-        ([], "a list of names is expected", "order.json"),
+        ([], "a list of case ids is expected", "order.json"),
         ({"order": [1]}, "does not say which records", "order.json"),
         ("[1, ", "not valid JSON", "line 1"),
         (order_file(dataset_digest="0" * 64), "written for another data set", "field dataset_digest"),
@@ -231,7 +231,7 @@ def test_one_of_several_orders(tmp_path: Path, sample: object, seed: int, places
         ({"0": [7], "1": 3}, "0", "does not say which records"),
         ([7, 3], "0", "holds one order, and no samples"),
         ({"0": [9999]}, "0", "the index '9999' is not in the data set"),
-        ({"0": [True]}, "0", "the list '0' of names is expected"),
+        ({"0": [True]}, "0", "the list '0' of case ids is expected"),
     ],
 )
 def test_faults_in_samples(tmp_path: Path, value: object, sample: str | None, what: str) -> None:
