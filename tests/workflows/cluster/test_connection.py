@@ -29,7 +29,8 @@ def test_a_ray_that_comes_up_late_is_started_once_more() -> None:
     try:
         first, second = ray.folders
         assert not first.parent.exists(), "the first session is left behind"
-        assert scratch.path == second and second.is_dir()
+        assert scratch.path == second
+        assert second.is_dir()
     finally:
         scratch.remove()
 
