@@ -21,6 +21,10 @@ def _not_spread(value: str | None) -> str | None:
     return None if value == "spread" else value
 
 
+def _not_every_token(value: str | None) -> str | None:
+    return None if value == "every_token" else value
+
+
 def _not_true(value: bool | None) -> bool | None:
     return None if value else value
 
@@ -72,6 +76,10 @@ class Hyperparameters(BaseModel):
     requests_per_pass: Count = Field(default=32, description="Requests optimised at once; bounds memory")
     prob_cutoff: Annotated[int, BeforeValidator(_no_boolean), Field(ge=-1000, le=1000)] | None = _optional(
         "ENCORE: forwards with every target token most probable, then stop (sign ignored)"
+    )
+    encore_stop: Annotated[Literal["every_token", "five_tokens"] | None, AfterValidator(_not_every_token)] = _optional(
+        "ENCORE: what prob_cutoff counts: every target token in every context (every_token, as if left out), or exactly"
+        " five right tokens in the contexts after the first (five_tokens, release)"
     )
 
     targets: Annotated[Literal["spread", "forward", "root"] | None, AfterValidator(_not_spread)] = _optional(

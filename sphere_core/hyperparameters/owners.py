@@ -16,7 +16,9 @@ _DENSE = _LOCATE - {"rome", "r_rome", "moeedit"}
 _TARGETED = _LOCATE | {"neuraldb"}
 _ROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("v_lr", "v_num_grad_steps", "v_weight_decay", "clamp_norm_factor", "kl_factor"), _TARGETED),
-    **dict.fromkeys(("v_stop_loss", "requests_per_pass", "prob_cutoff", "fact_token", "v_loss_layer"), _TARGETED),
+    **dict.fromkeys(
+        ("v_stop_loss", "requests_per_pass", "prob_cutoff", "encore_stop", "fact_token", "v_loss_layer"), _TARGETED
+    ),
     "sites": frozenset(["ft", "ft_l", "lora", "ultraedit", "eblora", "truncate", "perturb", "unedited"]),
     "memory_threshold": frozenset(["neuraldb", "retrieve", "memoir", "serac"]),
     **dict.fromkeys(("serac_classifier", "serac_counterfactual", "serac_digest"), frozenset(["serac"])),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -10,9 +11,13 @@ from sphere_core.locate.prompts import SubjectPrompt, encode_prompt, pad_right, 
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.suffix import Tail, record_tail
 
-__all__ = ["ESSENCE_PROMPT", "Objective", "Reading", "build_objective"]
+__all__ = ["ESSENCE_PROMPT", "HitRule", "Objective", "Reading", "build_objective"]
 
 ESSENCE_PROMPT = "{} is a"
+
+# When a request has its target: every token of it most probable in every context, or ENCORE's count as released.
+HitRule = Literal["every_token", "five_tokens"]
+_RELEASED_COUNT = 5
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,8 @@ class Objective:
             weights=self.weights[kept],
         )
 
-    def read(self, model: EditableModel, delta: torch.Tensor, *, hits: bool) -> "Reading":
-        """Run the tail with delta added and read what the loss needs, and with `hits` the most probable tokens."""
+    def read(self, model: EditableModel, delta: torch.Tensor, *, hits: HitRule | None) -> "Reading":
+        """Run the tail with delta added and read what the loss needs, and by the rule `hits` who has its target."""
         hidden = self.tail.hidden
         shift = torch.zeros_like(hidden)
         shift[:, 0] = delta.repeat_interleave(self.per_request, dim=0).to(hidden)
@@ -64,18 +69,22 @@ class Objective:
         return Reading(
             token_logs=tokens.gather(1, self.ids[:, None]).squeeze(1),
             essence=essence_logs,
-            most_probable=self._most_probable(tokens.detach(), len(delta)) if hits else None,
+            most_probable=self._most_probable(tokens.detach(), len(delta), hits) if hits is not None else None,
         )
 
-    def _most_probable(self, logs: torch.Tensor, count: int) -> torch.Tensor:
-        wrong = (logs.argmax(dim=-1) != self.ids).float()
-        return torch.zeros(count, device=wrong.device).index_add(0, self.owners, wrong) == 0
+    def _most_probable(self, logs: torch.Tensor, count: int, rule: HitRule) -> torch.Tensor:
+        right, none = logs.argmax(dim=-1) == self.ids, torch.zeros(count, device=logs.device)
+        if rule == "every_token":
+            return none.index_add(0, self.owners, (~right).float()) == 0
+        # The release counts tokens, in all contexts but the first, and compares with a constant.
+        counted = (right & (self.rows % self.per_request != 0)).float()
+        return none.index_add(0, self.owners, counted) == _RELEASED_COUNT
 
 
 @dataclass(frozen=True)
 class Reading:
     """log p of each scored token `[p]`, log distributions at the KL positions `[n, vocabulary]`, and for each
-    request whether every target token is the most probable one in every context, where that was asked."""
+    request whether it has its target by the rule that was given, if any."""
 
     token_logs: torch.Tensor
     essence: torch.Tensor

@@ -21,7 +21,7 @@ import torch
 
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.batch import LocatedBatch
-from sphere_core.locate.objective import Objective, Reading, build_objective
+from sphere_core.locate.objective import HitRule, Objective, Reading, build_objective
 from sphere_core.models.editable import EditableModel
 
 __all__ = ["TargetSettings", "Targets", "optimise_targets"]
@@ -36,7 +36,8 @@ class TargetSettings:
     """The hyperparameters of the target optimisation, all of them set.
 
     `most_probable_steps` is ENCORE's stop rule (arXiv 2502.01636), done right: a request stops once every target token
-    was the most probable one in every context in this many forwards. 0 turns it off. `layer` is the last edited one,
+    was the most probable one in every context in this many forwards. 0 turns it off; `hit_rule` `five_tokens` counts
+    as the release does: exactly five right tokens in all contexts but the first. `layer` is the last edited one,
     or with `forward` the first; `root` spreads otherwise (`layer_targets`). `space` False leaves out the space before a
     target (NSE as released).
     """
@@ -53,6 +54,7 @@ class TargetSettings:
     forward: bool = False
     root: bool = False
     space: bool = True
+    hit_rule: HitRule = "every_token"
 
     @classmethod
     def of(cls, hyperparameters: Hyperparameters) -> "TargetSettings":
@@ -70,6 +72,7 @@ class TargetSettings:
             most_probable_steps=abs(hyperparameters.prob_cutoff or 0),
             forward=forward,
             root=hyperparameters.targets == "root",
+            hit_rule=hyperparameters.encore_stop or "every_token",
         )
 
 
@@ -187,7 +190,7 @@ def _optimise(model: EditableModel, objective: Objective, settings: TargetSettin
     initial: torch.Tensor | None = None
     for step in range(settings.v_num_grad_steps):
         delta = rows.delta.detach().requires_grad_(True)
-        reading = objective.read(model, delta, hits=settings.most_probable_steps > 0)
+        reading = objective.read(model, delta, hits=settings.hit_rule if settings.most_probable_steps > 0 else None)
         initial = reading.essence.detach() if initial is None else initial
         loss = _loss(objective, reading, initial, delta, settings)
         rows.note(loss.detach(), reading, step, settings)

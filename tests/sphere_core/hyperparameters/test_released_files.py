@@ -10,7 +10,7 @@ import yaml
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import Hyperparameters, ReleasedFile, read_hyperparameters
-from sphere_core.methods import resolve_method
+from sphere_core.methods import EDITORS, resolve_method
 
 # What MEMIT's files of all methods share, on a model of 32 layers.
 COMMON: dict[str, Any] = {
@@ -72,7 +72,7 @@ def read(folder: Path, method: str, values: dict[str, Any], *, suffix: str = ".j
                 **{"emmet_lambda": 0.1, "prob_cutoff": -2, "norm_control": 0, "dynamic_multiplier": 0},
                 **{"random_vector_preservation": False, "use_gd": False, "grad_desc_lr": 0.1, "spectral_norm": 0},
             },
-            {"prob_cutoff": -2, "update_norm_lambda": 20},
+            {"prob_cutoff": -2, "update_norm_lambda": 20, "encore_stop": "five_tokens"},
         ),
         (
             "nse",
@@ -280,7 +280,7 @@ def test_every_entry_of_the_table_names_a_hyperparameter_a_method_and_a_source()
             assert entry["source"] in table["sources"]
     assert set(table["ignored"]) <= set(table["sources"])
     for row, values in table["constants"].items():
-        method = row if "+" in row or row in ("ft", "ft_l", "lyaplock", "ultraedit") else f"memit+{row}"
+        method = row if "+" in row or row in EDITORS else f"memit+{row}"
         assert resolve_method(method)
         for name, entry in values.items():
             assert name in ours
