@@ -1,11 +1,15 @@
 """What every figure looks like: methods by colour and marker, names as they are, widths and styles."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+from matplotlib.figure import Figure
 
 from sphere_core.foundation.errors import InputError
+from workflows.results.figures.seconds import HATCHES
 from workflows.results.figures.style import figure_bytes, figure_width, grid, method_looks, style_settings
 
 
@@ -42,3 +46,14 @@ def test_a_style_sheet_of_a_user(tmp_path: Path) -> None:
     assert style_settings(str(tmp_path / "own.mplstyle"))["font.size"] == 17
     with pytest.raises(InputError, match="papr"):
         style_settings("papr")
+
+
+def test_hatches_of_stages_differ_and_are_short_in_a_page() -> None:
+    def tiles(hatches: Sequence[str]) -> list[str]:
+        figure = Figure(figsize=(1, 1))
+        figure.add_subplot().bar(range(len(hatches)), 1, hatch=hatches)
+        return re.findall(r"<pattern.*?<path d=.(.*?)\"", figure_bytes(figure, "svg").decode(), re.DOTALL)
+
+    drawn = tiles(HATCHES)
+    assert len(set(drawn)) == len(HATCHES) - HATCHES.count("")
+    assert max(map(len, drawn)) < 6000 < len(tiles(["..."])[0])

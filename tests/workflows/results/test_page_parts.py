@@ -58,3 +58,25 @@ def test_one_edit_and_the_most_forgotten(tmp_path: Path) -> None:
     assert shares == sorted(shares, reverse=True)
     with pytest.raises(InputError, match="no scored edit has subject 'nowhere'"):
         answer("--subject", "nowhere")
+
+
+def test_a_page_holds_a_figure_without_its_padding_and_with_every_mark() -> None:
+    tag = html.escape(json.dumps({"method": "m", "texts": ["a", "b"]}))
+    mark = '<g><use xlink:href="#dot" x="43.040006" y="7.006" style="fill: #010203; stroke: #000000"/></g>'
+    words = '<text style="font-family: \'A\', sans-serif; fill: red" transform="rotate(-0 1 2)">a  b </text>'
+    figure = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="1pt">\n '
+        f'<g id="axes"><defs><path id="dot" d="M 0 3.141593  L 1 2  z "/></defs>\n<g id="{tag}"><g>{mark}</g>{mark}</g>'
+        f'<g clip-path="url(#box)"><g>{words}<text transform="rotate(-90 1 2)">y</text></g></g></g>'
+        '<clipPath id="box"><rect width="2"/></clipPath></svg>'
+    )
+    lean = inline_svg(figure.encode(), prefix="p", label="seen")
+    assert (
+        lean.count('<use xlink:href="#p-dot" x="43.04" y="7.01" style="fill:var(--ink);stroke:var(--s6)" data-tip=')
+        == 2
+    )
+    assert lean.count("<g") == 2
+    assert 'd="M 0 3.14 L 1 2 z"' in lean
+    assert '<g clip-path="url(#p-box)"><text style="fill: red">a  b </text>'.replace(": ", ":") in lean
+    assert '<text transform="rotate(-90 1 2)">y</text></g>' in lean
+    assert "\n" not in lean

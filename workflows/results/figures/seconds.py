@@ -11,10 +11,11 @@ from workflows.results.sql.connect import connect_roots, query
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-__all__ = ["FIGURE"]
+__all__ = ["FIGURE", "HATCHES"]
 
-# Stages differ by hatch as well, for print without colour.
-_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "---", "+++", "ooo", "***")
+# Stages differ by hatch as well, for print without colour. Straight lines only: dots, rings and stars are written as
+# hundreds of curves each, 530 KB of a page's 1.7 MB.
+HATCHES = ("", "///", "---", "xxx", "\\\\\\", "|||", "+++", "/", "\\\\x")
 
 
 def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
@@ -59,7 +60,7 @@ def _looks(rows: list[dict[str, Any]], look: Look) -> dict[str, dict[str, Any]]:
         totals[key] = totals.get(key, 0.0) + row["seconds"]
     ordered = sorted(totals, key=lambda key: (key[0], -totals[key], key[1]))
     return {
-        stage: {"facecolor": look.series(place)["color"], "hatch": _HATCHES[place % len(_HATCHES)]}
+        stage: {"facecolor": look.series(place)["color"], "hatch": HATCHES[place % len(HATCHES)]}
         for place, (_, stage) in enumerate(ordered)
     }
 

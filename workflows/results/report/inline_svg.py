@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from xml.etree import ElementTree
 
+from workflows.results.report.lean_svg import make_lean
+
 __all__ = ["PAGE_COLOURS", "inline_svg"]
 
 _SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
@@ -47,6 +49,7 @@ def inline_svg(data: bytes, *, prefix: str, label: str, colours: Mapping[str, st
         style = element.get("style")
         if style is not None:
             element.set("style", _themed(style, colours))
+    make_lean(root)
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.set("role", "img")
