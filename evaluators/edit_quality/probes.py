@@ -107,14 +107,15 @@ def ask(model: EditableModel, encoder: Encoder, pairs: Sequence[Pair], *, token_
 def probe_texts(requests: Sequence[EditRequest]) -> pa.Table:
     """Return the texts of a stream's probes, one row per probe, by edit and place; scores leave them out."""
     asked = [
-        (edit, place, request.case_id, probe)
+        (edit, place, request, probe)
         for edit, request in enumerate(requests, start=1)
         for place, probe in enumerate(request.probes)
     ]
     columns: dict[str, pa.Array] = {
         "edit": pa.array([edit for edit, *_ in asked], pa.int32()),
         "probe": pa.array([place for _, place, *_ in asked], pa.int16()),
-        "case_id": pa.array([case_id for _, _, case_id, _ in asked], pa.string()),
+        "case_id": pa.array([request.case_id for _, _, request, _ in asked], pa.string()),
+        "relation": pa.array([request.relation for _, _, request, _ in asked], pa.string()),
     }
     for name in ("role", "group", "prompt", "target", "contrast"):
         # SQL reserves `group`.

@@ -42,7 +42,7 @@ Layer = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, le=100_000)]
 # Fields that state a fact about the model and are checked against it; they cannot change a number.
 CHECKED_ONLY = frozenset({"fact_token", "v_loss_layer", "rewrite_module_tmp"})
 # Paths of folders whose content has a digest of its own among the fields.
-PLACES_ONLY = frozenset({"serac_classifier", "serac_counterfactual"})
+PLACES_ONLY = frozenset({"serac_classifier", "serac_counterfactual", "retrieve_encoder"})
 
 
 def _optional(description: str) -> Any:
@@ -167,6 +167,10 @@ class Hyperparameters(BaseModel):
     serac_classifier: str | None = _optional("SERAC: folder of the scope's encoder, with its tokenizer")
     serac_counterfactual: str | None = _optional("SERAC: folder of the model that answers inside the scope")
     serac_digest: str | None = _optional("SERAC: digest of both folders' content; found by the plan")
+    retrieve_encoder: str | None = _optional(
+        "Retrieve: folder of a sentence encoder with its tokenizer; left out, features are those of the edited model"
+    )
+    retrieve_digest: str | None = _optional("Retrieve: digest of that folder's content; found by the plan")
     memoir_keep: Count | None = _optional("MEMOIR: inputs of the site that a prompt's mask keeps")
     grace_radius: Positive | None = _optional("GRACE: distance from a new key within which it answers")
     grace_start: Literal["cold", "warm"] | None = _optional(

@@ -4,7 +4,7 @@ Each acts at one layer; raises InputError for several.
 """
 
 from sphere_core.editors.base import Editor
-from sphere_core.editors.memory.companion_folders import companions_digest
+from sphere_core.editors.memory.companion_folders import companions_digest, encoder_digest
 from sphere_core.editors.memory.descent import DescentSettings
 from sphere_core.editors.memory.grace import GraceEditor, GraceSettings
 from sphere_core.editors.memory.memoir import MemoirEditor
@@ -26,9 +26,12 @@ def neuraldb(inputs: BuildInputs) -> Editor:
 
 
 def retrieve(inputs: BuildInputs) -> Editor:
-    """Build the retrieval baseline."""
+    """Build the retrieval baseline; the digest of its encoder's folder is found where the plan has not."""
+    hyperparameters = inputs.hyperparameters
+    encoder = hyperparameters.retrieve_encoder
+    digest = None if encoder is None else hyperparameters.retrieve_digest or encoder_digest(encoder)
     layer = single_layer(inputs, "Retrieval")
-    return RetrievalEditor(layer, inputs.hyperparameters.number("memory_threshold"))
+    return RetrievalEditor(layer, hyperparameters.number("memory_threshold"), encoder, digest)
 
 
 def serac(inputs: BuildInputs) -> Editor:

@@ -26,6 +26,8 @@ METHODS = (
     ("alphaedit <b>", "alphaedit", {}, 1.5),
 )
 PUBLISHED = 0.77
+# Of every third edit there is no relation.
+RELATIONS = ("lives <i>", "studied", None)
 
 
 def efficacy(title: str, seed: int, edits: int) -> float | None:
@@ -138,6 +140,7 @@ def _checkpoint(storage: Storage, plan: TrajectoryPlan, edits: int, rng: random.
 def _unedited(storage: Storage, one) -> None:
     texts: dict[str, list] = {"edit": list(range(1, LAST + 1)), "probe": [0] * LAST}
     texts["case_id"] = [f"case {edit}" for edit in range(1, LAST + 1)]
+    texts["relation"] = [RELATIONS[edit % len(RELATIONS)] for edit in range(1, LAST + 1)]
     texts["prompt"] = [f"Subject {edit} <script>lives</script> in" for edit in range(1, LAST + 1)]
     texts |= {"target": ["Norstead"] * LAST, "contrast": ["Dunsvale"] * LAST}
     path = details_path("probe_texts", base_name(one.model_digest), one.evaluation.id)

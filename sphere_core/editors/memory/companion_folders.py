@@ -1,7 +1,7 @@
-"""The folders of SERAC's two models, looked at before anything runs. Loads no torch."""
+"""The folders of SERAC's two models and of a sentence encoder, looked at before anything runs. Loads no torch."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sphere_core.foundation.errors import InputError, inside
 from sphere_core.foundation.fingerprint import fingerprint
@@ -9,7 +9,16 @@ from sphere_core.foundation.json_files import read_json
 from sphere_core.hyperparameters.fields import Hyperparameters
 from sphere_core.models.source import model_digest, resolve_model
 
-__all__ = ["companions_digest", "require_same_tokens", "with_companions"]
+__all__ = [
+    "Pooling",
+    "companions_digest",
+    "encoder_digest",
+    "require_same_tokens",
+    "sentence_pooling",
+    "with_companions",
+]
+
+Pooling = Literal["first", "mean"]
 
 TRAIN = "or train one: sphere serac train"
 _MOST_JSON = 256 << 20
@@ -17,33 +26,78 @@ _MOST_JSON = 256 << 20
 
 def companions_digest(classifier: str, counterfactual: str) -> str:
     """Return the digest of the content of both folders; raises InputError for one without a model."""
-    digests: dict[str, Any] = {}
-    for name, folder in (("serac_classifier", classifier), ("serac_counterfactual", counterfactual)):
-        if not Path(folder).is_dir():
-            raise InputError("there is no such folder", where=f"{name}: {folder}", remedy=f"give its path, {TRAIN}")
-        with inside(name):
-            digests[name] = model_digest(resolve_model(folder))
-    return fingerprint(digests)
+    folders = {"serac_classifier": classifier, "serac_counterfactual": counterfactual}
+    return fingerprint({name: _content(name, folder, f", {TRAIN}") for name, folder in folders.items()})
+
+
+def encoder_digest(folder: str) -> str:
+    """Return the digest of the content of a sentence encoder's folder, its pooling included.
+
+    Raises InputError for a folder without a model, and for a pooling that is not read here.
+    """
+    content = _content("retrieve_encoder", folder, "")
+    return fingerprint({"retrieve_encoder": content, "pooling": sentence_pooling(Path(folder))})
+
+
+def sentence_pooling(folder: Path) -> Pooling:
+    """Return how a folder's encoder makes one feature of a text's states, by the file of Sentence Transformers.
+
+    `mean` without that file. Raises InputError for another pooling than the first state or the mean.
+    """
+    path = folder / "1_Pooling" / "config.json"
+    if not path.is_file():
+        return "mean"
+    said = read_json(path, what="pooling", at_most=_MOST_JSON)
+    modes = {name.removeprefix("pooling_mode_") for name, on in said.items() if on is True and "pooling_mode" in name}
+    if modes == {"mean_tokens"}:
+        return "mean"
+    if modes == {"cls_token"}:
+        return "first"
+    raise InputError(
+        f"the encoder pools by {', '.join(sorted(modes)) or 'nothing'}",
+        where=str(path),
+        remedy="give an encoder that pools by mean_tokens or cls_token",
+    )
 
 
 def with_companions(values: Hyperparameters, folder: Path) -> Hyperparameters:
-    """Return hyperparameters with absolute paths of SERAC's folders, relative ones from `folder`, and their digest.
+    """Return hyperparameters with absolute paths of the folders they name, relative ones from `folder`, and the digest
+    of their content.
 
     Others are returned as they are. Raises InputError for a folder that is missing or holds no model, and where the
     hyperparameters give a digest that is not theirs.
     """
-    if values.serac_classifier is None or values.serac_counterfactual is None:
-        return values
-    paths = [str((folder / Path(path).expanduser()).resolve()) for path in _paths(values)]
-    digest = companions_digest(*paths)
-    if values.serac_digest not in (None, digest):
+    found: dict[str, Any] = {}
+    if values.serac_classifier is not None and values.serac_counterfactual is not None:
+        places = [_absolute(path, folder) for path in (values.serac_classifier, values.serac_counterfactual)]
+        found |= dict(zip(("serac_classifier", "serac_counterfactual"), places, strict=True))
+        found["serac_digest"] = _checked("serac_digest", values.serac_digest, companions_digest(*places))
+    if values.retrieve_encoder is not None:
+        place = _absolute(values.retrieve_encoder, folder)
+        found["retrieve_encoder"] = place
+        found["retrieve_digest"] = _checked("retrieve_digest", values.retrieve_digest, encoder_digest(place))
+    return values.model_copy(update=found) if found else values
+
+
+def _content(name: str, folder: str, otherwise: str) -> str:
+    if not Path(folder).is_dir():
+        raise InputError("there is no such folder", where=f"{name}: {folder}", remedy=f"give its path{otherwise}")
+    with inside(name):
+        return model_digest(resolve_model(folder))
+
+
+def _absolute(path: str, folder: Path) -> str:
+    return str((folder / Path(path).expanduser()).resolve())
+
+
+def _checked(name: str, given: str | None, digest: str) -> str:
+    if given not in (None, digest):
         raise InputError(
-            "SERAC's folders have another content than the given digest says",
-            where=f"serac_digest: {values.serac_digest}",
+            "the folders have another content than the given digest says",
+            where=f"{name}: {given}",
             remedy=f"leave it out, or write {digest}",
         )
-    named = dict(zip(("serac_classifier", "serac_counterfactual"), paths, strict=True))
-    return values.model_copy(update={**named, "serac_digest": digest})
+    return digest
 
 
 def require_same_tokens(values: Hyperparameters, model: Path) -> None:
@@ -58,10 +112,6 @@ def require_same_tokens(values: Hyperparameters, model: Path) -> None:
             where=f"serac_counterfactual: {other}",
             remedy=f"give a model with the same tokens, {TRAIN}",
         )
-
-
-def _paths(values: Hyperparameters) -> tuple[str, str]:
-    return values.serac_classifier or "", values.serac_counterfactual or ""
 
 
 def _tokens(folder: Path) -> Any:

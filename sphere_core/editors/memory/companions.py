@@ -1,7 +1,9 @@
-"""The two models that SERAC brings beside the edited one: an encoder that knows scopes, and a counterfactual model.
+"""Models that memories bring beside the edited one: SERAC an encoder that knows scopes and a counterfactual model,
+retrieval a sentence encoder.
 
-Both are folders in the form of transformers: the encoder any model with its own tokenizer, whose final state at the
-first position is the feature of a text; the counterfactual model a causal one with the edited model's token ids.
+All are folders in the form of transformers. An encoder is any model with its own tokenizer, whose final state at the
+first position, or the mean of its final states, is the feature of a text; the counterfactual model is a causal one with
+the edited model's token ids.
 """
 
 from collections.abc import Sequence
@@ -12,38 +14,62 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from sphere_core.editors.memory.companion_folders import companions_digest
+from sphere_core.editors.memory.companion_folders import Pooling, companions_digest, encoder_digest, sentence_pooling
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.user_files import library_errors
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.loading import load_model
 from sphere_core.models.source import resolve_model
 
-__all__ = ["Companions", "ScopeEncoder", "companions", "load_encoder"]
+__all__ = ["Companions", "ScopeEncoder", "companions", "load_encoder", "sentence_encoder"]
 
 _TEXTS = 64
 
 
 @dataclass(frozen=True)
 class ScopeEncoder:
-    """An encoder of texts and its tokenizer."""
+    """An encoder of texts and its tokenizer; a feature is the final state at the first position, or their mean."""
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    pooling: Pooling = "first"
 
     def features(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return the final states `[m, d]` at the first position, fp32, with gradient where it is on."""
+        """Return the features `[m, d]`, fp32, with gradient where it is on; padding takes no part in a mean."""
         rows: Any = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         device = self.network.device
         ids, mask = rows["input_ids"].to(device), rows["attention_mask"].to(device)
         states: torch.Tensor = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
-        return states[:, 0].float()
+        if self.pooling == "first":
+            return states[:, 0].float()
+        weights = mask[:, :, None].float()
+        return (states.float() * weights).sum(dim=1) / weights.sum(dim=1)
 
     @torch.no_grad()
     def embedded(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the features of any number of texts, without gradient."""
         parts = [self.features(texts[begin : begin + _TEXTS]) for begin in range(0, len(texts), _TEXTS)]
         return torch.cat(parts)
+
+
+def sentence_encoder(model: EditableModel, folder: str, digest: str) -> ScopeEncoder:
+    """Return a sentence encoder on the device of `model`, which keeps it for later calls with this digest.
+
+    Its pooling is what `1_Pooling/config.json` of the folder says (Sentence Transformers): the first position, or the
+    mean, as without this file. Raises InputError for another one, and if the folder no longer has this content.
+    """
+    known = model.companions.get(digest)
+    if isinstance(known, ScopeEncoder):
+        return known
+    if encoder_digest(folder) != digest:
+        raise InputError(
+            "the sentence encoder is not the one that the edits were made with",
+            where=folder,
+            remedy="give the same folder",
+        )
+    found = load_encoder(folder, next(model.network.parameters()).device, sentence_pooling(Path(folder)))
+    model.companions[digest] = found
+    return found
 
 
 @dataclass(frozen=True)
@@ -82,14 +108,14 @@ def companions(model: EditableModel, classifier: str, counterfactual: str, diges
     return found
 
 
-def load_encoder(folder: str, device: torch.device) -> ScopeEncoder:
+def load_encoder(folder: str, device: torch.device, pooling: Pooling = "first") -> ScopeEncoder:
     """Load an encoder and its tokenizer from a folder, fp32; raises InputError if it cannot be read."""
     path = Path(resolve_model(folder))
-    with library_errors(path, what="the classifier", remedy="give the folder of an encoder with its tokenizer"):
+    with library_errors(path, what="the encoder", remedy="give the folder of an encoder with its tokenizer"):
         network = AutoModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(path)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     network.requires_grad_(False)
     torch.nn.Module.to(network, device)
-    return ScopeEncoder(network.eval(), tokenizer)
+    return ScopeEncoder(network.eval(), tokenizer, pooling)

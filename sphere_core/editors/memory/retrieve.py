@@ -7,7 +7,8 @@ unedited model (tokens that open every text left out), the model reads
     s_j + prompt   if cos(f, f_j) > threshold,   else prompt,      j = argmax_i cos(f, f_i)
 
 f_i is the feature of the prompt of edit i, s_i its prompt and new target as a sentence. What follows the prompt does
-not matter to the choice. A departure from the papers: their features are those of a sentence encoder.
+not matter to the choice. With a sentence encoder, brought as a folder, f are its features of the prompt's text, as in
+the papers; without one, a departure from them, the edited model is its own encoder.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from sphere_core.checkpoints import EditorState
+from sphere_core.editors.memory.companions import ScopeEncoder, sentence_encoder
 from sphere_core.editors.memory.facts import with_facts
 from sphere_core.editors.memory.features import prompt_feature
 from sphere_core.editors.memory.sentences import NO_TOKEN, edit_sentence, with_sentences
@@ -45,6 +47,7 @@ class Retrieval:
         self._units = nn.functional.normalize(attachment.tensors["features"], dim=-1)
         self._sentences = attachment.tensors["sentences"].cpu()
         self._opening = len(opening_tokens(model.tokenizer))
+        self._encoder = _encoder(model, *(attachment.scalars.get(name) for name in ("encoder", "encoder_digest")))
         self._known: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def install(self) -> Sequence[RemovableHandle]:
@@ -61,7 +64,11 @@ class Retrieval:
         return (*ids[: self._opening], *self._known[prompt], *ids[self._opening :])
 
     def _sentence(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
-        feature = prompt_feature(self._model, prompt, self._layer, self._opening)
+        if self._encoder is None:
+            feature = prompt_feature(self._model, prompt, self._layer, self._opening)
+        else:
+            text = str(self._model.tokenizer.decode(list(prompt), skip_special_tokens=True))
+            feature = self._encoder.embedded([text])[0]
         cosines = self._units.to(feature) @ nn.functional.normalize(feature, dim=-1)
         cosine, place = cosines.clamp(max=1.0).max(dim=0)
         if not float(cosine) > self._threshold:
@@ -72,27 +79,40 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class RetrievalEditor:
-    """Adds requests to the table of sentences."""
+    """Adds requests to the table of sentences; `encoder` is a sentence encoder's folder, `digest` of its content."""
 
     layer: int
     threshold: float
+    encoder: str | None = None
+    digest: str | None = None
 
     def edit(
         self, model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts, state: EditorState
     ) -> EditorState:
-        """Add a batch: one forward to the site per request; contexts are not used."""
+        """Add a batch: one forward to the site, or of the encoder, per request; contexts are not used."""
+        encoder = _encoder(model, self.encoder, self.digest)
         opening = len(opening_tokens(model.tokenizer))
         features, sentences = [], []
         for request in requests:
-            features.append(prompt_feature(model, text_ids(model.tokenizer, request.question), self.layer, opening))
+            if encoder is None:
+                features.append(prompt_feature(model, text_ids(model.tokenizer, request.question), self.layer, opening))
+            else:
+                features.append(encoder.embedded([request.question])[0])
             sentences.append(edit_sentence(model, request))
             model.progress.report("features", len(features), len(requests), "requests")
         before, padded = with_sentences(model.attachment, sentences, features[0].device)
         added = {"features": torch.stack(features), "sentences": padded}
         tensors = with_facts(before, added, requests)
-        model.attach(Attachment(KIND, tensors, {"layer": self.layer, "threshold": self.threshold}))
+        scalars: dict[str, float | str] = {"layer": self.layer, "threshold": self.threshold}
+        if self.encoder is not None and self.digest is not None:
+            scalars |= {"encoder": self.encoder, "encoder_digest": self.digest}
+        model.attach(Attachment(KIND, tensors, scalars))
         return state
 
     def read_out(self, model: EditableModel) -> dict[str, torch.Tensor] | None:
         """Return None: what is installed is scored."""
         return None
+
+
+def _encoder(model: EditableModel, folder: object, digest: object) -> ScopeEncoder | None:
+    return None if folder is None else sentence_encoder(model, str(folder), str(digest))

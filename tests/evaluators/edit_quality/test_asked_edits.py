@@ -73,3 +73,5 @@ def test_texts_are_stored_once_a_stream(llama: EditableModel) -> None:
         probe = requests[row["edit"] - 1].probes[row["probe"]]
         said = texts[row["edit"], row["probe"]]
         assert (said["role"], said["prompt"], said["target"]) == (row["role"], probe.prompt, probe.target)
+        assert said["relation"] == requests[row["edit"] - 1].relation
+    assert len({said["relation"] for said in texts.values()}) > 1

@@ -14,6 +14,7 @@ from figure_parts import (
     LAST,
     METHODS,
     PUBLISHED,
+    RELATIONS,
     SEEDS,
     SITES,
     drawn_sweep,
@@ -215,6 +216,19 @@ def test_answers_of_several_kinds_do_not_mix(source: FigureSource) -> None:
     both = [rows_of(source, "ages", measure=measure) for measure in ("argmax", "probability", "argmax")]
     assert both[0] == both[2]
     assert [row["rate"] for row in both[0]] != [row["rate"] for row in both[1]]
+
+
+def test_accuracy_by_relation_is_that_of_its_own_edits(source: FigureSource) -> None:
+    rows = rows_of(source, "relations")
+    assert {row["relation"] for row in rows} == {name for name in RELATIONS if name}
+    row = next(row for row in rows if (row["method"], row["relation"]) == ("alphaedit <b>", "studied"))
+    edits = [edit for edit in range(1, LAST + 1) if RELATIONS[edit % len(RELATIONS)] == "studied"]
+    last = "SELECT edit, is_right FROM probes WHERE edits = $last AND trajectory_id = $id"
+    asked = [{"last": LAST, "id": f"m3s{seed:013d}"} for seed in SEEDS]
+    right = [dict(source.probes.sql(last, params=values).fetchall()) for values in asked]
+    values = [fmean(answers[edit] for edit in edits) for answers in right]
+    assert (row["seeds"], row["edits"], row["collapsed"]) == (len(SEEDS), len(edits), 0)
+    assert (row["mean"], row["sd"]) == pytest.approx((fmean(values), stdev(values)))
 
 
 def test_seconds_are_summed_over_a_trajectory(source: FigureSource) -> None:

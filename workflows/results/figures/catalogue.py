@@ -11,6 +11,7 @@ __all__ = ["FIGURES", "figure_named"]
 # In the order of the questions that a reader has; each name is that of a file of this folder.
 FIGURES = (
     "methods",
+    "relations",
     "scores",
     "ability",
     "energy",

@@ -126,14 +126,22 @@ def collapses(axis: "Axes", where: Sequence[float], look: Look, method: str) -> 
 
 
 def dots(
-    axis: "Axes", rows: Sequence[Row], look: Look, *, label: Callable[[Row], str], order: Sequence[str], name: str = ""
+    axis: "Axes",
+    rows: Sequence[Row],
+    look: Look,
+    *,
+    label: Callable[[Row], str],
+    order: Sequence[str],
+    name: str = "",
+    below: Callable[[Row], float] = lambda row: 0.0,
 ) -> None:
     """Draw one line per row, in the places of `order` from the top: its mean as a mark, its band as a bar.
 
-    Panels of one figure share their labels, so that each has a place for every label, drawn in it or not.
+    Panels of one figure share their labels, so that each has a place for every label, drawn in it or not. `below` is
+    how far from the middle of its place a row is, for several rows of one label.
     """
     for row in rows:
-        place = order.index(label(row))
+        place = order.index(label(row)) + below(row)
         look_of = look.of(row["method"]) | {"linestyle": "none"}
         if row["mean"] is None:
             edge, colour = axis.get_yaxis_transform(), look_of["color"]

@@ -97,7 +97,7 @@ def _chapter(root: SweepRoot, ask: ReportAsk, prefix: str, shown: str) -> Chapte
     with FigureSource.open(root) as source:
         drawing = _Drawing(source, ask.figures, look, prefix, shown)
         sections = (
-            drawing.section("works", "Did it work?", ("methods",), tables=tables),
+            drawing.section("works", "Did it work?", ("methods", "relations"), tables=tables),
             drawing.section("breaks", "When did it break?", ("scores", "ability", "energy")),
             drawing.section(
                 "lost",

@@ -44,7 +44,7 @@ PROBES = _SUBJECT | {
     "won": "BOOLEAN",
     "agreed": "SMALLINT",
 }
-_TEXTS = ("case_id", "role", "probe_group", "prompt", "target", "contrast")
+_TEXTS = ("case_id", "relation", "role", "probe_group", "prompt", "target", "contrast")
 PROBE_TEXTS = _SUBJECT | {"edit": "INTEGER", "probe": "SMALLINT", **dict.fromkeys(_TEXTS, "VARCHAR")}
 DOCUMENTS = _SUBJECT | {
     "task": "VARCHAR",
@@ -79,6 +79,10 @@ _ROOT = {"root": ("VARCHAR", "The sweep directory, as it was named")}
 _TRAJECTORY = {"trajectory_id": ("VARCHAR", "The trajectory; joins every view that has it")}
 _EDIT = {"edit": ("INTEGER", "Place of the edit in its stream, from 1; with `trajectory_id` the key of `edits`")}
 _PROBE = {"probe": ("SMALLINT", "Place of the probe in its edit request, from 0; 0 is the rewrite")}
+_RELATION = (
+    "VARCHAR",
+    "The edit's relation: `relation_id` of the record; null without one, and in texts that earlier releases stored",
+)
 _TITLE = {"method": ("VARCHAR", "The method's name in tables: its `label`, or its name")}
 _STREAM = {"stream": ("VARCHAR", "The stream in words: data set, order, edits, size of batches")}
 _PLACE = (
@@ -221,6 +225,7 @@ VIEW_COLUMNS = {
         | _EDIT
         | {
             "case_id": ("VARCHAR", "The record's id in its data set"),
+            "relation": _RELATION,
             "prompt": ("VARCHAR", "The rewrite prompt"),
             "target": ("VARCHAR", "The new target"),
             "contrast": ("VARCHAR", "The true target; null where the data set has none"),
@@ -234,6 +239,7 @@ VIEW_COLUMNS = {
         | _PROBE
         | {
             "case_id": ("VARCHAR", "The record's id in its data set"),
+            "relation": _RELATION,
             "role": ("VARCHAR", "rewrite, paraphrase, neighborhood, portability, ..."),
             "probe_group": ("VARCHAR", "Wordings of one question have one group; null: a question of its own"),
             "prompt": ("VARCHAR", "The prompt"),
