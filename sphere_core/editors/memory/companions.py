@@ -43,7 +43,8 @@ class ScopeEncoder:
         if self.pooling == "first":
             return states[:, 0].float()
         weights = mask[:, :, None].float()
-        return (states.float() * weights).sum(dim=1) / weights.sum(dim=1)
+        mean: torch.Tensor = (states.float() * weights).sum(dim=1) / weights.sum(dim=1)
+        return mean
 
     @torch.no_grad()
     def embedded(self, texts: Sequence[str]) -> torch.Tensor:

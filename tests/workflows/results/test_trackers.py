@@ -130,6 +130,13 @@ def test_mlflow_holds_a_run_per_trajectory(tmp_path: Path, monkeypatch: pytest.M
     assert run.info.status == "FINISHED"
 
 
+def test_a_place_that_mlflow_does_not_take_is_named() -> None:
+    pytest.importorskip("mlflow", reason="needs mlflow-skinny")
+    with pytest.raises(InputError, match="MLflow cannot use it") as caught:
+        open_tracker(Destination("mlflow", "p", "nowhere://here"))
+    assert caught.value.where == "--place nowhere://here"
+
+
 def test_wandb_writes_files_to_sync(tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="needs wandb")
     plan, _ = sent(tmp_path, Destination("wandb", "p", str(tmp_path)))

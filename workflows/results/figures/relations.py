@@ -58,8 +58,8 @@ def _caption(table: pa.Table) -> str:
     seeds = sorted({row["seeds"] for row in rows})
     return (
         "Edits by the relation of their records, named with one of its prompts: relations of at least "
-        f"{_LEAST_EDITS} edits, at the last checkpoint; mean over {seeds[-1]} seed{'s' * (seeds[-1] > 1)} of the mean of "
-        f"efficacy and generalization; bars: {'sd' if seeds[0] >= 3 else 'range'} over seeds; crosses: collapsed."
+        f"{_LEAST_EDITS} edits, at the last checkpoint; mean over {seeds[-1]} seed{'s' * (seeds[-1] > 1)} of the mean "
+        f"of efficacy and generalization; bars: {'sd' if seeds[0] >= 3 else 'range'} over seeds; crosses: collapsed."
     )
 
 

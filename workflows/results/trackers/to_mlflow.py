@@ -4,8 +4,10 @@ import re
 import time
 from typing import Any
 
+from sphere_core.foundation.errors import InputError
 from workflows.results.trackers.send import Destination
 from workflows.results.trackers.wide_rows import TrackedRun
+from workflows.terminal.escape import one_line
 
 __all__ = ["open_project"]
 
@@ -16,12 +18,24 @@ _BATCH = 1000
 
 
 def open_project(destination: Destination) -> "_Experiment":
-    """Open an experiment, created if it is new, at a tracking URI (None: MLflow's own)."""
-    from mlflow import MlflowClient
+    """Open an experiment, created if it is new, at a tracking URI (None: MLflow's own).
 
-    client = MlflowClient(tracking_uri=destination.place)
-    found = client.get_experiment_by_name(destination.project)
-    return _Experiment(client, found.experiment_id if found else client.create_experiment(destination.project))
+    Raises InputError if MLflow does not take the URI (recent ones take no folder) or reaches no server there.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = MlflowClient(tracking_uri=destination.place)
+        found = client.get_experiment_by_name(destination.project)
+        experiment = found.experiment_id if found else client.create_experiment(destination.project)
+    except MlflowException as error:
+        raise InputError(
+            f"MLflow cannot use it: {one_line(str(error))}",
+            where=f"--place {destination.place or '(left to MLflow)'}",
+            remedy="give the address of a tracking server, http://127.0.0.1:5000, or a URI that your MLflow takes",
+        ) from error
+    return _Experiment(client, experiment)
 
 
 class _Experiment:
