@@ -12,6 +12,7 @@ from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from sphere_core.requests import EditRequest
 from sphere_core.streams.conflicts import Conflicts, with_conflicts
 from sphere_core.streams.orders import Order, OrderEntry, arranged
+from sphere_core.streams.paraphrases import with_paraphrases
 
 __all__ = ["StreamSpec", "load_stream", "stream_of"]
 
@@ -27,6 +28,12 @@ class StreamSpec(DatasetSpec):
     )
     conflicts: Conflicts | None = Field(
         default=None, description="{share, distance}: later edits that contradict earlier ones"
+    )
+    paraphrases: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Other wordings of each fact that are edits of their own, directly behind it, and probes no more",
     )
 
     too_long: Literal["refuse", "skip"] = Field(
@@ -49,7 +56,12 @@ class StreamSpec(DatasetSpec):
     @property
     def order_name(self) -> str:
         """How rows and tables call the order."""
-        return self.order.name if self.conflicts is None else f"{self.order.name}+{self.conflicts.name}"
+        parts = [self.order.name]
+        if self.conflicts is not None:
+            parts.append(self.conflicts.name)
+        if self.paraphrases is not None:
+            parts.append(f"paraphrases:{self.paraphrases}")
+        return "+".join(parts)
 
     @property
     def is_seeded(self) -> bool:
@@ -68,8 +80,10 @@ class StreamSpec(DatasetSpec):
 def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[EditRequest, ...]:
     """Return the requests of a stream in edit order, from the records of its data set.
 
-    Raises InputError if there are too few records, or if order or conflicts are impossible.
+    Raises InputError if there are too few records, or if order, conflicts or paraphrases are impossible.
     """
+    if spec.paraphrases is not None:
+        return tuple(with_paraphrases(_facts_of_wordings(records, spec, seed), spec.paraphrases))
     fresh = spec.edits - (spec.conflicts.count(spec.edits) if spec.conflicts is not None else 0)
     gone = frozenset(spec.left_out)
     chosen = arranged(records, spec.order, edits=fresh, seed=seed, source=spec.source, gone=gone)
@@ -90,6 +104,17 @@ def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[E
         )
     pool = [request for place, record in enumerate(records) if place not in gone for request in record.requests]
     return tuple(with_conflicts(requests, spec.conflicts, pool=pool, edits=spec.edits, seed=seed))
+
+
+def _facts_of_wordings(records: Sequence[Record], spec: StreamSpec, seed: int) -> Sequence[EditRequest]:
+    """Return the requests that a stream writes in several wordings: so many fewer that they are `edits` together."""
+    where, written = f"{spec.source}, key paraphrases", 1 + (spec.paraphrases or 0)
+    if spec.conflicts is not None:
+        raise InputError("a stream has conflicts or paraphrases", where=where, remedy="leave one of them out")
+    if spec.edits % written:
+        what = f"{spec.edits} edits are not facts in {written} wordings each"
+        raise InputError(what, where=where, remedy=f"give a multiple of {written} as edits")
+    return stream_of(records, spec.model_copy(update={"paraphrases": None, "edits": spec.edits // written}), seed)
 
 
 def load_stream(spec: StreamSpec, seed: int, plugins: Plugins = NO_PLUGINS) -> tuple[EditRequest, ...]:

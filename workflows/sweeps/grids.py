@@ -25,7 +25,7 @@ GRID = "grid"
 # tables show beside the name anyway.
 ENTRIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "models": ("name", "source", ()),
-    "streams": ("label", "dataset", ("edits", "order", "conflicts")),
+    "streams": ("label", "dataset", ("edits", "order", "conflicts", "paraphrases")),
     "methods": ("label", "name", ()),
 }
 # Far beyond any sweep, and far below what takes minutes to check.

@@ -182,6 +182,25 @@ def test_conflicts_contradict_at_their_distance(order: str, seed: int) -> None:
     assert stream != world(order, seed + 1, conflicts={"share": 0.2, "distance": 30})
 
 
+def test_a_fact_in_several_wordings_is_asked_by_those_that_were_not_written() -> None:
+    plain = world("shuffled", 1, edits=20)
+    stream = world("shuffled", 1, edits=40, paraphrases=1)
+    assert [request.case_id for request in stream[::2]] == [request.case_id for request in plain]
+    for fact, wording, before in zip(stream[::2], stream[1::2], plain, strict=True):
+        assert (wording.subject, wording.target_new, wording.probes) == (fact.subject, fact.target_new, ())
+        assert wording.prompt != fact.prompt
+        (written,) = [probe for probe in before.probes if probe not in fact.probes]
+        assert (written.role, written.prompt) == ("paraphrase", wording.question)
+        assert [probe for probe in before.probes if probe != written] == list(fact.probes)
+    assert StreamSpec(dataset="factworld", edits=4, paraphrases=1).order_name == "canonical+paraphrases:1"
+    with pytest.raises(InputError, match="not facts in 2 wordings"):
+        world(edits=41, paraphrases=1)
+    with pytest.raises(InputError, match="conflicts or paraphrases"):
+        world(edits=40, paraphrases=1, conflicts={"share": 0.2, "distance": 5})
+    with pytest.raises(InputError, match="50 wordings are requested and"):
+        world(edits=51, paraphrases=50)
+
+
 def test_conflicts_that_cannot_be_had(tmp_path: Path) -> None:
     facts = tmp_path / "facts.csv"
     facts.write_text("case_id,prompt,subject,target_new\n" + "7,Ilka Torm plays,Ilka Torm,harp\n" * 3)
