@@ -107,7 +107,7 @@ def stream_of(records: Sequence[Record], spec: StreamSpec, seed: int) -> tuple[E
 
 
 def _facts_of_wordings(records: Sequence[Record], spec: StreamSpec, seed: int) -> Sequence[EditRequest]:
-    """Return the requests that a stream writes in several wordings: so many fewer that they are `edits` together."""
+    """Return the requests that a stream writes in several wordings, which are `edits` together."""
     where, written = f"{spec.source}, key paraphrases", 1 + (spec.paraphrases or 0)
     if spec.conflicts is not None:
         raise InputError("a stream has conflicts or paraphrases", where=where, remedy="leave one of them out")
