@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from sphere_core.numerics.energy import row_directions
+from sphere_core.numerics.leading_eigen import leading_eigen
 from sphere_core.numerics.linalg import symmetric_eigen
 from sphere_core.numerics.placement import all_finite
 
@@ -70,14 +71,12 @@ def principal_directions(weight: torch.Tensor, energy_ratio: float) -> torch.Ten
     count, width = directions.shape
     wide = count < width
     gram = gram_of_rows(directions if wide else directions.T)
-    values, vectors = symmetric_eigen(gram / count)
-    values, vectors = values.flip(0), vectors.flip(1)
-    rank = principal_rank(values, energy_ratio)
+    values, vectors = leading_eigen(gram / count, lambda found: principal_rank(found, energy_ratio))
     if not wide:
-        return vectors[:, :rank]
-    scale = (count * values[:rank]).clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
+        return vectors
+    scale = (count * values[: vectors.shape[1]]).clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
     # Rows times rows: the product in this order is twice as fast as with transposed operands.
-    return ((vectors[:, :rank] * scale).T.contiguous() @ directions).T
+    return ((vectors * scale).T.contiguous() @ directions).T
 
 
 @dataclass(frozen=True)
@@ -88,17 +87,14 @@ class SingularSubspaces:
     left: torch.Tensor
     right: torch.Tensor
 
-    def leading(self, rank: int) -> "SingularSubspaces":
-        """Return the first `rank` directions, with all singular values."""
-        return SingularSubspaces(self.values, self.left[:, :rank].clone(), self.right[:, :rank].clone())
-
 
 def singular_subspaces(
     weight: torch.Tensor, *, rank_of: Callable[[torch.Tensor], int] | None = None
 ) -> SingularSubspaces:
     """Return the compact SVD of W by the eigenvectors of its smaller Gram matrix.
 
-    `rank_of` tells from the singular values how many leading directions are wanted; all values are returned. Squaring
+    `rank_of` says from the singular values how many leading directions are wanted; only those are computed, and all
+    values are returned. Squaring
     loses the singular values below 1e-8 of the largest; directions under that are left out.
     Raises ValueError for a weight with a non-finite entry.
     """
@@ -106,14 +102,22 @@ def singular_subspaces(
         raise ValueError("the weight has a non-finite entry")
     wide = weight.double()
     tall = wide.shape[0] > wide.shape[1]
-    squares, vectors = symmetric_eigen(gram_of_rows(wide.T if tall else wide))
-    squares, vectors = squares.flip(0).clamp_min(0), vectors.flip(1)
-    kept = squares > squares[0] * 1e-15
-    values, near = squares[kept].sqrt(), vectors[:, kept]
-    if rank_of is not None:
-        near = near[:, : rank_of(values)].contiguous()
+    gram = gram_of_rows(wide.T if tall else wide)
+    if rank_of is None:
+        squares, vectors = symmetric_eigen(gram)
+        squares, near = squares.flip(0), vectors.flip(1)
+    else:
+        squares, near = leading_eigen(gram, lambda found: rank_of(_above_rounding(found)))
+    values = _above_rounding(squares)
+    near = near[:, : len(values)]
     far = (wide @ near if tall else wide.T @ near) / values[: near.shape[1]]
     return SingularSubspaces(values, far, near) if tall else SingularSubspaces(values, near, far)
+
+
+def _above_rounding(squares: torch.Tensor) -> torch.Tensor:
+    """Return the singular values whose squares, in descending order, are above the rounding of the Gram matrix."""
+    squares = squares.clamp_min(0)
+    return squares[squares > squares[0] * 1e-15].sqrt()
 
 
 def dominant_rank(values: torch.Tensor, threshold: float, energy: Literal["sum", "squares"]) -> int:

@@ -71,9 +71,11 @@ class Revive(Stateless):
 
     def _protected(self, weight: torch.Tensor) -> tuple[SingularSubspaces, int]:
         # The compact basis needs every right singular vector, the complement only the protected ones.
-        spaces = singular_subspaces(weight)
-        rank = dominant_rank(spaces.values, self._threshold, self._energy)
-        return (spaces, rank) if self._compact else (spaces.leading(rank), rank)
+        spaces = singular_subspaces(weight, rank_of=None if self._compact else self._rank)
+        return spaces, self._rank(spaces.values)
+
+    def _rank(self, values: torch.Tensor) -> int:
+        return dominant_rank(values, self._threshold, self._energy)
 
     def _right(self, columns: torch.Tensor, vectors: torch.Tensor, rank: int) -> torch.Tensor:
         if self._compact:
