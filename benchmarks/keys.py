@@ -13,7 +13,7 @@ from sphere_core.locate.prompts import SubjectPrompt, pad_right
 from sphere_core.models import EditableModel, Site
 from sphere_core.models.layer_calls import hidden_states
 
-__all__ = ["gpt2_keys", "measure", "one_pass", "whole_forwards"]
+__all__ = ["gpt2_keys", "measure", "one_pass", "plain_keys", "plain_outputs", "whole_forwards"]
 
 ROWS_PER_FORWARD = 128
 TOLERANCE = 1e-4
@@ -29,10 +29,10 @@ def whole_forwards(
     prompts for the residual; and after the last write the keys of all sites again, for the history."""
     outputs = []
     for site, weight in zip(sites, weights, strict=True):
-        _keys(model, batch, site)
-        outputs.append(_outputs(model, batch, sites[-1].layer))
+        plain_keys(model, batch, site)
+        outputs.append(plain_outputs(model, batch, sites[-1].layer))
         model.set_weight(site, weight)
-    return [_keys(model, batch, site) for site in sites], outputs
+    return [plain_keys(model, batch, site) for site in sites], outputs
 
 
 def one_pass(model: EditableModel, batch: LocatedBatch, sites: Sequence[Site], weights: Sequence[torch.Tensor]) -> Seen:
@@ -78,7 +78,8 @@ def gpt2_keys(config: GPT2Config, layers: Sequence[int], *, count: int, repeats:
     )
 
 
-def _keys(model: EditableModel, batch: LocatedBatch, site: Site) -> torch.Tensor:
+def plain_keys(model: EditableModel, batch: LocatedBatch, site: Site) -> torch.Tensor:
+    """Return a site's keys `[d, n]` by forwards of the whole model over all contexts."""
     module = model.network.get_submodule(site.module_path)
     per_request = _seen(model, batch.prompts, module, inputs=True).view(len(batch.requests), batch.context_count, -1)
     means, start = [], 0
@@ -88,7 +89,8 @@ def _keys(model: EditableModel, batch: LocatedBatch, site: Site) -> torch.Tensor
     return torch.stack(means).mean(dim=0).T
 
 
-def _outputs(model: EditableModel, batch: LocatedBatch, layer: int) -> torch.Tensor:
+def plain_outputs(model: EditableModel, batch: LocatedBatch, layer: int) -> torch.Tensor:
+    """Return a layer's outputs `[h, n]` by forwards of the whole model over the bare prompts."""
     return _seen(model, batch.bare, model.layers[layer], inputs=False).T
 
 

@@ -1,5 +1,7 @@
 """Scoring an edited model's probes: one record at a time, as published, against one batched pass."""
 
+from collections.abc import Sequence
+
 import torch
 
 from benchmarks.models import factworld
@@ -11,7 +13,7 @@ from evaluators.edit_quality.metrics import probe_rows
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest
 
-__all__ = ["factworld_scoring", "measure"]
+__all__ = ["compared", "factworld_scoring", "measure", "record_by_record"]
 
 _DIFFERENCE = 1e-5
 
@@ -24,10 +26,15 @@ def measure(threads: int) -> list[Row]:
 def factworld_scoring(*, count: int, repeats: int) -> Row:
     """Compare NLLs (largest absolute difference) and time; a flipped argmax counts as an infinite difference."""
     model, requests, _ = factworld(count)
-    subject = Subject(model, tuple(requests), count)
+    return compared("scoring of probes, fact world", model, requests, repeats=repeats)
+
+
+def compared(what: str, model: EditableModel, requests: Sequence[EditRequest], *, repeats: int) -> Row:
+    """Return the row of all probes of these requests; from the second repeat on ours knows their token ids."""
+    subject = Subject(model, tuple(requests), len(requests))
     evaluator = EditQuality(EditQualitySettings(agreement=False))
     timed = interleaved(
-        lambda: _record_by_record(model, requests),
+        lambda: record_by_record(model, requests),
         lambda: probe_rows(evaluator.probe_table(subject), "correct"),
         repeats=repeats,
     )
@@ -37,9 +44,10 @@ def factworld_scoring(*, count: int, repeats: int) -> Row:
     flipped = any(one[2] != other[2] for one, other in zip(ours, timed.plain, strict=True))
     worst = max(abs(one[side] - other[side]) for one, other in zip(ours, timed.plain, strict=True) for side in (0, 1))
     return comparison(
-        "scoring of probes, fact world",
-        f"{count} edits, {len(ours)} probes with contrast; fp32; published: a record at a time, all logits",
+        what,
+        f"{len(requests)} edits, {len(ours)} probes with contrast; fp32; published: a record at a time, all logits",
         timed.seconds,
+        wall=timed.wall,
         required=5,
         difference=float("inf") if flipped else worst,
         tolerance=_DIFFERENCE,
@@ -47,7 +55,7 @@ def factworld_scoring(*, count: int, repeats: int) -> Row:
 
 
 @torch.no_grad()
-def _record_by_record(model: EditableModel, requests: list[EditRequest]) -> list[tuple[float, float, bool]]:
+def record_by_record(model: EditableModel, requests: Sequence[EditRequest]) -> list[tuple[float, float, bool]]:
     """Return (NLL of the target, NLL of the contrast, target exact) of every probe, one forward per record."""
     found = []
     for request in requests:

@@ -7,16 +7,14 @@ import numpy as np
 import torch
 
 from evaluators.edit_quality.encoding import Pair, Readable
-from evaluators.edit_quality.prefix_trees import PrefixTree, prefix_trees, reads_trees, tree_hidden
 from sphere_core.foundation.errors import InputError
 from sphere_core.locate.prompts import pad_right
 from sphere_core.models import EditableModel
+from sphere_core.models.prefix_trees import TREE_SHARE, PrefixTree, prefix_trees, reads_trees, tree_hidden
 
 __all__ = ["PairScores", "length_batches", "require_room", "score_pairs"]
 
 _HEAD_ROWS = 256
-# Trees are read where they have at most this share of the padded rows' tokens: their attention costs a little more.
-_TREE_SHARE = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def _batches(
     if rows and prompt_end is None and reads_trees(model, len(padded[0][0])):
         trees = prefix_trees(rows)
         tokens = sum(len(batch) * len(batch[0]) for batch in padded)
-        if sum(len(tree.ids) for tree in trees) <= _TREE_SHARE * tokens:
+        if sum(len(tree.ids) for tree in trees) <= TREE_SHARE * tokens:
             start = 0
             while start < len(trees):
                 count = max(1, token_budget // len(trees[start].ids))

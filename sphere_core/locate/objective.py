@@ -1,7 +1,7 @@
 """What the target optimisation minimises: the recorded tail of a pass of requests, and where each token is scored."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -9,7 +9,7 @@ import torch
 from sphere_core.locate.batch import LocatedBatch
 from sphere_core.locate.prompts import SubjectPrompt, encode_prompt, pad_right, target_ids
 from sphere_core.models.editable import EditableModel
-from sphere_core.models.suffix import Tail, record_tail
+from sphere_core.models.suffix import Tail, TailLayout, record_tail
 
 __all__ = ["ESSENCE_PROMPT", "HitRule", "Objective", "Reading", "build_objective"]
 
@@ -115,7 +115,8 @@ def build_objective(
         rows.append(essence.ids)
         starts.append(essence.subject_last)
     ids, mask = pad_right(rows, fill=0, device=model.device)
-    tail = record_tail(model, layer, ids, mask, torch.tensor(starts))
+    layout = replace(TailLayout.of(ids.device), shares=ids.device.type == "cpu")
+    tail = record_tail(model, layer, ids, mask, torch.tensor(starts), layout=layout)
     columns = list(zip(*scored, strict=True))
     device = tail.hidden.device
     indices = torch.tensor(columns[:4]).to(device)

@@ -19,6 +19,7 @@ from transformers import DynamicCache, PreTrainedConfig
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.grouped_attention import attends_by_name, folding_attention, query_groups
 from sphere_core.models.layer_calls import gather_positions, hidden_states, recorder
+from sphere_core.models.prefix_trees import TREE_SHARE, TreePlaces, prefix_trees, reads_trees, tree_call
 from sphere_core.models.suffix_cut import Group, Recording, positions_from
 
 __all__ = ["Tail", "TailLayout", "record_tail"]
@@ -28,22 +29,23 @@ _FEW_ROWS = 16
 
 @dataclass(frozen=True)
 class TailLayout:
-    """How rows are run: in at most `groups` groups of similar span, with queries folded (`grouped_attention`) or not,
-    with tokens packed (`token_packing`) or not.
+    """How rows are run: with tokens packed (`token_packing`) in one group, or where the model's attention cannot be
+    packed in at most `groups` groups of similar span; with queries folded (`grouped_attention`) or not. `shares`: what
+    rows begin with in common is recorded once (`prefix_trees`).
 
-    A group saves padding and costs the layers' overhead once more. On a processor padding is what counts, on an
-    accelerator the number of operations and the copies of keys and values: there all rows are one group, and packing
-    spares the linear layers its padding.
+    Padding costs products, a group the layers' overhead once more. On an accelerator the number of operations counts:
+    there all rows are one group, and rows are recorded as they are.
     """
 
     groups: int
     folds: bool
     packs: bool = False
+    shares: bool = False
 
     @classmethod
     def of(cls, device: torch.device) -> "TailLayout":
         """Return the layout for a device."""
-        return cls(4, folds=False) if device.type == "cpu" else cls(1, folds=True, packs=True)
+        return cls(4, folds=True, packs=True) if device.type == "cpu" else cls(1, folds=True, packs=True)
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,53 @@ def record_tail(
 ) -> Tail:
     """Run the whole decoder once and record what the layers after `layer` need from `starts` `[m]` on.
 
-    `ids` and `mask` are `[m, T]`, padded on the right. `layout` follows from the device where it is left out. Raises
+    `ids` and `mask` are `[m, T]`, padded on the right. `layout` follows from the device where it is left out; one that
+    shares is for a forward that no hook of the caller's watches, since it reads trees in place of rows. Raises
     RuntimeError for a layer that is called with a row-dependent tensor this module does not know how to cut: better
     than a silently wrong result.
     """
     layout = layout or TailLayout.of(ids.device)
+    shared = _shared(model, ids, mask) if layout.shares else None
+    recorded = _record(model, layer, {"input_ids": ids, "attention_mask": mask} if shared is None else shared)
+    if recorded is None:
+        # Zero times infinity is not zero: in a tree one row could spoil another in spite of the mask.
+        return record_tail(model, layer, ids, mask, starts, layout=replace(layout, shares=False))
+    hidden, calls, kept = recorded
+    if isinstance(shared, TreePlaces):
+        known: dict[int, Any] = {}
+        before = int(starts.max())
+        hidden, calls = shared.by_row(hidden), [shared.call_by_row(call, known) for call in calls]
+        kept = [(shared.heads_by_row(keys, before), shared.heads_by_row(values, before)) for keys, values in kept]
+    # Where rows begin and end is settled on the host: nothing below waits for the device.
+    begins = starts.cpu()
+    spans = mask.sum(dim=1).cpu() - begins
+    folds = query_groups(model) if layout.folds else 1
+    packs = layout.packs and attends_by_name(model)
+    recording = Recording(
+        calls=calls,
+        kept=kept,
+        first=layer + 1,
+        rows=ids.shape[0],
+        length=ids.shape[1],
+        folds=folds,
+        dtype=hidden.dtype,
+    )
+    groups = _by_span(spans, 1 if packs else layout.groups)
+    return Tail(
+        hidden=gather_positions(hidden, positions_from(begins, int(spans.max()), ids.shape[1])),
+        layers=tuple(list(model.layers)[layer + 1 :]),
+        groups=tuple(recording.group(rows, begins, spans, packs=packs) for rows in groups),
+        folds=model.network.config.get_text_config() if folds > 1 or packs else None,
+    )
+
+
+# What a forward left of the layers after the edited one: its output, their arguments, their keys and values.
+_Recorded = tuple[torch.Tensor, list[dict[str, Any]], list[tuple[torch.Tensor, torch.Tensor]]]
+
+
+def _record(model: EditableModel, layer: int, read: dict[str, torch.Tensor] | TreePlaces) -> _Recorded | None:
+    """Run the decoder once over padded rows (a call), or over trees; None if what trees gave is not finite."""
+    call = tree_call(model, read.trees) if isinstance(read, TreePlaces) else read
     later = list(model.layers)[layer + 1 :]
     calls: dict[int, dict[str, Any]] = {}
     outputs: list[torch.Tensor] = []
@@ -111,30 +155,37 @@ def record_tail(
         handles.append(module.register_forward_pre_hook(recorder(calls, index), with_kwargs=True))
     try:
         with torch.no_grad():
-            model.decoder(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+            final = model.decoder(**call, past_key_values=cache, use_cache=True, return_dict=True).last_hidden_state
     finally:
         for handle in handles:
             handle.remove()
-    # Where rows begin and end is settled on the host: nothing below waits for the device.
-    begins = starts.cpu()
-    spans = mask.sum(dim=1).cpu() - begins
-    folds = query_groups(model) if layout.folds else 1
-    packs = layout.packs and attends_by_name(model)
-    recording = Recording(
-        calls=[calls[index] for index in range(len(later))],
-        cache=cache,
-        first=layer + 1,
-        rows=ids.shape[0],
-        length=ids.shape[1],
-        folds=folds,
-        dtype=outputs[0].dtype,
-    )
-    return Tail(
-        hidden=gather_positions(outputs[0], positions_from(begins, int(spans.max()), ids.shape[1])),
-        layers=tuple(later),
-        groups=tuple(recording.group(rows, begins, spans, packs=packs) for rows in _by_span(spans, layout.groups)),
-        folds=model.network.config.get_text_config() if folds > 1 or packs else None,
-    )
+    if isinstance(read, TreePlaces) and not bool(torch.isfinite(final).all()):
+        return None
+    return outputs[0], [calls[index] for index in range(len(later))], _kept(cache, layer + 1)
+
+
+def _shared(model: EditableModel, ids: torch.Tensor, mask: torch.Tensor) -> TreePlaces | None:
+    """Return where rows are in prefix trees; None if these save less than a third of the tokens or the model does
+    not read them."""
+    if model.attachment is not None or not reads_trees(model, ids.shape[1]):
+        return None
+    lengths = mask.sum(dim=1).tolist()
+    rows = [tuple(row[:length]) for row, length in zip(ids.tolist(), lengths, strict=True)]
+    trees = prefix_trees(list(dict.fromkeys(rows)))
+    if sum(len(tree.ids) for tree in trees) > TREE_SHARE * ids.numel():
+        return None
+    return TreePlaces.of(trees, rows, ids.device)
+
+
+def _kept(cache: DynamicCache, first: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the keys and values of the layers from `first` on."""
+    found = []
+    for layer, entry in enumerate(cache.layers[first:], start=first):
+        keys, values = getattr(entry, "keys", None), getattr(entry, "values", None)
+        if not isinstance(keys, torch.Tensor) or not isinstance(values, torch.Tensor):
+            raise RuntimeError(f"layer {layer} keeps no keys and values")
+        found.append((keys, values))
+    return found
 
 
 def _by_span(spans: torch.Tensor, most: int) -> list[torch.Tensor]:

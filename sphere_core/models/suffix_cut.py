@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import DynamicCache
 
 from sphere_core.models.layer_calls import CACHE_NAMES, call_layer, gather_positions
 from sphere_core.models.token_packing import TokenPacking
@@ -98,13 +97,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Recording:
-    """What one forward of ids `[m, T]` left: the calls of the layers from `first` on, and their cache.
+    """What one forward of ids `[m, T]` left: the calls of the layers from `first` on, and their keys and values
+    `[m, K, t, w]`, of t <= T positions.
 
     `rows` and `length` are m and T. Masks are made in `dtype`, repeated for `folds` query heads per key head.
     """
 
     calls: list[dict[str, Any]]
-    cache: DynamicCache
+    kept: list[tuple[torch.Tensor, torch.Tensor]]
     first: int
     rows: int
     length: int
@@ -137,9 +137,8 @@ class Recording:
         return range(len(self.calls))
 
     def _prefix(self, layer: int, rows: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        entry = self.cache.layers[layer]
-        keys, values = getattr(entry, "keys", None), getattr(entry, "values", None)
-        if not isinstance(keys, torch.Tensor) or not isinstance(values, torch.Tensor) or keys.shape[2] < length:
+        keys, values = self.kept[layer - self.first]
+        if keys.shape[2] < length:
             raise RuntimeError(f"layer {layer} keeps no keys and values for {length} positions")
         chosen = rows.to(keys.device)
         return keys[chosen, :, :length], values[chosen, :, :length]

@@ -17,12 +17,15 @@ from sphere_core.models import EditableModel, load_families, recognise_family
 from sphere_core.models.grouped_attention import folding_attention, query_groups
 from sphere_core.models.layer_calls import hidden_states
 from sphere_core.models.output_norm import OutputNorm
+from sphere_core.models.prefix_trees import reads_trees
 from sphere_core.models.suffix import TailLayout, record_tail
 from sphere_core.numerics.linalg import DenseUpdate, LowRankUpdate
 
 EVERY = pytest.mark.parametrize("family", list(FAMILIES))
 # Longer than every window, and of different lengths.
 ROWS = [list(range(2, 50, 3)), list(range(301, 266, -3)), [11, 12, 300, 44, 21]]
+# The same lengths, with beginnings in common: 18 tokens where padded rows have 48.
+SHARING = [ROWS[0], [*ROWS[0][:10], 300, 44], ROWS[0][:5]]
 
 
 def logits(model: EditableModel, row: list[int]) -> torch.Tensor:
@@ -83,20 +86,30 @@ def test_right_padded_rows_are_scored_as_if_alone(family: str) -> None:
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize(
     "layout",
-    [TailLayout(4, folds=False), TailLayout(1, folds=True), TailLayout(1, folds=True, packs=True)],
-    ids=["cpu", "folded", "accelerator"],
+    [
+        TailLayout(4, folds=True, packs=True, shares=True),
+        TailLayout(4, folds=False),
+        TailLayout(1, folds=True, packs=True),
+    ],
+    ids=["cpu", "plain", "accelerator"],
 )
 def test_the_replayed_suffix_is_the_whole_forward(family: str, layer: int, layout: TailLayout) -> None:
     model = tiny_model(family, layers=4)
     starts = [4, 7, 1]
     shift = torch.randn(len(ROWS), 32, generator=torch.Generator().manual_seed(5))
-    ids, mask = pad_right(ROWS, fill=0, device=model.device)
+    rows = SHARING if layout.shares else ROWS
+    ids, mask = pad_right(rows, fill=0, device=model.device)
+    read = []
+    handle = model.layers[0].register_forward_pre_hook(lambda _, args: read.append(args[0].shape[:2].numel()))
     tail = record_tail(model, layer, ids, mask, torch.tensor(starts), layout=layout)
+    handle.remove()
+    # A window that is shorter than a row counts neighbours, not ancestors in a tree.
+    assert read == [18 if layout.shares and reads_trees(model, 16) else 48]
     changed = tail.hidden.clone()
     changed[:, 0] += shift
     with torch.no_grad():
         replayed = model.logits(tail.run(changed))
-    for place, (row, start) in enumerate(zip(ROWS, starts, strict=True)):
+    for place, (row, start) in enumerate(zip(rows, starts, strict=True)):
 
         def add(_: object, __: object, output: object, place: int = place, start: int = start) -> object:
             hidden = hidden_states(output).clone()

@@ -1,17 +1,17 @@
 """Prefix trees: every row as if it were alone, in every family; what is shared, and when rows are padded instead."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
-from eval_parts import tiny_llama
 from tiny_models import FAMILIES, tiny_model
 
-import evaluators.edit_quality.pair_scores as pair_scores
-from evaluators.edit_quality.encoding import EncodedPair
-from evaluators.edit_quality.pair_scores import score_pairs
-from evaluators.edit_quality.prefix_trees import prefix_trees, reads_trees, tree_hidden
+from sphere_core.locate.prompts import pad_right
 from sphere_core.models import EditableModel
+from sphere_core.models.layer_calls import hidden_states
+from sphere_core.models.prefix_trees import prefix_trees, reads_trees, tree_hidden
+from sphere_core.models.suffix import TailLayout, record_tail
 
 ROWS = [(5, 9, 11, 40), (5, 9, 11, 41, 7), (5, 9, 2), (8, 3, 3, 3, 3, 2, 9), (5,), (8, 3, 3, 4)]
 # Windows of these families are shorter than the longest row.
@@ -68,29 +68,27 @@ def test_a_window_shorter_than_a_row_is_read_padded(family: str) -> None:
     assert reads_trees(model, 6)
 
 
-def pairs() -> list[EncodedPair]:
-    stems = [(5, 9, 11, 2, 2, 7), (5, 9, 11, 2, 2, 8), (8, 3, 3, 1)]
-    return [EncodedPair((*stem, *target), len(stem)) for stem in stems for target in ((4,), (6, 7), (6, 9, 1))]
+def alone_last(model: EditableModel, row: tuple[int, ...]) -> torch.Tensor:
+    """The last layer's output of one row, before the final norm."""
+    kept: list[torch.Tensor] = []
+    handle = model.layers[-1].register_forward_hook(lambda _, __, out: kept.append(hidden_states(out)))
+    alone(model, row)
+    handle.remove()
+    return kept[0][0]
 
 
-@pytest.mark.parametrize("token_budget", [1, 12, 4096])
-def test_scores_are_those_of_padded_rows(monkeypatch: pytest.MonkeyPatch, token_budget: int) -> None:
-    model = tiny_llama()
-    found = score_pairs(model, pairs(), token_budget=token_budget)
-    monkeypatch.setattr(pair_scores, "reads_trees", lambda *_: False)
-    expected = score_pairs(model, pairs(), token_budget=token_budget)
-    assert found.nll_sum == pytest.approx(expected.nll_sum, abs=1e-5)
-    assert (found.predicted == expected.predicted).all()
-    assert (found.tokens == expected.tokens).all()
-
-
-def test_one_row_that_overflows_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_llama()
-    read = []
-    monkeypatch.setattr(pair_scores, "tree_hidden", lambda *given: read.append(1) or tree_hidden(*given))
+def test_a_row_that_overflows_spoils_no_other_recording() -> None:
+    model = tiny_model("llama", layers=3)
     with torch.no_grad():
         model.network.get_input_embeddings().weight[8] = torch.inf
-    found = score_pairs(model, pairs(), token_budget=4096)
-    assert read == [1]
-    # Token 8 ends the second prompt and opens the third; it is no target.
-    assert found.finite.tolist() == [True] * 3 + [False] * 6
+    rows = [(5, 9, 11, 40, 2), (5, 9, 11, 40, 8), (5, 9, 11, 40, 8, 1), (5, 9, 11, 40)]
+    ids, mask = pad_right(rows, fill=0, device=model.device)
+    starts, layout = torch.tensor([1, 2, 3, 1]), replace(TailLayout.of(model.device), shares=True)
+    found = record_tail(model, 0, ids, mask, starts, layout=layout)
+    with torch.no_grad():
+        out = found.run(found.hidden)
+    assert torch.isfinite(out[[0, 3]]).all()
+    last = [alone_last(model, rows[place])[int(starts[place]) :] for place in (0, 3)]
+    assert torch.allclose(out[0, :4], last[0], atol=2e-5)
+    assert torch.allclose(out[3, :3], last[1], atol=2e-5)
+    assert not torch.isfinite(out[1]).all()

@@ -5,15 +5,19 @@ its depth, so that every path from a root is read as if it were alone. CounterFa
 targets and relations between prompts: 2.5 to 2.9 times fewer tokens than padded rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
-from sphere_core.models import EditableModel
+from sphere_core.models.editable import EditableModel
 
-__all__ = ["PrefixTree", "prefix_trees", "reads_trees", "tree_hidden"]
+__all__ = ["TREE_SHARE", "PrefixTree", "TreePlaces", "prefix_trees", "reads_trees", "tree_call", "tree_hidden"]
+
+# Trees are read where they have at most this share of the padded rows' tokens: their attention costs a little more.
+TREE_SHARE = 2 / 3
 
 # Nodes of a tree, unless one row alone has more: attention grows with their square.
 _MOST_NODES = 256
@@ -82,8 +86,9 @@ def prefix_trees(rows: Sequence[tuple[int, ...]]) -> list[PrefixTree]:
     return sorted((tree for tree in trees if tree.ids), key=lambda tree: -len(tree.ids))
 
 
-def tree_hidden(model: EditableModel, trees: Sequence[PrefixTree]) -> torch.Tensor:
-    """Return the decoder's final hidden states of trees, `[trees, nodes of the largest, h]`."""
+def tree_call(model: EditableModel, trees: Sequence[PrefixTree]) -> dict[str, torch.Tensor]:
+    """Return what the decoder is called with to read trees, a tree per line: ids and positions `[trees, n]`, n the
+    nodes of the largest, and the additive mask `[trees, 1, n, n]`."""
     count, most = len(trees), max(len(tree.ids) for tree in trees)
     ids, depths = np.zeros((count, most), dtype=np.int64), np.zeros((count, most), dtype=np.int64)
     # Padding attends to itself alone: nothing divides by zero, and no node sees it.
@@ -94,13 +99,64 @@ def tree_hidden(model: EditableModel, trees: Sequence[PrefixTree]) -> torch.Tens
         seen[place, :size, :size] = tree.visible()
     visible = torch.from_numpy(seen).to(model.device)
     mask = torch.zeros(visible.shape, dtype=model.dtype, device=model.device)
-    mask = mask.masked_fill(~visible, torch.finfo(model.dtype).min)[:, None]
-    output = model.decoder(
-        input_ids=torch.from_numpy(ids).to(model.device),
-        position_ids=torch.from_numpy(depths).to(model.device),
-        attention_mask=mask,
-        use_cache=False,
-        return_dict=True,
-    )
+    return {
+        "input_ids": torch.from_numpy(ids).to(model.device),
+        "position_ids": torch.from_numpy(depths).to(model.device),
+        "attention_mask": mask.masked_fill(~visible, torch.finfo(model.dtype).min)[:, None],
+    }
+
+
+def tree_hidden(model: EditableModel, trees: Sequence[PrefixTree]) -> torch.Tensor:
+    """Return the decoder's final hidden states of trees, `[trees, nodes of the largest, h]`."""
+    output = model.decoder(**tree_call(model, trees), use_cache=False, return_dict=True)
     hidden: torch.Tensor = output.last_hidden_state
     return hidden
+
+
+@dataclass(frozen=True)
+class TreePlaces:
+    """Where the tokens of m rows are in trees of n nodes: `lines` `[m, 1]` and `nodes` `[m, T]`; past its end a row has
+    its last node again."""
+
+    trees: Sequence[PrefixTree]
+    lines: torch.Tensor
+    nodes: torch.Tensor
+
+    @classmethod
+    def of(cls, trees: Sequence[PrefixTree], rows: Sequence[tuple[int, ...]], device: torch.device) -> "TreePlaces":
+        """Return the places of rows that the trees hold."""
+        line_of = {row: line for line, tree in enumerate(trees) for row in tree.paths}
+        paths = [trees[line_of[row]].paths[row] for row in rows]
+        longest = max(map(len, paths))
+        nodes = torch.tensor([[*path, *[path[-1]] * (longest - len(path))] for path in paths], device=device)
+        return cls(trees, torch.tensor([[line_of[row]] for row in rows], device=device), nodes)
+
+    def by_row(self, values: torch.Tensor) -> torch.Tensor:
+        """Return `[m, T, ...]` of `[trees or 1, n, ...]`; what has one line goes with every tree."""
+        lines, nodes = self.lines.to(values.device), self.nodes.to(values.device)
+        return values[lines if len(values) > 1 else 0, nodes]
+
+    def heads_by_row(self, values: torch.Tensor, length: int) -> torch.Tensor:
+        """Return keys or values `[m, K, length, w]` of `[trees, K, n, w]`."""
+        lines, nodes = self.lines.to(values.device), self.nodes[:, :length].to(values.device)
+        return values.transpose(1, 2)[lines, nodes].transpose(1, 2)
+
+    def call_by_row(self, call: Mapping[str, Any], known: dict[int, Any]) -> dict[str, Any]:
+        """Return a layer's recorded arguments for rows, without the trees' mask; `known` keeps what layers share.
+
+        Tensors with an entry per node are taken apart; others are left as they are.
+        """
+        sizes = (1, len(self.trees)), max(len(tree.ids) for tree in self.trees)
+
+        def apart(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(apart(item) for item in value)
+            if not isinstance(value, torch.Tensor) or value.ndim < 2:
+                return value
+            if value.shape[0] not in sizes[0] or value.shape[1] != sizes[1]:
+                return value
+            if id(value) not in known:
+                known[id(value)] = self.by_row(value)
+            return known[id(value)]
+
+        return {name: None if name == "attention_mask" else apart(value) for name, value in call.items()}
