@@ -259,10 +259,11 @@ def _refuse_below_file(folder: Path) -> None:
     """Raise InputError if a local folder, or the nearest one above it that exists, is a file."""
     found = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
     if found is not None and not os.path.isdir(found):
+        is_sweep = found == folder and folder.suffix in (".yaml", ".yml")
         raise InputError(
             "this is not a folder" if found == folder else f"{found} is not a folder: nothing can lie below it",
             where=str(folder),
-            remedy="give another folder",
+            remedy="give the root of this sweep, which 'sphere plan' shows" if is_sweep else "give another folder",
         )
 
 

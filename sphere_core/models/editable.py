@@ -23,7 +23,10 @@ from sphere_core.numerics.linalg import Update
 from sphere_core.numerics.placement import same_bits
 from sphere_core.numerics.tensor_digest import tensors_digest
 
-__all__ = ["EditableModel"]
+__all__ = ["BEHIND_THE_HEAD", "EditableModel"]
+
+# What causal models do behind the head, by keys of their configs: divide (Granite), multiply (Cohere), cap (Gemma 2).
+BEHIND_THE_HEAD = ("logits_scaling", "logit_scale", "final_logit_softcapping")
 
 
 class EditableModel(AttachableModel):
@@ -246,7 +249,10 @@ class EditableModel(AttachableModel):
         """Map the decoder's final hidden states `[..., d_out]` (after the norm) through the head to fp32 logits."""
         head = self.network.get_submodule(self.family.head)
         logits: torch.Tensor = head(hidden.to(_device_of(head))).float()
-        cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
+        config = self.network.config.get_text_config()
+        divisor, factor, cap = (getattr(config, name, None) for name in BEHIND_THE_HEAD)
+        logits = logits if divisor is None else logits / divisor
+        logits = logits if factor is None else logits * factor
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def _parameter(self, site: Site) -> nn.Parameter:

@@ -48,19 +48,20 @@ def load_model(
     digest: str | None = None,
     remote_code: bool = False,
     family: Family | None = None,
+    plugins: Plugins = NO_PLUGINS,
 ) -> EditableModel:
     """Load a causal LM for editing.
 
     `dtype` is one of float32, bfloat16, float16 and never taken from the files. `device` may be `split`: layers are
     then spread over every accelerator of the process. `digest` saves hashing the files again where the caller knows it.
-    `remote_code` runs Python files that come with the model. `family` is the model's where a plugin file has it; those
-    of the release and of installed packages are found by themselves. Raises InputError for an unknown dtype, a model
-    that cannot be edited, weights that are missing from the files, or a tokenizer that gives no character offsets or
-    is another model's.
+    `remote_code` runs Python files that come with the model. `family` is the model's where a plugin file has it, unless
+    `plugins` bring it; those of the release and of installed packages are found by themselves. Raises InputError for
+    an unknown dtype, a model that cannot be edited, weights that are missing from the files, or a tokenizer that gives
+    no character offsets or is another model's.
     """
     chosen = torch_dtype(dtype)
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
-    config, family = _recognised(folder, remote_code, family)
+    config, family = _recognised(folder, remote_code, family, plugins)
     tokenizer = _load_tokenizer(folder, config, remote_code)
     check_weights(folder, load_skeleton(folder, remote_code=remote_code, family=family).outline().sites)
     network, report = _pretrained(
@@ -91,12 +92,14 @@ def load_model(
     return EditableModel(network, tokenizer, family, base_digest=digest)
 
 
-def load_skeleton(folder: Path, *, remote_code: bool = False, family: Family | None = None) -> EditableModel:
+def load_skeleton(
+    folder: Path, *, remote_code: bool = False, family: Family | None = None, plugins: Plugins = NO_PLUGINS
+) -> EditableModel:
     """Build a model's modules on torch's meta device: every name and shape, no weight read.
 
     Raises InputError as `load_model` does; of the weights it reads the shapes only.
     """
-    config, family = _recognised(folder, remote_code, family)
+    config, family = _recognised(folder, remote_code, family, plugins)
     tokenizer = _load_tokenizer(folder, config, remote_code)
     wrong = "correct config.json, or fetch the model again"
     with (

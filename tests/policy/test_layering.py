@@ -26,6 +26,7 @@ ROOMS = {
     "sphere_core.checkpoints": "checkpoint_files foundation models numerics",
     "sphere_core.conformance": "checkpoints editors foundation hyperparameters locate methods models moments plugins "
     "requests streams trajectory",
+    "sphere_core.conformance_of_inputs": "conformance datasets foundation locate models numerics",
     "sphere_core.costs": "foundation hyperparameters locate methods models moments numerics plugins requests solver "
     "tuning",
     "sphere_core.datasets": "foundation plugins requests",

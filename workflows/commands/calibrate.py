@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.plugins import Plugins
 from workflows.commands.dataset_options import DatasetArgument, PathOption, named_dataset, one_of
+from workflows.commands.plugin_option import PluginOption
 from workflows.commands.set_option import HyperparameterOption
 from workflows.terminal.console import notice_console, output_console
 from workflows.terminal.step_line import StepLine
@@ -56,6 +58,7 @@ def calibrate(
     dtype: Annotated[str, typer.Option(help="The network's dtype")] = "float32",
     device: Annotated[str, typer.Option(help="torch device; auto: the accelerator, or else the CPU")] = "auto",
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Torch threads")] = 1,
+    plugin: PluginOption = None,
     layers: Annotated[bool, typer.Option("--layers", help="Only print the layers that are tried")] = False,
 ) -> None:
     """Search layers, learning rate, clamp and ridge on the LAST requests of a data set, and write a preset.
@@ -71,8 +74,9 @@ def calibrate(
 
     transformers_logging.disable_progress_bar()
     console = output_console()
+    plugins = Plugins.of_files(plugin or (), where="--plugin")
     if layers:
-        console.print(",".join(map(str, layers_to_search(model=model, spans=spans))), highlight=False)
+        console.print(",".join(map(str, layers_to_search(model=model, spans=spans, plugins=plugins))), highlight=False)
         return
     if out is None or moments is None or not dataset:
         what = "a calibration needs a data set, --moments and --out"
@@ -94,6 +98,7 @@ def calibrate(
             overrides=set_hyperparameters(set_ or ()),
             threads=threads,
             device=device,
+            plugins=plugins,
             listener=lines,
         )
     lines.end(found, out)

@@ -1,8 +1,5 @@
 """`sphere data`: read a data set as a sweep would, and report its content."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from sphere_core.datasets.sources import read_dataset
@@ -20,6 +17,7 @@ from workflows.commands.dataset_options import (
     named_dataset,
 )
 from workflows.commands.output_options import JsonOption
+from workflows.commands.plugin_option import PluginOption
 from workflows.preflight.dataset import dataset_record, dataset_table
 from workflows.terminal.console import output_console, print_json
 
@@ -50,9 +48,7 @@ def data(
     file: FileOption = None,
     target: TargetOption = None,
     incomplete: IncompleteOption = "refuse",
-    plugin: Annotated[
-        list[Path] | None, typer.Option(help="Python file with a data set of your own; repeatable")
-    ] = None,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check every record of a data set and show counts, hash, probes by role, repeated and contradicting edits."""

@@ -10,7 +10,9 @@ import typer
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.user_files import output_errors
+from sphere_core.plugins import Plugins
 from workflows.commands.output_options import JsonOption
+from workflows.commands.plugin_option import PluginOption
 from workflows.terminal.console import output_console, print_json
 from workflows.terminal.table import Cell, Column, Styled, TextTable
 
@@ -40,6 +42,7 @@ def doctor(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "bfloat16",
     batch: Annotated[int, typer.Option(min=1, help="Edits in a batch")] = 100,
     edits: Annotated[int, typer.Option(min=1, help="Edits of the whole stream")] = 1000,
+    plugin: PluginOption = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure this device's rates in --dtype instead; less than a minute")
     ] = False,
@@ -56,13 +59,20 @@ def doctor(
     from workflows.preflight.machine import machine_findings
     from workflows.preflight.model import examine, stage_findings
 
+    plugins = Plugins.of_files(plugin or (), where="--plugin")
     findings = machine_findings(Path.cwd())
     if model is not None:
-        examined = examine(model, revision=revision)
+        examined = examine(model, revision=revision, plugins=plugins)
         findings += examined.findings
         if preset is not None:
             findings += stage_findings(
-                examined, method=method, preset_name=preset, dtype=dtype, batch=batch, edits=edits
+                examined,
+                method=method,
+                preset_name=preset,
+                dtype=dtype,
+                batch=batch,
+                edits=edits,
+                plugins=plugins,
             )
     console = output_console()
     if as_json:

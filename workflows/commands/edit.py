@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from workflows.commands.dataset_options import IncompleteOption, TargetOption, named_dataset, one_of
+from workflows.commands.plugin_option import PluginOption
 from workflows.commands.set_option import HyperparameterOption
 from workflows.terminal.console import output_console
 
@@ -47,9 +48,7 @@ def edit(
     preset: Annotated[str | None, typer.Option(help="Preset of hyperparameters, in place of --hparams")] = None,
     set_: HyperparameterOption = None,
     contexts: Annotated[Path | None, typer.Option(help="JSON list of template groups; default: sampled")] = None,
-    plugin: Annotated[
-        list[Path] | None, typer.Option(help="Python file with rows of your own; its code is run; repeatable")
-    ] = None,
+    plugin: PluginOption = None,
     dtype: Annotated[str, typer.Option(help="The network's dtype; edited weights are always kept in fp32")] = "float32",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of sampled templates")] = 0,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Torch threads; they change the order of sums")] = 1,

@@ -1,7 +1,6 @@
 """`sphere methods`: the table of methods, and one method's hyperparameters with their sources."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from sphere_core.hyperparameters import preset_names, preset_sources
 from sphere_core.methods import EDITORS, REGULARIZERS, Method, resolve_method
 from sphere_core.plugins import Plugins
 from workflows.commands.output_options import JsonOption, WideOption
+from workflows.commands.plugin_option import PluginOption
 from workflows.terminal.console import output_console, print_json, say
 from workflows.terminal.table import Column, TextTable
 
@@ -35,9 +35,7 @@ _NEVER = "never"
 def methods(
     name: Annotated[str | None, typer.Argument(help="A method, such as alphaedit+sphere")] = None,
     preset: Annotated[str, typer.Option(help="Preset whose hyperparameters are shown")] = "factworld",
-    plugin: Annotated[
-        list[Path] | None, typer.Option(help="Python file with rows of your own; its code is run; repeatable")
-    ] = None,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
     wide: WideOption = False,
 ) -> None:

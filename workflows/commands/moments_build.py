@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from workflows.commands.plugin_option import PluginOption
 from workflows.store.corpus import WIKIPEDIA
 from workflows.terminal.console import output_console
 
@@ -64,6 +65,7 @@ def build(
     gradients: Annotated[
         bool, typer.Option("--gradients", help="Also of the outputs' gradients, by a backward pass (crispedit)")
     ] = False,
+    plugin: PluginOption = None,
 ) -> None:
     """Build second moments of several layers in one pass over a corpus, into a content-addressed store."""
     import torch
@@ -98,5 +100,6 @@ def build(
         threads=threads,
         device=device,
         gradients=gradients,
+        plugins=tuple(plugin or ()),
     )
     run_build(options, output_console())

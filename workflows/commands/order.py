@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TimeRemainingColumn
 
+from sphere_core.plugins import Plugins
 from workflows.commands.dataset_options import (
     ConfigOption,
     DatasetArgument,
@@ -18,6 +19,7 @@ from workflows.commands.dataset_options import (
     TargetOption,
     named_dataset,
 )
+from workflows.commands.plugin_option import PluginOption
 from workflows.terminal.console import output_console
 
 __all__ = ["app"]
@@ -59,6 +61,7 @@ def order(
     file: FileOption = None,
     target: TargetOption = None,
     incomplete: IncompleteOption = "refuse",
+    plugin: PluginOption = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the chosen edits and of the clusters")] = 0,
     clusters: Annotated[int | None, typer.Option(min=1, help="Clusters; default: the square root of the edits")] = None,
     model_revision: Annotated[str | None, typer.Option(help="Commit or tag of the model's hub id")] = None,
@@ -76,6 +79,7 @@ def order(
     transformers_logging.disable_progress_bar()
     source = {"path": path, "hub": hub, "revision": revision, "config": config, "split": split, "file": file}
     spec = named_dataset(dataset, **source, target=target, incomplete=incomplete)
+    plugins = Plugins.of_files(plugin or (), where="--plugin")
     console = output_console()
     with Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("keys", total=edits)
@@ -90,6 +94,7 @@ def order(
             clusters=clusters,
             revision=model_revision,
             device=device,
+            plugins=plugins,
             on_progress=lambda done, of: progress.update(bar, completed=done, total=of),
         )
     for line in order_lines(written):

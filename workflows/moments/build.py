@@ -13,6 +13,7 @@ from sphere_core.moments.build import build_second_moments, finished_moments, ru
 from sphere_core.moments.packing import MAX_GROUPS, Cursor
 from sphere_core.moments.record import SecondMoments
 from sphere_core.moments.sums import KeptInFile, MomentSums, Running, read_sums, write_sums
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from workflows.moments.corpus_texts import corpus_texts
 from workflows.moments.work import ModelName, MomentsWork
 
@@ -25,12 +26,14 @@ __all__ = [
 ]
 
 
-def name_model(source: str, *, dtype: str, revision: str | None, remote_code: bool) -> tuple[ModelName, EditableModel]:
+def name_model(
+    source: str, *, dtype: str, revision: str | None, remote_code: bool, plugins: Plugins = NO_PLUGINS
+) -> tuple[ModelName, EditableModel]:
     """Find a model on this machine; return its name and its skeleton, without loading weights."""
     torch_dtype(dtype, where="--dtype")
     folder = resolve_model(source, revision=revision, remote_code=remote_code)
     located = str(Path(source).expanduser().resolve()) if Path(source).expanduser().is_dir() else source
-    family = family_of(folder, remote_code=remote_code)
+    family = family_of(folder, remote_code=remote_code, plugins=plugins)
     digest = family.digest_of(model_digest(folder, remote_code=remote_code))
     name = ModelName(located, digest, dtype, commit_of(folder) or revision, remote_code, family.carried)
     return name, load_skeleton(folder, remote_code=remote_code, family=family)

@@ -29,6 +29,7 @@ from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel, resolve_model
 from sphere_core.models.loading import load_skeleton, torch_dtype
 from sphere_core.models.source import EMBEDDED_MODEL, commit_of
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from sphere_core.trajectory import check_against_model
 from workflows.preflight.machine import Finding, accelerator_memory, available_memory
 
@@ -48,8 +49,8 @@ class Examined:
     skeleton: EditableModel | None
 
 
-def examine(source: str, *, revision: str | None) -> Examined:
-    """Look at a model's files without reading weights or fetching anything.
+def examine(source: str, *, revision: str | None, plugins: Plugins = NO_PLUGINS) -> Examined:
+    """Look at a model's files without reading weights or fetching anything; its family may be of a plugin.
 
     Faults are findings of state `missing`, with the remedy.
     """
@@ -57,14 +58,21 @@ def examine(source: str, *, revision: str | None) -> Examined:
         folder = _local_folder(source, revision)
         if folder is None:
             return _absent(source)
-        skeleton = load_skeleton(folder)
+        skeleton = load_skeleton(folder, plugins=plugins)
     except InputError as error:
         return Examined([Finding("model", source, error.what, "missing", error.remedy)], None, None)
     return Examined(list(_description(source, folder, skeleton)), _shape(skeleton), skeleton)
 
 
 def stage_findings(
-    examined: Examined, *, method: str, preset_name: str, dtype: str, batch: int, edits: int
+    examined: Examined,
+    *,
+    method: str,
+    preset_name: str,
+    dtype: str,
+    batch: int,
+    edits: int,
+    plugins: Plugins = NO_PLUGINS,
 ) -> list[Finding]:
     """Predict the peak memory of each stage and the bytes written, compared with what this machine has free.
 
@@ -72,7 +80,7 @@ def stage_findings(
     """
     if examined.shape is None:
         return []
-    chosen = resolve_method(method)
+    chosen = resolve_method(method, plugins=plugins)
     values = chosen.from_preset(preset_name)
     misfit: list[Finding] = []
     if examined.skeleton is not None:

@@ -23,6 +23,7 @@ from sphere_core.models.source import resolve_model
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.numerics.tensor_digest import tensors_digest
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from sphere_core.requests import EditRequest, requests_digest
 from sphere_core.streams.lengths import refuse_long
 from sphere_core.streams.model_room import room_of_model
@@ -69,9 +70,9 @@ class Listener:
         """Hear how far the trial under way is."""
 
 
-def layers_to_search(*, model: str, spans: str | None = None) -> list[int]:
+def layers_to_search(*, model: str, spans: str | None = None, plugins: Plugins = NO_PLUGINS) -> list[int]:
     """Return the layers that the default or the given spans hold: second moments of these are enough."""
-    layers = len(describe_model(resolve_model(model)).sites)
+    layers = len(describe_model(resolve_model(model), plugins=plugins).sites)
     return sorted({layer for span in _spans(spans, layers) for layer in span})
 
 
@@ -90,15 +91,17 @@ def calibrate_preset(
     overrides: Mapping[str, Any] | None = None,
     threads: int = 1,
     device: str = "auto",
+    plugins: Plugins = NO_PLUGINS,
     listener: Listener | None = None,
 ) -> Calibration:
     """Search layers, learning rate, clamp and ridge on the last requests of a data set and write the preset `out`.
 
     Trials are appended to `log` (by default `out` with the ending .jsonl) as they end; a trial that is there is not
     repeated, so that a second call resumes, and more minutes continue. Spans without second moments are left out and
-    said. The preset lists the held-out facts; streams leave them out, whatever their order. Raises InputError before
-    the first trial for an editor that cannot be calibrated, an override of what is searched, too few requests, second
-    moments that cover no span, or a log that is not one; then no preset is written.
+    said. `plugins` may bring the data set or the model's family. The preset lists the held-out facts; streams leave
+    them out, whatever their order. Raises InputError before the first trial for an editor that cannot be calibrated, an
+    override of what is searched, too few requests, second moments that cover no span, or a log that is not one; then no
+    preset is written.
     """
     started = time.monotonic()
     overrides, listener = dict(overrides or {}), listener or Listener()
@@ -107,8 +110,8 @@ def calibrate_preset(
     trial_log = TrialLog(log or out.with_suffix(".jsonl"))
     trial_log.check()
     torch.set_num_threads(threads)
-    held_out = _held_out(dataset, budget.requests)
-    loaded = load_model(model, dtype=dtype, device=pick_device(device))
+    held_out = _held_out(dataset, budget.requests, plugins)
+    loaded = load_model(model, dtype=dtype, device=pick_device(device), plugins=plugins)
     room = room_of_model(loaded, sampled=ContextSettings().model_dump(mode="json"))
     if room is not None:
         refuse_long(held_out, room, source=dataset.source)
@@ -221,9 +224,11 @@ def _moments_of(path: Path, model: EditableModel, spans: Sequence[Span]) -> tupl
     return known, covered
 
 
-def _held_out(source: DatasetSpec, count: int) -> list[EditRequest]:
+def _held_out(source: DatasetSpec, count: int, plugins: Plugins) -> list[EditRequest]:
     """Return the last requests of a data set, one per subject, so that none writes over another."""
-    found = {request.subject: request for record in read_dataset(source).records for request in record.requests}
+    found = {
+        request.subject: request for record in read_dataset(source, plugins).records for request in record.requests
+    }
     chosen = list(found.values())[-count:]
     if len(chosen) < count:
         raise InputError(

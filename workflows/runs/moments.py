@@ -23,6 +23,7 @@ from sphere_core.moments.files import joined, write_moments
 from sphere_core.moments.memory import forward_tokens
 from sphere_core.moments.packing import Amount, Packing, Pass
 from sphere_core.numerics.placement import device_name
+from sphere_core.plugins.found import Plugins
 from workflows.cluster.ray_executor import RayExecutor
 from workflows.moments.build import build_alone, merge_shards, name_model, remove_groups
 from workflows.moments.corpus_texts import find_corpus, require_texts
@@ -68,6 +69,7 @@ class BuildOptions:
     threads: int
     device: str
     gradients: bool = False
+    plugins: tuple[Path, ...] = ()
 
 
 def run_build(options: BuildOptions, console: Console, *, loaded: EditableModel | None = None) -> str:
@@ -88,7 +90,11 @@ def run_build(options: BuildOptions, console: Console, *, loaded: EditableModel 
     )
     require_texts(corpus, options.sentences or 1)
     model, skeleton = name_model(
-        options.model, dtype=options.dtype, revision=options.revision, remote_code=options.remote_code
+        options.model,
+        dtype=options.dtype,
+        revision=options.revision,
+        remote_code=options.remote_code,
+        plugins=Plugins.of_files(options.plugins, where="--plugin"),
     )
     skeleton.open_sites(layers)
     store = MomentsStore(store_folder(options.store))
@@ -159,6 +165,7 @@ def _build_here(
                 revision=named.revision,
                 digest=named.model_digest,
                 remote_code=named.remote_code,
+                family=named.family,
             )
     with _Bar(console, task.work.amount) as bar:
         build_alone(

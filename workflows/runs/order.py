@@ -9,6 +9,7 @@ from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
 from sphere_core.models.devices import pick_device
+from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from sphere_core.streams.key_orders import adjacent_cosine, clusters_of, dispersed, record_keys
 from sphere_core.streams.lengths import refuse_long
 from sphere_core.streams.model_room import room_of_model
@@ -41,17 +42,19 @@ def order_by_keys(
     clusters: int | None = None,
     revision: str | None = None,
     device: str = "auto",
+    plugins: Plugins = NO_PLUGINS,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> KeyOrders:
     """Write OUT/clustered-SEED.json and OUT/dispersed-SEED.json, orders of the edits that `shuffled` takes at the seed.
 
     Keys are read off the unedited model at one layer. `clusters` defaults to the square root of the edits.
-    `on_progress` takes the records that are done and their number. Raises InputError, with nothing written, for a
+    `plugins` may bring the data set or the model's family. `on_progress` takes the records that are done and their
+    number. Raises InputError, with nothing written, for a
     wrong data set, model or layer.
     """
-    records = read_dataset(dataset).records
+    records = read_dataset(dataset, plugins).records
     chosen = arranged(records, Order(kind="shuffled"), edits=edits, seed=seed, source=dataset.source)
-    loaded = load_model(model, dtype=dtype, device=pick_device(device), revision=revision)
+    loaded = load_model(model, dtype=dtype, device=pick_device(device), revision=revision, plugins=plugins)
     room = room_of_model(loaded)
     if room is not None:
         # Only the prompts are read here.

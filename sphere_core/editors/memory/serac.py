@@ -32,7 +32,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.locate.prompts import opening_tokens, pad_right
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.attachments import Attachment, RowReading
-from sphere_core.models.editable import EditableModel
+from sphere_core.models.editable import BEHIND_THE_HEAD, EditableModel
 from sphere_core.requests import EditRequest
 
 __all__ = ["KIND", "Serac", "SeracEditor", "scope"]
@@ -66,8 +66,9 @@ class Serac:
         self._known: dict[tuple[int, ...], int] = {}
         self._states, self._reads = torch.empty(0), 0
         self._head: nn.Module = model.network.get_submodule(model.family.head)
-        if getattr(model.network.config.get_text_config(), "final_logit_softcapping", None) is not None:
-            raise InputError("SERAC cannot give logits to a model that caps its own", where=model.base_digest)
+        config = model.network.config.get_text_config()
+        if any(getattr(config, name, None) is not None for name in BEHIND_THE_HEAD):
+            raise InputError("SERAC cannot give logits to a model that caps or scales its own", where=model.base_digest)
 
     def install(self) -> Sequence[RemovableHandle]:
         """Hook the decoder and the head."""

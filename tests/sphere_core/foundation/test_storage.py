@@ -149,6 +149,10 @@ def test_a_folder_that_is_a_file_or_below_one_is_refused(tmp_path: Path) -> None
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(InputError, match="this is not a folder"):
         Storage(tmp_path / "loop")
+    (tmp_path / "sweep.yaml").write_bytes(b"")
+    with pytest.raises(InputError) as refused:
+        Storage(tmp_path / "sweep.yaml")
+    assert "'sphere plan' shows" in str(refused.value.remedy)
 
 
 def test_urls_with_credentials_or_of_no_known_kind_are_refused() -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import sphere
@@ -12,9 +13,13 @@ from sweep_files import tiny, write_sweep
 from tiny_models import tokenizer
 from transformers import AutoModelForCausalLM, GraniteConfig
 
+from sphere_core.conformance import NotConformingError
+from sphere_core.conformance_of_inputs import check_dataset, check_family
+from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
+from sphere_core.plugins import Plugins
 from workflows.cluster.job_package import pack
 from workflows.runs.new_plugin import start_of
 from workflows.store.plan import SweepPlan, read_plan
@@ -33,7 +38,14 @@ def granite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("granite")
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "vocab_size": 320, "max_position_embeddings": 64}
-    AutoModelForCausalLM.from_config(GraniteConfig(**sizes, **ends)).save_pretrained(folder)
+    # As published ones do, it scales: embeddings, what is added to the stream, and logits.
+    scales = {
+        "embedding_multiplier": 12.0,
+        "attention_multiplier": 0.1,
+        "residual_multiplier": 0.3,
+        "logits_scaling": 8,
+    }
+    AutoModelForCausalLM.from_config(GraniteConfig(**sizes, **ends, **scales)).save_pretrained(folder)
     tokenizer(adds_bos=False).save_pretrained(folder)
     return folder
 
@@ -151,3 +163,62 @@ def test_a_faulty_family_is_refused_with_its_place(
     assert sphere(monkeypatch, "plan", path, "--root", tmp_path / "root") == 2
     assert what in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "root").exists()
+
+
+def row_of(path: Path, text: str, kind: str) -> Any:
+    path.write_text(text, encoding="utf-8")
+    found = Plugins.of_files([path]).find(kind, path.stem)
+    assert found is not None
+    return found.row
+
+
+def test_a_reader_conforms_or_its_broken_rule_is_named(tmp_path: Path) -> None:
+    text = start_of("dataset", "quiz")
+    check_dataset(name="quiz", row=row_of(tmp_path / "quiz.py", text, "dataset"), records=QUIZ)
+    faults = {
+        "left as they were": ("    prompt =", "    record['seen'] = True\n    prompt ="),
+        "is an InputError; found: KeyError": ("required_text(record, name, where=where)", "record[name]"),
+        "equal requests": ("EditRequest(case_id,", "EditRequest(__import__('time').monotonic_ns() % 10**9,"),
+    }
+    for rule, (old, new) in faults.items():
+        assert old in text
+        row = row_of(tmp_path / "quiz.py", text.replace(old, new), "dataset")
+        with pytest.raises(NotConformingError, match=rule):
+            check_dataset(name="quiz", row=row, records=QUIZ)
+
+
+def test_a_family_conforms_or_its_broken_rule_is_named(tmp_path: Path, granite: Path) -> None:
+    text = start_of("family", "granite")
+    check_family(name="granite", row=row_of(tmp_path / "granite.py", text, "family"), folder=granite)
+    # The layers' outputs go through another module than the norm.
+    wrong = row_of(tmp_path / "granite.py", text.replace('"model.norm"', '"model.layers.1.self_attn.o_proj"'), "family")
+    with pytest.raises(NotConformingError, match="whole forward's logits"):
+        check_family(name="granite", row=wrong, folder=granite)
+    with pytest.raises(InputError, match="of the family 'llama', not 'granite'"):
+        check_family(name="granite", row=row_of(tmp_path / "granite.py", text, "family"), folder=shipped_model_dir())
+
+
+def test_commands_beside_sweeps_take_plugin_files(
+    tmp_path: Path, granite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("granite.py").write_text(start_of("family", "granite"), encoding="utf-8")
+    Path("quiz.py").write_text(start_of("dataset", "quiz"), encoding="utf-8")
+    Path("records.json").write_text(json.dumps(QUIZ), encoding="utf-8")
+    family, quiz = ("--plugin", "granite.py"), ("--plugin", "quiz.py", "--path", "records.json")
+    order = ("order", "quiz", "--model", granite, "--layer", 0, "--edits", 2, "--out", "orders")
+    corpus = ("--corpus", "factworld", "--sentences", 20, "--store", "kept")
+    built = ("moments", "build", granite, "--layers", "0", *corpus)
+    layers = ("calibrate", granite, "--layers", "--spans", "0-1")
+    for command, needed in ((order, (*quiz, *family)), (built, family), (layers, family)):
+        assert sphere(monkeypatch, *command, *needed) == 0, capsys.readouterr().err
+        capsys.readouterr()
+        assert sphere(monkeypatch, *command, *(quiz if command is order else ())) == 2
+        assert "belongs to no known family" in capsys.readouterr().err
+    assert sphere(monkeypatch, "doctor", granite, "--json", *family) in (0, 1)
+    assert "no known family" not in capsys.readouterr().out
+    assert sphere(monkeypatch, "doctor", granite, "--json") == 1
+    assert "no known family" in capsys.readouterr().out
+    calibration = ("calibrate", granite, "quiz", *quiz, *family, "--moments", "none.npz", "--out", "own.yaml")
+    assert sphere(monkeypatch, *calibration) == 2
+    assert "the data set has 2 subjects" in " ".join(capsys.readouterr().err.split())
