@@ -168,7 +168,9 @@ class PublishedEntry(_Record):
     edits: int = Field(ge=1, description="After how many edits")
     protocol: str = Field(description="Protocol the numbers are compared under")
     metrics: tuple[str, ...] = Field(min_length=1, description="What each list of values holds")
-    values: dict[str, tuple[float | None, ...]] = Field(description="Values by the method's name in tables")
+    values: dict[str, tuple[float | None, ...]] = Field(
+        description="Values by the method's name in tables; '(unedited)' is the model before any edit"
+    )
     against: str | None = Field(
         default=None,
         description="A figure of geometry, `he_drift`: values are then Spearman's correlations of it with the metrics",

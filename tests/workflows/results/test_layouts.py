@@ -24,6 +24,7 @@ from workflows.results.layouts.layout import Layout, read_layout
 from workflows.results.layouts.made_table import MadeCell, MadeTable
 from workflows.results.layouts.make_table import layout_table
 from workflows.results.sql.sweep_roots import open_roots
+from workflows.results.tables.published import published_table
 from workflows.store.layout import PLAN_FILE
 from workflows.store.plan import PublishedEntry, SweepPlan
 
@@ -72,7 +73,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         edits=EDITS,
         protocol="argmax",
         metrics=("efficacy", "score"),
-        values={"memit": (0.31, None)},
+        values={"memit": (0.31, None), "(unedited)": (None, 0.2)},
     )
     sweep = SweepPlan(name="s", trajectories=tuple(plans), bases=tuple(bases), recipes=(), published=(paper,))
     storage.write_bytes(PLAN_FILE, sweep.model_dump_json().encode())
@@ -283,3 +284,11 @@ def test_latex_compiles_and_shows_the_numbers(root: Path, tmp_path: Path) -> Non
         ).stdout
         assert "81.2" in text
         assert "rect <&%_>" in text
+
+
+def test_a_papers_unedited_model_is_beside_ours(root: Path) -> None:
+    """Over the stream of the paper's edits: four seeds of one model, none of which answers before an edit."""
+    (unedited,) = [one for one in published_table(open_roots([str(root)])[0]) if one.method == "(unedited)"]
+    assert (unedited.metric, unedited.published, unedited.edits) == ("score", 0.2, EDITS)
+    assert unedited.measured is not None
+    assert (unedited.measured.mean, unedited.measured.n) == (0.0, len(SEEDS))
