@@ -62,4 +62,5 @@ def next_steps(kind: str, name: str) -> list[str]:
         "family": f"models: [{{source: FOLDER of a {name} model, ...}}]",
         "evaluator": f"evaluators: {{edit_quality: {{}}, {name}: {{}}}}",
     }
-    return ["in a sweep file beside it:", f"  plugins: [{name}.py]", f"  {use[kind]}"]
+    lines = [f"  plugins: [{name}.py]", f"  {use[kind]}"]
+    return ["in a sweep file beside it ('sphere init' writes one to start from):", *lines]

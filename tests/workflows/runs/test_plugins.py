@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from command_line import sphere
 from plugin_parts import guide_plugin
 from sweep_files import results_of, tiny, write_sweep
@@ -127,6 +128,29 @@ def test_the_guide_is_what_new_writes(
     assert sphere(monkeypatch, "new", "regularizer", "cap", "--dir", tmp_path) == 2
     assert sphere(monkeypatch, "new", "regularizer", "sphere") == 2
     assert sphere(monkeypatch, "new", "optimizer", "cap") == 2
+
+
+def test_what_new_says_makes_the_sweep_of_init_one_that_uses_the_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lines that it prints are put into the file that it names, key by key, for a row of each kind."""
+    monkeypatch.chdir(tmp_path)
+    assert sphere(monkeypatch, "init") == 0
+    started = yaml.safe_load(Path("sweep.yaml").read_text(encoding="utf-8"))
+    for kind, name in (("regularizer", "cap"), ("editor", "ridge"), ("evaluator", "distance"), ("dataset", "quiz")):
+        capsys.readouterr()
+        assert sphere(monkeypatch, "new", kind, name) == 0
+        _, said, *lines = capsys.readouterr().out.splitlines()
+        assert "'sphere init' writes one" in said
+        for key, value in yaml.safe_load("\n".join(line.strip() for line in lines)).items():
+            started[key] = [*started.get(key, []), *value] if key == "plugins" else value
+    Path("records.json").write_text(
+        json.dumps([{"question": f"City {n} lies in", "subject": f"City {n}", "answer": "Peru"} for n in range(100)])
+    )
+    Path("all.yaml").write_text(yaml.safe_dump(started), encoding="utf-8")
+    assert sphere(monkeypatch, "plan", "all.yaml") == 0
+    out = capsys.readouterr().out
+    assert all(f"'{name}' is code of {name}.py" in out for name in ("ridge", "distance", "quiz"))
 
 
 def test_commands_beside_run_know_the_plugins_of_a_sweep(
