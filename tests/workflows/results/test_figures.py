@@ -31,7 +31,7 @@ from workflows.commands.plot import app
 from workflows.results.figures.catalogue import FIGURES, figure_named
 from workflows.results.figures.contract import FigureAsk, FigureSource, Look
 from workflows.results.figures.make import draw_bytes, make_figure, write_figure
-from workflows.results.figures.style import method_looks, style_settings
+from workflows.results.figures.style import WIDTHS, method_looks, style_settings
 from workflows.results.sql.connect import UNEDITED
 from workflows.results.sql.sweep_roots import open_roots
 
@@ -75,6 +75,13 @@ def test_every_figure_has_a_table_a_caption_and_texts_with_room(source: FigureSo
     assert made.figure.title.endswith("?")
     with mpl.rc_context(style_settings("page")):
         assert crowded_texts(made.figure.draw(made.table, look(width=7.75))) == []
+
+
+@pytest.mark.parametrize("name", ["predictors", "relations"])
+def test_long_labels_leave_room_in_one_column(source: FigureSource, name: str) -> None:
+    made = make_figure(source, name, ASK)
+    with mpl.rc_context(style_settings("paper")):
+        assert crowded_texts(made.figure.draw(made.table, look(width=WIDTHS["column"]))) == []
 
 
 @pytest.mark.parametrize("name", ["cohorts", "plugins"])

@@ -44,7 +44,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
         axis.set_yticks(range(len(labels)), [_label(label) for label in labels])
         axis.set_ylim(len(labels) - 0.5, -0.5)
         axis.set_title(place_title(rows, place, ""))
-        axis.set_xlabel("Spearman's correlation with being lost")
+        axis.set_xlabel("Spearman's ρ with being lost")
         axis.grid(visible=False, axis="y")
     legend(figure, rows, look)
     return figure

@@ -43,7 +43,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
         relations = list(dict.fromkeys(_label(row) for row in own))
         dots(axis, own, look, label=_label, order=relations, name="accuracy", below=below)
         axis.set_title(place_title(rows, place, ""))
-        axis.set_xlabel("mean of efficacy and generalization")
+        axis.set_xlabel("accuracy")
     legend(figure, rows, look)
     return figure
 
@@ -58,8 +58,9 @@ def _caption(table: pa.Table) -> str:
     seeds = sorted({row["seeds"] for row in rows})
     return (
         "Edits by the relation of their records, named with one of its prompts: relations of at least "
-        f"{_LEAST_EDITS} edits, at the last checkpoint; mean over {seeds[-1]} seed{'s' * (seeds[-1] > 1)} of the mean "
-        f"of efficacy and generalization; bars: {'sd' if seeds[0] >= 3 else 'range'} over seeds; crosses: collapsed."
+        f"{_LEAST_EDITS} edits, at the last checkpoint; accuracy is the mean of efficacy and generalization, here over "
+        f"{seeds[-1]} seed{'s' * (seeds[-1] > 1)}; bars: {'sd' if seeds[0] >= 3 else 'range'} over seeds; crosses: "
+        "collapsed."
     )
 
 
