@@ -9,18 +9,7 @@ from statistics import fmean, stdev
 
 import matplotlib as mpl
 import pytest
-from figure_parts import (
-    CHECKPOINTS,
-    LAST,
-    METHODS,
-    PUBLISHED,
-    RELATIONS,
-    SEEDS,
-    SITES,
-    drawn_sweep,
-    drift,
-    efficacy,
-)
+from figure_parts import CHECKPOINTS, LAST, METHODS, PUBLISHED, RELATIONS, SEEDS, SITES, drawn_sweep, drift, efficacy
 from figure_texts import crowded_texts
 from retention_parts import answered_sweep
 from scipy.stats import spearmanr
