@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sphere_core.models import EditableModel
+from sphere_core.models.layer_calls import cache_argument
 
 __all__ = ["CachedBatch"]
 
@@ -24,6 +25,7 @@ class CachedBatch:
         taken = inspect.signature(model.network.forward).parameters
         self._takes_positions = "position_ids" in taken
         self._last_alone = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
+        self._cache_name = cache_argument(model.network)
         self._cache: Any = None
 
     def logits(self) -> torch.Tensor:
@@ -32,13 +34,13 @@ class CachedBatch:
         output = self._network(
             input_ids=self._ids,
             attention_mask=self._mask,
-            past_key_values=self._cache,
             use_cache=True,
             return_dict=True,
+            **{self._cache_name: self._cache},
             **where,
             **self._last_alone,
         )
-        self._cache = output.past_key_values
+        self._cache = output[self._cache_name]
         logits: torch.Tensor = output.logits[:, -1].float()
         return logits
 

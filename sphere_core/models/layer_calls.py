@@ -14,12 +14,28 @@ from torch import nn
 
 from sphere_core.models.editable import EditableModel
 
-__all__ = ["CACHE_NAMES", "Call", "call_layer", "gather_positions", "hidden_states", "recorded_calls", "recorder"]
+__all__ = [
+    "CACHE_NAMES",
+    "Call",
+    "cache_argument",
+    "call_layer",
+    "gather_positions",
+    "hidden_states",
+    "recorded_calls",
+    "recorder",
+]
 
-CACHE_NAMES = frozenset({"past_key_values", "past_key_value", "layer_past"})
+# What the key-value cache of a layer or a model is called; `cache` from transformers 5.24 on.
+CACHE_NAMES = frozenset({"cache", "past_key_values", "past_key_value", "layer_past"})
 
 # Arguments of one layer by name, the hidden states left out.
 Call = Mapping[str, Any]
+
+
+def cache_argument(module: nn.Module) -> str:
+    """Return the name under which a module takes its key-value cache, and its output holds it."""
+    taken = inspect.signature(module.forward).parameters
+    return next((name for name in taken if name in CACHE_NAMES), "past_key_values")
 
 
 def hidden_states(output: Any) -> torch.Tensor:

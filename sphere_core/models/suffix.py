@@ -18,7 +18,7 @@ from transformers import DynamicCache, PreTrainedConfig
 
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.grouped_attention import attends_by_name, folding_attention, query_groups
-from sphere_core.models.layer_calls import gather_positions, hidden_states, recorder
+from sphere_core.models.layer_calls import cache_argument, gather_positions, hidden_states, recorder
 from sphere_core.models.prefix_trees import TREE_SHARE, TreePlaces, prefix_trees, reads_trees, tree_call
 from sphere_core.models.suffix_cut import Group, Recording, positions_from
 
@@ -155,7 +155,8 @@ def _record(model: EditableModel, layer: int, read: dict[str, torch.Tensor] | Tr
         handles.append(module.register_forward_pre_hook(recorder(calls, index), with_kwargs=True))
     try:
         with torch.no_grad():
-            final = model.decoder(**call, past_key_values=cache, use_cache=True, return_dict=True).last_hidden_state
+            given = {cache_argument(model.decoder): cache}
+            final = model.decoder(**call, **given, use_cache=True, return_dict=True).last_hidden_state
     finally:
         for handle in handles:
             handle.remove()
