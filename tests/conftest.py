@@ -1,9 +1,14 @@
-"""The environment of every test: offline, no telemetry, one thread, and a Ray token of its own."""
+"""The environment of every test: offline, no telemetry, one thread, and a Ray token of its own.
+
+Fixtures import what they need themselves: the process that hands out the tests loads this file too, and waits for it.
+"""
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Set before any test module imports ray, transformers or torch, which read these once.
 os.environ.update(
@@ -21,19 +26,22 @@ os.environ.update(
 # A test must never attach to a cluster that someone else is using.
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The test files, and what the hundred processes that tests start import, are compiled once and not by each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
-import torch
-from local_runs import run
-from s3_server import s3_server
-from sweep_files import tiny, with_fewer_steps, write_sweep
 
-from workflows.sweeps.expand import Sweep, load_sweep
+if TYPE_CHECKING:
+    from workflows.sweeps.expand import Sweep
+
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """Sums depend on the number of threads, so the tests run on one."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -43,6 +51,8 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def bucket() -> Iterator[str]:
     """The URL of a bucket on a real S3-compatible server on loopback."""
+    from s3_server import s3_server
+
     with s3_server() as url:
         yield url
 
@@ -50,18 +60,24 @@ def bucket() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep file of two short trajectories; modules that need another have a fixture of this name."""
+    from sweep_files import tiny, with_fewer_steps, write_sweep
+
     methods = with_fewer_steps("memit", "memit+rect")
     return write_sweep(tmp_path_factory.mktemp("spec"), tiny(seeds=[0], methods=methods, evaluators={"geometry": {}}))
 
 
 @pytest.fixture(scope="session")
-def sweep(sweep_file: Path) -> Sweep:
+def sweep(sweep_file: Path) -> "Sweep":
+    from workflows.sweeps.expand import load_sweep
+
     return load_sweep(sweep_file)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(sweep: "Sweep", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of that sweep after a run that nothing happened to; not to be written to."""
+    from local_runs import run
+
     root = tmp_path_factory.mktemp("undisturbed")
     assert run(sweep, root).complete
     return root

@@ -24,7 +24,8 @@ from workflows.sweeps.expand import Sweep, load_sweep
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    settings = tiny(seeds=[0], methods=["alphaedit+sphere"], keep_keys=True)
+    methods = [{"name": "alphaedit+sphere", "hyperparameters": {"v_num_grad_steps": 8}}]
+    settings = tiny(seeds=[0], methods=methods, keep_keys=True)
     return load_sweep(write_sweep(tmp_path_factory.mktemp("spec"), settings))
 
 

@@ -19,7 +19,7 @@ from sphere_core.trajectory import run_trajectory
 VALUES: dict[str, Any] = {
     "layers": [0, 1],
     "v_lr": 0.3,
-    "v_num_grad_steps": 12,
+    "v_num_grad_steps": 5,
     "v_weight_decay": 0.1,
     "clamp_norm_factor": 2.0,
     "kl_factor": 0.0625,
@@ -51,8 +51,8 @@ VALUES: dict[str, Any] = {
 
 
 BY_EDITOR: dict[str, dict[str, Any]] = {
-    "ft": {"lr": 0.01, "num_steps": 20, "layers": [1]},
-    "ft_l": {"lr": 0.01, "num_steps": 20, "layers": [1], "norm_constraint": 0.05},
+    "ft": {"lr": 0.01, "num_steps": 8, "layers": [1]},
+    "ft_l": {"lr": 0.01, "num_steps": 8, "layers": [1], "norm_constraint": 0.05},
     "rome": {"layers": [1]},
     "r_rome": {"layers": [1]},
     "neuraldb": {"layers": [1]},
@@ -96,12 +96,12 @@ BY_EDITOR: dict[str, dict[str, Any]] = {
         "perturb_band": [0.2, 0.5],
         "perturb_seed": 3,
     },
-    "crispedit": {"lr": 0.01, "num_steps": 20, "layers": [1], "crisp_energy": 0.6},
+    "crispedit": {"lr": 0.01, "num_steps": 8, "layers": [1], "crisp_energy": 0.6},
     "eblora": {
-        **{"lr": 0.01, "num_steps": 20, "layers": [1], "lora_rank": 2, "lora_scale": 2.0, "lora_start": -0.05},
+        **{"lr": 0.01, "num_steps": 8, "layers": [1], "lora_rank": 2, "lora_scale": 2.0, "lora_start": -0.05},
         **{"lora_width": 2.0, "memory_share": 0.8},
     },
-    "lora": {"lr": 0.02, "num_steps": 20, "layers": [1], "lora_rank": 2, "lora_scale": 2.0, "lora_seed": 3},
+    "lora": {"lr": 0.02, "num_steps": 8, "layers": [1], "lora_rank": 2, "lora_scale": 2.0, "lora_seed": 3},
     "ultraedit": {
         "lr": 1e-3,
         "ultraedit_variance": "unbiased",

@@ -148,7 +148,7 @@ def test_a_sweep_is_submitted_once_stopped_and_resumed(
     path, root = write_sweep(tmp_path, LONGER), tmp_path / "root"
     submitting = ("submit", path, "--address", head, "--root", root)
     with pytest.raises(urllib.error.HTTPError) as unauthorised:
-        urllib.request.urlopen(f"{head}/api/jobs/", timeout=10)
+        urllib.request.urlopen(f"{head}/api/jobs/", timeout=600)
     assert unauthorised.value.code == 401
 
     code, said = run(*submitting)

@@ -93,7 +93,7 @@ def test_a_tunnel_leads_to_the_dashboard_and_is_closed(cluster: Path, tmp_path: 
     bring_up(cluster)
     with cluster_address(None, cluster, insecure=False) as address:
         assert address.startswith("http://127.0.0.1:")
-        assert urllib.request.urlopen(address, timeout=10).read() == b"the dashboard"
+        assert urllib.request.urlopen(address, timeout=600).read() == b"the dashboard"
         ssh = int((tmp_path / "pid").read_text())
         assert Path(f"/proc/{ssh}").exists()
     stat = Path(f"/proc/{ssh}/stat")

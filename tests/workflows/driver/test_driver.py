@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from local_runs import Crash, run
-from sweep_files import results_of, tiny, write_sweep
+from sweep_files import FEWER_STEPS, results_of, tiny, with_fewer_steps, write_sweep
 
 from sphere_core.checkpoints import read_checkpoint
 from sphere_core.foundation.errors import InputError
@@ -35,7 +35,8 @@ KINDS = ("edit_quality", "geometry")
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    return load_sweep(write_sweep(tmp_path_factory.mktemp("spec"), tiny(seeds=[0], keep_keys=True)))
+    methods = with_fewer_steps("memit", "alphaedit+sphere")
+    return load_sweep(write_sweep(tmp_path_factory.mktemp("spec"), tiny(seeds=[0], methods=methods, keep_keys=True)))
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,7 @@ def test_an_interrupt_publishes_where_it_is_and_the_next_run_resumes_from_there(
 def test_a_failing_trajectory_leaves_its_traceback_and_the_others_finish(tmp_path: Path) -> None:
     # Nothing of C0 lies below such a threshold, which only shows when the null space is computed.
     hopeless = {"nullspace_share": None, "nullspace_threshold": 1e-30}
-    settings = tiny(seeds=[0], methods=["memit", {"name": "alphaedit", "hyperparameters": hopeless}])
+    settings = tiny(seeds=[0], methods=[*with_fewer_steps("memit"), {"name": "alphaedit", "hyperparameters": hopeless}])
     faulty = load_sweep(write_sweep(tmp_path, settings))
     root = tmp_path / "root"
     result = run(faulty, root)
@@ -193,9 +194,10 @@ def test_a_failing_trajectory_leaves_its_traceback_and_the_others_finish(tmp_pat
 def test_a_collapsed_trajectory_ends_is_scored_and_says_so(tmp_path: Path) -> None:
     # Steps that take fp16 weights beyond 65504: the first batch writes weights that are not finite.
     half = {"source": "factworld", "dtype": "float16", "preset": "factworld"}
-    exploding = {"name": "ft", "hyperparameters": {"lr": 1e3, "num_steps": 200}}
+    exploding = {"name": "ft", "hyperparameters": {"lr": 1e3, "num_steps": 80}}
     evaluators = {"edit_quality": {}, "general": {"tasks": ["factworld"], "limit": 2}, "geometry": {}}
-    settings = tiny(models=[half], seeds=[0], methods=[exploding, "alphaedit"], evaluators=evaluators)
+    methods = [exploding, *with_fewer_steps("alphaedit")]
+    settings = tiny(models=[half], seeds=[0], methods=methods, evaluators=evaluators)
     collapsing = load_sweep(write_sweep(tmp_path, settings))
     root = tmp_path / "root"
     result = run(collapsing, root)
@@ -226,15 +228,13 @@ def test_a_superseded_replica_publishes_nothing_more(sweep: Sweep, undisturbed: 
     assert not storage.exists(checkpoints_folder(plan.id))
     assert read_lease(storage, plan.id) == later
     assert isinstance(replica.run(TrajectoryTask(plan, sweep.specs[plan.id], 3, None)), Superseded)
-    finished = ModelReplica(str(tmp_path), threads=1, device="cpu").run(
-        TrajectoryTask(plan, sweep.specs[plan.id], 10, None)
-    )
-    assert finished == Done((4, 6), collapsed=False)
+    last = TrajectoryTask(plan, sweep.specs[plan.id], 10, None)
+    assert ModelReplica(str(tmp_path), threads=1, device="cpu").run(last) == Done((4, 6), collapsed=False)
 
 
 def test_nothing_of_one_trajectory_reaches_the_next(tmp_path: Path) -> None:
-    wide = {"name": "memit", "label": "wide", "hyperparameters": {"layers": [0, 1, 2]}}
-    narrow = {"name": "memit", "label": "narrow", "hyperparameters": {"layers": [0]}}
+    wide = {"name": "memit", "label": "wide", "hyperparameters": {**FEWER_STEPS, "layers": [0, 1, 2]}}
+    narrow = {"name": "memit", "label": "narrow", "hyperparameters": {**FEWER_STEPS, "layers": [0]}}
     both = load_sweep(write_sweep(tmp_path / "both", tiny(seeds=[0], methods=[wide, narrow])))
     alone = load_sweep(write_sweep(tmp_path / "alone", tiny(seeds=[0], methods=[narrow])))
     run(both, tmp_path / "both" / "root")
@@ -255,7 +255,7 @@ def test_changed_data_is_noticed_before_it_is_edited(tmp_path: Path) -> None:
     path = tmp_path / "facts.json"
     path.write_text(json.dumps(facts), encoding="utf-8")
     stream: dict[str, Any] = {"dataset": "counterfact", "path": "facts.json", "edits": 2}
-    settings = tiny(seeds=[0], methods=["memit"], streams=[stream], checkpoint_every=2)
+    settings = tiny(seeds=[0], methods=with_fewer_steps("memit"), streams=[stream], checkpoint_every=2)
     changed = load_sweep(write_sweep(tmp_path, settings))
     facts[0]["requested_rewrite"]["target_new"] = {"str": "Oslo"}
     path.write_text(json.dumps(facts), encoding="utf-8")
