@@ -15,6 +15,7 @@ import sphere_core
 from sphere_core.foundation.errors import InputError, nearest_name
 from sphere_core.foundation.storage_faults import StorageError
 from workflows.terminal.console import notice_console
+from workflows.terminal.escape import one_line
 from workflows.terminal.help_layout import PlainCommand
 
 __all__ = ["main"]
@@ -171,13 +172,19 @@ def _print_error(error: InputError) -> None:
 
 
 def _error_text(error: InputError) -> Text:
-    text = Text(error.what)
+    text = Text(_printable(error.what))
     if error.where:
-        text.append("\n\nwhere:   ", style="bold").append(error.where)
+        text.append("\n\nwhere:   ", style="bold").append(_printable(error.where))
     if error.remedy:
         # A long list of valid names would push the fault off the screen; the nearest name comes first.
-        text.append("\n\nremedy:  ", style="bold").append(textwrap.shorten(error.remedy, _REMEDY, placeholder=" ..."))
+        shown = textwrap.shorten(_printable(error.remedy), _REMEDY, placeholder=" ...")
+        text.append("\n\nremedy:  ", style="bold").append(shown)
     return text
+
+
+def _printable(text: str) -> str:
+    # An error quotes what users wrote, which may hold escape sequences of the terminal.
+    return "\n".join(line if line.isprintable() else one_line(line) for line in text.split("\n"))
 
 
 if __name__ == "__main__":

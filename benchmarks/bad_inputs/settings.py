@@ -111,7 +111,7 @@ def _task(text: str, data: str = '{"q": "a", "a": "b"}\n', **general: Any) -> Ma
 
 
 _TASK = {
-    **{"task": "own", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "tasks/own.jsonl"}}},
+    **{"task": "own", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "own.jsonl"}}},
     **{"test_split": "test", "output_type": "loglikelihood", "doc_to_text": "{{q}}", "doc_to_target": "{{a}}"},
     "metric_list": [{"metric": "acc"}],
 }
@@ -228,7 +228,13 @@ _TASKS: dict[str, Make] = {
     "an unknown output": _own_task(output_type="loglikelyhood"),
     "a template that is broken": _own_task(doc_to_text="{{q"),
     "an unknown metric": _own_task(metric_list=[{"metric": "accuracyy"}]),
-    "fewer than no examples": _task(yaml.safe_dump(_TASK), num_fewshot=-1),
+    "fewer than no examples": _task(yaml.safe_dump(_TASK), tasks=[{"task": "own", "num_fewshot": -1}]),
+    "fewer than no examples in the file": _own_task(num_fewshot=-3),
+    "a billion repetitions": _own_task(repeats=10**9),
+    "choices that are missing": _own_task(output_type="multiple_choice"),
+    "a list as its name": _own_task(task=["a", "b"]),
+    "a file that it includes is gone": _own_task(include="gone.yaml"),
+    "a data file that is an archive": _task(yaml.safe_dump(_TASK), data="PK\x03\x04 half an archive"),
     "a limit of no documents": _task(yaml.safe_dump(_TASK), limit=0),
     "an unknown setting": _task(yaml.safe_dump(_TASK), num_fewshots=1),
 }
@@ -244,6 +250,12 @@ _OUTPUTS: dict[str, Make] = {
     )[1],
     "table: an unknown suffix": lambda folder: _read_only(folder, "table", "--out", "out.xyzw"),
     "table: a root that is none": lambda folder: ["table", "nothing"],
+    "verify: a root that is none": lambda folder: ["verify", "nothing"],
+    "report: a folder": lambda folder: _read_only(folder, "report", "--out", "."),
+    "report: a device": lambda folder: _read_only(folder, "report", "--out", "/dev/null"),
+    "a name of 300 characters": lambda folder: (sweep(folder), ["plan", "sweep.yaml", "--root", "n" * 300])[1],
+    "a root where no folder can be made": lambda folder: [*sweep(folder)[:-1], "/proc/nothing"],
+    "a root that does not answer": lambda folder: ["status", "ftp://no.such.host.invalid/x"],
     "status: a root that is a file": lambda folder: ((folder / "f").write_text(""), ["status", "f"])[1],
     "status: a plan that is cut off": lambda folder: (
         (folder / "plan.json").write_text('{"name": "b'),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError
@@ -14,7 +13,7 @@ from lm_eval.api import metrics as _registered_metrics  # noqa: F401 - fills the
 from lm_eval.api import task as harness
 from lm_eval.api.group import Group
 from lm_eval.api.registry import METRIC_REGISTRY
-from lm_eval.api.task import Task
+from lm_eval.api.task import ConfigurableTask, Task
 from lm_eval.config.group import GroupConfig
 from lm_eval.tasks import TaskManager
 
@@ -28,20 +27,12 @@ from evaluators.general.task_groups import TaskGroup
 from evaluators.general.template_sandbox import sandboxed_templates
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
+from sphere_core.foundation.storage_faults import StorageError
 
 __all__ = ["LoadedMember", "LoadedSuite", "LoadedTask", "load_suites"]
 
-_LOAD_FAULTS = (
-    ArithmeticError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    jinja2.TemplateError,
-)
+# More examples before a question, or repetitions of it, than any published task has.
+_MOST_TIMES = 1000
 _HUB_FAULTS = (OSError, DatasetsError, HfHubHTTPError)
 
 
@@ -113,13 +104,16 @@ def _load(member: Member) -> tuple[dict[str, LoadedTask], list[TaskGroup]]:
                 found = manager.load([member.found.name])
             else:
                 found = manager.load(list(member.configs(resolve=True).values()))
-    except (*_LOAD_FAULTS, *_HUB_FAULTS) as error:
+    except (InputError, StorageError, MemoryError):
+        raise
+    except Exception as error:  # of the harness, of `datasets`, and of whatever reads the data files
         raise _refusal(member, error) from error
     files = {} if member.found is None else member.found.task_files
     tasks = {}
     for name, task in found["tasks"].items():
         file = files.get(name, member.file)
         _require_metrics(task, name, file)
+        _require_runnable(task, str(file or name))
         _set_examples(task, member.entry.num_fewshot)
         tasks[name] = LoadedTask(task, _identity(member, file), member.entry.limit)
     groups = found.get("groups", {}).values()
@@ -152,9 +146,13 @@ def _refusal(member: Member, error: Exception) -> InputError:
         remote = [(name, config) for name, config in configs.items() if hub_data(config) is not None]
         if len(remote) == 1:
             return unreachable(*remote[0], error)
+    cause: BaseException = error
+    while cause.__cause__ is not None:  # `datasets` says what it found wrong in the cause alone
+        cause = cause.__cause__
+    reason = "it has no document" if isinstance(cause, StopIteration) else f"{type(cause).__name__}: {cause}"
     return InputError(
-        f"the harness cannot load this task ({type(error).__name__}: {error})",
-        where=str(member.file or member.entry.task),
+        f"the harness cannot load this task ({reason})",
+        where=", ".join(str(file) for file in member.files()[:3]) or member.entry.task,
         remedy="check the task's keys, metrics, templates and data against lm-eval's task guide",
     )
 
@@ -192,6 +190,19 @@ def _require_metrics(task: Task, name: str, file: Path | None) -> None:
                 where=str(file or name),
                 remedy="see lm-eval's list of metrics, or compute it in process_results",
             )
+
+
+def _require_runnable(task: Task, where: str) -> None:
+    """Raise InputError for what the harness loads and cannot ask: it would fail after the first edits."""
+    for key in ("num_fewshot", "repeats"):
+        given = task.get_config(key)
+        if given is not None and not (isinstance(given, int) and 0 <= given <= _MOST_TIMES):
+            raise InputError(
+                f"{key} is {given!r}", where=where, remedy=f"give a whole number from 0 to {_MOST_TIMES:,}"
+            )
+    is_plain = type(task) is ConfigurableTask
+    if is_plain and task.OUTPUT_TYPE == "multiple_choice" and task.config.doc_to_choice is None:
+        raise InputError("a multiple_choice task has no choices", where=where, remedy="add doc_to_choice to its YAML")
 
 
 def _folder_groups(suite: Suite, tasks: Mapping[str, LoadedTask]) -> Iterator[TaskGroup]:

@@ -158,6 +158,8 @@ class SuiteResolver:
             found = folder.find(name)
             if found is not None:
                 return found
+        for folder in self._named:
+            folder.explain(name)
         own = {*preset_names(), *shipped_suites(), *(known for folder in self._named for known in folder.names())}
         near = self._harness.nearest(name) if self._harness is not None else None
         raise unknown_name(

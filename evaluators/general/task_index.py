@@ -101,6 +101,11 @@ class TaskFolder:
             return None
         return FoundTasks(name, index[name].kind, {key: index[key] for key in sorted(asked & index.keys())})
 
+    def explain(self, name: str) -> None:
+        """Raise InputError with what is wrong with a file here that names a task and cannot be read."""
+        for path in self._holding({name}):
+            task_config(path)
+
     def nearest(self, name: str) -> str | None:
         """Return the task, group or tag whose name is most similar to `name`."""
         return nearest_name(name, self.names())
@@ -153,6 +158,8 @@ def _indexed(parsed: Mapping[Path, dict[str, object]]) -> dict[str, "Entry"]:
     index: dict[str, Entry] = {}
     for path in sorted(parsed, key=lambda p: p.as_posix()):
         if {"task", "group", "class"} & parsed[path].keys():
+            if "group" not in parsed[path] and not isinstance(parsed[path].get("task", ""), str):
+                raise InputError("the name of a task is a text", where=f"{path}, key task", remedy="write task: NAME")
             TaskIndex.process_cfg(dict(parsed[path]), path, index)
     return index
 

@@ -20,6 +20,8 @@ __all__ = ["Storage", "refuse_credentials"]
 
 Result = TypeVar("Result")
 
+# Bytes of a name that Linux's file systems take.
+_NAME_BYTES = 255
 _CREDENTIALS = re.compile(r"(?<=://)[^/:@]*:[^@]*@")
 
 
@@ -99,7 +101,12 @@ class Storage:
             self._try(path, lambda full: self._files.put_file(str(scratch), full))
 
     def _publish(self, target: Path, write: Callable[[Path], object], guard: Callable[[], None] = lambda: None) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # /proc and its kin
+            raise InputError(
+                "no folder can be made there", where=str(target.parent), remedy="give a folder that can be written"
+            ) from error
         scratch = self._scratch(target)
         try:
             scratch.touch()
@@ -209,6 +216,8 @@ class Storage:
     def _explained(self, verb: str) -> Iterator[None]:
         try:
             yield
+        except InputError:
+            raise
         except Exception as fault:  # every file system has exceptions of its own, without a common base
             error = fault.__cause__ or fault if isinstance(fault, StorageError) else fault
             reason = str(error) or "no reason given"
@@ -246,6 +255,12 @@ def _file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         # Others write below the same root; a cached listing would hide what they did.
         filesystem, root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+    except OSError as error:  # some connect at once
+        raise InputError(
+            f"the storage does not answer: {error}",
+            where=uri,
+            remedy="check the URL, the network, and the credentials and endpoint in the environment",
+        ) from error
     except (ImportError, ValueError) as error:
         raise InputError(
             f"no file system for this storage: {error}",
@@ -256,7 +271,14 @@ def _file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def _refuse_below_file(folder: Path) -> None:
-    """Raise InputError if a local folder, or the nearest one above it that exists, is a file."""
+    """Raise InputError if a local folder has too long a name, or if it or the nearest one above it is a file."""
+    too_long = next((part for part in folder.parts if len(os.fsencode(part)) > _NAME_BYTES), None)
+    if too_long is not None:
+        raise InputError(
+            f"a name has {len(os.fsencode(too_long))} bytes; file systems take {_NAME_BYTES}",
+            where=f"{str(folder)[:200]}...",
+            remedy="give a shorter name",
+        )
     found = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
     if found is not None and not os.path.isdir(found):
         is_sweep = found == folder and folder.suffix in (".yaml", ".yml")

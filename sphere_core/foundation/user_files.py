@@ -184,10 +184,14 @@ def output_errors(path: Path, *, remedy: str = "give a file in a folder that can
 def replace_text(path: Path, text: str) -> None:
     """Write a text file that a user named, beside its place and then there, so that a reader never sees half of it.
 
-    Raises InputError that names the file if it cannot be written; what was there stays then.
+    A link is followed. Raises InputError that names the file if it cannot be written, or if something else than a file
+    has its name: a folder, a device, a pipe. What was there stays then.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     with output_errors(path):
+        path = path.resolve()
+        if not path.name or (path.exists() and not path.is_file()):
+            raise InputError("this is not a file", where=str(path), remedy="give the name of a file")
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             beside.write_text(text, encoding="utf-8")
             beside.replace(path)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from sphere_core.checkpoint_files import MANIFEST, Manifest
+from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.parquet import parquet_table
 from sphere_core.foundation.storage import Storage
 from sphere_core.trajectory_spec import TrajectorySpec
@@ -23,6 +24,7 @@ from workflows.store.layout import (
     PROGRESS_FILE,
     ROWS,
     SPEC_FILE,
+    SWEEP_FILE,
     TIMINGS,
     TRAJECTORIES,
     checkpoint_in,
@@ -63,12 +65,21 @@ def verify(
     """Yield what is damaged below a sweep's root, in the order of paths; writes nothing.
 
     Reads every file whole. Parquet: against the digest in its footer (files of releases before it are only decoded).
-    Checkpoints: every tensor file against the sha256 in its manifest; one without tensors was trimmed.
+    Checkpoints: every tensor file against the sha256 in its manifest; one without any tensors was trimmed.
     A specification: against the name of its trajectory; other JSON records have no digest: their form is checked.
     `of_moments` returns what is wrong with a local file of second moments; it loads torch, and is called only if there
-    is one. `on_file` receives how many files are done, and of how many. Raises StorageError if storage fails.
+    is one. `on_file` receives how many files are done, and of how many. Raises StorageError if storage fails, and
+    InputError if there is no file of a sweep.
     """
     paths = storage.list()
+    if not any(
+        path in (PLAN_FILE, SWEEP_FILE) or path.partition("/")[0] in (ROWS, TRAJECTORIES, MOMENTS) for path in paths
+    ):
+        raise InputError(
+            "no sweep here: no plan, no trajectory, no rows, no second moments",
+            where=storage.uri,
+            remedy="give the folder of a sweep (runs/NAME)",
+        )
     for done, path in enumerate(paths, 1):
         try:
             if path.startswith(f"{MOMENTS}/") and path.endswith(".safetensors"):
@@ -137,7 +148,11 @@ def _checkpoint_fault(storage: Storage, path: str) -> str | None:
         return None
     except ValueError as error:
         return f"its manifest cannot be read: {_line(error)}" if name == MANIFEST else None
-    if name == MANIFEST or name not in manifest.files:
+    if name == MANIFEST:
+        missing = [file for file in manifest.files if not storage.exists(f"{folder}/{file}")]
+        is_trimmed = len(missing) == len(manifest.files)
+        return f"{', '.join(missing)} beside it is missing" if missing and not is_trimmed else None
+    if name not in manifest.files:
         return None
     matches = hashlib.sha256(storage.read_bytes(path)).hexdigest() == manifest.files[name]
     return None if matches else "does not match the digest in its manifest"

@@ -14,7 +14,7 @@ import pytest
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.json_files import json_values, parse_json, read_json
 from sphere_core.foundation.storage_faults import StorageError
-from sphere_core.foundation.user_files import library_errors, read_text, text_fault
+from sphere_core.foundation.user_files import library_errors, read_text, replace_text, text_fault
 
 TEXT = '{"town": "Quint"}'
 
@@ -195,3 +195,25 @@ def test_what_is_no_fault_of_the_file_passes(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, library_errors("file", what="file", remedy="none"):
         raise error
     assert raised.value is error
+
+
+def test_a_file_is_replaced_and_a_link_to_it_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("old")
+    (tmp_path / "link.html").symlink_to("page.html")
+    replace_text(tmp_path / "link.html", "new")
+    assert (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "page.html").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.html", "page.html"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "root"])
+def test_only_a_file_is_replaced(tmp_path: Path, kind: str) -> None:
+    path = {"device": Path("/dev/null"), "root": Path("/")}.get(kind, tmp_path / "place")
+    if kind == "folder":
+        path.mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+    before = path.lstat()
+    with pytest.raises(InputError, match="not a file"):
+        replace_text(path, "text")
+    assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)

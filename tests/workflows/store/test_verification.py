@@ -9,6 +9,7 @@ import pytest
 from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
+from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError
 from workflows.moments.check import file_faults
@@ -162,6 +163,31 @@ def test_records_that_no_run_makes_again_are_not_removed(finished: tuple[Sweep, 
     found = damaged(root)
     assert {Path(one.path).name for one in found} == {"plan.json", "0001.json"}
     assert not any(one.removes for one in found)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "state.safetensors"])
+def test_a_checkpoint_with_some_of_its_files_is_damaged_and_one_without_any_is_trimmed(
+    finished: tuple[Sweep, Path], tmp_path: Path, name: str
+) -> None:
+    root = shutil.copytree(finished[1], tmp_path / "root")
+    folder = next(root.glob("trajectories/*/checkpoints/*"))
+    (folder / name).unlink()
+    (damage,) = damaged(root)
+    assert damage.path.endswith("manifest.json")
+    assert name in damage.why
+    assert damage.removes
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    assert not damaged(root)
+
+
+@pytest.mark.parametrize("files", [[], ["notes.txt"], ["src/plan.py"]])
+def test_a_folder_that_holds_no_sweep_is_not_sound(tmp_path: Path, files: list[str]) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="no sweep here"):
+        damaged(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["file://", "memory://"])
