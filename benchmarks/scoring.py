@@ -29,7 +29,9 @@ def factworld_scoring(*, count: int, repeats: int) -> Row:
     return compared("scoring of probes, fact world", model, requests, repeats=repeats)
 
 
-def compared(what: str, model: EditableModel, requests: Sequence[EditRequest], *, repeats: int) -> Row:
+def compared(
+    what: str, model: EditableModel, requests: Sequence[EditRequest], *, repeats: int, tolerance: float = _DIFFERENCE
+) -> Row:
     """Return the row of all probes of these requests; from the second repeat on ours knows their token ids."""
     subject = Subject(model, tuple(requests), len(requests))
     evaluator = EditQuality(EditQualitySettings(agreement=False))
@@ -50,7 +52,7 @@ def compared(what: str, model: EditableModel, requests: Sequence[EditRequest], *
         wall=timed.wall,
         required=5,
         difference=float("inf") if flipped else worst,
-        tolerance=_DIFFERENCE,
+        tolerance=tolerance,
     )
 
 

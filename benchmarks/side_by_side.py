@@ -5,6 +5,7 @@ contexts. Editing is measured at the relative depth of Llama-3-8B's layers 4-8 o
 the model follows. All seconds are of the processor; `--threads 1` is what the documentation prints.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -25,12 +26,13 @@ from benchmarks.probes import counterfact_probes
 from benchmarks.rows import Row, comparison, table
 from benchmarks.timing import relative_difference
 from sphere_core.checkpoints import EditorState
+from sphere_core.datasets.counterfact import counterfact_requests
 from sphere_core.editors.closed_form.loop import ClosedFormEditor
 from sphere_core.locate.batch import LocatedBatch
 from sphere_core.locate.targets import Targets, TargetSettings, optimise_targets
 from sphere_core.locate.templates import Contexts
 from sphere_core.methods import resolve_method
-from sphere_core.models import EditableModel
+from sphere_core.models import EditableModel, load_model
 from sphere_core.moments.record import SecondMoments
 from sphere_core.requests import EditRequest
 from sphere_core.solver.placement import BESIDE_LAYERS
@@ -154,8 +156,24 @@ def score_row(setting: Setting, *, required: float | None, repeats: int = 1) -> 
     model = setting.model(_CPU)
     requests, _ = setting.requests(model, setting.scored)
     row = scoring.compared("a scored record", model, counterfact_probes(model, requests), repeats=repeats)
+    return _per_record(row, setting.scored, required)
+
+
+def real_score_row(model: str, data: Path, count: int, *, required: float | None) -> Row:
+    """Return the row of the first records of a CounterFact file on a model's folder, in fp32."""
+    records = json.loads(data.read_text(encoding="utf-8"))[:count]
+    requests = counterfact_requests(records, source=str(data))
+    loaded = load_model(model, dtype="float32", device=_CPU)
+    # The published form's log-softmax over the vocabulary is fp32, and NLLs of a trained model are large.
+    what, tolerance = f"a scored record of {data.name}", 1e-4
+    return _per_record(
+        scoring.compared(what, loaded, requests, repeats=1, tolerance=tolerance), len(requests), required
+    )
+
+
+def _per_record(row: Row, count: int, required: float | None) -> Row:
     ours, published = row.ours or 0.0, row.published or 0.0
-    return replace(row, required=required, ours=ours / setting.scored, published=published / setting.scored)
+    return replace(row, required=required, ours=ours / count, published=published / count)
 
 
 def start_rows(setting: Setting) -> list[Row]:
@@ -200,9 +218,14 @@ PARTS = {
 def main(
     only: Annotated[str, typer.Option(help="Parts, separated by commas")] = ",".join(PARTS),
     threads: Annotated[int, typer.Option(min=1, help="Threads of both forms")] = 1,
+    model: Annotated[
+        str | None, typer.Option(help="Folder of a model on which to score --data, as one more row")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="CounterFact file")] = None,
+    records: Annotated[int, typer.Option(min=1, help="Records of --data to score")] = 24,
 ) -> None:
     """Measure and print one table; exits 1 where a ratio is missed."""
-    chosen = only.split(",")
+    chosen = only.split(",") if only else []
     unknown = sorted(set(chosen) - set(PARTS))
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}; known: {', '.join(PARTS)}")
@@ -211,6 +234,8 @@ def main(
     for name in chosen:
         rows += PARTS[name]()
         typer.echo(f"{name}: done", err=True)
+    if model is not None and data is not None:
+        rows.append(real_score_row(model, data, records, required=SCORE))
     title = f"beside the published way, Llama of SmolLM2-135M's shape, CPU, processor seconds, threads: {threads}"
     console = Console()
     (console if console.is_terminal else Console(width=_WIDTH)).print(table(rows, title=title))
