@@ -254,7 +254,7 @@ _OUTPUTS: dict[str, Make] = {
     "report: a folder": lambda folder: _read_only(folder, "report", "--out", "."),
     "report: a device": lambda folder: _read_only(folder, "report", "--out", "/dev/null"),
     "a name of 300 characters": lambda folder: (sweep(folder), ["plan", "sweep.yaml", "--root", "n" * 300])[1],
-    "a root where no folder can be made": lambda folder: [*sweep(folder)[:-1], "/proc/nothing"],
+    "a root in a file system without folders of ours": lambda folder: [*sweep(folder)[:-1], "/proc/nothing"],
     "a root that does not answer": lambda folder: ["status", "ftp://no.such.host.invalid/x"],
     "status: a root that is a file": lambda folder: ((folder / "f").write_text(""), ["status", "f"])[1],
     "status: a plan that is cut off": lambda folder: (

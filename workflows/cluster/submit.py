@@ -12,7 +12,7 @@ from rich.console import Console
 
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.fingerprint import fingerprint
-from sphere_core.foundation.storage import refuse_credentials
+from sphere_core.foundation.storage_url import refuse_credentials
 from sphere_core.foundation.yaml_files import read_yaml
 from workflows.cluster.job_package import Package, pack
 from workflows.cluster.jobs import FINISHED, jobs_of, kept_connection
