@@ -99,6 +99,12 @@ class EditRequest:
         for name, text in (("subject", self.subject), ("target_new", self.target_new)):
             if not text.strip():
                 raise InputError(f"{name} is empty", where=f"{where}, field {name}", remedy="give a text")
+        if "{}" in self.subject:
+            raise InputError(
+                f"the subject {self.subject!r} holds '{{}}', which is the subject's own place in a prompt",
+                where=f"{where}, field subject",
+                remedy="write the subject itself",
+            )
 
     @property
     def question(self) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sphere_core.datasets.files import read_records
+from sphere_core.datasets.new_questions import new_questions
 from sphere_core.datasets.records import (
     optional_text,
     placed,
@@ -22,10 +23,9 @@ _FIELDS = ("case_id", "requested_rewrite", "paraphrase_prompts", "neighborhood_p
 _REWRITE = ("prompt", "subject", "target_new", "target_true", "relation_id")
 # What published files hold beside: CounterFact itself, and its extensions (CounterFact+, EasyEdit's locality and
 # portability files, AKEW), which other readers make use of.
-_OTHERS = ("pararel_idx", "attribute_prompts", "orig")
+_OTHERS = ("pararel_idx", "attribute_prompts", "orig", "unrelated_relation", "portability")
 _REWRITE_OTHERS = ("prompt_full", "id", "question", "fact_new", "fact_true", "fact_new_uns", "unsfact_triplets_GPT")
 _PLUS = "distracting_neighborhood_prompts"
-_PLUS_OTHERS = ("unrelated_relation", "portability")
 
 
 def load_counterfact(path: Path) -> list[EditRequest]:
@@ -44,8 +44,9 @@ def counterfact_request(record: Mapping[str, object], index: int, source: str) -
     Needed fields: `requested_rewrite.{prompt, subject, target_new}`. `requested_rewrite.target_true`,
     `paraphrase_prompts` and `neighborhood_prompts` are used where present; without a true target there is nothing to
     contrast with, and neighborhood prompts are refused. `relation_id` and `generation_prompts` are kept for orders
-    and for free generation. A target is `{"str": ...}`, a text or a list of one text. Blanks around texts are
-    stripped; an unknown field is refused with the nearest known name. Raises InputError naming source, record, field.
+    and for free generation. EasyEdit's `portability` is asked; its `unrelated_relation` is not. A target is
+    `{"str": ...}`, a text or a list of one text. Blanks around texts are stripped; an unknown field is refused with
+    the nearest known name. Raises InputError naming source, record, field.
     """
     return _request(record, *where_is(record, index, source))
 
@@ -54,16 +55,18 @@ def counterfact_plus_request(record: Mapping[str, object], index: int, source: s
     """Turn one record of CounterFact+ (Hoelscher-Obermaier et al., arXiv 2305.17553) into an edit request.
 
     It is CounterFact's with `distracting_neighborhood_prompts`: neighborhood prompts behind the edited fact as a
-    prefix. These are asked in place of the plain ones, in the same role and for the same true target.
+    prefix. These are asked in place of the plain ones, in the same role and for the same true target. `portability`
+    is not asked.
     """
     case_id, where = where_is(record, index, source)
+    refuse_unknown(record, (*_FIELDS, _PLUS), where=where, needed=("requested_rewrite",), others=_OTHERS)
     if not text_list(record, _PLUS, where=where):
         raise InputError(
             f"field '{_PLUS}' is missing or empty",
             where=where,
             remedy="this is the schema of CounterFact+; without the field it is 'counterfact'",
         )
-    plain = {name: value for name, value in record.items() if name not in (_PLUS, *_PLUS_OTHERS)}
+    plain = {name: value for name, value in record.items() if name not in (_PLUS, "portability")}
     return _request({**plain, "neighborhood_prompts": record[_PLUS]}, case_id, where)
 
 
@@ -93,6 +96,7 @@ def _request(record: Mapping[str, object], case_id: str, where: str) -> EditRequ
         Probe("paraphrase", text, target, target_true) for text in text_list(record, "paraphrase_prompts", where=where)
     ]
     probes += [Probe("neighborhood", text, str(target_true), target) for text in neighborhood]
+    probes += new_questions(record, where=where)
     relation = optional_text(record, "requested_rewrite.relation_id", where=where)
     generation = tuple(text_list(record, "generation_prompts", where=where))
     return placed(

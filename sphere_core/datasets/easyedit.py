@@ -3,7 +3,16 @@
 from collections.abc import Iterator, Mapping
 
 from sphere_core.datasets.knowedit import one_of
-from sphere_core.datasets.records import answer_list, placed, refuse_unknown, required_text, texts_of, where_is
+from sphere_core.datasets.new_questions import NEW_QUESTION, new_questions
+from sphere_core.datasets.records import (
+    answer_list,
+    one_answer,
+    placed,
+    refuse_unknown,
+    required_text,
+    texts_of,
+    where_is,
+)
 from sphere_core.datasets.subjects import template_of
 from sphere_core.foundation.errors import InputError
 from sphere_core.requests import EditRequest, Probe, Role
@@ -15,7 +24,8 @@ _PAIRS: tuple[tuple[Role, str, str], ...] = (
     ("portability", "portability_prompt", "portability_ground_truth"),
 )
 _NAMED: tuple[tuple[Role, str], ...] = (("neighborhood", "locality"), ("portability", "portability"))
-_REPHRASE = ("rephrase_prompt", "rephrase_prompts")
+# `ood_rephrase` is its name in WISE's temporal file.
+_REPHRASE = ("rephrase_prompt", "rephrase_prompts", "ood_rephrase")
 _FIELDS = (
     *("case_id", "prompt", "subject", "target_new", "ground_truth", *_REPHRASE),
     *(name for _, *names in _PAIRS for name in names),
@@ -32,13 +42,14 @@ def easyedit_request(record: Mapping[str, object], index: int, source: str) -> E
     `prompt` holds the `subject` once and is edited to `target_new`, from the first `ground_truth` where that is known.
     `rephrase_prompt` is asked as a paraphrase, `locality_prompt` for `locality_ground_truth` as neighborhood,
     `portability_prompt` for `portability_ground_truth` as portability. `locality` and `portability` may also be objects
-    `{NAME: {"prompt": ..., "ground_truth": ...}}`, as in its `locality_inputs`. Raises InputError naming the field.
+    `{NAME: {"prompt": ..., "ground_truth": ...}}`, as in its `locality_inputs`, and `portability` the
+    `{"New Question": ..., "New Answer": ...}` of its files. Raises InputError naming the field.
     """
     case_id, where = where_is(record, index, source)
     refuse_unknown(record, _FIELDS, where=where, needed=("prompt", "subject", "target_new"), others=_OTHERS)
     subject = required_text(record, "subject", where=where)
     prompt = template_of(required_text(record, "prompt", where=where), subject, where=where)
-    (target, *_) = answer_list(record, "target_new", where=where)
+    target = one_answer(record, "target_new", where=where)
     true = None
     if record.get("ground_truth") not in (None, _NO_ANSWER, [_NO_ANSWER]):
         true = answer_list(record, "ground_truth", where=where)[0]
@@ -48,6 +59,10 @@ def easyedit_request(record: Mapping[str, object], index: int, source: str) -> E
     for role, question, answer in _PAIRS:
         if record.get(question) is not None or record.get(answer) is not None:
             probes += _pairs(role, record, question, answer, where)
+    of_file = record.get("portability")
+    if isinstance(of_file, Mapping) and any(name in of_file for name in NEW_QUESTION):
+        probes += new_questions(record, where=where)
+        record = {**record, "portability": None}
     for role, name in _NAMED:
         for kind, entry in _named(record, name, where):
             place = f"{where}, {name}.{kind}"

@@ -69,7 +69,7 @@ def _json(path: Path) -> Sequence[object]:
 
 def _parquet(path: Path) -> Sequence[object]:
     what = "requests file"
-    refuse_wrong_kind(path, what=what)
+    refuse_wrong_kind(path, what=what, pointers_only=False)
     with open_file(path, what=what) as file, library_errors(path, what=what, remedy="fetch it again, or use JSON"):
         records: list[object] = pq.read_table(file).to_pylist()
     if records and isinstance(records[0], dict):
@@ -79,6 +79,8 @@ def _parquet(path: Path) -> Sequence[object]:
 
 def _table(path: Path, separator: str) -> Sequence[object]:
     text = read_text(path, what="requests file", at_most=DATA_BYTES)
+    if not text.strip():
+        return []
     first, _, rest = text.partition("\n")
     skipped = 0
     # Excel's way of naming the separator, in a line before the columns.

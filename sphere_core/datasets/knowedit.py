@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from sphere_core.datasets.records import (
     IncompleteRecord,
     answer_list,
+    either_name,
     objects,
+    one_answer,
     placed,
     refuse_unknown,
     required_text,
@@ -42,15 +44,15 @@ def knowedit_request(record: Mapping[str, object], index: int, source: str) -> E
     """
     case_id, where = where_is(record, index, source)
     refuse_unknown(record, _FIELDS, where=where, others=_OTHERS)
-    subject = required_text(record, _either(record, _SUBJECT), where=where)
-    name = _either(record, _TARGET)
+    subject = required_text(record, either_name(record, _SUBJECT, where=where), where=where)
+    name = either_name(record, _TARGET, where=where)
     if record.get(name) == "":
         raise IncompleteRecord(
             f"field '{name}' is empty",
             where=f"{where}, field {name}",
             remedy="write the target there, or leave such records out: incomplete: skip",
         )
-    (target, *_) = answer_list(record, name, where=where)
+    target = one_answer(record, name, where=where)
     true = None if record.get("ground_truth") is None else answer_list(record, "ground_truth", where=where)[0]
     prompt = _template(record, subject, where)
     probes = [Probe("rewrite", prompt.replace("{}", subject), target, true)]
@@ -61,12 +63,8 @@ def knowedit_request(record: Mapping[str, object], index: int, source: str) -> E
     return placed(lambda: EditRequest(case_id, prompt, subject, target, true, tuple(probes)), where=where)
 
 
-def _either(record: Mapping[str, object], names: tuple[str, str]) -> str:
-    return names[1] if record.get(names[0]) is None and record.get(names[1]) is not None else names[0]
-
-
 def _template(record: Mapping[str, object], subject: str, where: str) -> str:
-    field = _either(record, _PROMPT)
+    field = either_name(record, _PROMPT, where=where)
     prompt = required_text(record, field, where=where)
     # WikiBio names its concept in the first sentence, and then mostly in another spelling, or again.
     if prompt.startswith(_WIKIBIO + subject):
@@ -90,9 +88,10 @@ def _questions(record: Mapping[str, object], field: str, where: str) -> Iterator
         for number, entry in enumerate(objects(held, name, where=f"{where}, {field}", example=_EXAMPLE)):
             place = f"{where}, {field}.{name}[{number}]"
             refuse_unknown(entry, ("prompt", "ground_truth"), where=place, kind="field of a question")
+            prompts = texts_of(entry, "prompt", where=place) or [required_text(entry, "prompt", where=place)]
             yield from one_of(
                 role,
-                texts_of(entry, "prompt", where=place),
+                prompts,
                 answer_list(entry, "ground_truth", where=place),
                 group=f"{name}[{number}]",
             )

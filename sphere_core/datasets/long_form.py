@@ -73,6 +73,12 @@ def akew_record(record: Mapping[str, object], index: int, source: str) -> Record
     if isinstance(rewrites, Mapping):
         return Record(case_id, (_akew_request(rewrites, record, case_id, f"{where}, requested_rewrite"),))
     entries = objects(record, "requested_rewrite", where=where, example='[{"prompt": "{} ...", "subject": "..."}]')
+    if not entries:
+        raise InputError(
+            "field 'requested_rewrite' holds no edit",
+            where=f"{where}, field requested_rewrite",
+            remedy="give at least one edit, or take the record out",
+        )
     return Record(
         case_id,
         tuple(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from sphere_core.datasets.records import (
     Record,
+    either_name,
     optional_text,
     placed,
     refuse_unknown,
@@ -76,10 +77,10 @@ def _request(entry: Mapping[str, object], case_id: str, where: str, hops: tuple[
     refuse_unknown(entry, _REWRITE, where=where, others=_REWRITE_OTHERS, kind="field of 'requested_rewrite'")
     prompt = required_text(entry, "prompt", where=where)
     subject = required_text(entry, "subject", where=where)
-    target_new = target_text(entry, _either(entry, "target_new"), where=where)
+    target_new = _target(entry, "target_new", where)
     if target_new is None:
         target_new = required_text(entry, "target_new.str", where=where)
-    target_true = target_text(entry, _either(entry, "target_true"), where=where)
+    target_true = _target(entry, "target_true", where)
     probes = [Probe("rewrite", prompt.replace("{}", subject), target_new, target_true)]
     question = optional_text(entry, "question", where=where)
     if question is not None:
@@ -91,6 +92,8 @@ def _request(entry: Mapping[str, object], case_id: str, where: str, hops: tuple[
     )
 
 
-def _either(entry: Mapping[str, object], name: str) -> str:
-    """Return the field of a target: `NAME_str` in the Remastered files, `NAME` in the original ones."""
-    return f"{name}_str" if entry.get(f"{name}_str") is not None else name
+def _target(entry: Mapping[str, object], name: str, where: str) -> str | None:
+    """Return a target: `NAME_str` in the Remastered files, `NAME` in the original ones."""
+    flat, nested = (target_text(entry, field, where=where) for field in (f"{name}_str", name))
+    either_name({name: nested, f"{name}_str": flat}, (name, f"{name}_str"), where=where)
+    return nested if flat is None else flat

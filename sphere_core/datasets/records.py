@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sphere_core.foundation.errors import InputError, nearest_name, unknown_name
+from sphere_core.foundation.errors import InputError, nearest_name, odd_characters, unknown_name
 from sphere_core.foundation.user_files import text_fault
 from sphere_core.requests import EditRequest
 
@@ -12,7 +12,9 @@ __all__ = [
     "IncompleteRecord",
     "Record",
     "answer_list",
+    "either_name",
     "objects",
+    "one_answer",
     "optional_text",
     "placed",
     "refuse_unknown",
@@ -94,6 +96,8 @@ def refuse_unknown(
         if name not in record and nearest_name(name, strange) is None:
             looks = next((schema for field, schema in _SIGNATURES.items() if field in record), None)
             hint = f"; its fields look like those of '{looks}'" if looks else ""
+            odd = next((f"'{found}'{marks}" for found in strange if (marks := odd_characters(found))), None)
+            hint += f"; is {odd} meant?" if odd else ""
             raise InputError(f"field '{name}' is missing", where=where, remedy=f"every record needs '{name}'{hint}")
     for name in strange:
         if meant is not None and name in meant:
@@ -215,6 +219,39 @@ def answer_list(record: Mapping[str, object], field: str, *, where: str) -> list
             f"field '{field}' holds no answer", where=f"{where}, field {field}", remedy="write a text there"
         )
     return answers
+
+
+def one_answer(record: Mapping[str, object], field: str, *, where: str) -> str:
+    """Return the one answer of a field: a text, a whole number as its text, or a list of one of these.
+
+    Of several, none is the one that is meant: raises InputError.
+    """
+    answers = answer_list(record, field, where=where)
+    value = record.get(field)
+    count = max(len(answers), len(value) if isinstance(value, list) else 1)
+    if count > 1:
+        raise InputError(
+            f"field '{field}' must hold one answer, not {count}",
+            where=f"{where}, field {field}",
+            remedy="write the one that is meant",
+        )
+    return answers[0]
+
+
+def either_name(record: Mapping[str, object], names: Sequence[str], *, where: str) -> str:
+    """Return under which of several names a record gives one thing, the first where it gives none.
+
+    Raises InputError if two names give different things.
+    """
+    given = [name for name in names if record.get(name) is not None]
+    for name in given[1:]:
+        if record[name] != record[given[0]]:
+            raise InputError(
+                f"'{given[0]}' and '{name}' are both given, and differ",
+                where=f"{where}, field {name}",
+                remedy="they are two names of one thing: keep the one that is meant",
+            )
+    return given[0] if given else names[0]
 
 
 def objects(record: Mapping[str, object], field: str, *, where: str, example: str) -> Sequence[Mapping[str, object]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from sphere_core.datasets.records import (
     IncompleteRecord,
     answer_list,
+    either_name,
     objects,
     optional_text,
     placed,
@@ -12,6 +13,8 @@ from sphere_core.datasets.records import (
     required_text,
     where_is,
 )
+from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.look_alikes import why_absent
 from sphere_core.requests import EditRequest, KnownFact, Probe, Role
 
 __all__ = ["ripple_edits_request"]
@@ -58,10 +61,15 @@ def ripple_edits_request(record: Mapping[str, object], index: int, source: str) 
     refuse_unknown(edit, _EDIT, where=inside, kind="field of 'edit'")
     head, target = _sentence(edit, inside)
     subject = optional_text(edit, "subject", where=inside) or _subject(record, edit, head, inside)
+    if subject not in head:
+        raise IncompleteRecord(
+            f"the subject {subject!r} does not occur in the sentence up to its verb, {head!r}",
+            where=f"{inside}, field subject",
+            remedy=why_absent(head, subject) or "write the subject exactly as it is in 'prompt'",
+        )
     place = head.rindex(subject)
     prompt = head[:place] + "{}" + head[place + len(subject) :]
-    before = next((edit[name] for name in ("original_fact", "previous_fact") if edit.get(name) is not None), None)
-    true = _sentence(before, inside)[1] if isinstance(before, Mapping) else None
+    true = _true_target(edit, inside)
     probes = [Probe("rewrite", head, target, true)]
     for criterion, role in _CRITERIA.items():
         for number, test in enumerate(objects(record, criterion, where=where, example=_EXAMPLE)):
@@ -73,12 +81,35 @@ def ripple_edits_request(record: Mapping[str, object], index: int, source: str) 
     )
 
 
+def _true_target(edit: Mapping[str, object], where: str) -> str | None:
+    """Return the target of the fact that an edit replaces; None if the record names no such fact."""
+    name = either_name(edit, ("original_fact", "previous_fact"), where=where)
+    before = edit.get(name)
+    if before is None:
+        return None
+    if not isinstance(before, Mapping):
+        raise InputError(
+            f"field '{name}' must be an object, not {before!r:.80}",
+            where=f"{where}, field {name}",
+            remedy='write {"prompt": "... is TARGET."}, or leave it out',
+        )
+    return _sentence(before, f"{where}, {name}")[1]
+
+
 def _sentence(fact: Mapping[str, object], where: str) -> tuple[str, str]:
     """Return a fact's sentence up to its verb, and its target."""
-    sentence = required_text(fact, "prompt", where=where).removesuffix(".")
+    whole = required_text(fact, "prompt", where=where)
+    sentence = whole.removesuffix(".")
     target = optional_text(fact, "target", where=where)
-    if target is not None and sentence.endswith(f" {target}"):
-        return sentence[: -len(target)].rstrip(), target
+    if target is not None:
+        for text in (sentence, whole):  # the full stop may be part of the target: "U.S."
+            if text.endswith(f" {target}"):
+                return text[: -len(target)].rstrip(), target
+        raise InputError(
+            f"the sentence {whole!r} does not end in the target {target!r}",
+            where=f"{where}, field target",
+            remedy="write the target exactly as it is in 'prompt', or leave it out",
+        )
     places = [(sentence.find(verb), verb) for verb in _VERBS if verb in sentence]
     if len(places) != 1 or sentence.count(places[0][1]) != 1:
         raise IncompleteRecord(
@@ -137,7 +168,16 @@ def _test(test: Mapping[str, object], role: Role, name: str, where: str) -> Iter
         for prompt, answers in _queries(objects(test, "condition_queries", where=place, example=_EXAMPLE), place)
     )
     asked = list(_queries(objects(test, "test_queries", where=place, example=_EXAMPLE), place))
-    all_count = str(test.get("test_condition") or "OR").upper() == "AND"
+    if test.get("test_queries") is None:
+        raise InputError("field 'test_queries' is missing", where=place, remedy=f"for example {_EXAMPLE}")
+    condition = test.get("test_condition")
+    if condition is not None and str(condition).upper() not in ("OR", "AND"):
+        raise InputError(
+            f"field 'test_condition' must be OR or AND, not {condition!r:.80}",
+            where=f"{place}, field test_condition",
+            remedy="write OR (any of the queries counts) or AND (each counts by itself)",
+        )
+    all_count = str(condition).upper() == "AND"
     for number, (prompt, answers) in enumerate(asked):
         group = f"{name}.{number}" if all_count else name
         for answer in answers:
@@ -153,13 +193,30 @@ def _queries(queries: Sequence[Mapping[str, object]], where: str) -> Iterator[tu
     for number, query in enumerate(queries):
         place = f"{where}, query {number}"
         refuse_unknown(query, _QUERY, where=place, others=_QUERY_OTHERS, kind="field of a query")
+        if "answers" not in query:
+            raise InputError("field 'answers' is missing", where=place, remedy="every query needs 'answers', if empty")
         answers: list[str] = []
         for entry in objects(query, "answers", where=place, example='[{"value": "...", "aliases": []}]'):
             refuse_unknown(entry, ("value", "aliases"), where=place, kind="field of an answer")
-            given = [entry.get("value"), *(entry.get("aliases") or [])]  # type: ignore[misc]
-            if any(isinstance(text, str) and text.strip() for text in given):
+            value = entry.get("value")
+            given = [*([] if value in (None, "") else [value]), *_aliases(entry, place)]
+            if any(not isinstance(text, str) or text.strip() for text in given):
                 answers += answer_list({"answers": given}, "answers", where=place)
         # One letter is not a name: the benchmark leaves such aliases out.
         answers = [answer for answer in dict.fromkeys(answers) if len(answer) > 1 or answer.isdigit()]
         if answers:
             yield required_text(query, "prompt" if query.get("phrase") is None else "phrase", where=place), answers
+
+
+def _aliases(answer: Mapping[str, object], where: str) -> list[object]:
+    """Return the aliases of an answer: a list of them, or one text."""
+    held = answer.get("aliases")
+    if isinstance(held, str):
+        return [held]
+    if held is not None and not (isinstance(held, list) and all(isinstance(text, str | int) for text in held)):
+        raise InputError(
+            f"field 'aliases' must be a list of texts, not {held!r:.80}",
+            where=f"{where}, field aliases",
+            remedy='write a list such as ["one", "another"]',
+        )
+    return held or []

@@ -13,6 +13,7 @@ from sphere_core.datasets.records import IncompleteRecord, Record
 from sphere_core.datasets.ripple_edits import ripple_edits_request
 from sphere_core.datasets.wikibigedit import wikibigedit_request
 from sphere_core.datasets.zsre import zsre_alt_request, zsre_request
+from sphere_core.foundation.errors import InputError
 from sphere_core.requests import EditRequest
 
 __all__ = ["SCHEMAS", "Schema", "read_all"]
@@ -53,12 +54,19 @@ def read_all(
     left_out: dict[int, str] = {}
     for index, record in enumerate(records):
         try:
-            found.append(read(record, index, source))
+            edits = read(record, index, source)
         except IncompleteRecord as error:
             if not skip_incomplete:
                 raise
             left_out[index] = error.what
-            found.append(Record(str(index), ()))
+            edits = Record(str(index), ())
+        if not edits.requests and index not in left_out:
+            raise InputError(
+                "the record holds no edit",
+                where=f"{source}, record {index} (case {edits.case_id[:80]})",
+                remedy="give at least one, or take the record out",
+            )
+        found.append(edits)
     return found, left_out
 
 

@@ -41,7 +41,7 @@ def unwrapped(value: Mapping[str, object], *, where: str) -> Sequence[object]:
                 where=where,
                 remedy='give a list of records; from pandas: to_json(..., orient="records")',
             )
-        return held  # type: ignore[return-value]  # a list of objects, as was just looked at
+        return _without_row_numbers(held, value, where)  # type: ignore[arg-type]  # a list of objects, as just seen
     if not value or _OBJECT_FIELDS & value.keys():
         return [value] if value else []
     keyed = [held for name, held in value.items() if name.lower() in _LIST_NAMES and _is_keyed(held)]
@@ -57,6 +57,26 @@ def unwrapped(value: Mapping[str, object], *, where: str) -> Sequence[object]:
 
 def _holds_objects(held: object) -> bool:
     return isinstance(held, list) and bool(held) and all(isinstance(item, Mapping) for item in held)
+
+
+def _without_row_numbers(
+    held: Sequence[Mapping[str, object]], page: Mapping[str, object], where: str
+) -> Sequence[object]:
+    """Return the records of a list; in an answer of the hub's service for rows they are one level deeper.
+
+    Raises InputError for such an answer that holds a part of the data set only, or cells that are cut off.
+    """
+    if not all("row_idx" in entry and isinstance(entry.get("row"), Mapping) for entry in held):
+        return held
+    total, cut = page.get("num_rows_total"), any(entry.get("truncated_cells") for entry in held)
+    if cut or (isinstance(total, int) and total > len(held)):
+        part = "cells that are cut off" if cut else f"{len(held)} of {total} rows"
+        raise InputError(
+            f"the file is an answer of the hub's service for rows, and holds {part}",
+            where=where,
+            remedy="read the data set itself: give its id as 'hub'; for these rows alone, save a list of the 'row's",
+        )
+    return [entry["row"] for entry in held]
 
 
 def _is_keyed(held: object) -> TypeGuard[Mapping[str, object]]:

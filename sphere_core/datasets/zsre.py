@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from sphere_core.datasets.files import read_records
+from sphere_core.datasets.new_questions import new_questions
 from sphere_core.datasets.records import IncompleteRecord, placed, refuse_unknown, required_text, texts_of, where_is
 from sphere_core.datasets.subjects import template_of
 from sphere_core.foundation.errors import InputError
@@ -19,8 +20,6 @@ _OTHERS = ("pred", "cond")
 _MARKS = "?!.\u2026\uff1f\uff01\u3002"
 # What tokenizers and converters leave where an answer was.
 _NO_ANSWERS = ("<unk>", "[UNK]", "nan")
-_PORTABILITY = ("New Question", "New Answer")
-_PORTABILITY_OTHERS = ("Recalled Relation",)
 
 
 # What EasyEdit and UltraEdit call these fields.
@@ -72,10 +71,11 @@ def _request(record: Mapping[str, object], case_id: str, where: str, chosen: Lit
     target = _alternative(record, where) if chosen == "alt" else _first_answer(record, where)
     probes = [Probe("rewrite", question, target)]
     probes += [Probe("paraphrase", text, target) for text in texts_of(record, "rephrase", where=where)]
-    if record.get("loc") is not None:
+    if record.get("loc") is not None or record.get("loc_ans") is not None:
         asked = _with_mark(required_text(record, "loc", where=where))
         probes.append(Probe("neighborhood", asked, required_text(record, "loc_ans", where=where)))
-    probes += _portability(record, chosen, where)
+    follows = new_questions(record, where=where)
+    probes += follows if chosen == "alt" else []  # what follows from `alt` does not follow from the true answer
     return placed(lambda: EditRequest(case_id, prompt, subject, target, None, tuple(probes)), where=where)
 
 
@@ -107,21 +107,3 @@ def _alternative(record: Mapping[str, object], where: str) -> str:
 def _with_mark(question: str) -> str:
     """Return a question with its question mark; one that ends in a mark of its own keeps that."""
     return question if question[-1] in _MARKS else f"{question}?"
-
-
-def _portability(record: Mapping[str, object], chosen: Literal["answers", "alt"], where: str) -> list[Probe]:
-    value = record.get("portability")
-    if value is None:
-        return []
-    if not isinstance(value, Mapping):
-        raise InputError(
-            "field 'portability' must be an object",
-            where=f"{where}, field portability",
-            remedy='write {"New Question": ..., "New Answer": ...}',
-        )
-    inside = f"{where}, portability"
-    refuse_unknown(value, _PORTABILITY, where=inside, others=_PORTABILITY_OTHERS, kind="field of 'portability'")
-    if chosen != "alt":
-        return []  # what follows from `alt` does not follow from the true answer
-    question, answer = (required_text(value, name, where=inside) for name in _PORTABILITY)
-    return [Probe("portability", question, answer)]

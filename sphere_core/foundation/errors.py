@@ -4,7 +4,7 @@ import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
 
-__all__ = ["InputError", "inside", "nearest_name", "unknown_name"]
+__all__ = ["InputError", "inside", "nearest_name", "odd_characters", "unknown_name"]
 
 
 class InputError(Exception):
@@ -57,4 +57,12 @@ def unknown_name(kind: str, name: str, candidates: Iterable[str], *, where: str 
     known = sorted(candidates)
     near = nearest_name(name, known)
     hint = f"did you mean '{near}'? " if near else ""
-    return InputError(f"unknown {kind} '{name}'", where=where, remedy=f"{hint}valid: {', '.join(known)}")
+    odd = odd_characters(name) if near else ""
+    return InputError(f"unknown {kind} '{name}'{odd}", where=where, remedy=f"{hint}valid: {', '.join(known)}")
+
+
+def odd_characters(name: str) -> str:
+    """Return the code points of a name that are not plain ASCII, as errors say them, or an empty text: such a character
+    may be invisible, or look like another one."""
+    odd = dict.fromkeys(f"U+{ord(character):04X}" for character in name if not " " <= character <= "~")
+    return f" (it holds {', '.join([*odd][:5])})" if odd else ""

@@ -30,6 +30,12 @@ def why_absent(prompt: str, subject: str) -> str | None:
         odd = {c for c in prompt + subject if c != " " and (unicodedata.category(c) in ("Zs", "Cf") or plain(c) != c)}
         names = ", ".join(sorted(f"U+{ord(c):04X}" for c in odd)[:5])
         return f"they differ in characters that look alike or are invisible ({names}): write plain ones"
+    for start in range(len(prompt) - len(subject) + 1):
+        pairs = zip(prompt[start : start + len(subject)], subject, strict=True)
+        other = [one + two for one, two in pairs if one != two]
+        if len(other) <= len(subject) // 2 and not any(pair.isascii() for pair in other):
+            names = ", ".join(sorted({f"U+{ord(c):04X}" for c in "".join(other) if not c.isascii()})[:5])
+            return f"they differ in {names} only: write the same characters in both"
     if subject.casefold() in prompt.casefold():
         return "they differ in upper and lower case: write the subject exactly as it is in the prompt"
     return None

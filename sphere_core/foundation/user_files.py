@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from sphere_core.foundation.errors import InputError
+from sphere_core.foundation.file_kinds import PACKED_MAGICS, wrong_kind
 from sphere_core.foundation.storage_faults import StorageError
 
 __all__ = [
@@ -61,28 +62,13 @@ def _zstandard(raw: BinaryIO) -> _Stream:
     return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"))
 
 
-_PACKED: dict[bytes, tuple[str, Callable[[BinaryIO], _Stream]]] = {
-    b"\x1f\x8b": ("gzip", lambda raw: gzip.GzipFile(fileobj=raw)),
-    b"BZh": ("bzip2", lambda raw: bz2.BZ2File(raw)),
-    b"\xfd7zXZ\x00": ("xz", _xz),
-    b"\x28\xb5\x2f\xfd": ("zstd", _zstandard),
+_UNPACK: dict[str, Callable[[BinaryIO], _Stream]] = {
+    "gzip": lambda raw: gzip.GzipFile(fileobj=raw),
+    "bzip2": lambda raw: bz2.BZ2File(raw),
+    "xz": _xz,
+    "zstd": _zstandard,
 }
-# What a file is by its first bytes if it is of another kind than the required one, and what to do about it.
-_WRONG = (
-    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"),
-    (b"/annex/objects/", "is a git-annex pointer, not the file itself", "fetch the file: git annex get FILE"),
-    (b"outs:\n- md5:", "is a DVC pointer, not the file itself", "fetch the file: dvc pull"),
-    (b"<?xml", "is an XML document: a server's error, or another format", "download the file itself"),
-    (b"<!doctype html", "is a web page, not the file itself", "download the file itself (the 'raw' address)"),
-    (b"<html", "is a web page, not the file itself", "download the file itself (the 'raw' address)"),
-    (b"PK\x03\x04", "is a zip archive (or an Excel workbook)", "unpack it, or save the sheet as CSV"),
-    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it"),
-    (b"\x89HDF", "is an HDF5 file", "convert it"),
-    (b"SQLite format 3", "is an SQLite data base", "export the table as CSV"),
-    (b"ustar", "is a tar archive", "unpack it"),
-    (b"\x80\x04\x95", "is a Python pickle, which is never read: it can run code", "save the data as JSON"),
-)
-_TEXT_ONLY = ((b"PAR1", "is a Parquet file under another name", "call it .parquet"),)
+_PARQUET = (b"PAR1", "is a Parquet file under another name", "call it .parquet")
 
 
 def open_file(path: Path, *, what: str) -> BinaryIO:
@@ -98,10 +84,13 @@ def open_file(path: Path, *, what: str) -> BinaryIO:
         raise _os_fault(error, path, what) from error
 
 
-def refuse_wrong_kind(path: Path, *, what: str) -> None:
-    """Raise InputError for a file that is an LFS pointer, a web page or the like, by its first bytes."""
+def refuse_wrong_kind(path: Path, *, what: str, pointers_only: bool = True) -> None:
+    """Raise InputError for a file that is an LFS pointer, a web page or the like, by its first bytes.
+
+    Unless `pointers_only`, also for an archive, a picture and whatever else has a signature of its own.
+    """
     with open_file(path, what=what) as raw:
-        _refuse_wrong(raw.read(_HEAD_BYTES), path, what, _WRONG[:6])
+        _refuse_wrong(raw.read(_HEAD_BYTES), path, what, pointers_only=pointers_only)
 
 
 def read_text(path: Path, *, what: str, at_most: int = SETTINGS_BYTES) -> str:
@@ -112,9 +101,11 @@ def read_text(path: Path, *, what: str, at_most: int = SETTINGS_BYTES) -> str:
     with open_file(path, what=what) as raw:
         head = raw.read(_HEAD_BYTES)
         raw.seek(0)
-        packed = next((entry for magic, entry in _PACKED.items() if head.startswith(magic)), None)
+        packed = next((name for magic, name in PACKED_MAGICS.items() if head.startswith(magic)), None)
         data = _unpacked(raw, packed, path, what, at_most)
-    _refuse_wrong(data[:_HEAD_BYTES], path, what, (*_WRONG, *_TEXT_ONLY))
+    _refuse_wrong(data[:_HEAD_BYTES], path, what)
+    if data.startswith(_PARQUET[0]):
+        raise InputError(f"{what} {_PARQUET[1]}", where=str(path), remedy=_PARQUET[2])
     try:
         while data.startswith(codecs.BOM_UTF8):
             data = data.removeprefix(codecs.BOM_UTF8)
@@ -213,12 +204,12 @@ def _plain(raw: BinaryIO) -> _Stream:
 
 def _unpacked(
     raw: BinaryIO,
-    packed: tuple[str, Callable[[BinaryIO], _Stream]] | None,
+    packed: str | None,
     path: Path,
     what: str,
     at_most: int,
 ) -> bytes:
-    name, unpack = packed or ("", _plain)
+    unpack = _plain if packed is None else _UNPACK[packed]
     parts, size = [], 0
     try:
         stream = unpack(raw)
@@ -235,17 +226,17 @@ def _unpacked(
         if packed is None and isinstance(error, OSError):
             raise _os_fault(error, path, what) from error
         raise InputError(
-            f"{what} is a damaged {name} file: {error}", where=str(path), remedy="fetch it again, or unpack it yourself"
+            f"{what} is a damaged {packed} file: {error}",
+            where=str(path),
+            remedy="fetch it again, or unpack it yourself",
         ) from error
     return b"".join(parts)
 
 
-def _refuse_wrong(head: bytes, path: Path, what: str, kinds: tuple[tuple[bytes, str, str], ...]) -> None:
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for magic, fault, remedy in kinds:
-        # The name of a tar archive's first file comes before its mark.
-        if start.startswith(magic.lower()) or (magic == b"ustar" and head[257:262] == magic):
-            raise InputError(f"{what} {fault}", where=str(path), remedy=remedy)
+def _refuse_wrong(head: bytes, path: Path, what: str, *, pointers_only: bool = False) -> None:
+    found = wrong_kind(head, pointers_only=pointers_only)
+    if found is not None:
+        raise InputError(f"{what} {found[0]}", where=str(path), remedy=found[1])
 
 
 # Letters by their category that show nothing: fillers, and the blank pattern of Braille.

@@ -58,7 +58,8 @@ def first_long_text(request: EditRequest, room: ReadingRoom) -> LongText | None:
     """Return the first text of a request that is longer than the model's positions, or None.
 
     What is edited is the prompt in its templates with the new target; what is scored, each probe with its target and
-    its contrast; free generation starts from its prompts. The last token of a target is predicted and not read.
+    its contrast, and each condition of a probe with its answers; free generation starts from its prompts. The last
+    token of a target is predicted and not read.
     """
     for field, text, extra in _texts(request, room):
         if len(text.encode()) + extra + _MARGIN <= room.positions:
@@ -104,5 +105,8 @@ def _texts(request: EditRequest, room: ReadingRoom) -> Iterator[tuple[str, str, 
         for target in (probe.target, probe.contrast):
             if target is not None:
                 yield f"probe {number} ({probe.role})", f"{probe.prompt} {target}", 0
+        for fact in probe.known_before:
+            for answer in fact.answers:
+                yield f"condition of probe {number} ({probe.role})", f"{fact.prompt} {answer}", 0
     for number, text in enumerate(request.generation_prompts):
         yield f"generation_prompts[{number}]", text, 0

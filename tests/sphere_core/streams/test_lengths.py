@@ -10,7 +10,7 @@ from eval_parts import tiny_llama
 
 from sphere_core.datasets.records import Record
 from sphere_core.foundation.errors import InputError
-from sphere_core.requests import EditRequest, Probe
+from sphere_core.requests import EditRequest, KnownFact, Probe
 from sphere_core.streams.lengths import (
     ReadingRoom,
     first_long_text,
@@ -37,6 +37,10 @@ def with_probe(**fields: Any) -> EditRequest:
     return replace(SHORT, probes=(*SHORT.probes, Probe(**fields)))
 
 
+def with_condition(prompt: str, *answers: str) -> EditRequest:
+    return with_probe(role="portability", prompt="Odo", target="x", known_before=(KnownFact(prompt, answers),))
+
+
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
@@ -47,6 +51,8 @@ def with_probe(**fields: Any) -> EditRequest:
         (with_probe(role="neighborhood", prompt="Odo", target=LONG), "probe 1 (neighborhood)"),
         (with_probe(role="portability", prompt="Odo", target="x", contrast=LONG), "probe 1 (portability)"),
         (replace(SHORT, generation_prompts=("a", LONG)), "generation_prompts[1]"),
+        (with_condition(LONG, "x"), "condition of probe 1 (portability)"),
+        (with_condition("Odo is", "x", LONG), "condition of probe 1 (portability)"),
     ],
 )
 def test_every_text_that_is_read_is_measured(request_: EditRequest, field: str) -> None:
