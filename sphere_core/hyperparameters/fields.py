@@ -182,7 +182,9 @@ class Hyperparameters(BaseModel):
     wise_margins: tuple[NotNegative, NotNegative, NotNegative] | None = _optional(
         "WISE: alpha, beta, gamma: activation of unrelated texts at most, of edits at least, and their distance"
     )
-    wise_ratio: Share | None = _optional("WISE: a memory answers above this share of its edits' least activation")
+    wise_ratio: Annotated[Number, Field(ge=0, le=100)] | None = _optional(
+        "WISE: a memory answers above this share of its edits' least activation"
+    )
     wise_shard_edits: Count | None = _optional("WISE: edits per side memory")
     wise_merge_edits: Count | None = _optional("WISE: edits after which the side memories since the last merge are one")
     wise_density: Annotated[Number, Field(gt=0, le=1)] | None = _optional(

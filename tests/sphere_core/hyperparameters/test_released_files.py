@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.hyperparameters import Hyperparameters, ReleasedFile, read_hyperparameters
+from sphere_core.hyperparameters import Hyperparameters, ReleasedFile, fields_of, read_hyperparameters
 from sphere_core.methods import EDITORS, resolve_method
 
 # What MEMIT's files of all methods share, on a model of 32 layers.
@@ -275,9 +275,13 @@ def test_every_entry_of_the_table_names_a_hyperparameter_a_method_and_a_source()
         for entry in entries:
             assert entry["name"] in ours
             assert entry["source"] in table["sources"]
-    for group in (table["only_off"], table["unset"], table["said_by_the_method"]):
-        for entry in group.values():
-            assert entry["source"] in table["sources"]
+    rules = [rule for entry in table["only_off"].values() for rule in (entry if isinstance(entry, list) else [entry])]
+    for rule in (*rules, *table["unset"].values(), *table["said_by_the_method"].values()):
+        assert rule["source"] in table["sources"]
+    for row, entry in table["ignored_for"].items():
+        assert entry["source"] in table["sources"]
+        assert not {*entry["keys"]} & fields_of([row])
+        assert row in EDITORS
     assert set(table["ignored"]) <= set(table["sources"])
     for row, values in table["constants"].items():
         method = row if "+" in row or row in EDITORS else f"memit+{row}"
