@@ -9,9 +9,10 @@ from pydantic import BaseModel, ValidationError
 
 from sphere_core.foundation.errors import InputError, nearest_name, unknown_name
 
-__all__ = ["BOOLEAN", "misplaced_booleans", "validated"]
+__all__ = ["BOOLEAN", "BOOLEAN_REMEDY", "misplaced_booleans", "validated"]
 
-BOOLEAN = "true and false are no numbers"
+BOOLEAN = "true and false do not fit here"
+BOOLEAN_REMEDY = "give a number, or a text in quotes: YAML takes yes, no, on and off for true and false"
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -25,7 +26,7 @@ def validated(model: type[_Model], values: Mapping[str, object], *, where: str) 
     odd = next(misplaced_booleans(model, values), None)
     if odd is not None:
         place = ".".join(str(part) for part in odd)
-        raise InputError(BOOLEAN, where=f"{where}, {place}", remedy="give a number")
+        raise InputError(BOOLEAN, where=f"{where}, {place}", remedy=BOOLEAN_REMEDY)
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:

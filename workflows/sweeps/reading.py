@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from sphere_core.foundation.errors import InputError, unknown_name
 from sphere_core.foundation.model_errors import as_input_error
-from sphere_core.foundation.validation import BOOLEAN, misplaced_booleans
+from sphere_core.foundation.validation import BOOLEAN, BOOLEAN_REMEDY, misplaced_booleans
 from sphere_core.foundation.yaml_files import Location, read_yaml
 from sphere_core.plugins.found import NO_PLUGINS
 from workflows.sweeps.grids import ENTRIES, GRID, SweepText, expanded
@@ -30,7 +30,7 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepSpec, Sw
     text = expanded(changed, given=given)
     odd = next(misplaced_booleans(SweepSpec, text.data), None)
     if odd is not None:
-        raise InputError(BOOLEAN, where=text.where(odd), remedy="give a number")
+        raise InputError(BOOLEAN, where=text.where(odd), remedy=BOOLEAN_REMEDY)
     try:
         spec = SweepSpec.model_validate(text.data)
     except ValidationError as error:

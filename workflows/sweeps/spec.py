@@ -185,7 +185,11 @@ class NotifyEntry(Part):
 class SweepSpec(Part):
     """A sweep: models x streams x methods x seeds, all with the same batches and evaluators."""
 
-    name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the folder runs/NAME")
+    name: str = Field(
+        max_length=100,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Names the folder runs/NAME: letters, digits, '.', '_' and '-', a letter or digit first",
+    )
     models: tuple[ModelEntry, ...] = Field(
         min_length=1, description="Models to edit: `factworld`, or {source, dtype, preset}"
     )

@@ -201,7 +201,7 @@ def test_set_replaces_a_value(tmp_path: Path, override: str, expected: Any) -> N
         ("seeds[=3", "sets nothing", "PATH=VALUE"),
         ("seeds=[1", "not valid YAML", "correct the syntax"),
         ("batch_size.x=1", "there is nothing below it", "as a whole"),
-        ("batch_size=true", "true and false are no numbers", "give a number"),
+        ("batch_size=true", "true and false do not fit here", "give a number"),
         ("batch_size=0", "greater than or equal to 1", "batch_size"),
     ],
 )
