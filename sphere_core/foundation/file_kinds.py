@@ -9,7 +9,7 @@ PACKED_MAGICS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"
 
 _RAW = "download the file itself (the 'raw' address)"
 _PICKLE = ("is a Python pickle, which is never read: it can run code", "save the data as JSON")
-_PICTURE = ("is a picture", "give the file that holds the records")
+_PICTURE = ("is a picture", "give the text file that is meant")
 # What is found in place of a file, of whatever kind that is.
 _POINTERS = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"),
@@ -22,14 +22,14 @@ _POINTERS = (
 _OTHERS = (
     (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it"),
     (b"rar!\x1a", "is a rar archive", "unpack it"),
-    (b"\x89hdf", "is an HDF5 file", "write its records as JSON or Parquet"),
+    (b"\x89hdf", "is an HDF5 file", "write what it holds as JSON"),
     (b"sqlite format 3", "is an SQLite data base", "export the table as CSV"),
     (b"ustar", "is a tar archive", "unpack it"),
-    (b"\x93numpy", "is a NumPy array (.npy)", "write the records as JSON"),
+    (b"\x93numpy", "is a NumPy array (.npy)", "write what it holds as JSON"),
     (b"arrow1", "is an Arrow (Feather) file", "write the table as Parquet or JSON"),
     (b"\xff\xff\xff\xff", "is an Arrow stream", "write the table as Parquet or JSON"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a file of an older Office (.xls, .doc)", "save the sheet as CSV"),
-    (b"%pdf", "is a PDF document", "give the file that holds the records"),
+    (b"%pdf", "is a PDF document", "give the text file that is meant"),
     (b"\x89png", *_PICTURE),
     (b"\xff\xd8\xff", *_PICTURE),
     (b"gif8", *_PICTURE),
@@ -39,7 +39,7 @@ _OTHERS = (
 )
 # Zip archives by the name of their first entry.
 _ZIPS = (
-    (r".*\.npy", "is a NumPy archive (.npz)", "write the records as JSON"),
+    (r".*\.npy", "is a NumPy archive (.npz)", "write what it holds as JSON"),
     (r"(.*/)?(data\.pkl|version|byteorder|\.format_version|\.data/.*)", "is a PyTorch file", "save the data as JSON"),
     (r"\[Content_Types\]\.xml|(xl|_rels|docProps)/.*|mimetype", "is an Office workbook", "save the sheet as CSV"),
 )
@@ -79,7 +79,7 @@ def wrong_kind(head: bytes, *, pointers_only: bool = False) -> tuple[str, str] |
     if head and not head.strip(b"\x00"):
         return "begins with zero bytes only: it was not written to its end", "fetch it again"
     if head[8:9] == b"{" and b"\x00" in head[:8] and int.from_bytes(head[:8], "little") < _HEADER_BYTES:
-        return "is a safetensors file", "give the file that holds the records"
+        return "is a safetensors file", "give the text file that is meant"
     packed = next((name for magic, name in PACKED_MAGICS.items() if head.startswith(magic)), None)
     return (f"is still packed ({packed})", "unpack it yourself") if packed is not None else None
 
