@@ -158,8 +158,9 @@ def test_whatever_is_killed_is_replaced_and_nothing_differs_from_one_replica(
         for worker, progress in view.doing.items():
             task = progress.task or ""
             roles.update({(worker.role, task.partition("-")[0])} if task else ())
-        # A replica between two checkpoints, and the evaluator at a score.
-        for role in signals.keys() - killed:
+        # A replica between two checkpoints, and the evaluator at a score; both once the driver has heard from them.
+        heard = {role for role, task in roles if task == "trajectory" or role == "evaluator"}
+        for role in (signals.keys() - killed) & heard:
             if storage.exists(f"waits-{role}"):
                 killed.add(role)
                 addresses.update(listening_addresses())
