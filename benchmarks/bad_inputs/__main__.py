@@ -23,11 +23,12 @@ from benchmarks.bad_inputs.misfits import MISFITS
 from benchmarks.bad_inputs.models import MODELS
 from benchmarks.bad_inputs.settings import SETTINGS
 from benchmarks.bad_inputs.sweeps import SWEEPS
+from benchmarks.bad_inputs.tasks import TASKS
 from benchmarks.bad_inputs.verdict import faults_of, load_command, outcome_of
 
 __all__ = ["ALL", "main"]
 
-ALL: list[BadInput] = [*SWEEPS, *DATA, *MODELS, *SETTINGS, *LOOK_ALIKES, *MISFITS, *CALIBRATIONS]
+ALL: list[BadInput] = [*SWEEPS, *DATA, *MODELS, *SETTINGS, *TASKS, *LOOK_ALIKES, *MISFITS, *CALIBRATIONS]
 
 Results = dict[str, dict[str, object]]
 

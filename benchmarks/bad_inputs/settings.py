@@ -1,4 +1,4 @@
-"""Hyperparameter files, presets, second moments, tasks and places for outputs."""
+"""Hyperparameter files, presets, second moments and places for outputs."""
 
 import json
 import os
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from safetensors.torch import save_file
 
 from benchmarks.bad_inputs.case import GOLDEN, TINY_MODEL, BadInput, Make, sweep
@@ -97,29 +96,6 @@ def _promise() -> bytes:
         {"layer0": {"dtype": "F64", "shape": [1 << 16, 1 << 16], "data_offsets": [0, 1 << 35]}}
     ).encode()
     return struct.pack("<Q", len(header)) + header + b"\0" * 64
-
-
-def _task(text: str, data: str = '{"q": "a", "a": "b"}\n', **general: Any) -> Make:
-    def make(folder: Path) -> list[str]:
-        (folder / "tasks").mkdir()
-        (folder / "tasks" / "own.yaml").write_text(text)
-        (folder / "tasks" / "own.jsonl").write_text(data)
-        settings = {"tasks": ["own"], "include_path": ["tasks"], **general}
-        return sweep(folder, evaluators={"general": settings})
-
-    return make
-
-
-_TASK = {
-    **{"task": "own", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "own.jsonl"}}},
-    **{"test_split": "test", "output_type": "loglikelihood", "doc_to_text": "{{q}}", "doc_to_target": "{{a}}"},
-    "metric_list": [{"metric": "acc"}],
-}
-
-
-def _own_task(**changes: Any) -> Make:
-    merged = {key: value for key, value in {**_TASK, **changes}.items() if value is not None}
-    return _task(yaml.safe_dump(merged))
 
 
 def _finished(folder: Path) -> Path:
@@ -212,32 +188,6 @@ _MOMENTS: dict[str, Make] = {
     "safetensors: 32 GiB promised": _moments_bytes(_promise(), "moments.safetensors"),
     "safetensors: a web page": _moments_bytes(b"<!doctype html><html></html>", "moments.safetensors"),
 }
-_TASKS: dict[str, Make] = {
-    "a name that is none": lambda folder: sweep(folder, evaluators={"general": {"tasks": ["no_such_task"]}}),
-    "no name": lambda folder: sweep(folder, evaluators={"general": {"tasks": []}}),
-    "a folder that is gone": lambda folder: sweep(
-        folder, evaluators={"general": {"tasks": ["a"], "include_path": ["no"]}}
-    ),
-    "not YAML": _task("task: [own\n"),
-    "a list": _task("- task: own\n"),
-    "a Python tag": _task("task: own\ndoc_to_text: !!python/name:os.system\n"),
-    "a function that is gone": _task(yaml.safe_dump(_TASK).replace("'{{q}}'", "!function gone.text")),
-    "without a data set": _own_task(dataset_path=None, dataset_kwargs=None),
-    "an empty data file": _task(yaml.safe_dump(_TASK), data=""),
-    "a data file that is not JSON": _task(yaml.safe_dump(_TASK), data="{"),
-    "an unknown output": _own_task(output_type="loglikelyhood"),
-    "a template that is broken": _own_task(doc_to_text="{{q"),
-    "an unknown metric": _own_task(metric_list=[{"metric": "accuracyy"}]),
-    "fewer than no examples": _task(yaml.safe_dump(_TASK), tasks=[{"task": "own", "num_fewshot": -1}]),
-    "fewer than no examples in the file": _own_task(num_fewshot=-3),
-    "a billion repetitions": _own_task(repeats=10**9),
-    "choices that are missing": _own_task(output_type="multiple_choice"),
-    "a list as its name": _own_task(task=["a", "b"]),
-    "a file that it includes is gone": _own_task(include="gone.yaml"),
-    "a data file that is an archive": _task(yaml.safe_dump(_TASK), data="PK\x03\x04 half an archive"),
-    "a limit of no documents": _task(yaml.safe_dump(_TASK), limit=0),
-    "an unknown setting": _task(yaml.safe_dump(_TASK), num_fewshots=1),
-}
 _OUTPUTS: dict[str, Make] = {
     "table: a folder": lambda folder: ((folder / "out.csv").mkdir(), _read_only(folder, "table", "--out", "out.csv"))[
         1
@@ -299,7 +249,6 @@ SETTINGS = [
         ("hyperparameters", _HYPERPARAMETERS),
         ("preset", _PRESETS),
         ("moments", _MOMENTS),
-        ("task", _TASKS),
         ("output", _OUTPUTS),
     )
     for name, make in makes.items()

@@ -4,17 +4,14 @@ The numbers are those of the code as it is, on a model of four layers. A copy or
 them; whoever brings one in on purpose raises the number here and says why.
 """
 
-from typing import Any
-
 import pytest
 from ghost import ghost
 from ghost_parts import on_ghost
-from method_parts import editor
+from ghost_table import counted_batch
 from tiny_models import CONTEXTS, requests, tiny_model
 
 from sphere_core.locate.batch import locate
 from sphere_core.locate.targets import TargetSettings, optimise_targets
-from sphere_core.trajectory import run_trajectory
 
 # Kernels, waits, bytes to the host and bytes to the device of the second batch: two requests, nine forwards of targets.
 # Of the kernels of a method with targets 300 to 700 pack tokens, and 1,200 bytes say where those are.
@@ -48,19 +45,12 @@ BATCH = {
 
 @pytest.mark.parametrize("method", BATCH)
 def test_a_batch_stays_within_its_budget(method: str) -> None:
-    changes: dict[str, Any] = {"num_steps": 4} if method in ("ft", "ft_l", "lora", "crispedit", "eblora") else {}
-    with ghost() as counts:
-        model = on_ghost(tiny_model("llama", layers=4))
-        built = editor(method, model, v_num_grad_steps=9, v_stop_loss=0.0, **changes)
-        chain = run_trajectory("t", built, model, requests()[:4], batch_size=2, contexts=CONTEXTS, resume=None)
-        next(chain)
-        counts.clear()
-        next(chain)
-        kernels, waits, to_host, to_device = BATCH[method]
-        assert counts.kernels <= kernels, counts.by_kernel.most_common(9)
-        assert counts.waits <= waits, counts.waits_at.most_common()
-        assert counts.to_host <= to_host, counts.bytes_at.most_common()
-        assert counts.to_device <= to_device, counts.bytes_at.most_common()
+    counts = counted_batch(method)
+    kernels, waits, to_host, to_device = BATCH[method]
+    assert counts.kernels <= kernels, counts.by_kernel.most_common(9)
+    assert counts.waits <= waits, counts.waits_at.most_common()
+    assert counts.to_host <= to_host, counts.bytes_at.most_common()
+    assert counts.to_device <= to_device, counts.bytes_at.most_common()
 
 
 def targets(layers: int, steps: int, count: int) -> tuple[int, int, int]:
