@@ -21,6 +21,9 @@ _PRESETS_FOLDER = Path(__file__).parent / "presets"
 _CORPUS_TASK = _PRESETS_FOLDER / "_corpus.yaml"
 PERPLEXITY = "perplexity"
 _HUB_CORPUS = "wikitext"
+_OWN_TASKS = (
+    "a task of one's own is named by its file or folder, or found in include_path (--include-path of sphere tasks)"
+)
 
 
 class Preset(BaseModel):
@@ -109,8 +112,14 @@ class Suite:
 class SuiteResolver:
     """Looks entries up; the YAMLs of a folder of names are read once."""
 
-    def __init__(self, include_path: Sequence[str] = (), corpus: str | None = None) -> None:
-        """Raise InputError for a folder of tasks or a corpus that is not there."""
+    def __init__(
+        self,
+        include_path: Sequence[str] = (),
+        corpus: str | None = None,
+        where: str = "evaluator 'general', field tasks",
+    ) -> None:
+        """Raise InputError for a folder of tasks or a corpus that is not there; `where` the names stand, for errors."""
+        self._where = where
         self._named = [TaskFolder(Path(folder).expanduser().resolve()) for folder in include_path]
         self._harness: TaskFolder | None = None
         self._corpus = None if corpus is None else Path(corpus).expanduser().resolve()
@@ -162,9 +171,8 @@ class SuiteResolver:
             folder.explain(name)
         own = {*preset_names(), *shipped_suites(), *(known for folder in self._named for known in folder.names())}
         near = self._harness.nearest(name) if self._harness is not None else None
-        raise unknown_name(
-            "task", name, {*own, *([near] if near is not None else [])}, where="evaluator 'general', field tasks"
-        )
+        error = unknown_name("task", name, {*own, *([near] if near is not None else [])}, where=self._where)
+        raise error.replaced(remedy=f"{error.remedy}; {_OWN_TASKS}")
 
     def _folders(self) -> Iterator[TaskFolder]:
         yield from self._named

@@ -39,7 +39,7 @@ def suite_view(*, name: str, include_path: Sequence[str] = (), check: bool = Fal
 
     Names in `include_path` come first. Raises InputError for an unknown name.
     """
-    suite = SuiteResolver(list(include_path)).suite(TaskEntry(task=name))
+    suite = SuiteResolver(list(include_path), where="sphere tasks NAME").suite(TaskEntry(task=name))
     columns = [Column("task"), Column("documents", right=True), Column("examples", 2, right=True)]
     columns += [Column("data set", prose=True), *([Column("can be had")] if check else [])]
     rows: list[list[Cell]] = []

@@ -115,6 +115,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown task 'helaswag'") as caught:
         entries("helaswag")
     assert "did you mean 'hellaswag'" in str(caught.value.remedy)
+    assert "include_path" in str(caught.value.remedy)
     with pytest.raises(InputError, match="task folder not found"):
         entries("rte", include_path=[str(tmp_path / "none")])
 
