@@ -8,7 +8,7 @@ files (`workflows.store.state`).
 import shlex
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, model_validator
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
@@ -171,6 +171,10 @@ class PublishedEntry(_Record):
     values: dict[str, tuple[float | None, ...]] = Field(
         description="Values by the method's name in tables; '(unedited)' is the model before any edit"
     )
+    tolerance: tuple[NonNegativeFloat, ...] | None = Field(
+        default=None,
+        description="Per metric, the difference that counts as equal in a report's ledger; default: its --tolerance",
+    )
     against: str | None = Field(
         default=None,
         description="A figure of geometry, `he_drift`: values are then Spearman's correlations of it with the metrics",
@@ -181,6 +185,8 @@ class PublishedEntry(_Record):
         for method, values in self.values.items():
             if len(values) != len(self.metrics):
                 raise ValueError(f"'{method}' has {len(values)} values for {len(self.metrics)} metrics")
+        if self.tolerance is not None and len(self.tolerance) != len(self.metrics):
+            raise ValueError(f"tolerance has {len(self.tolerance)} values for {len(self.metrics)} metrics")
         return self
 
 

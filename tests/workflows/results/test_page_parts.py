@@ -20,8 +20,8 @@ from workflows.results.tables.table import Cell
 
 
 def test_the_ledger_says_what_agrees_what_differs_and_what_cannot_be_compared() -> None:
-    def compared(published: float, measured: Cell | None) -> str:
-        one = Comparison("paper", "m", "facts", "memit", 10, "efficacy", "argmax", published, measured)
+    def compared(published: float, measured: Cell | None, tolerance: float | None = None) -> str:
+        one = Comparison("paper", "m", "facts", "memit", 10, "efficacy", "argmax", published, measured, tolerance)
         return ledger([one], tolerance=0.02).rows[0][1][-1].text
 
     assert compared(0.5, Cell(0.515, 0.001, 3, 0, 0)) == "agrees"
@@ -29,6 +29,10 @@ def test_the_ledger_says_what_agrees_what_differs_and_what_cannot_be_compared() 
     # Within two standard deviations over seeds.
     assert compared(0.5, Cell(0.53, 0.02, 3, 0, 0)) == "agrees"
     assert compared(0.5, Cell(0.53, None, 1, 0, 0)) == "differs"
+    # A tolerance of the sweep file replaces the reader's, in both directions.
+    assert compared(0.5, Cell(0.53, None, 1, 0, 0), 0.04) == "agrees"
+    assert compared(0.5, Cell(0.515, 0.001, 3, 0, 0), 0.01) == "differs"
+    assert compared(0.5, Cell(0.5, None, 1, 0, 0), 0.0) == "agrees"
     assert compared(0.5, Cell(None, None, 3, 1, 0)) == "cannot be compared: collapsed or failed"
     assert compared(0.5, None) == "cannot be compared: not scored at this edit count"
 

@@ -175,6 +175,12 @@ def wrong_moments(folder: Path, **arrays: np.ndarray) -> dict[str, Any]:
     return {"file": "moments.npz"}
 
 
+PUBLISHED = {
+    **{"source": "a paper", "model": "factworld", "dataset": "factworld", "edits": 10, "protocol": "argmax"},
+    **{"metrics": ["efficacy", "generalization"], "values": {"memit": [0.5, 0.5]}},
+}
+
+
 @pytest.mark.parametrize(
     ("changes", "what", "where"),
     [
@@ -193,6 +199,8 @@ def wrong_moments(folder: Path, **arrays: np.ndarray) -> dict[str, Any]:
         ({"evaluators": {"general": {"tasks": ["factwrld"]}}}, "unknown task 'factwrld'", ""),
         ({"evaluators": {"edit_quality": {"cohrt": 3}}}, "'cohrt'", "evaluators.edit_quality"),
         ({"methods": ["memit", {"name": "memit", "label": "same"}]}, "the same trajectory", "methods"),
+        ({"published": [PUBLISHED | {"tolerance": [0.02]}]}, "tolerance has 1 values for 2 metrics", "published[0]"),
+        ({"published": [PUBLISHED | {"tolerance": [0.02, -1]}]}, "greater than or equal to 0", "published[0]"),
     ],
 )
 def test_wrong_input_is_refused_with_its_place(tmp_path: Path, changes: dict[str, Any], what: str, where: str) -> None:

@@ -27,7 +27,7 @@ _COLUMNS = (
 _SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("source", "model", "dataset", "method")]
     + [("edits", pa.int64()), ("metric", pa.string()), ("protocol", pa.string())]
-    + [(name, pa.float64()) for name in ("published", "mean", "sd", "difference")]
+    + [(name, pa.float64()) for name in ("published", "mean", "sd", "difference", "tolerance")]
     + [(name, pa.int64()) for name in ("n", "collapsed", "failed")]
 )
 
@@ -77,5 +77,5 @@ def _difference(row: Comparison) -> float | None:
 def _record(row: Comparison) -> dict[str, object]:
     record: dict[str, object] = {"source": row.source, "model": row.model, "dataset": row.dataset}
     record |= {"method": row.method, "edits": row.edits, "metric": row.metric, "protocol": row.protocol}
-    record |= {"published": row.published, "difference": _difference(row)}
+    record |= {"published": row.published, "difference": _difference(row), "tolerance": row.tolerance}
     return record | ({} if row.measured is None else vars(row.measured))

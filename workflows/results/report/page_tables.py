@@ -102,7 +102,8 @@ def _by_cell(published: Sequence[Comparison]) -> dict[tuple[str, str, str], str]
 def ledger(published: Sequence[Comparison], *, tolerance: float) -> PageTable:
     """Return every published number beside what was measured for it, and whether the two agree.
 
-    They agree if they differ by at most `tolerance`, or by at most two standard deviations over seeds.
+    They agree if they differ by at most the tolerance that the sweep file gives the metric, `tolerance` where it gives
+    none, or by at most two standard deviations over seeds if that is more.
     """
     heads = (
         *(("source", False), ("model", False), ("data set", False), ("method", False), ("edits", True)),
@@ -111,13 +112,17 @@ def ledger(published: Sequence[Comparison], *, tolerance: float) -> PageTable:
         ("verdict", False),
     )
     rows = [(one.method, _ledger_row(one, tolerance)) for one in published]
-    caption = f"Published against measured; tolerance: {tolerance:g}, or two standard deviations over seeds if larger"
+    caption = (
+        f"Published against measured; tolerance: the sweep file's, else {tolerance:g}, "
+        "or two standard deviations over seeds if larger"
+    )
     return PageTable("ledger", caption, heads, tuple(rows))
 
 
 def _ledger_row(one: Comparison, tolerance: float) -> tuple[PageCell, ...]:
     cell = one.measured or Cell(None, None, 0, 0, 0)
-    allowed = max(tolerance, 2 * (cell.sd or 0.0))
+    own = tolerance if one.tolerance is None else one.tolerance
+    allowed = max(own, 2 * (cell.sd or 0.0))
     difference = None if cell.mean is None else cell.mean - one.published
     if difference is None:
         verdict = "cannot be compared: " + ("collapsed or failed" if cell.n else "not scored at this edit count")

@@ -22,6 +22,7 @@ class Comparison:
     protocol: str
     published: float
     measured: Cell | None
+    tolerance: float | None = None
 
 
 def published_table(root: SweepRoot) -> list[Comparison]:
@@ -30,7 +31,8 @@ def published_table(root: SweepRoot) -> list[Comparison]:
     compared = []
     for entry in root.plan.published_scores:
         for method, values in entry.values.items():
-            for metric, value in zip(entry.metrics, values, strict=True):
+            allowed = entry.tolerance or (None,) * len(values)
+            for metric, value, tolerance in zip(entry.metrics, values, allowed, strict=True):
                 if value is None:
                     continue
                 place = (method, entry.model, entry.dataset, entry.edits, metric, entry.protocol)
@@ -45,6 +47,7 @@ def published_table(root: SweepRoot) -> list[Comparison]:
                         entry.protocol,
                         value,
                         found.get(place),
+                        tolerance,
                     )
                 )
     return compared
