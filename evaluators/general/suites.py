@@ -118,7 +118,7 @@ class SuiteResolver:
         corpus: str | None = None,
         where: str = "evaluator 'general', field tasks",
     ) -> None:
-        """Raise InputError for a folder of tasks or a corpus that is not there; `where` the names stand, for errors."""
+        """Raise InputError for a folder of tasks or a corpus that is not there; `where` names come from, for errors."""
         self._where = where
         self._named = [TaskFolder(Path(folder).expanduser().resolve()) for folder in include_path]
         self._harness: TaskFolder | None = None
