@@ -1,5 +1,8 @@
 r"""A layout's table as a LaTeX fragment: booktabs rules, numbers set by siunitx, ready for `\input`."""
 
+import re
+import unicodedata
+
 from workflows.results.layouts.layout import ColumnAsk
 from workflows.results.layouts.made_table import MadeCell, MadeTable
 from workflows.terminal.escape import one_line
@@ -22,6 +25,16 @@ _ESCAPES = {
     **{character: f"{{{character}}}" for character in "[]*"},
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
+# Signs that fonts of T1 lack, as mathematics.
+_SIGNS = {
+    **{"×": "times", "·": "cdot", "→": "rightarrow", "←": "leftarrow", "↑": "uparrow", "↓": "downarrow", "≤": "leq"},
+    **{"≥": "geq", "≠": "neq", "≈": "approx", "∞": "infty", "∈": "in", "∘": "circ", "∆": "Delta", "∑": "sum"},
+}
+_GREEK = re.compile("GREEK (SMALL|CAPITAL) LETTER ([A-Z]+( SIGMA)?)")
+_GREEK_NAMES = {"LAMDA": "lambda", "EPSILON": "varepsilon", "FINAL SIGMA": "varsigma"}
+_CAPITALS = ("Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega")
+# Beyond Latin letters and the punctuation of every installation: dashes, quotation marks, per mille, euro, trade mark.
+_LAST_OF_T1, _PUNCTUATION, _OTHERS = 0x17F, range(0x2010, 0x2027), (0x2030, 0x20AC, 0x2122)
 _HEAD = r"""% Needs \usepackage[T1]{fontenc}, \usepackage{booktabs} and \usepackage{siunitx} (version 3)."""
 # A number takes the weight of the text around it, as siunitx does only if asked to.
 _SETUP = r"\begingroup\sisetup{text-series-to-math=true, propagate-math-font=true, reset-text-series=false}"
@@ -30,8 +43,21 @@ _SETUP = r"\begingroup\sisetup{text-series-to-math=true, propagate-math-font=tru
 def latex_text(text: str) -> str:
     """Return a text as LaTeX shows it, whatever it holds."""
     # Two hyphens would be set as one dash.
-    parts = ("".join(_ESCAPES.get(character, character) for character in part) for part in one_line(text).split("--"))
-    return "-{}-".join(parts)
+    return "-{}-".join("".join(map(_character, part)) for part in one_line(text).split("--"))
+
+
+def _character(character: str) -> str:
+    if character in _SIGNS:
+        return rf"\ensuremath{{\{_SIGNS[character]}}}"
+    if character in "\u2212\u00b5":
+        return r"\ensuremath{-}" if character == "\u2212" else r"\ensuremath{\mu}"
+    greek = _GREEK.fullmatch(unicodedata.name(character, ""))
+    if greek is None:
+        return _ESCAPES.get(character, character)
+    name = _GREEK_NAMES.get(greek[2], greek[2].lower())
+    name = name if greek[1] == "SMALL" else name.removeprefix("var").capitalize()
+    has_command = name in _CAPITALS or (greek[1] == "SMALL" and name != "omicron")
+    return rf"\ensuremath{{\{name}}}" if has_command else character
 
 
 def latex_table(made: MadeTable) -> str:
@@ -51,18 +77,29 @@ def latex_table(made: MadeTable) -> str:
             _cell(made, column, cell) for part in row.cells for column, cell in zip(made.columns, part, strict=True)
         ]
         lines.append(" & ".join([latex_text(row.name), *cells]) + r" \\")
-        below = [_difference(made, c, cell) for part in row.cells for c, cell in zip(made.columns, part, strict=True)]
-        if any(below):
-            lines[-1] += "[1pt]"
-            lines.append(" & ".join(["", *below]) + r" \\[1pt]")
+        found = [(c, cell) for part in row.cells for c, cell in zip(made.columns, part, strict=True)]
+        below = [[part(made, column, cell) for column, cell in found] for part in (_difference, _interval)]
+        for texts in below:
+            if any(texts):
+                lines.append(" & ".join(["", *texts]) + r" \\")
+        if any(below[0]):
+            lines[-1] += "[2pt]"
         if row.kind == "unedited" and place + 1 < len(made.rows):
             lines.append(r"\midrule")
     lines += [r"\bottomrule", r"\end{tabular}"]
     notes = [*map(latex_text, made.remarks), *(f"${key}$: {latex_text(text)}" for key, text in made.notes.items())]
+    foreign = sorted({one for line in [*lines, *notes] for one in line if _is_foreign(one)})
+    if foreign:
+        lines.insert(1, f"% Only LuaLaTeX and XeLaTeX, with a font that has them, can set: {' '.join(foreign)}")
     return (
         "\n".join([*lines, r"\par\smallskip{\footnotesize\noindent " + "; ".join(notes) + r".\par}", r"\endgroup"])
         + "\n"
     )
+
+
+def _is_foreign(character: str) -> bool:
+    place = ord(character)
+    return place > _LAST_OF_T1 and place not in _PUNCTUATION and place not in _OTHERS
 
 
 def _cell(made: MadeTable, column: ColumnAsk, cell: MadeCell) -> str:
@@ -81,10 +118,20 @@ def _difference(made: MadeTable, column: ColumnAsk, cell: MadeCell) -> str:
     found = cell.difference
     if found is None:
         return ""
-    signed = [
-        rf"\num[print-implicit-plus=true]{{{made.number(column, value)}}}"
-        for value in (found.value, found.low, found.high)
-        if value is not None
-    ]
-    interval = f" [{', '.join(signed[1:])}]" if len(signed) > 1 else ""
-    return rf"({signed[0]}{interval})" + r"\textsuperscript{*}" * found.star
+    return _small(f"({_signed(made, column, found.value)})") + r"\textsuperscript{*}" * found.star
+
+
+def _interval(made: MadeTable, column: ColumnAsk, cell: MadeCell) -> str:
+    """Return the interval of a difference, on a line of its own: behind the difference it would double the width."""
+    found = cell.difference
+    if found is None or found.low is None or found.high is None:
+        return ""
+    return _small(f"{{[}}{_signed(made, column, found.low)}, {_signed(made, column, found.high)}{{]}}")
+
+
+def _small(text: str) -> str:
+    return rf"{{\scriptsize {text}}}"
+
+
+def _signed(made: MadeTable, column: ColumnAsk, value: float) -> str:
+    return rf"\num[print-implicit-plus=true]{{{made.number(column, value)}}}"

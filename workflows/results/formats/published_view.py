@@ -25,7 +25,7 @@ _COLUMNS = (
     Column("difference", 1, right=True),
 )
 _SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("source", "model", "dataset", "method")]
+    [(name, pa.string()) for name in ("source", "model", "dataset", "stream", "method")]
     + [("edits", pa.int64()), ("metric", pa.string()), ("protocol", pa.string())]
     + [(name, pa.float64()) for name in ("published", "mean", "sd", "difference", "tolerance")]
     + [(name, pa.int64()) for name in ("n", "collapsed", "failed")]
@@ -58,7 +58,7 @@ def _cells(row: Comparison) -> list[Cell]:
     difference = _difference(row)
     return [
         row.model,
-        row.dataset,
+        row.place,
         row.method,
         row.edits,
         f"{row.metric} ({row.protocol})",
@@ -76,6 +76,7 @@ def _difference(row: Comparison) -> float | None:
 
 def _record(row: Comparison) -> dict[str, object]:
     record: dict[str, object] = {"source": row.source, "model": row.model, "dataset": row.dataset}
+    record["stream"] = row.stream
     record |= {"method": row.method, "edits": row.edits, "metric": row.metric, "protocol": row.protocol}
     record |= {"published": row.published, "difference": _difference(row), "tolerance": row.tolerance}
     return record | ({} if row.measured is None else vars(row.measured))

@@ -51,43 +51,77 @@ def resolved_rows(layout: Layout, roots: Sequence[SweepRoot]) -> tuple[RowAsk, .
 
 
 def resolved_groups(layout: Layout, roots: Sequence[SweepRoot]) -> tuple[GroupAsk, ...]:
-    """Return the groups of columns: those of the layout, or one for each model, data set and order of the plans.
+    """Return the groups of columns: those of the layout, or one for each model and stream of the plans.
 
-    Raises InputError for a group that no trajectory is in, and for one that would average over several streams.
+    Raises InputError for a group that no trajectory is in, and for one that would average over several models, streams
+    or settings.
     """
-    plans = [found.plan for _, found in owned_trajectories(roots)]
-    if not layout.groups:
-        return tuple(_default_groups(plans))
-    for group in layout.groups:
-        members = [plan for plan in plans if in_group(group, plan.model, plan.dataset, plan.order)]
+    planned = [(root.name, found.plan) for root, found in owned_trajectories(roots)]
+    plans = [plan for _, plan in planned]
+    _refuse_unplanned(layout, plans)
+    for group in layout.groups or tuple(_default_groups(plans)):
+        members = [
+            (name, plan) for name, plan in planned if in_group(group, plan.model, plan.dataset, plan.order, plan.edits)
+        ]
         if not members:
-            names = [f"{plan.model} on {plan.dataset}, {plan.order}" for plan in plans]
+            names = [f"{plan.model} on {plan.dataset}, {plan.order}, {plan.edits} edits" for plan in plans]
             raise InputError(
                 f"the group '{group.name}' holds no trajectory",
                 where="layout, key groups",
                 remedy=f"planned: {'; '.join(dict.fromkeys(names))}",
             )
-        cells = [(plan.title, plan.seed) for plan in members]
-        if len(set(cells)) < len(cells):
-            raise InputError(
-                f"the group '{group.name}' holds several streams or models, which have no common mean",
-                where="layout, key groups",
-                remedy="restrict it: {name: ..., model: ..., dataset: ..., order: ...}",
-            )
-    return layout.groups
+        _refuse_mixture(layout, group, members)
+    return layout.groups or tuple(_default_groups(plans))
+
+
+def _refuse_unplanned(layout: Layout, plans: Sequence[TrajectoryPlan]) -> None:
+    """Raise InputError if the layout asks for a checkpoint that no trajectory has."""
+    counts = sorted({plan.edits_at(position) for plan in plans for position in plan.wanted})
+    if layout.edits is not None and layout.edits not in counts:
+        raise InputError(
+            f"no trajectory has a checkpoint after {layout.edits} edits",
+            where="layout, key edits",
+            remedy=f"checkpoints: after {', '.join(map(str, counts))} edits",
+        )
+
+
+def _refuse_mixture(layout: Layout, group: GroupAsk, members: Sequence[tuple[str, TrajectoryPlan]]) -> None:
+    """Raise InputError if a cell of a group would average over other things than seeds."""
+    cells: dict[tuple[str, int], list[tuple[str, TrajectoryPlan]]] = {}
+    for name, plan in members:
+        cells.setdefault((plan.title, plan.seed), []).append((name, plan))
+    shared = next((found for found in cells.values() if len(found) > 1), None)
+    # At one edit count, streams of several lengths are compared.
+    places = {(plan.model, plan.dataset, layout.edits or plan.edits) for _, plan in members}
+    if shared is None and len(places) == 1:
+        return
+    if shared is not None and len({(p.model, p.dataset, p.order, p.edits) for _, p in shared}) == 1:
+        title, seed = shared[0][1].title, shared[0][1].seed
+        raise InputError(
+            f"several trajectories are '{title}' with seed {seed} on one stream: their settings differ, so they have "
+            "no common mean",
+            where=", ".join(dict.fromkeys(name for name, _ in shared)),
+            remedy="give one of them a 'label' of its own in its sweep file, or read one root; 'sphere compare' of the "
+            "roots shows what differs",
+        )
+    raise InputError(
+        f"the group '{group.name}' holds several streams or models, which have no common mean",
+        where="layout, key groups",
+        remedy="restrict it: {name: ..., model: ..., dataset: ..., order: ..., edits: ...}",
+    )
 
 
 def _default_groups(plans: Sequence[TrajectoryPlan]) -> Iterable[GroupAsk]:
-    places = list(dict.fromkeys((plan.model, plan.dataset, plan.order) for plan in plans))
-    differing = [place for place in range(3) if len({names[place] for names in places}) > 1]
-    for model, dataset, order in places:
-        names = [(model, dataset, order)[place] for place in differing] or [model, dataset]
-        yield GroupAsk(name=", ".join(names), model=model, dataset=dataset, order=order)
+    places = list(dict.fromkeys((plan.model, plan.dataset, plan.order, plan.edits) for plan in plans))
+    differing = [place for place in range(4) if len({names[place] for names in places}) > 1]
+    for model, dataset, order, edits in places:
+        names = [(model, dataset, order, f"{edits} edits")[place] for place in differing] or [model, dataset]
+        yield GroupAsk(name=", ".join(names), model=model, dataset=dataset, order=order, edits=edits)
 
 
-def in_group(group: GroupAsk, model: str, dataset: str, order: str) -> bool:
-    """Return whether a trajectory of this model and stream belongs to a group."""
-    pairs = ((group.model, model), (group.dataset, dataset), (group.order, order))
+def in_group(group: GroupAsk, model: str, dataset: str, order: str, edits: int) -> bool:
+    """Return whether a trajectory of this model and stream, of so many edits, belongs to a group."""
+    pairs = ((group.model, model), (group.dataset, dataset), (group.order, order), (group.edits, edits))
     return all(asked is None or asked == found for asked, found in pairs)
 
 

@@ -51,6 +51,7 @@ class GroupAsk(_Part):
     model: str | None = Field(default=None, description="The model's name in tables")
     dataset: str | None = Field(default=None, description="The data set's name in tables")
     order: str | None = Field(default=None, description="Order of the stream")
+    edits: int | None = Field(default=None, ge=1, description="Edits of the whole stream")
 
 
 class ColumnAsk(_Part):

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from string import ascii_lowercase
 from typing import Any
 
 import duckdb
 import numpy as np
 
-from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.errors import unknown_name
 from workflows.results.layouts.asked import Records, in_group, resolved_columns, resolved_groups, resolved_rows
 from workflows.results.layouts.layout import SPREADS, ColumnAsk, GroupAsk, Layout
 from workflows.results.layouts.made_table import MadeCell, MadeRow, MadeTable
@@ -22,7 +23,14 @@ _ROLES = {"efficacy": "rewrite", "generalization": "paraphrase", "specificity": 
 _OUTCOMES = ("argmax", "token", "probability")
 _SPECIFICITY, _HOLD_IT = "specificity", ("specificity", "score", "score_arithmetic")
 _SAME = 1e-9
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# The words that take the place of a mean, and what they say.
+_WORDS = {
+    "collapsed": "the answers of these seeds were not finite or mostly ties, so the mean is left out",
+    "failed": "editing or scoring raised, so the mean is left out; 'sphere status' shows why",
+    "pending": "not finished, or not scored yet",
+    "stopped": "ended early by a limit of the sweep; 'sphere status' shows which",
+    "not scored": "finished, and not scored by this metric here",
+}
 
 
 def layout_table(roots: Sequence[SweepRoot], layout: Layout) -> MadeTable:
@@ -91,7 +99,8 @@ class _Maker:
         return [
             r
             for r in self.records
-            if in_group(group, r["model"], r["dataset"], r["stream_order"]) and method in (None, r["method"])
+            if in_group(group, r["model"], r["dataset"], r["stream_order"], r["planned_edits"])
+            and method in (None, r["method"])
         ]
 
     def _scored(self, group: GroupAsk, column: ColumnAsk, method: str | None) -> list[dict[str, Any]]:
@@ -99,7 +108,7 @@ class _Maker:
         return [r for r in self._members(group, method) if (r["metric"], r["protocol"], r["task"]) == same]
 
     def _unedited(self, group: GroupAsk, column: ColumnAsk, _: str | None) -> MadeCell:
-        by_seed = {(r["root"], r["seed"]): r["unedited"] for r in self._scored(group, column, None)}
+        by_seed = {r["seed"]: r["unedited"] for r in self._scored(group, column, None)}
         known = [value for value in by_seed.values() if value is not None]
         if not known:
             return MadeCell(word=None)
@@ -109,29 +118,24 @@ class _Maker:
         return MadeCell(float(np.mean(known)), spread, len(known), len(by_seed), marks=self._floor(group, column))
 
     def _method(self, group: GroupAsk, column: ColumnAsk, method: str | None) -> MadeCell:
-        planned = {r["trajectory_id"] for r in self._members(group, method)}
+        planned = {r["trajectory_id"]: r for r in self._members(group, method)}
         scored = self._scored(group, column, method)
-        collapsed = sum(r["status"] == "collapsed" for r in scored)
-        failed = sum(r["status"] == "failed" for r in scored)
+        unscored = [planned[one] for one in planned.keys() - {r["trajectory_id"] for r in scored}]
+        collapsed = sum(r["status"] == "collapsed" for r in scored) + sum(map(self._collapsed_before, unscored))
+        failed = sum(r["status"] == "failed" for r in scored) + sum(r["state"] == "failed" for r in unscored)
         cell = MadeCell(seeds=len(scored), planned=len(planned), collapsed=collapsed, failed=failed)
-        for word, count, text in (
-            (
-                "collapsed",
-                collapsed,
-                "the answers of these seeds were not finite or mostly ties, so the mean is left out",
-            ),
-            ("failed", failed, "the evaluator raised; 'sphere status' shows why"),
-        ):
+        for word, count in (("collapsed", collapsed), ("failed", failed)):
             if count:
-                shown = word if count == len(scored) else f"{word} {count}/{len(scored)}"
-                return replace(cell, word=shown, marks=(self._note(f"{word}: {text}"),))
+                shown = word if count == len(planned) else f"{word} {count}/{len(planned)}"
+                return replace(cell, word=shown, marks=(self._note(f"{word}: {_WORDS[word]}"),))
         if not scored:
             if not planned:
                 return cell
-            return replace(cell, word="pending", marks=(self._note("pending: not finished, or not scored by it"),))
+            word = _unscored(unscored)
+            return replace(cell, word=word, marks=(self._note(f"{word}: {_WORDS[word]}"),))
         marks = self._floor(group, column)
-        if len(scored) < len(planned):
-            marks += (self._note("fewer seeds than planned: the others are not finished"),)
+        if unscored:
+            marks += (self._note(f"fewer seeds than planned; the others: {_WORDS[_unscored(unscored)]}"),)
         values = [float(r["value"]) for r in scored]
         difference = None
         if self.layout.difference_from not in (None, method):
@@ -148,6 +152,10 @@ class _Maker:
             higher_is_better=_direction(column, scored[0]["higher_is_better"]),
         )
 
+    def _collapsed_before(self, record: dict[str, Any]) -> bool:
+        """Return whether a trajectory collapsed before the checkpoint that the table is of."""
+        return None not in (record["collapsed_at"], self.layout.edits) and record["collapsed_at"] < self.layout.edits
+
     def _difference(self, group: GroupAsk, column: ColumnAsk, scored: list[dict[str, Any]]) -> Any:
         base = {r["seed"]: r for r in self._scored(group, column, self.layout.difference_from)}
         pairs = [(r, base[r["seed"]]) for r in scored if r["seed"] in base and base[r["seed"]]["value"] is not None]
@@ -158,7 +166,10 @@ class _Maker:
         found = paired_by_seed([one["value"] - other["value"] for one, other in pairs], whole)
         over = "seeds and records" if whole is not None else "seeds"
         interval = f"; 95 % interval over {over}" if found.low is not None else ""
-        self._remark(f"difference from {self.layout.difference_from}, paired by seed{interval}", column)
+        name = next((row.title for row in self.layout.rows if row.method == self.layout.difference_from), None)
+        self._remark(f"difference from {name or self.layout.difference_from}, paired by seed{interval}", column)
+        if len(pairs) < len(scored):
+            self._remark("a difference is over those seeds that have a number of both methods", column)
         if found.star:
             self._remark(f"*: the interval excludes 0, with {LEAST_SEEDS_FOR_A_STAR} seeds or more", column)
         return found
@@ -222,10 +233,22 @@ class _Maker:
 
     def _note(self, text: str) -> str:
         if text not in self._notes:
-            if len(self._notes) == len(_LETTERS):
-                raise InputError("the table needs more notes than there are letters", remedy="make two tables of it")
-            self._notes[text] = _LETTERS[len(self._notes)]
+            self._notes[text] = _mark(len(self._notes))
         return self._notes[text]
+
+
+def _mark(place: int) -> str:
+    """Return the mark of a note: a to z, then aa, ab and so on."""
+    before, own = divmod(place, len(ascii_lowercase))
+    return (_mark(before - 1) if before else "") + ascii_lowercase[own]
+
+
+def _unscored(records: Sequence[dict[str, Any]]) -> str:
+    """Return the word for trajectories without a score: why there is none, if that holds for all of them."""
+    states = {record["state"] for record in records}
+    if states <= {"done", "collapsed", "stopped"}:
+        return "stopped" if "stopped" in states else "not scored"
+    return "pending"
 
 
 def _direction(column: ColumnAsk, stored: bool | None) -> bool | None:

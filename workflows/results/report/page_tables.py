@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jinja2 import Environment
 
 from workflows.results.formats.latex_table import latex_text
-from workflows.results.sql.connect import UNEDITED
+from workflows.results.sql.connect import UNEDITED, stream_name
 from workflows.results.tables.published import Comparison
 from workflows.results.tables.table import Cell, ResultsTable, TableRow, column_group
 from workflows.store.state import SweepState
@@ -48,14 +48,14 @@ def main_table(table: ResultsTable, state: SweepState, published: Sequence[Compa
     kept = [name for name in table.columns if whole or _is_shown(name)]
     several = len({(row.model, row.stream) for row in table.rows}) > 1
     texts = {name: _column(table.rows, name) for name in kept}
-    papers = _by_cell(published)
+    papers = _by_cell(published, state)
     rows = []
     for place, row in enumerate(table.rows):
         where = [PageCell(row.model, row.model), PageCell(row.stream, row.stream)] if several else []
         cells = [*where, PageCell(row.method, row.method), PageCell(_seeds(row), row.seeds)]
         for name in kept:
             cell = row.cells.get(name)
-            paper = papers.get((row.model, row.method, name), "")
+            paper = papers.get((row.model, row.stream, row.method, name), "")
             mean = None if cell is None else cell.mean
             cells.append(PageCell(texts[name][place], mean, cell is not None and mean is None, paper))
         cells.append(_collapsed(row, state))
@@ -83,19 +83,23 @@ def _seeds(row: TableRow) -> str:
 
 
 def _collapsed(row: TableRow, state: SweepState) -> PageCell:
-    own = [one for one in state.trajectories if (one.plan.model, one.plan.title) == (row.model, row.method)]
+    place = (row.model, row.stream, row.method)
+    own = [one for one in state.trajectories if (one.plan.model, stream_name(one.plan), one.plan.title) == place]
     at = sorted(one.collapsed_at for one in own if one.collapsed_at is not None)
     if not at:
         return PageCell("" if row.method == UNEDITED else "none", None)
     return PageCell(f"{', '.join(map(str, at))} ({len(at)} of {len(own)})", float(at[0]), missing=True)
 
 
-def _by_cell(published: Sequence[Comparison]) -> dict[tuple[str, str, str], str]:
-    last = {(one.model, one.method): max(o.edits for o in published if o.method == one.method) for one in published}
+def _by_cell(published: Sequence[Comparison], state: SweepState) -> dict[tuple[str, str, str, str], str]:
+    """Return papers' numbers by model, stream, method and column: those of a stream's data set at its last edit."""
+    plans = [one.plan for one in state.trajectories]
+    streams = {(plan.model, stream_name(plan)): (plan.dataset.partition(":")[0], plan.edits) for plan in plans}
     return {
-        (one.model, one.method, f"{one.metric} ({one.protocol})"): f"{one.published:.4g}"
+        (model, stream, one.method, f"{one.metric} ({one.protocol})"): f"{one.published:.4g}"
         for one in published
-        if one.edits == last[one.model, one.method]
+        for (model, stream), place in streams.items()
+        if (one.model, one.dataset, one.edits) == (model, *place)
     }
 
 
@@ -129,7 +133,7 @@ def _ledger_row(one: Comparison, tolerance: float) -> tuple[PageCell, ...]:
     else:
         verdict = "agrees" if abs(difference) <= allowed else "differs"
     return (
-        *(PageCell(text, text) for text in (one.source, one.model, one.dataset, one.method)),
+        *(PageCell(text, text) for text in (one.source, one.model, one.place, one.method)),
         PageCell(str(one.edits), one.edits),
         PageCell(f"{one.metric} ({one.protocol})", one.metric),
         PageCell(f"{one.published:.4g}", one.published),

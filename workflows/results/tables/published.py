@@ -11,7 +11,10 @@ __all__ = ["Comparison", "published_table"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One published number and what was measured for it, if anything was."""
+    """One published number and what was measured for it, if anything was.
+
+    `stream` is the one of the measured number where several streams fit the paper's data set and edit count.
+    """
 
     source: str
     model: str
@@ -23,10 +26,19 @@ class Comparison:
     published: float
     measured: Cell | None
     tolerance: float | None = None
+    stream: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The data set, or the stream where there are several."""
+        return self.stream or self.dataset
 
 
 def published_table(root: SweepRoot) -> list[Comparison]:
-    """Return every published number that a sweep's file names, with the mean over seeds at that edit count."""
+    """Return every published number that a sweep's file names, with the mean over seeds at that edit count.
+
+    Where several streams of the sweep fit a number, it is returned once for each of them.
+    """
     found = _measured(root)
     compared = []
     for entry in root.plan.published_scores:
@@ -36,25 +48,21 @@ def published_table(root: SweepRoot) -> list[Comparison]:
                 if value is None:
                     continue
                 place = (method, entry.model, entry.dataset, entry.edits, metric, entry.protocol)
-                compared.append(
-                    Comparison(
-                        entry.source,
-                        entry.model,
-                        entry.dataset,
-                        method,
-                        entry.edits,
-                        metric,
-                        entry.protocol,
-                        value,
-                        found.get(place),
-                        tolerance,
-                    )
-                )
+                named = (entry.source, entry.model, entry.dataset, method, entry.edits, metric, entry.protocol, value)
+                measured = found.get(place, [])
+                if len(measured) > 1:
+                    compared += [Comparison(*named, cell, tolerance, stream) for stream, cell in measured]
+                else:
+                    compared.append(Comparison(*named, measured[0][1] if measured else None, tolerance))
     return compared
 
 
-def _measured(root: SweepRoot) -> dict[tuple[str, str, str, int, str, str], Cell]:
+def _measured(root: SweepRoot) -> dict[tuple[str, str, str, int, str, str], list[tuple[str, Cell]]]:
+    """Return what was measured under the names that papers use, in each stream."""
     with connect_roots([root], views=("rows",)) as connection:
         records = connection.sql(query("published")).to_arrow_table().to_pylist()
-    keys = ("method", "model", "dataset", "edits", "metric", "protocol")
-    return {tuple(record[key] for key in keys): Cell.of(record) for record in records}
+    found: dict[tuple[str, str, str, int, str, str], list[tuple[str, Cell]]] = {}
+    for one in records:
+        key = (one["method"], one["model"], one["dataset"], one["edits"], one["metric"], one["protocol"])
+        found.setdefault(key, []).append((one["stream"], Cell.of(one)))
+    return found

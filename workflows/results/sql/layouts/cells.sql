@@ -7,6 +7,7 @@ WITH found AS (
     FROM geometry_means WHERE list_contains($metrics, metric)
 )
 SELECT p.place, p.root, p.trajectory_id, p.model, p.dataset, p.stream_order, p.method, p.seed, p.planned_edits, p.state,
+       p.collapsed_at,
        f.edits, f.metric, f.protocol, f.task, f.value, f.stderr, f.n, f.status, f.higher_is_better, f.unedited
 FROM planned AS p
 LEFT JOIN found AS f
