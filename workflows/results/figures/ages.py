@@ -37,7 +37,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
         axis.set_xlabel("age: edits written since")
         axis.set_ylabel("share right")
         axis.set_ylim(-0.02, 1.02)
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]))
     legend(figure, rows, look)
     return figure
 

@@ -27,7 +27,11 @@ _SCORES = ((INK, "o", "-"), ("#6e6e6f", "s", "--"), ("#9a9a9b", "^", "-."), ("#6
 
 def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
     metrics = list(ask.metrics or _METRICS)[: len(_SCORES)]
-    found = source.ask("energy", metrics=metrics, protocol=ask.protocol, against=ask.against)
+    asked = {"metrics": metrics, "protocol": ask.protocol, "against": ask.against}
+    found = source.ask("energy", **asked, general=False)
+    if not pc.any(pc.equal(found["strip"], "score")).as_py():
+        # Where edits are not scored (or none is written), general ability is.
+        found = source.ask("energy", **asked, general=True)
     remedy = "add 'geometry: {}' to the sweep's evaluators, and run it"
     geometry = found.filter(pc.equal(found["strip"], "geometry"))
     needs(geometry, f"row of geometry named {ask.against}", remedy, where=source.storage.uri)

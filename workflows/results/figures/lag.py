@@ -77,7 +77,7 @@ def _draw(table: pa.Table, look: Look) -> "Drawing":
             tag(line, look, method, texts)
         axis.axhline(0, color=INK, linewidth=0.8)
         axis.set_ylim(-1.05, 1.05)
-        axis.set_title(place_title(rows, (model, stream), metric))
+        axis.set_title(place_title(rows, (model, stream), metric.replace("_", " ")))
         axis.set_xlabel("edits later")
         axis.set_ylabel(label)
     legend(figure, rows, look)

@@ -75,7 +75,7 @@ def resolved_groups(layout: Layout, roots: Sequence[SweepRoot]) -> tuple[GroupAs
 
 
 def _refuse_unplanned(layout: Layout, plans: Sequence[TrajectoryPlan]) -> None:
-    """Raise InputError if the layout asks for a checkpoint that no trajectory has."""
+    """Raise InputError if the layout names a checkpoint that no trajectory has."""
     counts = sorted({plan.edits_at(position) for plan in plans for position in plan.wanted})
     if layout.edits is not None and layout.edits not in counts:
         raise InputError(
@@ -120,7 +120,7 @@ def _default_groups(plans: Sequence[TrajectoryPlan]) -> Iterable[GroupAsk]:
 
 
 def in_group(group: GroupAsk, model: str, dataset: str, order: str, edits: int) -> bool:
-    """Return whether a trajectory of this model and stream, of so many edits, belongs to a group."""
+    """Return whether a trajectory of this model and stream, with this number of edits, belongs to a group."""
     pairs = ((group.model, model), (group.dataset, dataset), (group.order, order), (group.edits, edits))
     return all(asked is None or asked == found for asked, found in pairs)
 
