@@ -29,7 +29,7 @@ from sphere_core.trajectory import run_trajectory
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.runs.checkpoint_address import FoundCheckpoint, find_checkpoint
 from workflows.store.layout import CHECKPOINTS, TRAJECTORIES
-from workflows.store.plan import read_plan
+from workflows.store.plan import TrajectoryPlan, read_plan
 
 __all__ = ["main", "seconds_per_edit", "seconds_per_query"]
 
@@ -92,23 +92,21 @@ def _prompts(requests: Iterable[EditRequest]) -> list[str]:
     return list(found)[:_QUERIES]
 
 
-def _finished(root: Storage) -> Iterable[FoundCheckpoint]:
+def _finished(root: Storage) -> Iterable[tuple[TrajectoryPlan, FoundCheckpoint]]:
     for planned in read_plan(root).trajectories:
         if planned.edits in checkpoints_in(root.child(f"{TRAJECTORIES}/{planned.id}/{CHECKPOINTS}")):
-            yield find_checkpoint(root.uri, trajectory=planned.id, edits=planned.edits)
+            yield planned, find_checkpoint(root.uri, trajectory=planned.id, edits=planned.edits)
 
 
-def _moments(root: Storage) -> SecondMoments:
-    """Return the second moments that a sweep on one model has built."""
-    (path,) = (
-        path for path in Path(root.uri, "moments").glob("*.safetensors") if not path.name.startswith("nullspace")
-    )
-    return read_moments(path)
+def _moments(root: Storage, planned: TrajectoryPlan) -> SecondMoments:
+    """Return the second moments that a sweep has built for a trajectory."""
+    return read_moments(Path(root.uri, "moments", f"{planned.moments}.safetensors"))
 
 
 def main(
     roots: Annotated[list[str], typer.Argument(help="Roots of sweeps on the fact world")],
     edits: Annotated[bool, typer.Option(help="Also measure editing, once per method")] = True,
+    queries: Annotated[bool, typer.Option(help="Measure queries")] = True,
 ) -> None:
     """Measure what queries and edits cost, per method and number of edits."""
     torch.set_num_threads(1)
@@ -118,18 +116,20 @@ def main(
     rows = [Row("unedited", "a query", 1e3 * plain, "ms")]
     edited: set[str] = set()
     for root in map(Storage, roots):
-        for found in _finished(root):
-            spec, checkpoint = found.spec, found.checkpoint
-            if edits and spec.method not in edited:
-                edited.add(spec.method)
+        for planned, found in _finished(root):
+            method, spec, checkpoint = planned.title, found.spec, found.checkpoint
+            if edits and method not in edited:
+                edited.add(method)
                 needs = resolve_method(spec.method).needs_moments(spec.hyperparameters)
-                moments = _moments(root) if needs else None
+                moments = _moments(root, planned) if needs else None
                 spent = seconds_per_edit(spec, model, requests, contexts, moments)
-                rows.append(Row(spec.method, f"an edit, {len(requests)} of them", 1e3 * spent, "ms"))
+                rows.append(Row(method, f"an edit, {len(requests)} of them", 1e3 * spent, "ms"))
+            if not queries:
+                continue
             model.load_weights(checkpoint.weights, checkpoint.attachment)
             spent = seconds_per_query(model, prompts)
-            rows.append(Row(spec.method, f"a query after {checkpoint.edits} edits", 1e3 * spent, "ms"))
-            rows.append(Row(spec.method, f"over unedited, {checkpoint.edits} edits", spent / plain, "x"))
+            rows.append(Row(method, f"a query after {checkpoint.edits} edits", 1e3 * spent, "ms"))
+            rows.append(Row(method, f"over unedited, {checkpoint.edits} edits", spent / plain, "x"))
             model.restore_base()
     Console(width=120).print(table(rows, title=f"fact world, CPU, one thread, torch {torch.__version__}"))
 
