@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -140,6 +141,9 @@ def test_what_is_correlated(views: tuple) -> None:
         assert {"output_change_ratio/moments", "output_change_ratio/orthonormal"} <= set(checkpoint.values)
     assert scores_in(found, []) == ["efficacy (argmax)", "specificity (argmax)"]
     assert scores_in(found, ["efficacy"]) == ["efficacy (argmax)", "efficacy (probability)"]
+    # A metric of several words, as rows and as tables spell it.
+    spelt = [replace(found[0], values={"byte perplexity (wiki, lm_eval-0.4)": 2.0})]
+    assert scores_in(spelt, ["byte_perplexity"]) == scores_in(spelt, ["byte perplexity"]) == list(spelt[0].values)
     with pytest.raises(InputError, match="efficacy"):
         scores_in(found, ["eficacy"])
     with pytest.raises(InputError, match="he_drift"):

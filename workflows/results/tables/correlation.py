@@ -142,7 +142,9 @@ def scores_in(found: Sequence[Observation], wanted: Sequence[str]) -> list[str]:
         return [name for name in ordered if _is_default(name)]
     chosen = []
     for name in wanted:
-        matching = [column for column in ordered if column == name or column.partition(" (")[0] == name]
+        # Rows say byte_perplexity, columns of tables say byte perplexity.
+        heads = {name, name.replace("_", " ")}
+        matching = [column for column in ordered if column == name or column.partition(" (")[0] in heads]
         if not matching:
             raise unknown_name("score", name, ordered, where="--score")
         chosen += matching
