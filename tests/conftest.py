@@ -3,6 +3,7 @@
 Fixtures import what they need themselves: the process that hands out the tests loads this file too, and waits for it.
 """
 
+import gc
 import os
 import secrets
 import sys
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
     from workflows.sweeps.expand import Sweep
 
 sys.dont_write_bytecode = False
+# Importing torch and collecting thousands of tests makes millions of objects, and no garbage worth a search among them.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Search for garbage again, but not among what was imported and collected: that lasts until the end."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ takes the ghost's device to it, a dispatch mode does the work.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -23,7 +23,6 @@ from ghost_counts import HOST, Counts
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 __all__ = ["DEVICES", "MEMORY", "Counts", "GhostTensor", "ghost"]
 
@@ -101,7 +100,7 @@ class _Function(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.device:
             return func(*args, **(kwargs or {}))
-        args, kwargs = tree_map(_carrier, (tuple(args), dict(kwargs or {})))
+        args, kwargs = _mapped(_carrier, tuple(args)), _mapped(_carrier, kwargs or {})
         name = getattr(func, "__name__", "")
         first = args[0] if args else None
         if name in ("tensor", "as_tensor", "new_tensor"):
@@ -166,7 +165,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], counts: Counts) -> Any:
         place = HOST
     if name not in ("copy_", "_to_copy", "copy"):
         _require_one_device(name, tensors, counts)
-    plain_args, plain_kwargs = tree_map(lambda x: x.value if isinstance(x, GhostTensor) else x, (args, kwargs))
+    plain_args, plain_kwargs = _mapped(_value, args), _mapped(_value, kwargs)
     if asked is not None and _shown(asked).type == _TYPE:
         plain_kwargs["device"] = HOST
     if place.type == _TYPE:
@@ -184,7 +183,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], counts: Counts) -> Any:
             return known.get(id(value), value)
         return GhostTensor(value, place.index, counts) if place.type == _TYPE else value
 
-    return tree_map(wrap, out)
+    return _mapped(wrap, out)
 
 
 def _require_one_device(name: str, tensors: list[torch.Tensor], counts: Counts | None = None) -> None:
@@ -199,6 +198,23 @@ def _require_one_device(name: str, tensors: list[torch.Tensor], counts: Counts |
             continue
         both = f"{ghosts[0].device} and {tensor.device}"
         raise RuntimeError(f"Expected all tensors to be on the same device, but found two devices, {both} ({name})")
+
+
+def _mapped(change: Callable[[Any], Any], tree: Any) -> Any:
+    """Return a tree with its leaves changed, as `tree_map` of torch does with ten times the work per operation."""
+    kind = type(tree)
+    if kind is tuple or kind is list:
+        return kind([_mapped(change, part) for part in tree])
+    if kind is dict:
+        return {name: _mapped(change, part) for name, part in tree.items()}
+    if isinstance(tree, tuple):
+        # Several results under names, as torch.return_types have them: made from one sequence.
+        return kind([_mapped(change, part) for part in tree])
+    return change(tree)
+
+
+def _value(leaf: Any) -> Any:
+    return leaf.value if isinstance(leaf, GhostTensor) else leaf
 
 
 def _tensors(tree: Any) -> Iterator[torch.Tensor]:
