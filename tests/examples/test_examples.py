@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from repository import EXAMPLES, REPOSITORY
-from sweep_files import tiny, write_sweep
+from sweep_files import tiny, with_fewer_steps, write_sweep
 
 import workflows.api as sphere
 
@@ -53,7 +53,8 @@ def test_25_facts_are_edited_in_a_few_lines(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("example")
-    settings = tiny(methods=["memit"], checkpoint_every=2, evaluators={"edit_quality": {}, "geometry": {}})
+    methods, evaluators = with_fewer_steps("memit"), {"edit_quality": {}, "geometry": {}}
+    settings = tiny(methods=methods, checkpoint_every=2, evaluators=evaluators)
     ended = sphere.run_sweep_file(sweep=write_sweep(folder, settings), root=str(folder / "root"), local=True)
     assert ended.exit_code == 0
     return folder / "root"

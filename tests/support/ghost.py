@@ -10,16 +10,17 @@ The wrapper's own C++ device is `meta:0` or `meta:1`, whose backward pass runs i
 takes the ghost's device to it, a dispatch mode does the work.
 """
 
+import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from ghost_counts import HOST, Counts
+from ghost_operations import INDEXING, about, mapped, tensors_of
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -29,20 +30,6 @@ __all__ = ["DEVICES", "MEMORY", "Counts", "GhostTensor", "ghost"]
 _TYPE = "privateuseone"
 DEVICES = (torch.device(_TYPE, 0), torch.device(_TYPE, 1))
 MEMORY = 2**34
-
-_FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh", "_unsafe_view"}
-# Their result has a size that only the device knows, or they look at an error code.
-_WAITS = {
-    "_local_scalar_dense",
-    "nonzero",
-    "masked_select",
-    "equal",
-    "_unique2",
-    "bincount",
-    "_linalg_eigh",
-    "_linalg_svd",
-}
-_INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 
 
 class GhostTensor(torch.Tensor):
@@ -72,7 +59,7 @@ class GhostTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        counts = next(t.counts for t in _tensors((args, kwargs)) if isinstance(t, GhostTensor))
+        counts = next(t.counts for t in tensors_of((args, kwargs)) if isinstance(t, GhostTensor))
         return _run(func, args, kwargs or {}, counts)
 
     def __repr__(self, **_: Any) -> str:
@@ -100,7 +87,7 @@ class _Function(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.device:
             return func(*args, **(kwargs or {}))
-        args, kwargs = _mapped(_carrier, tuple(args)), _mapped(_carrier, kwargs or {})
+        args, kwargs = mapped(_carrier, args), mapped(_carrier, kwargs) if kwargs else {}
         name = getattr(func, "__name__", "")
         first = args[0] if args else None
         if name in ("tensor", "as_tensor", "new_tensor"):
@@ -149,41 +136,53 @@ def _attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any], counts: Counts) -> Any:
     """Run one operation on the numbers behind its arguments and wrap what comes out."""
-    name = func._schema.name.partition("::")[2]
-    tensors = list(_tensors((args, kwargs)))
+    it = about(func)
+    tensors: list[torch.Tensor] = []
+    plain_args = _plain(args, tensors)
+    plain_kwargs = _plain(kwargs, tensors) if kwargs else {}
     ghosts = [tensor for tensor in tensors if isinstance(tensor, GhostTensor)]
-    asked = kwargs.get("device")
+    asked = None if kwargs.get("device") is None else _shown(kwargs["device"])
     place = ghosts[0].device if ghosts else HOST
-    if name in ("copy_", "_to_copy", "copy"):
-        source = args[1] if name != "_to_copy" else args[0]
-        place = args[0].device if asked is None else _shown(asked)
+    if it.copies:
+        source = args[1] if it.name != "_to_copy" else args[0]
+        place = args[0].device if asked is None else asked
         if source.device != place:
             counts.move(source.device, place, source)
-    elif asked is not None and _shown(asked).type == _TYPE:
-        place = _shown(asked)
-    elif asked == HOST:
-        place = HOST
-    if name not in ("copy_", "_to_copy", "copy"):
-        _require_one_device(name, tensors, counts)
-    plain_args, plain_kwargs = _mapped(_value, args), _mapped(_value, kwargs)
-    if asked is not None and _shown(asked).type == _TYPE:
+    elif asked is not None and (asked.type == _TYPE or asked == HOST):
+        place = asked
+    if not it.copies and len(tensors) > 1:
+        _require_one_device(it.name, tensors, counts)
+    if asked is not None and asked.type == _TYPE:
         plain_kwargs["device"] = HOST
-    if place.type == _TYPE:
-        if name in _WAITS or (name in _INDEXING and any(index.dtype is torch.bool for index in _tensors(args[1]))):
+    on_ghost = place.type == _TYPE
+    if on_ghost:
+        if it.waits or (it.indexes and any(index.dtype is torch.bool for index in tensors_of(args[1]))):
             counts.wait()
-        if not func.is_view and name not in _FREE:
-            counts.run(name)
+        if it.launches:
+            counts.run(it.name)
     with torch._C._DisableTorchDispatch():
         out = func(*plain_args, **plain_kwargs)
-    known = {id(tensor.value): tensor for tensor in ghosts}
-    known |= {id(tensor): tensor for tensor in tensors if not isinstance(tensor, GhostTensor)}
+    known = {id(tensor.value if isinstance(tensor, GhostTensor) else tensor): tensor for tensor in tensors}
 
     def wrap(value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or id(value) in known:
             return known.get(id(value), value)
-        return GhostTensor(value, place.index, counts) if place.type == _TYPE else value
+        return GhostTensor(value, place.index, counts) if on_ghost else value
 
-    return _mapped(wrap, out)
+    return wrap(out) if isinstance(out, torch.Tensor) else mapped(wrap, out)
+
+
+def _plain(tree: Any, found: list[torch.Tensor]) -> Any:
+    """Return a tree with numbers in the place of ghosts, and append its tensors to a list."""
+    kind = type(tree)
+    if kind is tuple or kind is list:
+        return kind([_plain(part, found) for part in tree])
+    if kind is dict:
+        return {name: _plain(part, found) for name, part in tree.items()}
+    if isinstance(tree, torch.Tensor):
+        found.append(tree)
+        return tree.value if isinstance(tree, GhostTensor) else tree
+    return tree
 
 
 def _require_one_device(name: str, tensors: list[torch.Tensor], counts: Counts | None = None) -> None:
@@ -192,39 +191,12 @@ def _require_one_device(name: str, tensors: list[torch.Tensor], counts: Counts |
     for tensor in tensors if ghosts else []:
         if tensor.device == ghosts[0].device or (tensor.device == HOST and tensor.ndim == 0):
             continue
-        if name in _INDEXING and tensor.device == HOST and tensor is not tensors[0] and tensor.dtype is torch.long:
+        if name in INDEXING and tensor.device == HOST and tensor is not tensors[0] and tensor.dtype is torch.long:
             if counts is not None:
                 counts.move(HOST, ghosts[0].device, tensor)
             continue
         both = f"{ghosts[0].device} and {tensor.device}"
         raise RuntimeError(f"Expected all tensors to be on the same device, but found two devices, {both} ({name})")
-
-
-def _mapped(change: Callable[[Any], Any], tree: Any) -> Any:
-    """Return a tree with its leaves changed, as `tree_map` of torch does with ten times the work per operation."""
-    kind = type(tree)
-    if kind is tuple or kind is list:
-        return kind([_mapped(change, part) for part in tree])
-    if kind is dict:
-        return {name: _mapped(change, part) for name, part in tree.items()}
-    if isinstance(tree, tuple):
-        # Several results under names, as torch.return_types have them: made from one sequence.
-        return kind([_mapped(change, part) for part in tree])
-    return change(tree)
-
-
-def _value(leaf: Any) -> Any:
-    return leaf.value if isinstance(leaf, GhostTensor) else leaf
-
-
-def _tensors(tree: Any) -> Iterator[torch.Tensor]:
-    if isinstance(tree, torch.Tensor):
-        yield tree
-    elif isinstance(tree, dict):
-        yield from _tensors(list(tree.values()))
-    elif isinstance(tree, list | tuple):
-        for part in tree:
-            yield from _tensors(part)
 
 
 def _carrier(value: Any) -> Any:
@@ -279,7 +251,7 @@ def ghost(*, memory: int = MEMORY) -> Iterator[Counts]:
         manual_seed_all=lambda seed: None,
         _is_in_bad_fork=lambda: False,
         get_amp_supported_dtype=lambda: [torch.bfloat16],
-        Event=partial(_Event, counts),
+        Event=functools.partial(_Event, counts),
     )
     ordinary = torch.get_device_module
 

@@ -1,8 +1,9 @@
 """House rules of source text: a rule takes the text of a file and returns the numbers of the lines that break it."""
 
 import ast
+import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 __all__ = [
@@ -58,9 +59,16 @@ PROJECT_FILE = re.compile(
 Rule = Callable[[str], list[int]]
 
 
-def walk(source: str) -> Iterator[ast.AST]:
-    """Yield every node of a source text."""
-    return ast.walk(ast.parse(source))
+@functools.lru_cache(maxsize=1)
+def parsed(source: str) -> ast.Module:
+    """Return the tree of a source text; the last one is kept, for the next rule on the same text."""
+    return ast.parse(source)
+
+
+@functools.lru_cache(maxsize=1)
+def walk(source: str) -> tuple[ast.AST, ...]:
+    """Return every node of a source text."""
+    return tuple(ast.walk(parsed(source)))
 
 
 def called_name(node: ast.expr) -> str:
@@ -90,7 +98,7 @@ def is_container(value: ast.expr | None) -> bool:
 def module_containers(source: str) -> list[int]:
     """Return the lines that bind a mutable container at module level to a name that is no constant."""
     lines = []
-    pending: list[ast.AST] = [ast.parse(source)]
+    pending: list[ast.AST] = [parsed(source)]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -127,7 +135,7 @@ def reads_tensors_only(call: ast.Call) -> bool:
 
 def unsafe_reads(source: str) -> list[int]:
     """Return the lines that read or write a format which can run code; tensors alone may be read from a pickle."""
-    nodes = list(walk(source))
+    nodes = walk(source)
     tensors_only = [call.func for call in nodes if isinstance(call, ast.Call) and reads_tensors_only(call)]
     lines = []
     for node in nodes:

@@ -32,8 +32,8 @@ from workflows.cluster.submit import plan_submission, submit_once
 LONGER = tiny(
     methods=["alphaedit+sphere"],
     seeds=[0],
-    streams=[{"dataset": "factworld", "edits": 100, "order": "shuffled"}],
-    checkpoint_every=20,
+    streams=[{"dataset": "factworld", "edits": 60, "order": "shuffled"}],
+    checkpoint_every=10,
     evaluators={"geometry": {}},
 )
 
@@ -165,7 +165,7 @@ def test_a_sweep_is_submitted_once_stopped_and_resumed(
     assert f"{job}: STOPPED" in run("stop", path, "--address", head)[1]
     progress = [json.loads(file.read_text()) for file in root.glob("trajectories/*/progress.json")]
     assert [record["state"] for record in progress] == ["stopped"]
-    assert 0 < progress[0]["edits"] < 100
+    assert 0 < progress[0]["edits"] < 60
 
     code, said = run(*submitting, "--follow")
     assert code == 0, said

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from local_runs import run
 from repository import REPOSITORY
-from sweep_files import results_of, tiny, write_sweep
+from sweep_files import results_of, tiny, with_fewer_steps, write_sweep
 from waiting import wait_until
 
 from workflows.runs.interrupts import interrupts
@@ -105,7 +105,7 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
 
 @pytest.mark.parametrize(
     "how",
-    ["--local", pytest.param("--num-cpus=2", marks=[pytest.mark.ray, pytest.mark.slow])],
+    ["--local", pytest.param("--num-cpus=1", marks=[pytest.mark.ray, pytest.mark.slow])],
 )
 def test_a_run_whose_terminal_is_closed_publishes_where_it_is(tmp_path: Path, how: str) -> None:
     streams = [{"dataset": "factworld", "edits": 100, "order": "shuffled"}]
@@ -136,9 +136,8 @@ def test_a_run_whose_terminal_is_closed_publishes_where_it_is(tmp_path: Path, ho
 
 def test_a_local_run_publishes_where_it_is_and_resumes_from_there(tmp_path: Path) -> None:
     streams = [{"dataset": "factworld", "edits": 40, "order": "shuffled"}]
-    path = write_sweep(
-        tmp_path, tiny(seeds=[0], methods=["memit"], streams=streams, checkpoint_every=40, evaluators={"geometry": {}})
-    )
+    settings = {"streams": streams, "checkpoint_every": 40, "evaluators": {"geometry": {}}}
+    path = write_sweep(tmp_path, tiny(seeds=[0], methods=with_fewer_steps("memit"), **settings))
     sweep, root = load_sweep(path), tmp_path / "root"
     command = [sys.executable, "-m", "workflows.cli", "run", str(path), "--local", "--root", str(root)]
     process = subprocess.Popen(
