@@ -7,7 +7,15 @@ import torch
 
 from evaluators.base import Score, Scored, Subject
 from evaluators.plugins.rows import EvaluatorRow, build_outside, outside_settings
-from sphere_core.conformance import NotConformingError, checked_plugins, embedded_model, embeddings, few_requests
+from sphere_core.conformance import (
+    NotConformingError,
+    checked_plugins,
+    embedded_model,
+    embeddings,
+    few_requests,
+    generators,
+    what_failed,
+)
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import canonical_json
 
@@ -36,14 +44,16 @@ def check_evaluator(*, name: str, row: EvaluatorRow, settings: Mapping[str, Any]
     model.open_sites(_LAYERS)
     subject = Subject(model, few_requests(_EDITS), _EDITS)
     masters, words = model.masters(), model.tokenizer.padding_side
-    torch.manual_seed(0)
-    drawn = torch.get_rng_state()
-    first = evaluator.score(subject)
+    drawn = generators()
+    try:
+        first = evaluator.score(subject)
+    except (Exception, SystemExit) as error:  # whatever the evaluator's own code raises
+        raise NotConformingError(f"rule: a model is scored without an error; found: {what_failed(error)}") from error
     _require_scores(first)
     if not model.holds(masters) or model.tokenizer.padding_side != words:
         raise NotConformingError("rule: the subject is left as it was; found: other weights or another padding side")
-    if not torch.equal(torch.get_rng_state(), drawn):
-        raise NotConformingError("rule: torch's random generator is left as it was; found: it has moved")
+    if generators() != drawn:
+        raise NotConformingError("rule: the process's random generators are left as they were; found: one has moved")
     if evaluator.score(subject).rows != first.rows or build_outside(chosen).score(subject).rows != first.rows:
         raise NotConformingError("rule: equal subjects have equal scores; found: a second call gives others")
     _require_no_number_of_a_collapsed_model(build_outside(chosen), subject)
@@ -66,7 +76,7 @@ def _require_no_number_of_a_collapsed_model(evaluator: Any, subject: Subject) ->
         rows = evaluator.score(subject).rows
     except Exception as error:  # whatever the evaluator's own code raises
         raise NotConformingError(
-            f"rule: a model that is not finite is a result; found: {type(error).__name__}: {error}"
+            f"rule: a model that is not finite is a result; found: {what_failed(error)}"
         ) from error
     numbers = [row.metric for row in rows if row.value is not None]
     if numbers:

@@ -6,10 +6,13 @@ from cap import REGULARIZERS
 check_regularizer(name="cap", row=REGULARIZERS["cap"])
 """
 
+import contextlib
 import random
 import tempfile
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ import torch
 
 from sphere_core.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from sphere_core.editors.base import Editor
+from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.supervision import supervise
@@ -38,10 +42,44 @@ __all__ = [
     "embedded_model",
     "embeddings",
     "few_requests",
+    "generators",
+    "what_failed",
 ]
 
 _CONTEXTS = (("{}",),)
 _EMBEDDED, _EDITS, _BATCH = "factworld", 4, 2
+
+
+@contextlib.contextmanager
+def _process_left_as_it_was() -> Iterator[Callable[[], None]]:
+    """Yield a check that raises NotConformingError if torch's settings of the process have changed; put them back."""
+
+    before = _settings()
+
+    def refuse_changes() -> None:
+        for name, old, new in zip(("gradients enabled", "default dtype", "threads"), before, _settings(), strict=True):
+            if old != new:
+                raise _broken("torch's settings of the process are left as they were", f"{name}: {old}, then {new}")
+
+    try:
+        yield refuse_changes
+    finally:
+        torch.set_grad_enabled(before[0])
+        torch.set_default_dtype(before[1])
+        torch.set_num_threads(before[2])
+
+
+def _settings() -> tuple[bool, torch.dtype, int]:
+    return torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
+
+
+def what_failed(error: BaseException) -> str:
+    """Return an error with the last line of the author's own code that it came through, or else its last line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    release = str(Path(__file__).parents[1])
+    own = [one for one in frames if not one.filename.startswith(release) and "site-packages" not in one.filename]
+    place = (own or frames)[-1]
+    return f"{type(error).__name__}: {error}, at {place.filename}, line {place.lineno}"
 
 
 class NotConformingError(AssertionError):
@@ -54,9 +92,10 @@ def check_regularizer(
     """Check a regularizer on an editor of the release; `settings` are its own, defaults if left out.
 
     Edits the embedded model in two batches on this process's torch device `cpu` and writes to a temporary folder.
-    Raises InputError for a row that a sweep would refuse, NotConformingError for a broken rule: the update stays finite
-    and within the edited sites, nothing is drawn from the process's random generators, a trajectory resumed from a
-    checkpoint and one on a used model have equal bits, and weights that are not finite are passed on.
+    Raises InputError for a row that a sweep would refuse, or for what its methods return or change in place,
+    NotConformingError for a broken rule: the update stays finite and within the edited sites, nothing is drawn from the
+    process's random generators, torch's settings stay, a trajectory resumed from a checkpoint and one on a used model
+    have equal bits, and weights that are not finite are passed on.
     """
     _check(f"{editor}+{name}", "regularizer", name, row, settings, overrides={})
 
@@ -99,7 +138,17 @@ class _Bench:
         chain = run_trajectory(
             "check", self.editor(), model, self.requests, batch_size=_BATCH, contexts=_CONTEXTS, resume=resume
         )
-        return list(chain)
+        try:
+            with _process_left_as_it_was() as refuse_changes:
+                done = []
+                for checkpoint in chain:
+                    refuse_changes()
+                    done.append(checkpoint)
+                return done
+        except (InputError, NotConformingError):
+            raise
+        except (Exception, SystemExit) as error:  # whatever the row's code raises
+            raise _broken("a batch is edited without an error", what_failed(error)) from error
 
 
 def checked_plugins(kind: str, name: str, row: object) -> Plugins:
@@ -142,15 +191,16 @@ def _check(
     bench = _Bench(method, values, _moments(model, values.layers), few_requests(_EDITS))
     before, named = dict(model.network.state_dict()), {site.name for site in model.open_sites(values.places)}
     before = {key: tensor.clone() for key, tensor in before.items()}
-    start, drawn = _likelihood(model, bench.requests), _generators()
+    start, drawn = _likelihood(model, bench.requests), generators()
     whole = bench.run(model)
-    if _generators() != drawn:
+    if generators() != drawn:
         raise _broken("nothing is drawn from the process's random generators", "seed a generator of your own")
     _require_within_sites(model, before, named, whole[-1])
-    _require_equal_when_resumed(bench, whole)
     model.restore_base()
     if not _same(bench.run(model)[-1].weights, whole[-1].weights):
-        raise _broken("what ran before on the model does not matter", "a second run gives other weights")
+        found = "a second run gives other weights: unseeded numbers, the clock, or what a class or a module keeps"
+        raise _broken("what ran before does not matter", found)
+    _require_equal_when_resumed(bench, whole)
     _require_collapse(bench)
     model.load_weights(whole[0].weights)
     return _Done(start, _likelihood(model, bench.requests))
@@ -178,7 +228,7 @@ def _require_equal_when_resumed(bench: _Bench, whole: Sequence[Checkpoint]) -> N
     if not _same(resumed.weights, whole[-1].weights):
         raise _broken(rule, "the weights differ: what changes from batch to batch must be in the state")
     if not _same(resumed.state.tensors, whole[-1].state.tensors) or resumed.state.scalars != whole[-1].state.scalars:
-        raise _broken(rule, "the states differ")
+        raise _broken(rule, "the states differ; a scalar that is not a number differs from itself")
 
 
 def _require_collapse(bench: _Bench) -> None:
@@ -193,8 +243,7 @@ def _require_collapse(bench: _Bench) -> None:
     try:
         last = next(chain)
     except Exception as error:  # whatever the row's code raises
-        what = f"{type(error).__name__}: {error}"
-        raise _broken("a model that is not finite is a result, not an error", what) from error
+        raise _broken("a model that is not finite is a result, not an error", what_failed(error)) from error
     if not last.collapsed and not all(bool(torch.isfinite(weight).all()) for weight in last.live.values()):
         raise _broken("weights that are not finite are marked as collapsed", "the checkpoint is not")
 
@@ -218,7 +267,8 @@ def _likelihood(model: EditableModel, requests: Sequence[EditRequest]) -> float:
         return -float(supervise(model, requests[:_BATCH]).loss(model))
 
 
-def _generators() -> tuple[object, ...]:
+def generators() -> tuple[object, ...]:
+    """Return the states of the random generators of this process: torch's, Python's and NumPy's."""
     drawn = np.random.get_state(legacy=False)["state"]  # noqa: NPY002 - the one that a careless draw would use
     return torch.get_rng_state().numpy().tobytes(), random.getstate(), drawn["key"].tobytes(), drawn["pos"]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sphere_core.checkpoints import Checkpoint, EditorState
 from sphere_core.editors.base import Editor
+from sphere_core.editors.returned import refuse_faulty_state
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.locate.templates import Contexts
 from sphere_core.models.editable import EditableModel
@@ -49,6 +50,7 @@ def run_trajectory(
         if before_batch is not None:
             before_batch(model, done, batch, contexts)
         state = editor.edit(model, batch, contexts, state)
+        refuse_faulty_state(state, editor.edit)
         done += len(batch)
         weights, attached = model.edited_weights(), model.attachment
         collapsed = not all(all_finite(weight) for weight in weights.values())

@@ -7,6 +7,7 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.base import WriteRule
+from sphere_core.editors.returned import Given, refuse_faulty_state, refuse_faulty_update
 from sphere_core.models.site_write import SiteWrite
 from sphere_core.numerics.linalg import Update
 from sphere_core.regularizers.base import Regularizer
@@ -51,9 +52,13 @@ class Shaping:
         return None if error is None else -error
 
     def apply(self, update: Update, write: SiteWrite, state: EditorState) -> Update:
-        """Return the update after all regularizers."""
+        """Return the update after all regularizers; raises InputError with the line of code that is at fault."""
         for name, regularizer in self.regularizers:
-            update = regularizer.apply(update, write, state.part(f"{name}/{write.site.label}"))
+            part = state.part(f"{name}/{write.site.label}")
+            given = Given(regularizer.apply, write, update, part)
+            update = regularizer.apply(update, write, part)
+            given.refuse_changes()
+            refuse_faulty_update(update, write, regularizer.apply)
         return update
 
     def fed_back(
@@ -73,8 +78,13 @@ class Shaping:
         return state.with_part(f"feedback/{layer}", EditorState({"error": error}))
 
     def remember(self, write: SiteWrite, state: EditorState) -> EditorState:
-        """Let every regularizer note the batch."""
+        """Let every regularizer note the batch; raises InputError as `apply` does."""
         for name, regularizer in self.regularizers:
             owner = f"{name}/{write.site.label}"
-            state = state.with_part(owner, regularizer.remember(write, state.part(owner)))
+            part = state.part(owner)
+            given = Given(regularizer.remember, write, None, part)
+            kept = regularizer.remember(write, part)
+            given.refuse_changes()
+            refuse_faulty_state(kept, regularizer.remember)
+            state = state.with_part(owner, kept)
         return state

@@ -1,12 +1,14 @@
 """A plugin's module: its source is run, and its tables are read. Loading a plugin runs its code."""
 
+import ast
+import contextlib
 import importlib
 import importlib.abc
 import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +29,7 @@ TABLES = {
     "family": "FAMILIES",
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_ALONE = "a plugin file is carried alone to where it is run: make a package of the code"
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class _SourceLoader(importlib.abc.ExecutionLoader):
 def plugin_of_source(source: bytes, *, name: str, digest: str, place: str) -> Plugin:
     """Run a plugin file's source and return its rows. One source is run once per process, whatever its name.
 
-    `place` is the file that errors name. Raises InputError for text that is not UTF-8, an error while it runs, and a
-    module without a table.
+    `place` is the file that errors name. What the source prints while it runs goes to standard error. Raises InputError
+    for text that is not UTF-8, an error while it runs, a use of `__file__`, and a module without a table.
     """
     reference = PluginReference(name=name, digest=digest)
     module_name = f"sphere_plugin_{digest[:16]}"
@@ -73,6 +76,7 @@ def plugin_of_source(source: bytes, *, name: str, digest: str, place: str) -> Pl
 
 
 def _run(module_name: str, text: str, *, name: str, place: str) -> ModuleType:
+    _running(lambda: _refuse_own_path(text, name=name, place=place), name=name, place=place)
     spec = importlib.util.spec_from_loader(module_name, _SourceLoader(text, place), origin=place)
     if spec is None or spec.loader is None:
         raise InputError(f"the plugin '{name}' cannot be loaded", where=place)
@@ -86,6 +90,24 @@ def _run(module_name: str, text: str, *, name: str, place: str) -> ModuleType:
         del sys.modules[module_name]
         raise
     return module
+
+
+def _refuse_own_path(text: str, *, name: str, place: str) -> None:
+    """Raise InputError if the source reads its own path, unless under `if __name__ == ...`, which a plugin is not."""
+    for line in _uses_of_own_path(ast.parse(text, filename=place)):
+        raise InputError(
+            f"the plugin '{name}' uses __file__",
+            where=f"{place}, line {line}",
+            remedy=f"{_ALONE} and the data that it reads; or write the data into this file",
+        )
+
+
+def _uses_of_own_path(tree: ast.AST) -> Iterator[int]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Name) and node.id == "__file__":
+            yield node.lineno
+        elif not (isinstance(node, ast.If) and "__name__" in ast.dump(node.test)):
+            yield from _uses_of_own_path(node)
 
 
 def installed_plugin(module_name: str) -> Plugin:
@@ -107,7 +129,7 @@ def installed_plugin(module_name: str) -> Plugin:
 
 
 def package_digest(module_name: str) -> str:
-    """Return the digest of all Python files of the top-level package (or of the one file) that holds a module."""
+    """Return the digest of the top-level package (or of the one file) that holds a module: its code and data files."""
     spec = importlib.util.find_spec(module_name.partition(".")[0])
     if spec is None:
         raise InputError(f"the package of '{module_name}' is not installed here", remedy="install it on every node")
@@ -116,15 +138,25 @@ def package_digest(module_name: str) -> str:
     files = {
         path.relative_to(folder).as_posix(): path
         for folder in map(Path, spec.submodule_search_locations)
-        for path in folder.rglob("*.py")
+        for path in folder.rglob("*")
+        if path.is_file() and _counts(path.relative_to(folder))
     }
     return fingerprint({name: file_digest(path) for name, path in sorted(files.items())})
+
+
+def _counts(path: Path) -> bool:
+    """Return whether a package's file can change a number: not what type checkers and the interpreter use."""
+    if path.suffix in (".py", ".pyc", ".pyi") or path.name == "py.typed":
+        return path.suffix == ".py"
+    return not any(part.startswith(".") for part in path.parts)
 
 
 def _running(work: Callable[[], Any], *, name: str, place: str) -> Any:
     """Run a plugin's code; an error of it becomes an InputError that names its line."""
     try:
-        return work()
+        # Standard output belongs to what the command prints, which may be JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            return work()
     except InputError:
         raise
     except SyntaxError as error:
@@ -136,13 +168,15 @@ def _running(work: Callable[[], Any], *, name: str, place: str) -> Any:
     except (Exception, SystemExit) as error:  # whatever a plugin raises while it is imported is a fault of its own
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
         line = f", line {frames[-1].lineno}" if frames else ""
-        missing = isinstance(error, ModuleNotFoundError)
+        remedy = "correct this line"
+        if isinstance(error, ModuleNotFoundError):
+            remedy = f"install what it imports; {_ALONE}, if it is in several files"
+        elif isinstance(error, ImportError) and "relative import" in str(error):
+            remedy = f"{_ALONE} in these files"
         raise InputError(
             f"the plugin '{name}' cannot be imported: {type(error).__name__}: {error}",
             where=f"{place}{line}",
-            remedy="install what it imports; a plugin file is carried alone, so code of several files must be a package"
-            if missing
-            else "correct this line",
+            remedy=remedy,
         ) from error
 
 

@@ -12,7 +12,7 @@ class PluginReference(BaseModel):
 
     name: str = Field(description="The file's name, or the module of an installed package")
     digest: str = Field(
-        pattern="^[0-9a-f]{64}$", description="sha256 of the file, or of all Python files of the package"
+        pattern="^[0-9a-f]{64}$", description="sha256 of the file, or of all code and data files of the package"
     )
     packaged: bool = Field(
         default=False, description="Installed on every node; a file is stored below the sweep's root"

@@ -13,6 +13,7 @@ import torch
 
 from sphere_core.checkpoints import EditorState
 from sphere_core.editors.base import WriteRule
+from sphere_core.editors.returned import refuse_faulty_state, refuse_faulty_update
 from sphere_core.editors.shaping import Shaping
 from sphere_core.locate.batch import BatchWalk, LocatedBatch, locate
 from sphere_core.locate.layer_targets import LayerTargets, layer_targets
@@ -115,9 +116,10 @@ class ClosedFormEditor:
             write = SiteWrite(site, keys, residuals.to(keys.device), model.weight(site), model.base_weight(site))
             rule_state = state.part(f"rule/{layer}")
             with model.clock.stage("solve"):
-                found = self.rules[layer].solve(write, rule_state, self.shaping.correction(layer, state))
-            solutions[layer] = as_solution(found)
+                rule = self.rules[layer]
+                solutions[layer] = as_solution(rule.solve(write, rule_state, self.shaping.correction(layer, state)))
             solved = solutions[layer].update
+            refuse_faulty_update(solved, write, rule.solve)
             with model.clock.stage("regularizer"):
                 shaped[layer] = self.shaping.apply(solved, write, state)
             model.add(site, shaped[layer] if self.shaping.scope is Scope.IN_LOOP else solved)
@@ -130,7 +132,9 @@ class ClosedFormEditor:
     ) -> EditorState:
         for site in sites:
             committed = replace(writes[site.layer], weight=model.weight(site))
-            owner = f"rule/{site.label}"
-            state = state.with_part(owner, self.rules[site.layer].remember(committed, state.part(owner)))
+            owner, rule = f"rule/{site.label}", self.rules[site.layer]
+            kept = rule.remember(committed, state.part(owner))
+            refuse_faulty_state(kept, rule.remember)
+            state = state.with_part(owner, kept)
             state = self.shaping.remember(committed, state)
         return state

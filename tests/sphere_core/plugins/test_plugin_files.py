@@ -12,6 +12,7 @@ from sphere_core.methods import resolve_method
 from sphere_core.methods.build_inputs import BuildInputs
 from sphere_core.moments.record import SecondMoments
 from sphere_core.plugins import NO_PLUGINS, Plugins
+from sphere_core.plugins.module import package_digest
 from sphere_core.solver.placement import BESIDE_LAYERS
 
 
@@ -29,6 +30,8 @@ GUIDE = guide_plugin()
 FAULTS = {
     "syntax": ("def f(:\n", "is not valid Python", "line 1"),
     "import": ("import math\nimport no_such_module_at_all\n", "No module named", "line 2"),
+    "beside": ("from .helper import X\n", "relative import", "line 1"),
+    "own path": ("import math\ndef f():\n    return __file__\n", "uses __file__", "line 3"),
     "raises": ("x = 1\ny = 1 / 0\n", "ZeroDivisionError", "line 2"),
     "exit": ("raise SystemExit(3)\n", "SystemExit", "line 1"),
     "empty": ("x = 1\n", "has no rows", "mine.py"),
@@ -102,6 +105,30 @@ def test_a_package_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pyte
     install_package(site, "second_package", GUIDE, {"sphere.regularizers": "cap"})
     with pytest.raises(InputError, match="several packages have the regularizer 'cap'"):
         resolve_method("memit+cap")
+
+
+def test_a_package_is_its_code_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "package_with_data"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = package_digest("package_with_data.cap")
+    for name in ("py.typed", ".hidden", "cap.pyc"):
+        (folder / name).write_text("x", encoding="utf-8")
+    assert package_digest("package_with_data.cap") == code
+    (folder / "shares.json").write_text("[1]", encoding="utf-8")
+    first = package_digest("package_with_data.cap")
+    (folder / "shares.json").write_text("[2]", encoding="utf-8")
+    assert len({code, first, package_digest("package_with_data.cap")}) == 3
+
+
+def test_what_a_plugin_prints_does_not_enter_a_commands_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Plugins.of_files([written(tmp_path, "print('loaded here')\nif __name__ == '__main__':\n    __file__\n" + GUIDE)])
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "loaded here" in shown.err
 
 
 def test_the_build_of_a_plugin_receives_the_fields_of_the_record_in_order(tmp_path: Path) -> None:
