@@ -1,7 +1,7 @@
 """What an editor's or a regularizer's code may return, and what it must leave as it was given.
 
-Checked at every call, from what tensors say of themselves: no value is read, so that no device is waited for. Whoever
-wrote the code gets its file and line with what to write instead.
+Checked at every call, from shapes and types alone: no value is read, so that no device is waited for. A fault is given
+with the file and line of the code, and what to write instead.
 """
 
 from collections.abc import Callable, Iterable, Mapping
