@@ -100,7 +100,8 @@ def _written_out(
     scale = width**-0.5 if scaling is None else scaling
     hidden = mask.expand(rows, heads, count, key.shape[2]).flatten(0, 1)
     scores = torch.baddbmm(hidden, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scale)
-    return torch.bmm(scores.softmax(dim=-1), value.flatten(0, 1)).unflatten(0, (rows, heads))
+    out: torch.Tensor = torch.bmm(scores.softmax(dim=-1), value.flatten(0, 1)).unflatten(0, (rows, heads))
+    return out
 
 
 def _attend_packed(
