@@ -71,10 +71,11 @@ def _leaves(value: Any, path: str) -> list[tuple[str, Any]]:
 
 
 def _varying(source: FigureSource) -> list[str]:
-    """Return the settings that differ within a method, those with the most values first."""
+    """Return the settings that differ within a method on one stream, those with the most values first."""
     found = source.connection.sql(
-        "SELECT field, max(levels) FROM (SELECT field, composition, count(DISTINCT text) AS levels FROM fields "
-        "JOIN trajectories USING (trajectory_id) GROUP BY ALL) GROUP BY field HAVING max(levels) > 1 ORDER BY 2 DESC, 1"
+        "SELECT field, max(levels) FROM (SELECT field, composition, model, stream, count(DISTINCT text) AS levels "
+        "FROM fields JOIN trajectories USING (trajectory_id) GROUP BY ALL) "
+        "GROUP BY field HAVING max(levels) > 1 ORDER BY 2 DESC, 1"
     ).fetchall()
     return [name for name, _ in found if name not in _NOT_A_SETTING]
 

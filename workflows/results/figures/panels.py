@@ -1,6 +1,8 @@
 """The panels and marks that figures share: a grid of panels, lines over edits with their seeds, dots with intervals."""
 
 import json
+import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,12 @@ _LEAST_FOR_SD = 3
 Row = dict[str, Any]
 
 
+# A stream in words: data set, order, edits, size of batches.
+_STREAM_PARTS = re.compile(", | in (?=batches of )")
+# Characters that fit above one of three panels beside each other.
+_TITLE_WIDTH = 24
+
+
 def panels(
     count: int, look: Look, *, across: int = 3, height: float = 2.0, share_y: bool = False
 ) -> "tuple[Figure, list[Axes]]":
@@ -65,9 +73,15 @@ def grouped(rows: Iterable[Row], *names: str) -> dict[tuple[Any, ...], list[Row]
 
 
 def place_title(rows: Sequence[Row], place: tuple[Any, ...], title: str) -> str:
-    """Return a panel's title, with model and stream if the figure has several."""
-    several = len({(row["model"], row["stream"]) for row in rows}) > 1
-    return f"{place[0]}, {place[1]}\n{title}" if several else title
+    """Return a panel's title, above it what tells its model and stream from the others of the figure."""
+    models, streams = (list(dict.fromkeys(str(row[name]) for row in rows)) for name in ("model", "stream"))
+    parts = [str(place[0])] if len(models) > 1 else []
+    if len(streams) > 1:
+        split = [_STREAM_PARTS.split(stream) for stream in streams]
+        own = _STREAM_PARTS.split(str(place[1]))
+        same_form = len({len(found) for found in split}) == 1
+        parts += [word for word, *others in zip(own, *split, strict=False) if not same_form or len(set(others)) > 1]
+    return "\n".join([*textwrap.wrap(", ".join(parts), _TITLE_WIDTH), title])
 
 
 def tag(artist: Any, look: Look, method: str, texts: Sequence[str] = ()) -> None:
