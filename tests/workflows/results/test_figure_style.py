@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from sphere_core.foundation.errors import InputError
+from workflows.results.figures.panels import place_title
 from workflows.results.figures.seconds import HATCHES
 from workflows.results.figures.style import figure_bytes, figure_width, grid, method_looks, style_settings
 
@@ -18,6 +19,23 @@ def test_methods_keep_their_look_and_differ_without_colour() -> None:
     looks = method_looks(names, style="paper")
     assert len({str(one["marker"]) for one in looks.values()}) == len(names)
     assert method_looks(names[:3], style="paper") == {name: looks[name] for name in names[:3]}
+
+
+def test_panels_are_titled_by_what_tells_their_streams_apart() -> None:
+    def titles(*places: tuple[str, str]) -> list[str]:
+        rows = [{"model": model, "stream": stream} for model, stream in places]
+        return [place_title(rows, place, "efficacy") for place in places]
+
+    zsre = "zsre, shuffled, 500 edits in batches of 10"
+    facts, longer = zsre.replace("zsre", "counterfact"), zsre.replace("500", "2000")
+    assert titles(("m", zsre)) == ["efficacy"]
+    assert titles(("m", zsre), ("m", facts)) == ["zsre\nefficacy", "counterfact\nefficacy"]
+    assert titles(("m", zsre), ("m", longer)) == ["500 edits\nefficacy", "2000 edits\nefficacy"]
+    assert titles(("m", zsre), ("other", zsre)) == ["m\nefficacy", "other\nefficacy"]
+    # Streams that differ in everything take several lines, each of which fits a narrow panel.
+    both = titles(("m", zsre), ("m", "counterfact:own, canonical, 50 edits in batches of 5"))
+    assert len(set(both)) == 2
+    assert max(len(line) for title in both for line in title.split("\n")) <= 24
 
 
 def test_names_with_dollar_signs_are_shown_as_they_are() -> None:
