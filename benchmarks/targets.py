@@ -46,7 +46,7 @@ class _Steered:
         rows = torch.arange(len(hidden), device=hidden.device)
         if self.start is None:
             self.start = hidden[0, self._positions[0]].detach().clone()
-        hidden[rows, self._positions] = hidden[rows, self._positions] + self._delta
+        hidden[rows, self._positions] = hidden[rows, self._positions] + self._delta.to(hidden)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     def keep(self, _module: object, _args: object, output: object) -> None:

@@ -6,13 +6,13 @@ import torch
 
 from benchmarks.gpu.setting import Setting
 from sphere_core.costs import place
-from sphere_core.hyperparameters import build_hyperparameters
+from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters
 from sphere_core.methods import example_names, resolve_method
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
 from sphere_core.trajectory import run_trajectory
 
-__all__ = ["measure"]
+__all__ = ["hyperparameters", "measure", "skipped"]
 
 _VALUES: dict[str, object] = {
     "layers": [0],
@@ -41,38 +41,92 @@ _VALUES: dict[str, object] = {
     "rect_keep": 0.7,
     "revive_threshold": 0.1,
     "simie_lambda": 1.0,
+    "simie_start": "unedited",
     "nas_factor": 5.0,
     "gate_budget": 100.0,
     "gate_anchors": 4,
     "gate_steps": 1,
+    "gate_measure": "bits",
+    "gate_search": "halving",
+    "balance_strength": 0.5,
+    "memory_threshold": 0.9,
 }
+# What single editors are given beside it.
+_GRADIENT: dict[str, object] = {
+    "memory_background": 2,
+    "memory_seed": 3,
+    "memory_stop_loss": 0.02,
+    "weight_decay": 1e-3,
+}
+_ADAPTER: dict[str, object] = {"lora_rank": 2, "lora_scale": 2.0}
+_BY_EDITOR: dict[str, dict[str, object]] = {
+    "ft_l": {"norm_constraint": 0.05},
+    "truncate": {"spectrum_levels": [0.9, 0.5], "spectrum_share": "sum"},
+    "perturb": {
+        "spectrum_levels": [0.1, 0.3],
+        "spectrum_share": "squares",
+        "perturb_band": [0.2, 0.5],
+        "perturb_seed": 3,
+    },
+    "crispedit": {"crisp_energy": 0.6},
+    "lora": {**_ADAPTER, "lora_seed": 3},
+    "eblora": {**_ADAPTER, "lora_start": -0.05, "lora_width": 2.0, "memory_share": 0.8},
+    "grace": {"grace_radius": 0.5, "grace_start": "cold", "memory_seed": 3},
+    "wise": {
+        **_GRADIENT,
+        "wise_share": 0.3,
+        "wise_margins": [0.2, 1.0, 0.5],
+        "wise_ratio": 0.8,
+        "wise_shard_edits": 2,
+        "wise_merge_edits": 4,
+        "wise_density": 0.2,
+        "norm_constraint": 0.1,
+    },
+    "memoir": {**_GRADIENT, "memory_threshold": 0.5, "memoir_keep": 16, "gradient_clip": 1.0},
+    "ultraedit": {
+        "ultraedit_variance": "unbiased",
+        "ultraedit_weighting": "tokens",
+        "ultraedit_sharing": "shape",
+    },
+}
+_SKIPPED = {"moeedit": "skipped: it edits mixtures", "serac": "skipped: it requires trained companions"}
 
 
 def measure(setting: Setting, device: torch.device) -> dict[str, str]:
-    """Return `ok` or the error of every method's name."""
+    """Return by every method's name `ok`, its error, or why it was skipped."""
     return {name: _run(name, setting, device) for name in example_names()}
 
 
 def _run(name: str, setting: Setting, device: torch.device) -> str:
+    without = skipped(name)
+    if without is not None:
+        return without
     method = resolve_method(name)
-    needs = {
-        option for row in (method.editor_row, *method.regularizer_rows) for names in row.requires for option in names
-    }
-    chosen = {key: value for key, value in _VALUES.items() if key != "norm_constraint" or name.startswith("ft_l")}
-    if "norm_constraint" in needs:
-        chosen["norm_constraint"] = 0.05
-    hyperparameters = build_hyperparameters(chosen, where="benchmark")
     try:
-        model = _small(setting, device)
+        chosen, model = hyperparameters(name), _small(setting, device)
         requests, contexts = setting.requests(model, 8)
         moments = _moments(model)
-        placement = place(model, method, hyperparameters, requests, batch_size=4, contexts=contexts, moments=moments)
-        editor = method.build(hyperparameters, moments, placement)
+        placement = place(model, method, chosen, requests, batch_size=4, contexts=contexts, moments=moments)
+        editor = method.build(chosen, moments, placement)
         chain = run_trajectory(name, editor, model, requests, batch_size=4, contexts=contexts, resume=None)
         edits = [checkpoint.edits for checkpoint in chain]
     except Exception as error:  # noqa: BLE001 - what fails, and how, is the result
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    return "ok" if edits == [4, 8] else f"collapsed after {edits[-1]} edits"
+    return _outcome(edits)
+
+
+def skipped(name: str) -> str | None:
+    """Return why a method is not run on this model; None if it is."""
+    return _SKIPPED.get(name.split("+")[0])
+
+
+def hyperparameters(name: str) -> Hyperparameters:
+    """Return the values that a method is run with."""
+    return build_hyperparameters({**_VALUES, **_BY_EDITOR.get(name.split("+")[0], {})}, where="benchmark")
+
+
+def _outcome(edits: list[int]) -> str:
+    return "ok" if edits == [4, 8] else f"collapsed after {edits[-1] if edits else 0} edits"
 
 
 def _small(setting: Setting, device: torch.device) -> EditableModel:
@@ -83,4 +137,6 @@ def _moments(model: EditableModel) -> SecondMoments:
     (site,) = model.open_sites([0])
     generator = torch.Generator().manual_seed(1)
     samples = torch.randn(site.d_in, 2 * site.d_in, generator=generator, dtype=torch.float64)
-    return SecondMoments({0: samples @ samples.T / samples.shape[1]}, 1, {})
+    slopes = torch.randn(site.d_out, 2 * site.d_out, generator=generator, dtype=torch.float64)
+    gradients = {0: slopes @ slopes.T / slopes.shape[1]}
+    return SecondMoments({0: samples @ samples.T / samples.shape[1]}, 1, {}, gradients=gradients)

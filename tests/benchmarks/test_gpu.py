@@ -11,15 +11,17 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from benchmarks.gpu import __main__ as runner
-from benchmarks.gpu import smoke
+from benchmarks.gpu import published, smoke
 from benchmarks.gpu.report import markdown
 from benchmarks.gpu.setting import FULL, SMALL
 from benchmarks.gpu.target_passes import target_flops
 from sphere_core.costs import shape_of_config
 from sphere_core.locate.batch import locate
 from sphere_core.locate.targets import TargetSettings
+from sphere_core.methods import example_names, resolve_method
+from sphere_core.models.suffix import TailLayout
 
-FEW = ["memit", "alphaedit+sphere", "ft"]
+FEW, EVERY = ["memit", "alphaedit+sphere", "ft"], example_names()
 # Smaller still: every operation of a ghost passes through Python, and the device does not depend on how many run.
 TINY = replace(SMALL, depth=3, batch=3, steps=2, history=4, scored=3)
 
@@ -43,7 +45,15 @@ def test_every_part_runs_on_the_cpu_and_is_written(tmp_path: Path) -> None:
     assert found["B1"] == dict.fromkeys(FEW, "ok")
     assert all(value > 0 for value in found["B0"].values())
     *passes, exact = found["B2"]
-    assert [(record["groups"], record["requests per pass"]) for record in passes] == [(4, 2), (1, 2), (1, 6), (1, 6)]
+    forms = [(record["groups"], record["requests per pass"], record["tokens packed"]) for record in passes]
+    assert forms == [(4, 2, False), (1, 2, False), (1, 6, False), (1, 6, False), (1, 6, True)]
+    default, last = TailLayout.of(torch.device("cuda")), passes[-1]
+    assert (last["groups"], last["queries folded"], last["tokens packed"]) == (
+        default.groups,
+        default.folds,
+        default.packs,
+    )
+    assert all(record["kernels of two forwards"] > 100 for record in passes)
     assert all(record["TFLOP/s"] > 0 and record["share of the ceiling"] > 0 for record in passes)
     # The small model is float32 already.
     assert exact["difference from float32"] == 0
@@ -58,6 +68,26 @@ def test_every_part_runs_on_the_cpu_and_is_written(tmp_path: Path) -> None:
     assert found["device"] in markdown(found)
     refused = CliRunner().invoke(app, ["--only", "B9", "--out", str(out)])
     assert refused.exit_code == 2
+
+
+def test_every_method_that_is_run_has_its_settings() -> None:
+    assert {name for name in EVERY if smoke.skipped(name)} == {
+        name for name in EVERY if name.split("+")[0] in ("moeedit", "serac")
+    }
+    for name in EVERY:
+        if smoke.skipped(name) is None:
+            resolve_method(name).check(smoke.hyperparameters(name), where="benchmark")
+
+
+def test_the_published_way_runs_in_the_models_dtype() -> None:
+    setting = replace(SMALL, dtype=torch.bfloat16, steps=2)
+    records = published.measure(setting, torch.device("cpu"))
+    assert [(record["dtype"], record["tf32"]) for record in records] == [
+        ("float32", False),
+        ("float32", True),
+        ("bfloat16", False),
+        ("bfloat16", True),
+    ]
 
 
 @pytest.mark.parametrize("part", ["B1", "B2", "B3", "B5", "B6"])
