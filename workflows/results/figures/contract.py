@@ -16,7 +16,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from workflows.results.arrow_tables import table_of_records
 from workflows.results.figures.style import line_look
-from workflows.results.sql.connect import connect_roots, query
+from workflows.results.sql.connect import UNEDITED, connect_roots, query
 from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.tables.retention import RetentionAsk, RetentionTables
 from workflows.store.plan import SweepPlan
@@ -166,7 +166,11 @@ def _published(plan: SweepPlan) -> list[dict[str, Any]]:
 
 
 def needs(table: pa.Table, what: str, remedy: str, *, where: str) -> pa.Table:
-    """Return a table that has rows; raises InputError otherwise."""
-    if not table.num_rows:
+    """Return a table that has rows of edited models; raises InputError otherwise.
+
+    A sweep scores the unedited model first, which says nothing by itself.
+    """
+    methods = table["method"].to_pylist() if "method" in table.column_names else [None] * table.num_rows
+    if all(method == UNEDITED for method in methods):
         raise InputError(f"there is nothing to draw: no {what}", where=where, remedy=remedy)
     return table
