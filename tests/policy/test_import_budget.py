@@ -17,14 +17,24 @@ from workflows.cli import COMMANDS
 HEAVY = ("torch", "transformers", "lm_eval", "ray", "datasets", "scipy", "sklearn", "matplotlib", "pandas")
 
 
-# Ends the process where the harness is about to be imported: that it is says all, and the import takes seconds.
+# Ends the process where the harness is imported: that it is says all, and the import takes seconds. A look whether it
+# is installed imports nothing, and ends nothing.
 HARNESS = """
 class Harness:
     def find_spec(self, name, path=None, target=None):
-        if name == "lm_eval":
-            found["ended by"] = ["lm_eval"]
-            print(json.dumps(found), flush=True)
-            os._exit(0)
+        if name != "lm_eval":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        spec.loader = self
+        return spec
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        found["ended by"] = ["lm_eval"]
+        print(json.dumps(found), flush=True)
+        os._exit(0)
 
 sys.meta_path.insert(0, Harness())
 """
@@ -36,7 +46,7 @@ def loaded_by(code: str, *arguments: object) -> dict[str, list[str]]:
     The import of the harness ends the process: the last name is then "ended by", whatever was still to be noted.
     """
     head = (
-        "import json, os, sys\nheavy, found = set(json.loads(sys.argv[1])), {}\n"
+        "import importlib.machinery, json, os, sys\nheavy, found = set(json.loads(sys.argv[1])), {}\n"
         f"def note(name):\n    found[name] = sorted(heavy & set(sys.modules))\n{HARNESS}"
     )
     command = [sys.executable, "-c", f"{head}{code}\nprint(json.dumps(found))", json.dumps(HEAVY)]
