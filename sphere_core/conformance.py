@@ -53,24 +53,24 @@ _EMBEDDED, _EDITS, _BATCH = "factworld", 4, 2
 @contextlib.contextmanager
 def _process_left_as_it_was() -> Iterator[Callable[[], None]]:
     """Yield a check that raises NotConformingError if torch's settings of the process have changed; put them back."""
-
-    before = _settings()
+    settings: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+        "gradients enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
+        "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+        "threads": (torch.get_num_threads, torch.set_num_threads),
+    }
+    before = {name: read() for name, (read, _) in settings.items()}
 
     def refuse_changes() -> None:
-        for name, old, new in zip(("gradients enabled", "default dtype", "threads"), before, _settings(), strict=True):
-            if old != new:
-                raise _broken("torch's settings of the process are left as they were", f"{name}: {old}, then {new}")
+        for name, (read, _) in settings.items():
+            if read() != before[name]:
+                found = f"{name}: {before[name]}, then {read()}"
+                raise _broken("torch's settings of the process are left as they were", found)
 
     try:
         yield refuse_changes
     finally:
-        torch.set_grad_enabled(before[0])
-        torch.set_default_dtype(before[1])
-        torch.set_num_threads(before[2])
-
-
-def _settings() -> tuple[bool, torch.dtype, int]:
-    return torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
+        for name, (_, write) in settings.items():
+            write(before[name])
 
 
 def what_failed(error: BaseException) -> str:

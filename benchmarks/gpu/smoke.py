@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.gpu.setting import Setting
+from benchmarks.tiny_values import OF_EDITORS
 from sphere_core.costs import place
 from sphere_core.hyperparameters import Hyperparameters, build_hyperparameters
 from sphere_core.methods import example_names, resolve_method
@@ -51,44 +52,6 @@ _VALUES: dict[str, object] = {
     "balance_strength": 0.5,
     "memory_threshold": 0.9,
 }
-# What single editors are given beside it.
-_GRADIENT: dict[str, object] = {
-    "memory_background": 2,
-    "memory_seed": 3,
-    "memory_stop_loss": 0.02,
-    "weight_decay": 1e-3,
-}
-_ADAPTER: dict[str, object] = {"lora_rank": 2, "lora_scale": 2.0}
-_BY_EDITOR: dict[str, dict[str, object]] = {
-    "ft_l": {"norm_constraint": 0.05},
-    "truncate": {"spectrum_levels": [0.9, 0.5], "spectrum_share": "sum"},
-    "perturb": {
-        "spectrum_levels": [0.1, 0.3],
-        "spectrum_share": "squares",
-        "perturb_band": [0.2, 0.5],
-        "perturb_seed": 3,
-    },
-    "crispedit": {"crisp_energy": 0.6},
-    "lora": {**_ADAPTER, "lora_seed": 3},
-    "eblora": {**_ADAPTER, "lora_start": -0.05, "lora_width": 2.0, "memory_share": 0.8},
-    "grace": {"grace_radius": 0.5, "grace_start": "cold", "memory_seed": 3},
-    "wise": {
-        **_GRADIENT,
-        "wise_share": 0.3,
-        "wise_margins": [0.2, 1.0, 0.5],
-        "wise_ratio": 0.8,
-        "wise_shard_edits": 2,
-        "wise_merge_edits": 4,
-        "wise_density": 0.2,
-        "norm_constraint": 0.1,
-    },
-    "memoir": {**_GRADIENT, "memory_threshold": 0.5, "memoir_keep": 16, "gradient_clip": 1.0},
-    "ultraedit": {
-        "ultraedit_variance": "unbiased",
-        "ultraedit_weighting": "tokens",
-        "ultraedit_sharing": "shape",
-    },
-}
 _SKIPPED = {"moeedit": "skipped: it edits mixtures", "serac": "skipped: it requires trained companions"}
 
 
@@ -122,7 +85,7 @@ def skipped(name: str) -> str | None:
 
 def hyperparameters(name: str) -> Hyperparameters:
     """Return the values that a method is run with."""
-    return build_hyperparameters({**_VALUES, **_BY_EDITOR.get(name.split("+")[0], {})}, where="benchmark")
+    return build_hyperparameters({**_VALUES, **OF_EDITORS.get(name.split("+")[0], {})}, where="benchmark")
 
 
 def _outcome(edits: list[int]) -> str:

@@ -118,7 +118,10 @@ class SuiteResolver:
         corpus: str | None = None,
         where: str = "evaluator 'general', field tasks",
     ) -> None:
-        """Raise InputError for a folder of tasks or a corpus that is not there; `where` names come from, for errors."""
+        """Raise InputError for a folder of tasks or a corpus that is not there.
+
+        `where` is the place that an error about an unknown name gives.
+        """
         self._where = where
         self._named = [TaskFolder(Path(folder).expanduser().resolve()) for folder in include_path]
         self._harness: TaskFolder | None = None

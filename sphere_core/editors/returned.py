@@ -4,7 +4,7 @@ Checked at every call, from shapes and types alone: no value is read, so that no
 with the file and line of the code, and what to write instead.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -84,9 +84,9 @@ def _require_kinds(
     code: Callable[..., object],
     remedy: str,
 ) -> None:
-    wrong: Iterable[str] = (name for name, value in part.items() if not isinstance(value, kind))
-    for name in wrong:
-        raise _fault(code, f"returns a state whose {what} hold {_kind(part[name])}, '{name}'", remedy)
+    for name, value in part.items():
+        if not isinstance(value, kind):
+            raise _fault(code, f"returns a state whose {what} hold {_kind(value)}, '{name}'", remedy)
 
 
 def _tensors(update: object) -> dict[str, torch.Tensor]:

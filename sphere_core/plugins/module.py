@@ -94,7 +94,8 @@ def _run(module_name: str, text: str, *, name: str, place: str) -> ModuleType:
 
 def _refuse_own_path(text: str, *, name: str, place: str) -> None:
     """Raise InputError if the source reads its own path, unless under `if __name__ == ...`, which a plugin is not."""
-    for line in _uses_of_own_path(ast.parse(text, filename=place)):
+    line = next(_uses_of_own_path(ast.parse(text, filename=place)), None)
+    if line is not None:
         raise InputError(
             f"the plugin '{name}' uses __file__",
             where=f"{place}, line {line}",

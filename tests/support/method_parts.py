@@ -6,6 +6,7 @@ import torch
 from serac_parts import serac_values
 from tiny_models import CONTEXTS, requests
 
+from benchmarks.tiny_values import OF_EDITORS
 from sphere_core.checkpoints import Checkpoint
 from sphere_core.editors.base import Editor
 from sphere_core.hyperparameters import build_hyperparameters
@@ -50,65 +51,27 @@ VALUES: dict[str, Any] = {
 }
 
 
-BY_EDITOR: dict[str, dict[str, Any]] = {
+# Layers, rates and steps, beside what the benchmark for a card gives the same editors.
+_CHOSEN: dict[str, dict[str, Any]] = {
     "ft": {"lr": 0.01, "num_steps": 8, "layers": [1]},
-    "ft_l": {"lr": 0.01, "num_steps": 8, "layers": [1], "norm_constraint": 0.05},
+    "ft_l": {"lr": 0.01, "num_steps": 8, "layers": [1]},
     "rome": {"layers": [1]},
     "r_rome": {"layers": [1]},
     "neuraldb": {"layers": [1]},
     "retrieve": {"layers": [1]},
-    "grace": {"layers": [1], "grace_radius": 0.5, "grace_start": "cold", "memory_seed": 3, "lr": 0.3, "num_steps": 8},
-    "wise": {
-        "layers": [1],
-        "wise_share": 0.3,
-        "wise_margins": [0.2, 1.0, 0.5],
-        "wise_ratio": 0.8,
-        "wise_shard_edits": 2,
-        "wise_merge_edits": 4,
-        "wise_density": 0.2,
-        "norm_constraint": 0.1,
-        "memory_background": 2,
-        "memory_seed": 3,
-        "memory_stop_loss": 0.02,
-        "weight_decay": 1e-3,
-        "lr": 0.5,
-        "num_steps": 8,
-    },
-    "memoir": {
-        "layers": [1],
-        "memory_threshold": 0.5,
-        "memoir_keep": 16,
-        "memory_background": 2,
-        "memory_seed": 3,
-        "memory_stop_loss": 0.02,
-        "gradient_clip": 1.0,
-        "weight_decay": 1e-3,
-        "lr": 1.0,
-        "num_steps": 8,
-    },
+    "grace": {"lr": 0.3, "num_steps": 8, "layers": [1]},
+    "wise": {"lr": 0.5, "num_steps": 8, "layers": [1]},
+    "memoir": {"lr": 1.0, "num_steps": 8, "layers": [1]},
     "moeedit": {"targets": "root", "unseen_experts": "frozen"},
     "emmet": {"emmet_lambda": 0.1, "layers": [1]},
     "encore": {"update_norm_lambda": 1e-4, "prob_cutoff": -2},
-    "truncate": {"spectrum_levels": [0.9, 0.5, 0.2], "spectrum_share": "sum"},
-    "perturb": {
-        "spectrum_levels": [0.1, 0.3],
-        "spectrum_share": "squares",
-        "perturb_band": [0.2, 0.5],
-        "perturb_seed": 3,
-    },
-    "crispedit": {"lr": 0.01, "num_steps": 8, "layers": [1], "crisp_energy": 0.6},
-    "eblora": {
-        **{"lr": 0.01, "num_steps": 8, "layers": [1], "lora_rank": 2, "lora_scale": 2.0, "lora_start": -0.05},
-        **{"lora_width": 2.0, "memory_share": 0.8},
-    },
-    "lora": {"lr": 0.02, "num_steps": 8, "layers": [1], "lora_rank": 2, "lora_scale": 2.0, "lora_seed": 3},
-    "ultraedit": {
-        "lr": 1e-3,
-        "ultraedit_variance": "unbiased",
-        "ultraedit_weighting": "tokens",
-        "ultraedit_sharing": "shape",
-    },
+    "truncate": {"spectrum_levels": [0.9, 0.5, 0.2]},
+    "crispedit": {"lr": 0.01, "num_steps": 8, "layers": [1]},
+    "eblora": {"lr": 0.01, "num_steps": 8, "layers": [1]},
+    "lora": {"lr": 0.02, "num_steps": 8, "layers": [1]},
+    "ultraedit": {"lr": 1e-3},
 }
+BY_EDITOR = {name: {**OF_EDITORS.get(name, {}), **_CHOSEN.get(name, {})} for name in {**OF_EDITORS, **_CHOSEN}}
 
 
 # Options of rows, by the name that follows an at sign: `memit@forward`.

@@ -95,6 +95,15 @@ def test_an_unknown_command_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "rum" in capsys.readouterr().err
 
 
+def test_an_unknown_task_is_refused_where_it_was_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sphere(monkeypatch, "tasks", "edit_boolq") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "unknown task 'edit_boolq' where: sphere tasks NAME remedy:" in said
+    assert "--include-path" in said
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -24,11 +24,13 @@ _ESCAPES = {
     # After a line's end these would be read as its options.
     **{character: f"{{{character}}}" for character in "[]*"},
     **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\u2212": r"\ensuremath{-}",
 }
 # Signs that fonts of T1 lack, as mathematics.
 _SIGNS = {
     **{"×": "times", "·": "cdot", "→": "rightarrow", "←": "leftarrow", "↑": "uparrow", "↓": "downarrow", "≤": "leq"},
     **{"≥": "geq", "≠": "neq", "≈": "approx", "∞": "infty", "∈": "in", "∘": "circ", "∆": "Delta", "∑": "sum"},
+    "\u00b5": "mu",
 }
 _GREEK = re.compile("GREEK (SMALL|CAPITAL) LETTER ([A-Z]+( SIGMA)?)")
 _GREEK_NAMES = {"LAMDA": "lambda", "EPSILON": "varepsilon", "FINAL SIGMA": "varsigma"}
@@ -49,8 +51,6 @@ def latex_text(text: str) -> str:
 def _character(character: str) -> str:
     if character in _SIGNS:
         return rf"\ensuremath{{\{_SIGNS[character]}}}"
-    if character in "\u2212\u00b5":
-        return r"\ensuremath{-}" if character == "\u2212" else r"\ensuremath{\mu}"
     greek = _GREEK.fullmatch(unicodedata.name(character, ""))
     if greek is None:
         return _ESCAPES.get(character, character)
