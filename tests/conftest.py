@@ -40,6 +40,14 @@ sys.dont_write_bytecode = False
 gc.disable()
 
 
+def pytest_configure() -> None:
+    """How long an example takes to make or to run is no test: both depend on what else the machine does."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any load")
+
+
 def pytest_collection_finish() -> None:
     """Search for garbage again, but not among what was imported and collected: that lasts until the end."""
     gc.collect()

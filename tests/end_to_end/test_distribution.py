@@ -66,24 +66,24 @@ def test_the_source_distribution_holds_what_the_documents_name(built: dict[str, 
     assert [name for name in names if "__pycache__" in name or name.endswith(".pyc")] == []
 
 
+def in_environment(environment: Path, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the environment outside of the repository: a PYTHONPATH that holds it would come first."""
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    program = [str(environment / "bin" / command[0]), *command[1:]]
+    return subprocess.run(program, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope="module")
 def environment(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel alone; its dependencies are those of this one, behind it on the path."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    python = folder / "bin" / "python"
-    command = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(built["wheel"])]
-    subprocess.run(command, check=True, capture_output=True)
+    install = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(built["wheel"]))
+    installed = in_environment(folder, folder, "python", *install)
+    assert installed.returncode == 0, installed.stderr
     site = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"], encoding="utf-8")
     return folder
-
-
-def in_environment(environment: Path, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a script of the environment outside of the repository."""
-    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    program = [str(environment / "bin" / command[0]), *command[1:]]
-    return subprocess.run(program, cwd=folder, env=variables, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

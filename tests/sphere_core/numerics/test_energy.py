@@ -55,7 +55,7 @@ def test_blocks_equal_the_double_loop(monkeypatch: pytest.MonkeyPatch, rows: int
 
 
 @given(seed=st.integers(0, 10_000), rows=st.integers(2, 24), width=st.integers(2, 12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_row_order_row_scale_and_rotation_change_nothing(seed: int, rows: int, width: int) -> None:
     weight = random_weight(seed, rows, width)
     generator = torch.Generator().manual_seed(seed + 1)

@@ -37,7 +37,7 @@ def dense_directions(weight: torch.Tensor, ratio: float) -> torch.Tensor:
     ratio=st.floats(0.05, 0.9),
     strength=st.floats(0, 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_projector_against_the_dense_form(seed: int, rows: int, width: int, ratio: float, strength: float) -> None:
     weight = normal(seed, rows, width)
     directions = principal_directions(weight, ratio)

@@ -22,7 +22,7 @@ def memit_prior(second: torch.Tensor, weight: float) -> MomentPrior:
 
 
 @given(seed=st.integers(0, 1000), width=st.integers(4, 16), count=st.integers(1, 20), weight=st.floats(0.01, 100))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_memit_meets_its_normal_equations(seed: int, width: int, count: int, weight: float) -> None:
     keys, residuals, second = normal(seed, width, count), normal(seed + 1, 5, count), moment(seed + 2, width)
     update = least_squares_update(memit_prior(second, weight), KeyHistory(), keys, residuals).dense()
@@ -108,7 +108,7 @@ def test_history_equals_solving_for_all_edits_at_once() -> None:
 
 
 @given(seed=st.integers(0, 1000), protected=st.integers(1, 6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_alphaedit_leaves_protected_keys_alone(seed: int, protected: int) -> None:
     width = 10
     kept = normal(seed, width, protected)

@@ -35,7 +35,7 @@ def prior_of(kind: str, seed: int) -> tuple[Prior, torch.Tensor, torch.Tensor]:
     counts=st.lists(st.integers(1, 8), min_size=3, max_size=9),
     weight=st.sampled_from([1.0, 0.25, 3.0]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_step_is_that_of_the_dense_system(seed: int, kind: str, counts: list[int], weight: float) -> None:
     prior, projector, precision = prior_of(kind, seed)
     history, gram, total = KeyHistory(), torch.zeros(WIDTH, WIDTH, dtype=torch.float64), 0

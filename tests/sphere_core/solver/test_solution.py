@@ -63,7 +63,7 @@ def histories(prior: Prior, keys: torch.Tensor, weight: float) -> dict[str, KeyH
     count=st.integers(1, 4),
     weight=st.sampled_from([1.0, 0.25]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_figures_are_those_of_the_dense_system_in_every_form(
     seed: int, kind: str, earlier: int, count: int, weight: float
 ) -> None:
