@@ -10,6 +10,7 @@ from sphere_core.locate.batch import LocatedBatch
 from sphere_core.locate.prompts import SubjectPrompt, encode_prompt, pad_right, target_ids
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.suffix import Tail, TailLayout, record_tail
+from sphere_core.models.whole_rows import WholeRows
 
 __all__ = ["ESSENCE_PROMPT", "HitRule", "Objective", "Reading", "build_objective"]
 
@@ -28,7 +29,7 @@ class Objective:
     last of each request's `per_request` rows.
     """
 
-    tail: Tail
+    tail: Tail | WholeRows
     h0: torch.Tensor
     per_request: int
     rows: torch.Tensor

@@ -23,6 +23,7 @@ __all__ = [
     "hidden_states",
     "recorded_calls",
     "recorder",
+    "select_rows",
 ]
 
 # What the key-value cache of a layer or a model is called; `cache` from transformers 5.24 on.
@@ -79,6 +80,19 @@ def recorded_calls(
     with _recorders(model, layers, calls, entering), torch.no_grad(), suppress(_Recorded):
         model.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
     return entering[0], {layer: calls[layer] for layer in layers}
+
+
+def select_rows(call: Call, rows: torch.Tensor, total: int) -> Call:
+    """Keep some rows (indices `[m']`) of every tensor of a call that has one entry for each of `total` rows."""
+
+    def pick(value: object) -> object:
+        if isinstance(value, torch.Tensor):
+            return value[rows.to(value.device)] if value.ndim and value.shape[0] == total and total > 1 else value
+        if isinstance(value, tuple):
+            return tuple(pick(item) for item in value)
+        return value
+
+    return {name: pick(value) for name, value in call.items()}
 
 
 class _Recorded(Exception):

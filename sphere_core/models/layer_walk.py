@@ -12,7 +12,7 @@ import torch
 from sphere_core.models.activations import capture_inputs
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.experts import gated_inputs, routings
-from sphere_core.models.layer_calls import Call, call_layer, recorded_calls
+from sphere_core.models.layer_calls import Call, call_layer, recorded_calls, select_rows
 from sphere_core.models.sites import Site
 
 __all__ = ["Walk", "start_walk"]
@@ -88,7 +88,7 @@ class Walk:
             state, places = hidden[here], ends[here.to(ends.device)]
             for index in range(first, self._last + 1):
                 with torch.no_grad():
-                    state = call_layer(self._model.layers[index], state, _select(calls[index], here, len(hidden)))
+                    state = call_layer(self._model.layers[index], state, select_rows(calls[index], here, len(hidden)))
                 if index == first:
                     state = state.clone()
                     state[torch.arange(len(state), device=state.device), places.to(state.device)] = given.to(state)
@@ -113,7 +113,7 @@ class Walk:
         state = hidden[rows]
         with torch.no_grad():
             for index in range(self._position, last + 1):
-                state = call_layer(self._model.layers[index], state, _select(calls[index], rows, len(hidden)))
+                state = call_layer(self._model.layers[index], state, select_rows(calls[index], rows, len(hidden)))
         return _at(state, ends[rows.to(ends.device)])
 
     def _go_to(self, layer: int) -> None:
@@ -139,16 +139,3 @@ def start_walk(model: EditableModel, parts: Sequence[tuple[torch.Tensor, torch.T
 
 def _at(values: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     return values[torch.arange(len(values), device=values.device), ends.to(values.device)]
-
-
-def _select(call: Call, rows: torch.Tensor, total: int) -> Call:
-    """Keep some rows of every tensor that has one entry per row."""
-
-    def pick(value: object) -> object:
-        if isinstance(value, torch.Tensor):
-            return value[rows.to(value.device)] if value.ndim and value.shape[0] == total and total > 1 else value
-        if isinstance(value, tuple):
-            return tuple(pick(item) for item in value)
-        return value
-
-    return {name: pick(value) for name, value in call.items()}

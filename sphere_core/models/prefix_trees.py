@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from sphere_core.models.editable import EditableModel
+from sphere_core.models.whole_rows import attends_everywhere
 
 __all__ = ["TREE_SHARE", "PrefixTree", "TreePlaces", "prefix_trees", "reads_trees", "tree_call", "tree_hidden"]
 
@@ -57,12 +58,13 @@ class PrefixTree:
 def reads_trees(model: EditableModel, longest: int) -> bool:
     """Return whether the model reads rows of up to `longest` tokens as trees: its layers take any mask as it is.
 
-    A model's own code may not, and a window that is shorter than a row counts neighbours, not ancestors.
+    A model's own code may not, a window that is shorter than a row counts neighbours, not ancestors, and the state of
+    linear attention has read whatever is before it.
     """
     config = model.network.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     known = type(model.decoder).__module__.startswith("transformers.")
-    return known and (window is None or window >= longest)
+    return known and attends_everywhere(model) and (window is None or window >= longest)
 
 
 def prefix_trees(rows: Sequence[tuple[int, ...]]) -> list[PrefixTree]:

@@ -21,6 +21,7 @@ from sphere_core.models.grouped_attention import attends_by_name, folding_attent
 from sphere_core.models.layer_calls import cache_argument, gather_positions, hidden_states, recorder
 from sphere_core.models.prefix_trees import TREE_SHARE, TreePlaces, prefix_trees, reads_trees, tree_call
 from sphere_core.models.suffix_cut import Group, Recording, positions_from
+from sphere_core.models.whole_rows import WholeRows, attends_everywhere, record_whole_rows
 
 __all__ = ["Tail", "TailLayout", "record_tail"]
 
@@ -95,14 +96,17 @@ def record_tail(
     starts: torch.Tensor,
     *,
     layout: TailLayout | None = None,
-) -> Tail:
+) -> Tail | WholeRows:
     """Run the whole decoder once and record what the layers after `layer` need from `starts` `[m]` on.
 
     `ids` and `mask` are `[m, T]`, padded on the right. `layout` follows from the device where it is left out; one that
-    shares is for a forward that no hook of the caller's watches, since it reads trees in place of rows. Raises
+    shares is for a forward that no hook of the caller's watches, since it reads trees in place of rows. Rows of a model
+    with layers that carry a state are run whole, whatever the layout. Raises
     RuntimeError for a layer that is called with a row-dependent tensor this module does not know how to cut: better
     than a silently wrong result.
     """
+    if not attends_everywhere(model):
+        return record_whole_rows(model, layer, ids, mask, starts)
     layout = layout or TailLayout.of(ids.device)
     shared = _shared(model, ids, mask) if layout.shares else None
     recorded = _record(model, layer, {"input_ids": ids, "attention_mask": mask} if shared is None else shared)

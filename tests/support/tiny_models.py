@@ -36,6 +36,7 @@ def tokenizer(*, adds_bos: bool) -> PreTrainedTokenizerFast:
 
 
 LAYER_TYPES = ["full_attention", "sliding_attention"]
+HYBRID_TYPES = ["linear_attention", "linear_attention", "full_attention"]
 # One row a family: the model type and what makes its tiny model stand for it. Windows are shorter than the prompts
 # and caps bind, so that a pass which forgets them differs.
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -57,6 +58,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma3_text": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 6, "layer_types": LAYER_TYPES},
     "phi3": {"pad_token_id": 1, "sliding_window": 10},
     "olmo2": {},
+    "phi": {"partial_rotary_factor": 0.5, "num_key_value_heads": None},
+    "qwen3_5_text": {
+        "head_dim": 8,
+        "layer_types": HYBRID_TYPES,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+    },
     # Mixtures: four experts of 18 inputs each, so that the site is as wide as the others'.
     "qwen3_moe": {
         "head_dim": 8,

@@ -19,6 +19,7 @@ from sphere_core.models.editable import EditableModel
 from sphere_core.models.layer_calls import gather_positions
 from sphere_core.models.suffix import Tail, record_tail
 from sphere_core.models.suffix_cut import positions_from
+from sphere_core.models.whole_rows import WholeRows
 from sphere_core.requests import EditRequest
 
 __all__ = ["TargetRows", "target_rows"]
@@ -38,7 +39,7 @@ class TargetRows:
     outputs: torch.Tensor
     prompts: torch.Tensor
     targets: tuple[int, ...]
-    tail: Tail
+    tail: Tail | WholeRows
     norm: nn.Module | None
     rows: torch.Tensor
     positions: torch.Tensor

@@ -23,11 +23,14 @@ DEPTHS = {
     "llama3.2-1b": 16,
     "llama3.2-3b": 28,
     "mistral-7b": 32,
+    "phi-1.5": 24,
     "phi-4": 40,
     "qwen2-7b": 28,
     "qwen2.5-7b": 28,
     "qwen2.5-7b-nas": 28,
     "qwen3-30b-a3b": 48,
+    "qwen3.5-27b": 64,
+    "qwen3.5-9b": 32,
 }
 # What no preset can name: folders of models that a user trains first.
 BROUGHT = {"serac": {"serac_classifier": "classifier", "serac_counterfactual": "counterfactual"}}

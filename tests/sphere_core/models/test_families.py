@@ -122,6 +122,22 @@ def test_the_replayed_suffix_is_the_whole_forward(family: str, layer: int, layou
         assert torch.allclose(replayed[place, : len(whole)], whole, atol=2e-5)
 
 
+@pytest.mark.parametrize("family", ["qwen3_5_text", "llama"])
+def test_rows_that_leave_a_recording_change_no_other(family: str) -> None:
+    model = tiny_model(family, layers=4)
+    ids, mask = pad_right(ROWS, fill=0, device=model.device)
+    # The last row is changed at its last token, the others are longer from their starts on.
+    tail = record_tail(model, 1, ids, mask, torch.tensor([4, 7, 4]))
+    changed = tail.hidden.clone()
+    changed[:, 0] += torch.randn(len(ROWS), 32, generator=torch.Generator().manual_seed(5))
+    kept = torch.tensor([0, 2])
+    with torch.no_grad():
+        whole, part = tail.run(changed), tail.select(kept).run(changed[kept])
+    for place, (row, start) in {0: (ROWS[0], 4), 1: (ROWS[2], 4)}.items():
+        reached = slice(len(row) - start)
+        assert torch.allclose(part[place, reached], whole[kept[place], reached], atol=1e-5)
+
+
 def test_families_whose_keys_are_shared_fold_their_queries() -> None:
     folds = {family: query_groups(tiny_model(family)) for family in FAMILIES}
     assert {family for family, groups in folds.items() if groups > 1} == {
@@ -132,6 +148,7 @@ def test_families_whose_keys_are_shared_fold_their_queries() -> None:
         "gemma3_text",
         "phi3",
         "olmo2",
+        "qwen3_5_text",
         *MIXTURES,
     }
     model = tiny_model("llama")

@@ -16,6 +16,8 @@ from sphere_core.models.suffix import TailLayout, record_tail
 ROWS = [(5, 9, 11, 40), (5, 9, 11, 41, 7), (5, 9, 2), (8, 3, 3, 3, 3, 2, 9), (5,), (8, 3, 3, 4)]
 # Windows of these families are shorter than the longest row.
 WINDOWED = {"gemma2", "gemma3_text"}
+# Layers of this one carry a state.
+RECURRENT = {"qwen3_5_text"}
 
 
 def alone(model: EditableModel, row: tuple[int, ...]) -> torch.Tensor:
@@ -24,7 +26,7 @@ def alone(model: EditableModel, row: tuple[int, ...]) -> torch.Tensor:
     return output.last_hidden_state[0]
 
 
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in WINDOWED])
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in WINDOWED | RECURRENT])
 def test_every_row_is_read_as_if_alone(family: str) -> None:
     model = tiny_model(family)
     trees = prefix_trees(ROWS)
@@ -66,6 +68,11 @@ def test_a_window_shorter_than_a_row_is_read_padded(family: str) -> None:
     model = tiny_model(family)
     assert not reads_trees(model, 7)
     assert reads_trees(model, 6)
+
+
+@pytest.mark.parametrize("family", sorted(RECURRENT))
+def test_what_carries_a_state_is_read_padded(family: str) -> None:
+    assert not reads_trees(tiny_model(family), 2)
 
 
 def alone_last(model: EditableModel, row: tuple[int, ...]) -> torch.Tensor:
