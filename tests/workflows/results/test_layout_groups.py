@@ -61,6 +61,24 @@ def test_streams_of_several_lengths_are_columns_of_their_own(tmp_path: Path) -> 
         made(root, groups=[{"name": "both", "dataset": "facts"}])
 
 
+def test_a_column_has_a_checkpoint_of_its_own(tmp_path: Path) -> None:
+    root = written(tmp_path)
+    plans = [short("memit", seed, 8, wanted=(4, 8)) for seed in (0, 1)]
+    for plan in plans:
+        for edits, value in ((4, 0.7), (8, 0.4)):
+            put_checkpoint(Storage(root), plan, edits)
+            put_scores(Storage(root), plan, edits, value, 0.5)
+    sweep = SweepPlan(name="s", trajectories=tuple(plans), bases=(), recipes=())
+    Storage(root).write_bytes(PLAN_FILE, sweep.model_dump_json().encode())
+    last = {"metric": "score", "protocol": "argmax"}
+    early = {**last, "edits": 4}
+    for columns, edits, expected in (([last, early], None, [0.4, 0.7]), ([last], 4, [0.7])):
+        (row,) = made(root, columns=columns, edits=edits).rows
+        assert [one.mean for one in row.cells[0]] == pytest.approx(expected)
+    with pytest.raises(InputError, match="no trajectory has a checkpoint after 5 edits"):
+        made(root, columns=[{**last, "edits": 5}])
+
+
 def test_lengths_that_no_method_shares_have_no_common_column_but_at_one_checkpoint(tmp_path: Path) -> None:
     root = written(tmp_path, (short("memit", 0, 8, wanted=(4, 8)), 0.8), (short("alphaedit", 0, 4), 0.2))
     with pytest.raises(InputError, match="several streams"):

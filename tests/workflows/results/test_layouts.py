@@ -107,6 +107,12 @@ def test_cells_are_means_over_seeds_beside_the_unedited_model(root: Path) -> Non
     assert (found.unedited, cell(table, "unedited").mean, cell(table, "unedited").seeds) == (0.0, 0.0, 4)
 
 
+def test_a_number_that_no_column_holds_is_printed_short(root: Path) -> None:
+    table = made(root)
+    assert table.number(table.columns[0], 1.72e18) == "1.7e+18"
+    assert table.number(table.columns[0], 9_999_999) == "9999999.000"
+
+
 def test_missing_and_collapsed_cells_are_marked_and_explained(root: Path) -> None:
     table = made(root)
     collapsed, fewer = cell(table, "rect <&%_>"), cell(table, "memit")
@@ -196,7 +202,7 @@ def test_a_fault_in_the_file_names_its_line(tmp_path: Path) -> None:
         read_layout(tmp_path / "x.yaml")
     assert "line 3" in str(raised.value.where)
     assert "spread" in str(raised.value.remedy)
-    assert read_layout(EXAMPLES / "tables" / "main.yaml").difference_from == "memit"
+    assert {read_layout(path).spread for path in (EXAMPLES / "tables").iterdir()} == {"sd-seeds", "ci95-records"}
 
 
 # Forms.

@@ -73,6 +73,20 @@ def test_markup_keeps_its_code_spans() -> None:
 
 
 @pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        (markdown_text("|dW|"), r"\|dW\|"),
+        (markdown_text("a\\|b`|"), r"a\\\|b\`\|"),
+        (f"{code_span('a|`b')} {markdown_text('|')}", r"`` a\|`b `` \|"),
+        (code_span("a\\|b"), r"`a\\|b`"),
+    ],
+)
+def test_a_pipe_is_escaped_once(cell: str, shown: str) -> None:
+    assert f"| {shown} |" in markdown_table(["x"], [[cell]], markup=True)
+
+
+@pytest.mark.parametrize(
     ("text", "shown"), [("a", "`a`"), ("a`b", "`` a`b ``"), ("``", "``` `` ```"), ("a\n# b", "`a # b`")]
 )
 def test_code_ends_where_its_text_does(text: str, shown: str) -> None:

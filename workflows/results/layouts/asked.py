@@ -75,12 +75,14 @@ def resolved_groups(layout: Layout, roots: Sequence[SweepRoot]) -> tuple[GroupAs
 
 
 def _refuse_unplanned(layout: Layout, plans: Sequence[TrajectoryPlan]) -> None:
-    """Raise InputError if the layout names a checkpoint that no trajectory has."""
+    """Raise InputError if the layout or a column names a checkpoint that no trajectory has."""
     counts = sorted({plan.edits_at(position) for plan in plans for position in plan.wanted})
-    if layout.edits is not None and layout.edits not in counts:
+    for edits in layout.checkpoints:
+        if edits in counts:
+            continue
         raise InputError(
-            f"no trajectory has a checkpoint after {layout.edits} edits",
-            where="layout, key edits",
+            f"no trajectory has a checkpoint after {edits} edits",
+            where="layout, key edits" if edits == layout.edits else "layout, key columns",
             remedy=f"checkpoints: after {', '.join(map(str, counts))} edits",
         )
 

@@ -60,6 +60,7 @@ class ColumnAsk(_Part):
     metric: str = Field(description="Metric, such as efficacy, general_mean, word_perplexity or he_drift")
     protocol: str | None = Field(default=None, description="Protocol; needed where rows have several")
     task: str | None = Field(default=None, description="Task or suite of general ability")
+    edits: int | None = Field(default=None, ge=1, description="Checkpoint; default: the layout's")
     name: str | None = Field(default=None, description="Printed name; default: the metric")
     percent: bool | None = Field(default=None, description="Print times 100; default: the layout's")
     decimals: int | None = Field(default=None, ge=0, le=8, description="Decimals; default: the layout's")
@@ -94,12 +95,22 @@ class Layout(_Part):
         default=0.05, ge=0, le=1, description="Mark scores that hold specificity where the unedited model's is below"
     )
 
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """Numbers of edits that the layout or a column of it names."""
+        named = (self.edits, *(column.edits for column in self.columns))
+        return tuple(sorted({edits for edits in named if edits is not None}))
+
+    def edits_of(self, column: ColumnAsk) -> int | None:
+        """Return the checkpoint of a column; None: the one that ends a trajectory."""
+        return column.edits or self.edits
+
     @model_validator(mode="after")
     def _distinct(self) -> "Layout":
         for kind, names in (
             ("row", [row.method for row in self.rows]),
             ("group", [group.name for group in self.groups]),
-            ("column", [f"{c.metric}, {c.protocol}, {c.task}" for c in self.columns]),
+            ("column", [f"{c.metric}, {c.protocol}, {c.task}, {c.edits}" for c in self.columns]),
         ):
             repeated = next((name for name in names if names.count(name) > 1), None)
             if repeated is not None:

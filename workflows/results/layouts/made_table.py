@@ -8,6 +8,9 @@ from workflows.terminal.numbers import MISSING
 
 __all__ = ["MadeCell", "MadeRow", "MadeTable"]
 
+# A value from which on decimals say nothing: an update that has diverged.
+_LONG = 1e7
+
 
 @dataclass(frozen=True)
 class MadeCell:
@@ -63,8 +66,9 @@ class MadeTable:
         return self.layout.decimals if column.decimals is None else column.decimals
 
     def number(self, column: ColumnAsk, value: float) -> str:
-        """Return a value of a column as it is printed."""
-        return f"{value * self.scale(column):.{self.decimals(column)}f}"
+        """Return a value of a column as it is printed: with its decimals, or as 1.7e+18 from ten million on."""
+        scaled = value * self.scale(column)
+        return f"{scaled:.1e}" if abs(scaled) >= _LONG else f"{scaled:.{self.decimals(column)}f}"
 
     def cell_text(self, column: ColumnAsk, cell: MadeCell) -> str:
         """Return a cell as plain text: `98.9 ± 0.3` and the difference, or the word that says why not."""

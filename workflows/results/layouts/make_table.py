@@ -37,8 +37,8 @@ def layout_table(roots: Sequence[SweepRoot], layout: Layout) -> MadeTable:
     """Return the table of a layout; raises InputError for names that the sweeps do not have."""
     views = ["scores", "geometry_means", *(["probes"] if layout.difference_from is not None else [])]
     metrics = [*dict.fromkeys([*(column.metric for column in layout.columns), _SPECIFICITY])]
-    with connect_roots(roots, views=views, checkpoints="last" if layout.edits is None else "every") as connection:
-        asked = {"metrics": metrics, "edits": layout.edits}
+    with connect_roots(roots, views=views, checkpoints="every" if layout.checkpoints else "last") as connection:
+        asked = {"metrics": metrics, "edits": list(layout.checkpoints)}
         records = connection.sql(query("layouts/cells"), params=asked).to_arrow_table().to_pylist()
         _refuse_unknown_metrics(connection, layout, records)
         maker = _Maker(layout, roots, records, resolved_columns(layout, records), connection)
@@ -67,7 +67,7 @@ class _Maker:
     connection: duckdb.DuckDBPyConnection
     _notes: dict[str, str] = field(default_factory=dict)
     _remarks: dict[str, list[str]] = field(default_factory=dict)
-    _outcomes: dict[tuple[str, str], dict[str, dict[int, float]]] = field(default_factory=dict)
+    _outcomes: dict[tuple[str, str, int | None], dict[str, dict[int, float]]] = field(default_factory=dict)
 
     def table(self) -> MadeTable:
         rows, groups = resolved_rows(self.layout, self.roots), resolved_groups(self.layout, self.roots)
@@ -104,8 +104,9 @@ class _Maker:
         ]
 
     def _scored(self, group: GroupAsk, column: ColumnAsk, method: str | None) -> list[dict[str, Any]]:
-        same = (column.metric, column.protocol, column.task)
-        return [r for r in self._members(group, method) if (r["metric"], r["protocol"], r["task"]) == same]
+        same, edits = (column.metric, column.protocol, column.task), self.layout.edits_of(column)
+        members = [r for r in self._members(group, method) if (r["metric"], r["protocol"], r["task"]) == same]
+        return [r for r in members if (r["is_last"] if edits is None else r["edits"] == edits)]
 
     def _unedited(self, group: GroupAsk, column: ColumnAsk, _: str | None) -> MadeCell:
         by_seed = {r["seed"]: r["unedited"] for r in self._scored(group, column, None)}
@@ -121,7 +122,9 @@ class _Maker:
         planned = {r["trajectory_id"]: r for r in self._members(group, method)}
         scored = self._scored(group, column, method)
         unscored = [planned[one] for one in planned.keys() - {r["trajectory_id"] for r in scored}]
-        collapsed = sum(r["status"] == "collapsed" for r in scored) + sum(map(self._collapsed_before, unscored))
+        collapsed = sum(r["status"] == "collapsed" for r in scored) + sum(
+            self._collapsed_before(r, column) for r in unscored
+        )
         failed = sum(r["status"] == "failed" for r in scored) + sum(r["state"] == "failed" for r in unscored)
         cell = MadeCell(seeds=len(scored), planned=len(planned), collapsed=collapsed, failed=failed)
         for word, count in (("collapsed", collapsed), ("failed", failed)):
@@ -152,9 +155,10 @@ class _Maker:
             higher_is_better=_direction(column, scored[0]["higher_is_better"]),
         )
 
-    def _collapsed_before(self, record: dict[str, Any]) -> bool:
-        """Return whether a trajectory collapsed before the checkpoint that the table is of."""
-        return None not in (record["collapsed_at"], self.layout.edits) and record["collapsed_at"] < self.layout.edits
+    def _collapsed_before(self, record: dict[str, Any], column: ColumnAsk) -> bool:
+        """Return whether a trajectory collapsed before the checkpoint that a column is of."""
+        at, edits = record["collapsed_at"], self.layout.edits_of(column)
+        return at is not None and edits is not None and at < edits
 
     def _difference(self, group: GroupAsk, column: ColumnAsk, scored: list[dict[str, Any]]) -> Any:
         base = {r["seed"]: r for r in self._scored(group, column, self.layout.difference_from)}
@@ -179,7 +183,7 @@ class _Maker:
     ) -> Iterator[np.ndarray]:
         if column.metric not in _ROLES or column.protocol not in _OUTCOMES:
             return
-        outcomes = self._outcomes_of(_ROLES[column.metric], column.protocol)
+        outcomes = self._outcomes_of(_ROLES[column.metric], column.protocol, self.layout.edits_of(column))
         for pair in pairs:
             one, other = (outcomes.get(r["trajectory_id"], {}) for r in pair)
             common = [edit for edit in one if edit in other]
@@ -189,14 +193,15 @@ class _Maker:
                     return
             yield np.array([one[edit] - other[edit] for edit in common], dtype=np.float64)
 
-    def _outcomes_of(self, role: str, protocol: str) -> dict[str, dict[int, float]]:
-        if (role, protocol) not in self._outcomes:
-            asked = {"role": role, "protocol": protocol, "edits": self.layout.edits}
+    def _outcomes_of(self, role: str, protocol: str, edits: int | None) -> dict[str, dict[int, float]]:
+        key = (role, protocol, edits)
+        if key not in self._outcomes:
+            asked = {"role": role, "protocol": protocol, "edits": edits}
             found: dict[str, dict[int, float]] = {}
-            for key, edit, outcome in self.connection.execute(query("layouts/records"), asked).fetchall():
-                found.setdefault(key, {})[edit] = outcome
-            self._outcomes[role, protocol] = found
-        return self._outcomes[role, protocol]
+            for trajectory, edit, outcome in self.connection.execute(query("layouts/records"), asked).fetchall():
+                found.setdefault(trajectory, {})[edit] = outcome
+            self._outcomes[key] = found
+        return self._outcomes[key]
 
     def _floor(self, group: GroupAsk, column: ColumnAsk) -> tuple[str, ...]:
         if column.metric not in _HOLD_IT:
@@ -213,7 +218,7 @@ class _Maker:
 
     def _published(self, group: GroupAsk, method: str, column: ColumnAsk) -> MadeCell:
         members = self._members(group, method)
-        places = {(r["model"], r["dataset"].partition(":")[0], self._edits(r)) for r in members}
+        places = {(r["model"], r["dataset"].partition(":")[0], self._edits(r, column)) for r in members}
         for root in self.roots:
             for entry in root.plan.published_scores:
                 here = (entry.model, entry.dataset, entry.edits) in places and entry.protocol == column.protocol
@@ -223,8 +228,8 @@ class _Maker:
                         return MadeCell(value, marks=(self._note(entry.source),))
         return MadeCell()
 
-    def _edits(self, record: dict[str, Any]) -> int:
-        return int(self.layout.edits or record["planned_edits"])
+    def _edits(self, record: dict[str, Any], column: ColumnAsk) -> int:
+        return int(self.layout.edits_of(column) or record["planned_edits"])
 
     def _remark(self, text: str, column: ColumnAsk) -> None:
         columns = self._remarks.setdefault(text, [])
