@@ -52,7 +52,11 @@ _VALUES: dict[str, object] = {
     "balance_strength": 0.5,
     "memory_threshold": 0.9,
 }
-_SKIPPED = {"moeedit": "skipped: it edits mixtures", "serac": "skipped: it requires trained companions"}
+_SKIPPED = {
+    "moeedit": "skipped: it edits mixtures",
+    "neurons": "skipped: it requires a file of neurons",
+    "serac": "skipped: it requires trained companions",
+}
 
 
 def measure(setting: Setting, device: torch.device) -> dict[str, str]:

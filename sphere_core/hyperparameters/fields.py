@@ -41,8 +41,8 @@ Layer = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, le=100_000)]
 
 # Fields that state a fact about the model and are checked against it; they cannot change a number.
 CHECKED_ONLY = frozenset({"fact_token", "v_loss_layer", "rewrite_module_tmp"})
-# Paths of folders whose content has a digest of its own among the fields.
-PLACES_ONLY = frozenset({"serac_classifier", "serac_counterfactual", "retrieve_encoder"})
+# Paths of files and folders whose content has a digest of its own among the fields.
+PLACES_ONLY = frozenset({"serac_classifier", "serac_counterfactual", "retrieve_encoder", "neurons_file"})
 
 
 def _optional(description: str) -> Any:
@@ -171,6 +171,8 @@ class Hyperparameters(BaseModel):
         "Retrieve: folder of a sentence encoder with its tokenizer; left out, features are those of the edited model"
     )
     retrieve_digest: str | None = _optional("Retrieve: digest of that folder's content; found by the plan")
+    neurons_file: str | None = _optional("Neurons: file of the units that were made elsewhere (docs/methods.md)")
+    neurons_digest: str | None = _optional("Neurons: sha256 of that file; found by the plan")
     memoir_keep: Count | None = _optional("MEMOIR: inputs of the site that a prompt's mask keeps")
     grace_radius: Positive | None = _optional("GRACE: distance from a new key within which it answers")
     grace_start: Literal["cold", "warm"] | None = _optional(

@@ -23,6 +23,7 @@ _ROWS: Mapping[str, frozenset[str]] = {
     "memory_threshold": frozenset(["neuraldb", "retrieve", "memoir", "serac"]),
     **dict.fromkeys(("serac_classifier", "serac_counterfactual", "serac_digest"), frozenset(["serac"])),
     **dict.fromkeys(("retrieve_encoder", "retrieve_digest"), frozenset(["retrieve"])),
+    **dict.fromkeys(("neurons_file", "neurons_digest"), frozenset(["neurons"])),
     "memoir_keep": frozenset(["memoir"]),
     "gradient_clip": frozenset(["memoir", "lora"]),
     **dict.fromkeys(("memory_background", "memory_stop_loss"), frozenset(["memoir", "wise"])),

@@ -3,39 +3,17 @@
 from collections.abc import Mapping
 
 from sphere_core.hyperparameters import Hyperparameters
-from sphere_core.methods.rows import HISTORY, KEYS, SYSTEM, TARGETS, EditorRow
+from sphere_core.methods.memories import MEMORIES
+from sphere_core.methods.rows import HISTORY, KEYS, SYSTEM, TARGET_NAMES, TARGETS, EditorRow, never
 from sphere_core.regularizers.scope import Scope
 
 __all__ = ["EDITORS"]
 
-_TARGET_NAMES = (("v_lr",), ("v_num_grad_steps",), ("v_weight_decay",), ("clamp_norm_factor",), ("kl_factor",))
 _NULL_SPACE = ("nullspace_threshold", "nullspace_share")
 
 _QUADRATIC = (KEYS, TARGETS, SYSTEM)
 _ADAM = (("lr",), ("num_steps",), ("batch_size",))
-_DESCENT = (
-    ("memory_background",),
-    ("memory_seed",),
-    ("memory_stop_loss",),
-    ("weight_decay",),
-    ("lr",),
-    ("num_steps",),
-)
 _SPECTRUM = (("spectrum_levels",), ("spectrum_share",))
-
-
-def _never(_: Hyperparameters) -> bool:
-    return False
-
-
-def _side_memories(hyperparameters: Hyperparameters, d_in: int, d_out: int, edits: int) -> float:
-    merged, left = divmod(edits, int(hyperparameters.number("wise_merge_edits")))
-    return 4.0 * d_in * d_out * (merged + -(-left // int(hyperparameters.number("wise_shard_edits"))))
-
-
-def _scope_table(_: Hyperparameters, d_in: int, d_out: int, edits: int) -> float:
-    # A feature as wide as BERT's and a sentence of 24 tokens.
-    return edits * (4.0 * 768 + 8 * 24)
 
 
 def _for_adjusted_keys(hyperparameters: Hyperparameters) -> bool:
@@ -48,7 +26,7 @@ EDITORS: Mapping[str, EditorRow] = {
         paper="arXiv 2012.00363",
         build="sphere_core.methods.builds:fine_tuning",
         requires=_ADAM,
-        needs_moments=_never,
+        needs_moments=never,
         on_experts="also",
     ),
     "ft_l": EditorRow(
@@ -56,14 +34,14 @@ EDITORS: Mapping[str, EditorRow] = {
         paper="arXiv 2012.00363",
         build="sphere_core.methods.builds:fine_tuning",
         requires=(*_ADAM, ("norm_constraint",)),
-        needs_moments=_never,
+        needs_moments=never,
         on_experts="also",
     ),
     "rome": EditorRow(
         title="ROME: one request at a time, an equality at one layer",
         paper="arXiv 2202.05262",
         build="sphere_core.methods.builds:rome",
-        requires=_TARGET_NAMES,
+        requires=TARGET_NAMES,
         gives=(KEYS,),
         needs_moments=_for_adjusted_keys,
     ),
@@ -71,7 +49,7 @@ EDITORS: Mapping[str, EditorRow] = {
         title="R-ROME: ROME with the averaged key throughout",
         paper="arXiv 2403.07175",
         build="sphere_core.methods.builds:r_rome",
-        requires=_TARGET_NAMES,
+        requires=TARGET_NAMES,
         gives=(KEYS,),
         needs_moments=_for_adjusted_keys,
     ),
@@ -79,14 +57,14 @@ EDITORS: Mapping[str, EditorRow] = {
         title="MEMIT: prior lambda C0, no history",
         paper="arXiv 2210.07229",
         build="sphere_core.methods.builds:memit",
-        requires=(*_TARGET_NAMES, ("mom2_update_weight",)),
+        requires=(*TARGET_NAMES, ("mom2_update_weight",)),
         gives=_QUADRATIC,
     ),
     "memit_seq": EditorRow(
         title="MEMIT-seq: MEMIT with the keys of earlier edits",
         paper="arXiv 2210.07229; history as in AlphaEdit's release",
         build="sphere_core.methods.builds:memit_with_history",
-        requires=(*_TARGET_NAMES, ("mom2_update_weight",)),
+        requires=(*TARGET_NAMES, ("mom2_update_weight",)),
         gives=_QUADRATIC,
         state=HISTORY,
     ),
@@ -94,14 +72,14 @@ EDITORS: Mapping[str, EditorRow] = {
         title="EMMET: equality-constrained batch edit; MEMIT with lambda scaled by mu",
         paper="arXiv 2403.14236",
         build="sphere_core.methods.builds:emmet",
-        requires=(*_TARGET_NAMES, ("mom2_update_weight",), ("emmet_lambda",)),
+        requires=(*TARGET_NAMES, ("mom2_update_weight",), ("emmet_lambda",)),
         gives=_QUADRATIC,
     ),
     "encore": EditorRow(
         title="ENCORE: MEMIT-seq with a ridge, targets stopped when most probable",
         paper="arXiv 2502.01636",
         build="sphere_core.methods.builds:memit_with_history",
-        requires=(*_TARGET_NAMES, ("mom2_update_weight",), ("update_norm_lambda",), ("prob_cutoff",)),
+        requires=(*TARGET_NAMES, ("mom2_update_weight",), ("update_norm_lambda",), ("prob_cutoff",)),
         gives=_QUADRATIC,
         state=HISTORY,
     ),
@@ -109,7 +87,7 @@ EDITORS: Mapping[str, EditorRow] = {
         title="AlphaEdit: ridge inside the null space of C0, with history",
         paper="arXiv 2410.02355",
         build="sphere_core.methods.builds:alphaedit",
-        requires=(*_TARGET_NAMES, ("L2",), _NULL_SPACE),
+        requires=(*TARGET_NAMES, ("L2",), _NULL_SPACE),
         uses_null_space=True,
         scope=Scope.IN_LOOP,
         gives=_QUADRATIC,
@@ -119,7 +97,7 @@ EDITORS: Mapping[str, EditorRow] = {
         title="MoEEdit: a ridge inside the null space of each expert of a mixture, all experts together",
         paper="arXiv 2602.10965",
         build="sphere_core.methods.builds:moeedit",
-        requires=(*_TARGET_NAMES, ("L2",), _NULL_SPACE),
+        requires=(*TARGET_NAMES, ("L2",), _NULL_SPACE),
         scope=Scope.IN_LOOP,
         gives=_QUADRATIC,
         on_experts="only",
@@ -128,7 +106,7 @@ EDITORS: Mapping[str, EditorRow] = {
         title="EvoEdit: a null space that shrinks by what was written",
         paper="arXiv 2510.13851",
         build="sphere_core.methods.builds:evoedit",
-        requires=(*_TARGET_NAMES, ("L2",), ("evoedit_threshold",), _NULL_SPACE),
+        requires=(*TARGET_NAMES, ("L2",), ("evoedit_threshold",), _NULL_SPACE),
         uses_null_space=True,
         scope=Scope.IN_LOOP,
         gives=_QUADRATIC,
@@ -138,7 +116,7 @@ EDITORS: Mapping[str, EditorRow] = {
         title="LyapLock: a queue weighs preservation against editing",
         paper="arXiv 2505.15702",
         build="sphere_core.methods.builds:lyaplock",
-        requires=(*_TARGET_NAMES, ("mom2_update_weight",), ("lyaplock_alpha",)),
+        requires=(*TARGET_NAMES, ("mom2_update_weight",), ("lyaplock_alpha",)),
         scope=Scope.IN_LOOP,
         gives=_QUADRATIC,
         state="sums of k k^T and v k^T, the queue and its budget",
@@ -150,7 +128,7 @@ EDITORS: Mapping[str, EditorRow] = {
         paper="arXiv 2410.04045",
         build="sphere_core.methods.builds:nse",
         requires=(
-            *_TARGET_NAMES,
+            *TARGET_NAMES,
             ("mom2_update_weight",),
             ("nse_alpha",),
             ("nse_upper_bound",),
@@ -173,7 +151,7 @@ EDITORS: Mapping[str, EditorRow] = {
             ("ultraedit_sharing",),
         ),
         gives=(KEYS,),
-        needs_moments=_never,
+        needs_moments=never,
         state="running mean and variance of inputs and gradients",
         revision=lambda _: 2,
     ),
@@ -190,7 +168,7 @@ EDITORS: Mapping[str, EditorRow] = {
         paper="arXiv 2602.00722",
         build="sphere_core.methods.builds:eblora",
         requires=(*_ADAM, ("lora_rank",), ("lora_scale",), ("lora_start",), ("lora_width",), ("memory_share",)),
-        needs_moments=_never,
+        needs_moments=never,
         state="orthonormal directions of the gradients of all batches",
     ),
     "lora": EditorRow(
@@ -198,7 +176,7 @@ EDITORS: Mapping[str, EditorRow] = {
         paper="arXiv 2106.09685",
         build="sphere_core.methods.builds:lora",
         requires=(*_ADAM, ("lora_rank",), ("lora_scale",), ("lora_seed",)),
-        needs_moments=_never,
+        needs_moments=never,
         state="the number of batches",
     ),
     "truncate": EditorRow(
@@ -206,7 +184,7 @@ EDITORS: Mapping[str, EditorRow] = {
         paper="after REVIVE, arXiv 2601.11042",
         build="sphere_core.methods.experiment_builds:truncate",
         requires=_SPECTRUM,
-        needs_moments=_never,
+        needs_moments=never,
         writes_requests=False,
         state="the number of steps",
     ),
@@ -215,7 +193,7 @@ EDITORS: Mapping[str, EditorRow] = {
         paper="after REVIVE, arXiv 2601.11042",
         build="sphere_core.methods.experiment_builds:perturb",
         requires=(*_SPECTRUM, ("perturb_band",), ("perturb_seed",)),
-        needs_moments=_never,
+        needs_moments=never,
         writes_requests=False,
         state="the number of steps",
     ),
@@ -224,77 +202,9 @@ EDITORS: Mapping[str, EditorRow] = {
         paper="none",
         build="sphere_core.methods.experiment_builds:unedited",
         requires=(),
-        needs_moments=_never,
+        needs_moments=never,
         writes_requests=False,
         on_experts="also",
     ),
-    "neuraldb": EditorRow(
-        title="NeuralDB: keys and residuals in a table, added where a token's key is near one of them",
-        paper="arXiv 2507.18028",
-        build="sphere_core.methods.memory_builds:neuraldb",
-        requires=(*_TARGET_NAMES, ("memory_threshold",)),
-        needs_moments=_never,
-        state="a key and a residual per edit, d_in + d_out numbers",
-        attaches=True,
-    ),
-    "retrieve": EditorRow(
-        title="Retrieve: the nearest edit as a sentence before the prompt",
-        paper="after SERAC, IKE and SCR, arXiv 2606.00570",
-        build="sphere_core.methods.memory_builds:retrieve",
-        requires=(("memory_threshold",),),
-        needs_moments=_never,
-        state="a feature and a sentence per edit",
-        attaches=True,
-    ),
-    "serac": EditorRow(
-        title="SERAC: a scope classifier sends prompts to a model that reads the edit",
-        paper="arXiv 2206.06520",
-        build="sphere_core.methods.memory_builds:serac",
-        requires=(("serac_classifier",), ("serac_counterfactual",), ("memory_threshold",)),
-        needs_moments=_never,
-        state="a feature and a sentence per edit",
-        attaches=True,
-        stored=_scope_table,
-        remedy="both are folders of models, which are trained before a sweep: sphere serac train",
-    ),
-    "memoir": EditorRow(
-        title="MEMOIR: one residual memory, of which a prompt's features select the part that answers",
-        paper="arXiv 2506.07899",
-        build="sphere_core.methods.memory_builds:memoir",
-        requires=(("memory_threshold",), ("memoir_keep",), ("gradient_clip",), *_DESCENT),
-        needs_moments=_never,
-        state="one matrix, and a mask of d_in bits per edit",
-        attaches=True,
-        in_contexts=True,
-        stored=lambda _, d_in, d_out, edits: 4.0 * d_in * d_out + edits * d_in / 8,
-    ),
-    "grace": EditorRow(
-        title="GRACE: a codebook of keys with radii; near a key the site gives its value instead",
-        paper="arXiv 2211.11031",
-        build="sphere_core.methods.memory_builds:grace",
-        requires=(("grace_radius",), ("grace_start",), ("memory_seed",), ("lr",), ("num_steps",)),
-        needs_moments=_never,
-        state="a key, a value and a radius per edit, d_in + d_out numbers",
-        attaches=True,
-    ),
-    "wise": EditorRow(
-        title="WISE: side memories of one weight, of which a prompt reads the one that it moves most",
-        paper="arXiv 2405.14768",
-        build="sphere_core.methods.memory_builds:wise",
-        requires=(
-            ("wise_share",),
-            ("wise_margins",),
-            ("wise_ratio",),
-            ("wise_shard_edits",),
-            ("wise_merge_edits",),
-            ("wise_density",),
-            ("norm_constraint",),
-            *_DESCENT,
-        ),
-        needs_moments=_never,
-        state="a matrix per side memory, and the unrelated texts",
-        attaches=True,
-        in_contexts=True,
-        stored=_side_memories,
-    ),
+    **MEMORIES,
 }

@@ -1,14 +1,18 @@
 """From hyperparameters to an editor that changes no weight: the `build` of each of their rows.
 
-Each acts at one layer; raises InputError for several.
+Each acts at one layer; raises InputError for several. That of a file of neurons is said by the file.
 """
 
+from pathlib import Path
+
 from sphere_core.editors.base import Editor
-from sphere_core.editors.memory.companion_folders import companions_digest, encoder_digest
+from sphere_core.editors.memory.companion_folders import companions_digest, encoder_digest, same_digest
 from sphere_core.editors.memory.descent import DescentSettings
 from sphere_core.editors.memory.grace import GraceEditor, GraceSettings
 from sphere_core.editors.memory.memoir import MemoirEditor
 from sphere_core.editors.memory.neuraldb import NeuralDBEditor
+from sphere_core.editors.memory.neuron_file import read_neurons
+from sphere_core.editors.memory.neurons import NeuronsEditor
 from sphere_core.editors.memory.retrieve import RetrievalEditor
 from sphere_core.editors.memory.serac import SeracEditor
 from sphere_core.editors.memory.wise import WiseEditor, WiseSettings
@@ -16,7 +20,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.methods.build_inputs import BuildInputs
 from sphere_core.methods.builds import single_layer, target_settings
 
-__all__ = ["grace", "memoir", "neuraldb", "retrieve", "serac", "wise"]
+__all__ = ["grace", "memoir", "neuraldb", "neurons", "retrieve", "serac", "wise"]
 
 
 def neuraldb(inputs: BuildInputs) -> Editor:
@@ -40,6 +44,15 @@ def serac(inputs: BuildInputs) -> Editor:
     folders = hyperparameters.serac_classifier or "", hyperparameters.serac_counterfactual or ""
     digest = hyperparameters.serac_digest or companions_digest(*folders)
     return SeracEditor(*folders, digest, hyperparameters.number("memory_threshold"))
+
+
+def neurons(inputs: BuildInputs) -> Editor:
+    """Build the editor of a file of neurons; raises InputError for a file that has changed since it was planned."""
+    hyperparameters = inputs.hyperparameters
+    place = hyperparameters.neurons_file or ""
+    file = read_neurons(Path(place))
+    same_digest("neurons_digest", hyperparameters.neurons_digest, file.digest)
+    return NeuronsEditor(file, place)
 
 
 def grace(inputs: BuildInputs) -> Editor:

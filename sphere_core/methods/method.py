@@ -241,7 +241,12 @@ def resolve_method(name: str, *, where: str | None = None, plugins: Plugins = NO
 def _unknown(name: str, plugins: Plugins, *, where: str | None) -> InputError:
     reason = _LEFT_OUT.get(name.split("+")[0].lower())
     if reason is not None:
-        return InputError(f"'{name}' cannot be a method here: {reason}", where=where, remedy="see docs/methods.md")
+        return InputError(
+            f"'{name}' cannot be a method here: {reason}",
+            where=where,
+            remedy="score what its own code has made: units of an MLP with the method 'neurons', changed weights as a "
+            "model with the method 'unedited' (docs/methods.md)",
+        )
     editors, regularizers = plugins.names("editor"), plugins.names("regularizer")
     editor = name.split("+")[0]
     near = nearest_name(name, [*example_names(), *editors, *(f"{editor}+{other}" for other in regularizers)])

@@ -10,11 +10,30 @@ from sphere_core.foundation.lazy import load_object
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.regularizers.scope import Scope
 
-__all__ = ["HISTORY", "KEYS", "SYSTEM", "TARGETS", "EditorRow", "RegularizerRow", "function_of"]
+__all__ = [
+    "HISTORY",
+    "KEYS",
+    "SYSTEM",
+    "TARGETS",
+    "TARGET_NAMES",
+    "EditorRow",
+    "RegularizerRow",
+    "function_of",
+    "never",
+]
 
 # What an editor has that a regularizer may need.
 KEYS, TARGETS, SYSTEM = "keys", "targets at the last layer", "a quadratic system"
 HISTORY = "keys of all earlier edits, or their Gram matrix once that is smaller"
+
+
+# What the optimisation of targets requires.
+TARGET_NAMES = (("v_lr",), ("v_num_grad_steps",), ("v_weight_decay",), ("clamp_norm_factor",), ("kl_factor",))
+
+
+def never(_: Hyperparameters) -> bool:
+    """Return that second moments are not required."""
+    return False
 
 
 def key_and_residual(_: Hyperparameters, d_in: int, d_out: int, edits: int) -> float:

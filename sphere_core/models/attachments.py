@@ -27,6 +27,7 @@ MECHANISMS: Mapping[str, str] = {
     "neuraldb": "sphere_core.editors.memory.neuraldb:NeuralDB",
     "grace": "sphere_core.editors.memory.grace:Grace",
     "memoir": "sphere_core.editors.memory.memoir:Memoir",
+    "neurons": "sphere_core.editors.memory.neurons:Neurons",
     "retrieve": "sphere_core.editors.memory.retrieve:Retrieval",
     "serac": "sphere_core.editors.memory.serac:Serac",
     "wise": "sphere_core.editors.memory.wise:Wise",

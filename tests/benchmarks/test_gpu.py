@@ -72,7 +72,7 @@ def test_every_part_runs_on_the_cpu_and_is_written(tmp_path: Path) -> None:
 
 def test_every_method_that_is_run_has_its_settings() -> None:
     assert {name for name in EVERY if smoke.skipped(name)} == {
-        name for name in EVERY if name.split("+")[0] in ("moeedit", "serac")
+        name for name in EVERY if name.split("+")[0] in ("moeedit", "neurons", "serac")
     }
     for name in EVERY:
         if smoke.skipped(name) is None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from neuron_parts import neuron_values
 from serac_parts import serac_values
 from tiny_models import CONTEXTS, requests
 
@@ -74,6 +75,10 @@ _CHOSEN: dict[str, dict[str, Any]] = {
 BY_EDITOR = {name: {**OF_EDITORS.get(name, {}), **_CHOSEN.get(name, {})} for name in {**OF_EDITORS, **_CHOSEN}}
 
 
+# What rows bring along from elsewhere.
+_BROUGHT = {"neurons": neuron_values, "serac": serac_values}
+
+
 # Options of rows, by the name that follows an at sign: `memit@forward`.
 OPTIONS: dict[str, dict[str, Any]] = {
     "": {},
@@ -84,7 +89,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def values(method: str, **changes: Any) -> dict[str, Any]:
     name, _, option = method.partition("@")
-    brought = serac_values() if name == "serac" else {}
+    brought = _BROUGHT[name]() if name in _BROUGHT else {}
     return {**VALUES, **BY_EDITOR.get(name.split("+")[0], {}), **brought, **OPTIONS[option], **changes}
 
 

@@ -15,6 +15,7 @@ from sphere_core.costs import place
 from sphere_core.datasets.records import Record
 from sphere_core.datasets.sources import DatasetSpec, read_dataset
 from sphere_core.editors.memory.companion_folders import with_companions
+from sphere_core.editors.memory.neuron_file import require_cases, require_place
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
 from sphere_core.foundation.storage import Storage
@@ -94,6 +95,7 @@ def run_edit(options: EditOptions, console: Console) -> None:
             gradients=method.needs_gradients(hyperparameters),
         )
     requests, left_out = _fitting(options, method, records, model, groups)
+    _check_neurons(hyperparameters, model, requests)
     for line in left_out.values():
         console.print(f"left out: {line}", highlight=False, markup=False, soft_wrap=True)
     revision = commit_of(folder) or options.revision
@@ -127,6 +129,14 @@ def run_edit(options: EditOptions, console: Console) -> None:
     _write_checkpoints(chain, model, storage, console, first=first, of=len(requests))
     count = len(checkpoints_in(storage))
     console.print(f"{count} checkpoints in {options.out}", highlight=False, soft_wrap=True)
+
+
+def _check_neurons(hyperparameters: Hyperparameters, model: EditableModel, requests: Sequence[EditRequest]) -> None:
+    """Raise InputError if a file of neurons is not for this model, or lacks a unit for some request."""
+    if hyperparameters.neurons_file is not None:
+        path, config = Path(hyperparameters.neurons_file), model.network.config.get_text_config()
+        require_place(path, layers=config.num_hidden_layers, width=config.hidden_size)
+        require_cases(path, [request.case_id for request in requests])
 
 
 def _resume_point(storage: Storage, spec: TrajectorySpec, out: Path) -> Checkpoint | None:

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from evaluators.plugins.rows import OutsideSettings
 from evaluators.registry import Description, describe_evaluator, read_evaluator_settings
-from sphere_core.foundation.errors import InputError
+from sphere_core.editors.memory.neuron_file import require_cases
+from sphere_core.foundation.errors import InputError, inside
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
@@ -136,6 +137,9 @@ def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_mome
                 axes = axis_names(*(text.axes.get(place, {}) for place in (method_place, stream_place, model_place)))
                 for seed in spec.seeds:
                     resolved = inputs.streams.find(stream, seed, where=text.where(stream_place), room=room)
+                    if hyperparameters.neurons_file is not None:
+                        with inside(text.where(method_place)):
+                            require_cases(Path(hyperparameters.neurons_file), resolved.cases)
                     trajectory = TrajectorySpec(
                         model=model.source,
                         model_digest=model.digest,

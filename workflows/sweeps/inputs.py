@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sphere_core.editors.memory.companion_folders import require_same_tokens, with_companions
+from sphere_core.editors.memory.neuron_file import require_place
 from sphere_core.foundation.errors import InputError, inside
 from sphere_core.hyperparameters import (
     Hyperparameters,
@@ -135,6 +136,9 @@ class Inputs:
         with inside(where):
             values = with_companions(values, self.folder)
             require_same_tokens(values, model.folder)
+            if values.neurons_file is not None:
+                sites = model.outline.sites
+                require_place(Path(values.neurons_file), layers=len(sites), width=sites[0].d_out)
         return method, values
 
     def contexts(self, entry: ContextsEntry) -> dict[str, Any]:

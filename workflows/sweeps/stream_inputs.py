@@ -17,12 +17,13 @@ __all__ = ["ResolvedStream", "StreamInputs"]
 
 @dataclass(frozen=True)
 class ResolvedStream:
-    """A stream with its paths made absolute, and the digests of its ordered requests and of what only free generation
-    reads."""
+    """A stream with its paths made absolute, the digests of its ordered requests and of what only free generation
+    reads, and the requests' case ids."""
 
     spec: StreamSpec
     digest: str
     generation_digest: str | None
+    cases: tuple[str, ...]
 
 
 class StreamInputs:
@@ -67,7 +68,7 @@ class StreamInputs:
             pinned = located.model_copy(update={"sha256": dataset.sha256, "revision": revision})
             encoded = [self._encode(request) for request in requests]
             digests = EncodedRequest.digest(encoded), EncodedRequest.generation_digest(encoded)
-            self._streams[key] = ResolvedStream(pinned, *digests)
+            self._streams[key] = ResolvedStream(pinned, *digests, tuple(request.case_id for request in requests))
         return self._streams[key]
 
     def _without_held_out(self, spec: StreamSpec, dataset: Dataset) -> StreamSpec:

@@ -1,8 +1,10 @@
-"""The folders of SERAC's two models and of a sentence encoder, looked at before anything runs. Loads no torch."""
+"""What memories bring along, looked at before anything runs: the folders of SERAC's two models and of a sentence
+encoder, a file of neurons. Loads no torch."""
 
 from pathlib import Path
 from typing import Any, Literal
 
+from sphere_core.editors.memory.neuron_file import read_neurons
 from sphere_core.foundation.errors import InputError, inside
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.foundation.json_files import read_json
@@ -14,6 +16,7 @@ __all__ = [
     "companions_digest",
     "encoder_digest",
     "require_same_tokens",
+    "same_digest",
     "sentence_pooling",
     "with_companions",
 ]
@@ -61,21 +64,28 @@ def sentence_pooling(folder: Path) -> Pooling:
 
 
 def with_companions(values: Hyperparameters, folder: Path) -> Hyperparameters:
-    """Return hyperparameters with absolute paths of the folders they name, relative ones from `folder`, and the digest
-    of their content.
+    """Return hyperparameters with absolute paths of what they name, relative ones from `folder`, and the digest
+    of its content.
 
-    Others are returned as they are. Raises InputError for a folder that is missing or holds no model, and where the
-    hyperparameters give a digest that is not theirs.
+    Others are returned as they are. Raises InputError for a folder that is missing or holds no model, for a faulty
+    file, and where the hyperparameters give a digest that is not theirs.
     """
     found: dict[str, Any] = {}
     if values.serac_classifier is not None and values.serac_counterfactual is not None:
         places = [_absolute(path, folder) for path in (values.serac_classifier, values.serac_counterfactual)]
         found |= dict(zip(("serac_classifier", "serac_counterfactual"), places, strict=True))
-        found["serac_digest"] = _checked("serac_digest", values.serac_digest, companions_digest(*places))
+        found["serac_digest"] = same_digest("serac_digest", values.serac_digest, companions_digest(*places))
     if values.retrieve_encoder is not None:
         place = _absolute(values.retrieve_encoder, folder)
         found["retrieve_encoder"] = place
-        found["retrieve_digest"] = _checked("retrieve_digest", values.retrieve_digest, encoder_digest(place))
+        found["retrieve_digest"] = same_digest("retrieve_digest", values.retrieve_digest, encoder_digest(place))
+    if values.neurons_file is not None:
+        place = _absolute(values.neurons_file, folder)
+        found["neurons_file"] = place
+        with inside("neurons_file"):
+            found["neurons_digest"] = same_digest(
+                "neurons_digest", values.neurons_digest, read_neurons(Path(place)).digest
+            )
     return values.model_copy(update=found) if found else values
 
 
@@ -90,10 +100,11 @@ def _absolute(path: str, folder: Path) -> str:
     return str((folder / Path(path).expanduser()).resolve())
 
 
-def _checked(name: str, given: str | None, digest: str) -> str:
+def same_digest(name: str, given: str | None, digest: str) -> str:
+    """Return the digest of what is there; raises InputError if another was given."""
     if given not in (None, digest):
         raise InputError(
-            "the folders have another content than the given digest says",
+            "there is another content than the given digest says",
             where=f"{name}: {given}",
             remedy=f"leave it out, or write {digest}",
         )

@@ -32,8 +32,11 @@ DEPTHS = {
     "qwen3.5-27b": 64,
     "qwen3.5-9b": 32,
 }
-# What no preset can name: folders of models that a user trains first.
-BROUGHT = {"serac": {"serac_classifier": "classifier", "serac_counterfactual": "counterfactual"}}
+# What no preset can name: models that a user trains first, neurons that are made elsewhere.
+BROUGHT = {
+    "neurons": {"neurons_file": "neurons.safetensors"},
+    "serac": {"serac_classifier": "classifier", "serac_counterfactual": "counterfactual"},
+}
 
 
 def test_every_preset_is_looked_at() -> None:
