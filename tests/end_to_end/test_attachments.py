@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import sphere, squeezed
+from neuron_parts import units, write_units
+from serac_parts import encoder_folder
 from sweep_files import results_of, tiny, write_sweep
 from transformers import AutoModelForCausalLM
 
+import workflows.api as api
 from sphere_core.checkpoints import read_checkpoint
+from sphere_core.datasets.factworld.shipped import shipped_model_dir
 from sphere_core.export import load_exported
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import load_model
@@ -24,6 +28,22 @@ METHODS = [
 ]
 
 
+def brought(folder: Path) -> list[dict[str, object]]:
+    """Methods that bring something along, with it: SERAC's two models, and units made elsewhere."""
+    cases = [
+        request.case_id for request in api.load_stream(dataset="factworld", edits=4, order="shuffled", seed=0).requests
+    ]
+    units_of = write_units(folder / "units.safetensors", units(len(cases), width=64), cases)
+    models = {
+        "serac_classifier": str(encoder_folder(folder / "encoder")),
+        "serac_counterfactual": str(shipped_model_dir()),
+    }
+    return [
+        {"name": "serac", "hyperparameters": models},
+        {"name": "neurons", "hyperparameters": {"neurons_file": str(units_of)}},
+    ]
+
+
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sweep file; its root lies beside it and has been run: checkpoints after 2 and 4 edits of each method."""
@@ -31,7 +51,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     streams = [{"dataset": "factworld", "edits": 4, "order": "shuffled"}]
     general = {"tasks": ["factworld"], "limit": 4}
     settings = tiny(
-        methods=METHODS,
+        methods=[*METHODS, *brought(folder)],
         seeds=[0],
         streams=streams,
         checkpoint_every=2,

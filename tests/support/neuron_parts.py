@@ -14,16 +14,15 @@ from tiny_models import requests
 
 __all__ = ["CASES", "PROMPTS", "neuron_values", "units", "write_units"]
 
-WIDTH = 32
 CASES = [request.case_id for request in requests()]
 PROMPTS = [request.question for request in requests()]
 
 
-def units(count: int, *, gated: bool = True, scale: float = 1.0) -> dict[str, torch.Tensor]:
-    """Return random tensors of a file for tiny models."""
+def units(count: int, *, width: int = 32, gated: bool = True, scale: float = 1.0) -> dict[str, torch.Tensor]:
+    """Return random tensors of a file for models of a width, that of the tiny ones if it is left out."""
     generator = torch.Generator().manual_seed(5)
     names = ("keys", "values", *(("gates",) if gated else ()))
-    drawn = {name: torch.randn(count, WIDTH, generator=generator) * scale for name in names}
+    drawn = {name: torch.randn(count, width, generator=generator) * scale for name in names}
     return {**drawn, "biases": torch.randn(count, generator=generator)}
 
 

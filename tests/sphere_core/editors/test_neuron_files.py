@@ -1,13 +1,13 @@
 """Files of neurons: what is refused, and where, before anything is written."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command_line import sphere
 from neuron_parts import CASES, PROMPTS, units, write_units
 from sweep_files import tiny, write_sweep
 
@@ -16,7 +16,6 @@ from sphere_core.editors.memory.neuron_file import require_cases, require_place
 from sphere_core.foundation.errors import InputError
 from sphere_core.hyperparameters import build_hyperparameters
 from sphere_core.methods import resolve_method
-from workflows.cli import main
 
 
 def without(name: str) -> dict[str, torch.Tensor]:
@@ -103,13 +102,9 @@ def test_a_sweep_is_refused_before_anything_is_written(
     method: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_units(tmp_path / "n.safetensors", units(5), CASES)
-    wide = {name: torch.ones(1, 64) for name in ("keys", "values")}
-    write_units(tmp_path / "w.safetensors", wide, ["1"])
+    write_units(tmp_path / "w.safetensors", units(1, width=64), ["1"])
     settings = tiny(methods=[method], seeds=[0], moments=None, evaluators={"edit_quality": {}})
     sweep, root = write_sweep(tmp_path, settings), tmp_path / "root"
-    monkeypatch.setattr(sys, "argv", ["sphere", "run", str(sweep), "--local", "--root", str(root)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
+    assert sphere(monkeypatch, "run", sweep, "--local", "--root", root) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not root.exists()
