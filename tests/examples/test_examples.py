@@ -2,15 +2,18 @@
 
 import ast
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from repository import EXAMPLES, REPOSITORY
 from sweep_files import tiny, with_fewer_steps, write_sweep
 
 import workflows.api as sphere
+from sphere_core.editors.memory.neuron_file import read_neurons, require_place
 
 MOST_LINES = 12
 
@@ -66,3 +69,16 @@ def test_a_sweep_directory_is_read(root: Path, tmp_path: Path) -> None:
     assert "done" in shown
     assert "(unedited)" in shown
     assert [line.split()[0] for line in shown.splitlines() if line.split()[0].isdigit()].count("6") >= 2
+
+
+def test_neurons_are_made_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "units" / "neurons.safetensors"
+    monkeypatch.setattr(sys, "argv", ["neurons.py", str(path), "2"])
+    with torch.random.fork_rng():
+        made = runpy.run_path(str(EXAMPLES / "neurons.py"))
+    assert made["loss"].item() < made["STOP"]
+    file = read_neurons(path)
+    require_place(path, layers=4, width=64)
+    facts = {fact.case_id: fact for fact in made["facts"]}
+    assert [*dict.fromkeys(file.header.cases)] == [*facts]
+    assert all(fact.question in file.header.prompts for fact in facts.values())
