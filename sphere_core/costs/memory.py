@@ -230,7 +230,7 @@ def target_bytes(shape: ModelShape, work: Workload) -> float:
     rows = requests * work.rows
     tokens = rows * (work.prompt_tokens + work.target_tokens)
     cache = tokens * shape.layers * shape.cache_width * work.dtype_bytes
-    span = work.prompt_tokens // 2 + work.target_tokens
+    span = shape.replayed_tokens(work.prompt_tokens, work.target_tokens)
     layers = shape.layers - work.target_layer - 1
     kept = layers * rows * span * work.dtype_bytes * (_KEPT_HIDDEN * shape.hidden + _KEPT_WIDE * shape.d_in)
     scored = (rows - requests) * work.target_tokens + requests

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.yaml_text import parse_yaml
-from sphere_core.models.family import Family, recognise_family
+from sphere_core.models.family import Family, attends_everywhere, recognise_family
 from sphere_core.models.sites import find_site
 from sphere_core.plugins.found import NO_PLUGINS, Plugins
 
@@ -25,6 +25,7 @@ class ModelShape:
     `parameters` counts tied weights once, `layer_parameters` those of one decoder layer that a token passes through (of
     a mixture, k of the E experts), `head_parameters` those of the map to logits. A site is `[d_out, d_in]`; C0 has
     `blocks` blocks, one for each expert. `cache_width` is the width of one token's keys and values in one layer.
+    `whole_rows`: steps of a target's search run whole rows, since some layers carry a state.
     """
 
     parameters: int
@@ -37,6 +38,11 @@ class ModelShape:
     d_out: int
     d_in: int
     blocks: int = 1
+    whole_rows: bool = False
+
+    def replayed_tokens(self, prompt: int, target: int) -> int:
+        """Return the tokens of a row that each step of a target's search runs: subjects end halfway in prompts."""
+        return (prompt if self.whole_rows else prompt // 2) + target
 
     @property
     def moment_entries(self) -> float:
@@ -63,6 +69,7 @@ def shape_of_network(network: "PreTrainedModel", family: Family) -> ModelShape:
         d_out=site.d_out,
         d_in=site.d_in,
         blocks=max(1, site.experts),
+        whole_rows=not attends_everywhere(config),
     )
 
 

@@ -49,7 +49,7 @@ def edit_work(shape: ModelShape, work: Workload, hyperparameters: Hyperparameter
     model, solver = 0.0, Work()
     if work.has_targets:
         steps = hyperparameters.v_num_grad_steps or 0
-        span = work.prompt_tokens // 2 + work.target_tokens
+        span = shape.replayed_tokens(work.prompt_tokens, work.target_tokens)
         tail = 2.0 * (shape.layers - work.target_layer - 1) * shape.layer_parameters
         scored = (work.rows - 1) * work.target_tokens + 1
         model += edits * work.rows * tokens * forward

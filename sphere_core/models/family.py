@@ -15,10 +15,12 @@ from sphere_core.plugins.module import TABLES
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-__all__ = ["Family", "load_families", "recognise_family"]
+__all__ = ["Family", "attends_everywhere", "load_families", "recognise_family"]
 
 # How configs say into how many experts an MLP is split.
 _EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok")
+# Layers of these types read the tokens before them as keys and values, all of them or a window.
+_ATTENTION = frozenset(["full_attention", "sliding_attention", "chunked_attention"])
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,11 @@ def recognise_family(config: "PretrainedConfig", *, where: str, plugins: Plugins
         remedy=f"known model types: {', '.join(known)}; 'sphere new family {kind}' writes the start of another, to be "
         "named under 'plugins'",
     )
+
+
+def attends_everywhere(config: "PretrainedConfig") -> bool:
+    """Return whether every layer of a text config is attention over keys and values, where it says what layers are."""
+    return set(getattr(config, "layer_types", None) or ()) <= _ATTENTION
 
 
 def _outside(found: FoundRow) -> Family:

@@ -22,6 +22,7 @@ from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from sphere_core.models.editable import EditableModel
+from sphere_core.models.family import attends_everywhere
 from sphere_core.models.token_packing import TokenPacking
 
 __all__ = ["attends_by_name", "folding_attention", "query_groups"]
@@ -35,10 +36,12 @@ _FEW_SCORES = 4096
 def attends_by_name(model: EditableModel) -> bool:
     """Return whether every layer's attention is sdpa by the name in the config, so that another can take its place.
 
-    A model's own code, and families that need another implementation, are left as they are.
+    A model's own code, models with layers that carry a state, and families that need another implementation, are left
+    as they are.
     """
     config = model.network.config.get_text_config()
     known = all(type(layer).__module__.startswith("transformers.") for layer in model.layers)
+    known = known and attends_everywhere(config)
     return known and model.family.attention == "sdpa" and config._attn_implementation == "sdpa"
 
 

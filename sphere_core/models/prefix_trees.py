@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sphere_core.models.editable import EditableModel
-from sphere_core.models.whole_rows import attends_everywhere
+from sphere_core.models.family import attends_everywhere
 
 __all__ = ["TREE_SHARE", "PrefixTree", "TreePlaces", "prefix_trees", "reads_trees", "tree_call", "tree_hidden"]
 
@@ -64,7 +64,7 @@ def reads_trees(model: EditableModel, longest: int) -> bool:
     config = model.network.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     known = type(model.decoder).__module__.startswith("transformers.")
-    return known and attends_everywhere(model) and (window is None or window >= longest)
+    return known and attends_everywhere(config) and (window is None or window >= longest)
 
 
 def prefix_trees(rows: Sequence[tuple[int, ...]]) -> list[PrefixTree]:

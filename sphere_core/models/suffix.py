@@ -17,11 +17,12 @@ from torch import nn
 from transformers import DynamicCache, PreTrainedConfig
 
 from sphere_core.models.editable import EditableModel
+from sphere_core.models.family import attends_everywhere
 from sphere_core.models.grouped_attention import attends_by_name, folding_attention, query_groups
 from sphere_core.models.layer_calls import cache_argument, gather_positions, hidden_states, recorder
 from sphere_core.models.prefix_trees import TREE_SHARE, TreePlaces, prefix_trees, reads_trees, tree_call
 from sphere_core.models.suffix_cut import Group, Recording, positions_from
-from sphere_core.models.whole_rows import WholeRows, attends_everywhere, record_whole_rows
+from sphere_core.models.whole_rows import WholeRows, record_whole_rows
 
 __all__ = ["Tail", "TailLayout", "record_tail"]
 
@@ -105,7 +106,7 @@ def record_tail(
     RuntimeError for a layer that is called with a row-dependent tensor this module does not know how to cut: better
     than a silently wrong result.
     """
-    if not attends_everywhere(model):
+    if not attends_everywhere(model.network.config.get_text_config()):
         return record_whole_rows(model, layer, ids, mask, starts)
     layout = layout or TailLayout.of(ids.device)
     shared = _shared(model, ids, mask) if layout.shares else None

@@ -15,16 +15,7 @@ from torch import nn
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.layer_calls import Call, call_layer, gather_positions, hidden_states, recorder, select_rows
 
-__all__ = ["WholeRows", "attends_everywhere", "record_whole_rows"]
-
-# Layers of these types read the tokens before them as keys and values, all of them or a window.
-_ATTENTION = frozenset(["full_attention", "sliding_attention", "chunked_attention"])
-
-
-def attends_everywhere(model: EditableModel) -> bool:
-    """Return whether every layer is attention over keys and values, as far as the config says what layers are."""
-    config = model.network.config.get_text_config()
-    return set(getattr(config, "layer_types", None) or ()) <= _ATTENTION
+__all__ = ["WholeRows", "record_whole_rows"]
 
 
 @dataclass(frozen=True)

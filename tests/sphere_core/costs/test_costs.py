@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from repository import EXAMPLES
 from sweep_files import tiny, write_sweep
+from tiny_models import tiny_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import AutoConfig
@@ -50,6 +51,16 @@ def llama3() -> ModelShape:
     config = published_config("meta-llama/Meta-Llama-3-8B-Instruct")
     assert config is not None
     return shape_of_config(config, where="test")
+
+
+def test_a_search_over_whole_rows_costs_their_first_halves_too() -> None:
+    config = tiny_config("qwen3_5_text")
+    assert shape_of_config(config, where="test").whole_rows
+    assert not llama3().whole_rows
+    values, work = preset("llama3-8b", "memit", ()), workload("memit")
+    halves, whole = (edit_work(replace(llama3(), whole_rows=whole), work, values, 100).model for whole in (False, True))
+    steps = 100 * int(values.v_num_grad_steps or 0) * 2 * work.rows * (work.prompt_tokens - work.prompt_tokens // 2)
+    assert whole - halves == pytest.approx(steps * 2 * (31 - work.target_layer) * llama3().layer_parameters)
 
 
 def workload(name: str, *, edits: int = 3000, pass_size: int = 32, batch: int = 100) -> Workload:

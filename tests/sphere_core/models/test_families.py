@@ -148,7 +148,6 @@ def test_families_whose_keys_are_shared_fold_their_queries() -> None:
         "gemma3_text",
         "phi3",
         "olmo2",
-        "qwen3_5_text",
         *MIXTURES,
     }
     model = tiny_model("llama")
