@@ -77,7 +77,12 @@ def test_a_method_gives_the_numbers_of_the_cpu(method: str, expected_of: Callabl
 
 @pytest.mark.parametrize(
     ("method", "family"),
-    [*((name, "llama") for name in DENSE), *((name, "gemma2") for name in ("memit", "r_rome", "nse"))],
+    [
+        *((name, "llama") for name in DENSE),
+        *((name, "gemma2") for name in ("memit", "r_rome", "nse")),
+        # Whole rows through later layers, with calls that were recorded on either device.
+        *((name, "qwen3_5_text") for name in ("memit", "grace")),
+    ],
 )
 def test_a_model_split_over_two_devices_is_edited_like_a_whole_one(
     method: str, family: str, expected_of: Callable[[str, str], Checkpoint]
