@@ -25,7 +25,8 @@ def weak_start(storage: Storage, plan: TrajectoryPlan) -> str | None:
 
     Under argmax and, since long targets are rarely right in every token, by token as well. None too if nothing is
     scored there yet, for collapsed scores, for a fine-tuning, and for methods that write no request. If less than half
-    of the unedited model's answers remain (agreement), the warning says that they are lost; else, that little changed.
+    of the unedited model's answers remain (agreement), the warning says that they are lost; else, that little changed,
+    by the editor's hyperparameters or by the regularizers after it.
     """
     row = EDITORS.get(plan.editor)
     if plan.parent is not None or (row is not None and not row.writes_requests) or not plan.wanted:
@@ -37,13 +38,16 @@ def weak_start(storage: Storage, plan: TrajectoryPlan) -> str | None:
     if not known or max(known) >= LEAST_EFFICACY:
         return None
     kept = values.get(("agreement", "argmax"))
-    said = "hardly change this model"
+    editor, *regularizers = plan.method.split("+")
+    said, remedy = "its hyperparameters hardly change this model", "'sphere calibrate' finds values for it"
     if kept is not None and kept < LEAST_AGREEMENT:
-        said = f"change too much of this model, of whose answers {kept:.0%} remain (agreement)"
-    return (
-        f"{plan.title} on {plan.model}: of the first {first} edits {known[0]:.0%} took (efficacy): its hyperparameters "
-        f"{said}; 'sphere calibrate' finds values for it"
-    )
+        said = f"its hyperparameters change too much of this model, of whose answers {kept:.0%} remain (agreement)"
+    elif regularizers:
+        said = (
+            f"its hyperparameters, or what '{'+'.join(regularizers)}' leaves of its updates, hardly change this model"
+        )
+        remedy = f"a row of '{editor}' alone shows which, and {remedy.removesuffix(' for it')} for the editor"
+    return f"{plan.title} on {plan.model}: of the first {first} edits {known[0]:.0%} took (efficacy): {said}; {remedy}"
 
 
 def weak_starts(storage: Storage, plans: Iterable[TrajectoryPlan]) -> list[str]:
