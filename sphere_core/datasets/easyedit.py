@@ -1,4 +1,4 @@
-"""EasyEdit's flat records (Wang et al., arXiv 2308.07269): the arguments of its editor, one record an edit."""
+"""EasyEdit's flat records (Wang et al., arXiv 2308.07269): the arguments of its editor, one record per edit."""
 
 from collections.abc import Iterator, Mapping
 

@@ -57,7 +57,7 @@ ROOMS = {
     "evaluators.registry": "base edit_quality general geometry plugins",
     "workflows.api": "results runs",
     "workflows.cli": "terminal",
-    "workflows.cluster": "driver replicas sweeps",
+    "workflows.cluster": "driver replicas store sweeps",
     "workflows.commands": "cluster moments preflight results runs store sweeps terminal",
     "workflows.driver": "replicas store sweeps terminal",
     "workflows.moments": "store terminal",

@@ -12,7 +12,9 @@ _UNIT = (
     r"(?:attempt|batch|checkpoint|cohort|document|edit|entry|evaluator|file|group|layer|line|method|model|node|probe|"
     r"process|record|replica|request|row|score|seed|set|site|step|stream|sweep|task|token|trajectory|window)"
 )
-_COUNTED = r"(?:once|one|bytes|edits|files?|forwards?|lines?|nats|norm|pages?|pairs?|pass|rows?|seconds|sums?|times?)"
+_COUNTED = (
+    r"(?:once|one|bytes|edits|files?|forwards?|lines?|nats|norm|pages?|pairs?|pass|records?|rows?|seconds|sums?|times?)"
+)
 # A phrase, and what to write instead.
 PHRASES = {
     r"\b(?:stands?(?! for\b)|stood|standing)\b": "is stored in, is, remains",

@@ -10,12 +10,13 @@ from typing import Any
 
 from rich.console import Console
 
-from sphere_core.foundation.errors import InputError, unknown_name
+from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.foundation.storage_url import refuse_credentials
 from sphere_core.foundation.yaml_files import read_yaml
 from workflows.cluster.job_package import Package, pack
 from workflows.cluster.jobs import FINISHED, jobs_of, kept_connection
+from workflows.store.identifiers import by_prefix
 
 __all__ = ["Submission", "find_job", "plan_submission", "stop_seconds", "submit_once"]
 
@@ -103,13 +104,12 @@ def stop_seconds(client: Any, job: str) -> float:
 
 
 def find_job(client: Any, job: str) -> tuple[str, str]:
-    """Return the id and state of a job given by id, or of the one running job of a sweep."""
+    """Return the id and state of a job given by the beginning of its id, or of the one running job of a sweep."""
     path = Path(job)
     if not path.is_file():
         jobs = jobs_of(client)
-        if job not in jobs:
-            raise unknown_name("job", job, jobs)
-        return job, jobs[job]
+        found = by_prefix(job, jobs, kind="job", where="the jobs of the cluster")
+        return found, jobs[found]
     data = read_yaml(path).data
     name = str(data.get("name")) if isinstance(data, dict) else ""
     jobs = jobs_of(client, sweep=name)

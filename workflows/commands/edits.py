@@ -37,7 +37,7 @@ def edits(
     root: Annotated[str, typer.Argument(help="The sweep's folder or URL")],
     subject: Annotated[str, typer.Option(help="Edits whose prompt holds this text, in any case")] = "",
     case: Annotated[str, typer.Option(help="The edit of this case id")] = "",
-    edit: Annotated[int, typer.Option(min=0, help="The edit at this place of the stream, from 1")] = 0,
+    edit: Annotated[int | None, typer.Option(min=1, help="The edit at this place of the stream, from 1")] = None,
     method: Annotated[str, typer.Option(help="Of this method alone")] = "",
     role: Annotated[Role, typer.Option(help="Which probes of the edits")] = Role.REWRITE,
     protocol: Annotated[str, typer.Option(help="How probes were scored: correct, paper-memit, ...")] = "correct",
@@ -51,7 +51,7 @@ def edits(
     chosen = chosen_format(form, out, as_json=as_json)
     storage = Storage(root)
     plan = read_plan(storage)
-    choice = EditChoice(subject, case, edit, method)
+    choice = EditChoice(subject, case, edit or 0, method)
     if choice == EditChoice():
         with connect(storage, plan, views=("probes", "edits")) as connection:
             found, _ = forgotten_edits(connection, top=top, role=role.value, protocol=protocol, where=storage.uri)

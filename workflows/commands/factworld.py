@@ -26,7 +26,7 @@ Edit the result with `models: [{source: my-factworld, dtype: float32, preset: fa
 """
 
 
-@app.command(epilog=_EPILOG)
+@app.command(short_help="Train the fact world's model from scratch", epilog=_EPILOG)
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the trained model; it appears when training is done")],
     settings: Annotated[Path | None, typer.Option(help="Settings (YAML); default: those of the shipped model")] = None,

@@ -15,7 +15,7 @@ from workflows.terminal.table import Cell, Column, Id, TextTable
 __all__ = ["app"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
-app.command(epilog=EPILOG)(build)
+app.command(short_help="Build second moments of several layers in one pass", epilog=EPILOG)(build)
 
 
 @app.callback()
@@ -32,7 +32,7 @@ def list_sets(store: StoreOption = None, as_json: JsonOption = False, wide: Wide
     digits = prefix_length([stored.key for stored in sets])
     table = TextTable(_SETS, [_cells(stored, digits) for stored in sets], wide=wide)
     if as_json:
-        print_json(console, {"store": keeper.storage.uri, "sets": table.records()})
+        print_json(console, {"store": keeper.storage.uri, "sets": [_record(stored) for stored in sets]})
         return
     if sets:
         console.print(table, soft_wrap=wide)
@@ -40,7 +40,8 @@ def list_sets(store: StoreOption = None, as_json: JsonOption = False, wide: Wide
 
 
 @app.command(
-    epilog="\b\nExamples:\n  sphere moments verify\n  sphere moments verify 3f2a llama3-8b-moments.safetensors"
+    short_help="Recompute digests; check that moments can be used",
+    epilog="\b\nExamples:\n  sphere moments verify\n  sphere moments verify 3f2a llama3-8b-moments.safetensors",
 )
 def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Keys or files; default: the whole store")] = None,
@@ -55,6 +56,7 @@ def verify(
 
 @app.command(
     name="import",
+    short_help="Take over statistics of other projects",
     epilog="""\b
 Examples:
   sphere moments import data/stats/gpt2-xl/wikipedia_stats/*_mom2_100000.npz --model ./gpt2-xl
@@ -77,7 +79,10 @@ def import_(
     import_files(MomentsStore(store_folder(store)), files, model, layers, revision, output_console())
 
 
-@app.command(epilog="\b\nExample:\n  sphere moments compare 3f2a 91bc --layers 4,5")
+@app.command(
+    short_help="Show the distance of two statistics of one model",
+    epilog="\b\nExample:\n  sphere moments compare 3f2a 91bc --layers 4,5",
+)
 def compare(
     first: Annotated[str, typer.Argument(help="Key, file or folder")],
     second: Annotated[str, typer.Argument(help="Key, file or folder")],
@@ -101,6 +106,21 @@ _SETS = (
     Column("tokens", right=True),
     Column("size", 2, right=True),
 )
+
+
+def _record(stored: StoredSet) -> dict[str, object]:
+    """Return a set for JSON: numbers as numbers, and None for what an imported set does not say."""
+    of = stored.provenance
+    return {
+        "key": stored.key,
+        "model": of.get("model"),
+        "dtype": of.get("dtype"),
+        "layers": stored.layers,
+        "corpus": of.get("corpus_name"),
+        "source": of.get("source"),
+        "tokens": stored.count or None,
+        "bytes": sum(file.size for file in stored.files),
+    }
 
 
 def _cells(stored: StoredSet, digits: int) -> list[Cell]:

@@ -8,15 +8,11 @@ import typer
 
 from workflows.results.formats.output_format import Format
 
-__all__ = ["By", "FormatOption", "JsonOption", "OutOption", "WideOption"]
+__all__ = ["By", "FormatOption", "JsonOption", "OutOption", "TableFormatOption", "WideOption"]
 
-FormatOption = Annotated[
-    Format | None,
-    typer.Option(
-        "--format",
-        help="md, csv, parquet, json; for `table` also tex, html; default: by the name of --out, else to be read",
-    ),
-]
+_HELP = "Default: by the name of --out, else to be read"
+FormatOption = Annotated[Format | None, typer.Option("--format", metavar="md|csv|parquet|json", help=_HELP)]
+TableFormatOption = Annotated[Format | None, typer.Option("--format", help=_HELP)]
 OutOption = Annotated[Path | None, typer.Option(help="File to write; default: print")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs")]
 WideOption = Annotated[bool, typer.Option("--wide", help="All columns, however wide the terminal is")]

@@ -9,5 +9,5 @@ __all__ = ["PluginOption"]
 
 PluginOption = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", help="Python file with rows of your own; its code is run; repeatable"),
+    typer.Option("--plugin", metavar="PATH", help="Python file with rows of your own; its code is run; repeatable"),
 ]

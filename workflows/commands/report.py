@@ -31,7 +31,7 @@ part add, does it reproduce the paper, where does it come from.
 
 @app.command(epilog=_EPILOG)
 def report(
-    roots: Annotated[list[str], typer.Argument(metavar="ROOT...", help="Folders or URLs of sweeps")],
+    roots: Annotated[list[str], typer.Argument(metavar="ROOT", help="Folders or URLs of sweeps")],
     out: Annotated[Path, typer.Option(help="The HTML file to write")] = Path("report.html"),
     watch: Annotated[bool, typer.Option("--watch", help="Write it again until every sweep is complete")] = False,
     every: Annotated[int, typer.Option(min=1, help="Seconds between two writes under --watch")] = 60,

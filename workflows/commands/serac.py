@@ -42,7 +42,7 @@ most 100,000 steps. Run the same command to resume: a model that is done is kept
 """
 
 
-@app.command(epilog=_EPILOG)
+@app.command(short_help="Train a scope classifier and a counterfactual model", epilog=_EPILOG)
 def train(
     model: Annotated[str, typer.Argument(help="The model that will be edited: folder, hub id or factworld")],
     dataset: DatasetArgument,

@@ -40,9 +40,7 @@ _VIEWS_SCHEMA = pa.schema([(name, pa.string()) for name in ("view", "column", "t
 
 @app.command(epilog=_EPILOG)
 def sql(
-    words: Annotated[
-        list[str], typer.Argument(metavar="ROOT... [QUERY]", help="Folders or URLs of sweeps, then the query")
-    ],
+    words: Annotated[list[str], typer.Argument(metavar="ROOT", help="Folders or URLs of sweeps, then the query")],
     file: Annotated[Path | None, typer.Option(help="File that holds the query")] = None,
     form: FormatOption = None,
     out: OutOption = None,

@@ -24,7 +24,7 @@ Examples:
   sphere status runs/quickstart                     once
   sphere status runs/quickstart --watch             every five seconds, until all is done
   sphere status s3://bucket/sweeps/main --watch --every 60
-  sphere status runs/quickstart --json              one record a trajectory, for other programs
+  sphere status runs/quickstart --json              one record per trajectory, for other programs
 """
 
 

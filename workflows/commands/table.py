@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sphere_core.foundation.errors import InputError
-from workflows.commands.output_options import By, FormatOption, JsonOption, OutOption, WideOption
+from workflows.commands.output_options import By, JsonOption, OutOption, TableFormatOption, WideOption
 from workflows.results.formats.layout_view import layout_answer
 from workflows.results.formats.output import Answer, write_answer
 from workflows.results.formats.output_format import Format, chosen_format
@@ -46,8 +46,8 @@ A layout file names rows, columns, groups and the spread of a paper's table; LaT
 
 @app.command(epilog=_EPILOG)
 def table(
-    roots: Annotated[list[str], typer.Argument(metavar="ROOT...", help="Folders or URLs of sweeps")],
-    form: FormatOption = None,
+    roots: Annotated[list[str], typer.Argument(metavar="ROOT", help="Folders or URLs of sweeps")],
+    form: TableFormatOption = None,
     by: Annotated[By, typer.Option(help="One row per method at the end, or one per checkpoint")] = By.METHOD,
     out: OutOption = None,
     layout: Annotated[Path | None, typer.Option(help="YAML file that lays a paper's table out")] = None,

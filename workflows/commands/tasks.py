@@ -32,7 +32,7 @@ def tasks(
     name: Annotated[str | None, typer.Argument(help="A preset, suite, task, group, tag, folder or YAML file")] = None,
     check: Annotated[bool, typer.Option("--check", help="Look whether the data can be had")] = False,
     include_path: Annotated[
-        list[Path] | None, typer.Option(help="Folder of task YAMLs whose names are looked up first")
+        list[Path] | None, typer.Option(metavar="PATH", help="Folder of task YAMLs whose names are looked up first")
     ] = None,
     as_json: JsonOption = False,
     wide: WideOption = False,

@@ -31,9 +31,7 @@ Rows, checkpoints and second moments are checked by their digests, JSON records 
 @app.command("verify", epilog=_EPILOG)
 def verify_command(
     root: Annotated[str, typer.Argument(help="The sweep's folder or URL")],
-    remove: Annotated[
-        bool, typer.Option("--repair", "--mend", help="Remove damaged files and what depends on them")
-    ] = False,
+    remove: Annotated[bool, typer.Option("--repair", help="Remove damaged files and what depends on them")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read every file of a sweep and name those that are damaged."""

@@ -12,7 +12,7 @@ _MOST_CANDIDATES = 10
 
 
 def prefix_length(ids: Collection[str]) -> int:
-    """Return how many characters tell all of these ids apart: eight, or more where eight do not."""
+    """Return how many characters distinguish all of these ids: eight, or more if eight do not."""
     ordered = sorted(set(ids))
     shared = [_common(one, other) for one, other in pairwise(ordered)]
     return max(_LEAST, max(shared, default=0) + 1)

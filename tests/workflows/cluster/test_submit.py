@@ -174,6 +174,9 @@ def test_a_sweep_is_submitted_once_stopped_and_resumed(
     assert run("run", path, "--local", "--root", tmp_path / "quiet")[0] == 0
     assert results_of(root) == results_of(tmp_path / "quiet") != {}
     assert "has ended already: SUCCEEDED" in run("stop", path, "--address", head)[1]
+    # By the beginning of an id as well, if it names one job.
+    assert "has ended already" in run("stop", job, "--address", head)[1]
+    assert "is the beginning of 2 ids" in run("stop", job[:-1], "--address", head)[1]
 
 
 @pytest.mark.ray

@@ -33,6 +33,26 @@ def test_commands_are_listed_in_groups_on_lines_that_fit(
         assert len(line) <= 80
 
 
+@pytest.mark.parametrize("group", ["moments", "serac", "factworld", "new"])
+def test_lines_of_a_group_are_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], group: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert sphere(monkeypatch, group, "--help") == 0
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if line.endswith("...") and "Usage" not in line] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_usage_line_says_each_thing_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert sphere(monkeypatch, name, "--help") == 0
+    usage = capsys.readouterr().out.partition("\n\n")[0]
+    assert "......" not in usage
+    assert usage.count("[") == usage.count("]")
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"), [("plna", "plan"), ("retrny", "retry"), ("factword", "factworld"), ("retenton", "retention")]
 )

@@ -81,6 +81,11 @@ def test_built_once_listed_verified_and_used(
     assert sphere(monkeypatch, "moments", "list") == 0
     listed = capsys.readouterr().out
     assert all(word in listed for word in (first.parent.name, "factworld", "layers 0, 1", "texts.txt", "3,000"))
+    assert sphere(monkeypatch, "moments", "list", "--json") == 0
+    (record,) = json.loads(capsys.readouterr().out)["sets"]
+    sizes = sum(path.stat().st_size for path in first.parent.iterdir())
+    assert (record["layers"], record["tokens"], record["bytes"]) == ([0, 1], 3000, sizes)
+    assert (record["model"], record["dtype"]) == (made_of["model"], made_of["dtype"])
     assert sphere(monkeypatch, "moments", "verify") == 0
     assert sphere(monkeypatch, "moments", "verify", first.parent.name[:6]) == 0
     data = bytearray(first.read_bytes())
