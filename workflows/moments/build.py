@@ -16,6 +16,7 @@ from sphere_core.moments.sums import KeptInFile, MomentSums, Running, read_sums,
 from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from workflows.moments.corpus_texts import corpus_texts
 from workflows.moments.work import ModelName, MomentsWork
+from workflows.store.records import ShardsEnd
 
 __all__ = [
     "build_alone",
@@ -91,15 +92,17 @@ def build_shard(
         owns=lambda group: group % shards == shard and group not in there,
         on_progress=on_progress,
     )
-    storage.write_bytes(_end_path(task), json.dumps({"groups": ended.cursor.group + 1}).encode())
+    ShardsEnd(groups=ended.cursor.group + 1).write(storage, _end_path(task))
     kept.remove()
 
 
 def merge_shards(task: MomentsWork, skeleton: EditableModel, storage: Storage) -> SecondMoments:
     """Add up the groups of all shards, in the order in which one process adds them."""
-    groups = json.loads(storage.read_bytes(_end_path(task)))["groups"]
+    end = ShardsEnd.read(storage, _end_path(task))
+    if end is None:
+        raise RuntimeError("no shard has left the number of groups of the pass, or it cannot be read")
     whole = MomentSums({})
-    for group in range(groups):
+    for group in range(end.groups):
         found = read_sums(storage, _group_path(task, group))
         if found is None or found[1]["identity"] != json.loads(json.dumps(task.identity())):
             raise RuntimeError(f"the sums of group {group} are missing or of another pass")

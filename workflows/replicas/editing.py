@@ -27,6 +27,8 @@ from workflows.replicas.publisher import Publisher
 from workflows.replicas.tasks import Done, ReplicaProgress, Stopped, TrajectoryTask
 from workflows.replicas.tuning import tuning_chain
 from workflows.store.layout import (
+    EDIT_WORK,
+    TUNE_WORK,
     attempt_path,
     checkpoints_folder,
     moments_path,
@@ -207,7 +209,7 @@ class TrajectoryRun:
     @property
     def _work(self) -> str:
         """What its seconds are counted as."""
-        return "edit" if self.task.plan.parent is None else "tune"
+        return EDIT_WORK if self.task.plan.parent is None else TUNE_WORK
 
     def _drop_stops(self, position: int, checkpoints: Storage) -> None:
         """Remove earlier checkpoints that were published only because of a stop."""

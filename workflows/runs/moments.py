@@ -1,6 +1,5 @@
 """One `sphere moments build`: check everything, find out what is missing, build it, keep it."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from workflows.moments.work import BACKWARD_SHARE, MomentsWork
 from workflows.runs.moments_shards import run_shards
 from workflows.store.build_lock import building
 from workflows.store.layout import moments_lock
+from workflows.store.records import PassSize
 from workflows.sweeps.resources import EvaluatorResources, Resources, WorkerResources
 
 __all__ = ["BuildOptions", "run_build"]
@@ -271,12 +271,13 @@ def _forward_tokens(
     """Return the size of a forward, which an attempt that was killed has fixed for those after it."""
     path = _pass_path(key)
     chosen = options.forward_tokens
-    if chosen is None and storage.exists(path):
-        chosen = int(json.loads(storage.read_bytes(path))["forward_tokens"])
+    fixed = PassSize.read(storage, path) if chosen is None else None
+    if fixed is not None:
+        chosen = fixed.forward_tokens
     if chosen is None:
         chosen = forward_tokens(skeleton, layers, DTYPES[options.dtype], pick_device(options.device))
         chosen = max(1, chosen // BACKWARD_SHARE) if options.gradients else chosen
-    storage.write_bytes(path, json.dumps({"forward_tokens": chosen}).encode())
+    PassSize(forward_tokens=chosen).write(storage, path)
     return chosen
 
 

@@ -1,5 +1,8 @@
 """The paths below a sweep's root: relative, with forward slashes, on any storage."""
 
+import re
+from typing import NamedTuple
+
 from sphere_core.checkpoint_files import CheckpointFile, checkpoint_file, checkpoint_folder
 
 __all__ = [
@@ -7,6 +10,7 @@ __all__ = [
     "COMPACTED",
     "DETAILS",
     "DRIVER_LOCK",
+    "EDIT_WORK",
     "ERRORS",
     "ERROR_FILE",
     "KEPT_SCORES",
@@ -24,6 +28,8 @@ __all__ = [
     "TASK_PROGRESS",
     "TIMINGS",
     "TRAJECTORIES",
+    "TUNE_WORK",
+    "TimedWork",
     "attempt_path",
     "base_name",
     "checkpoint_in",
@@ -47,6 +53,7 @@ __all__ = [
     "stopped_path",
     "task_error_path",
     "task_progress_path",
+    "timed_work",
     "timing_path",
     "tracked_path",
     "trajectory_folder",
@@ -71,6 +78,10 @@ PLUGINS = "plugins"
 LOCKS = "locks"
 RETRIED = "retried"
 TIMINGS = "timings"
+# The work of replicas among timings: edits, and the steps of a fine-tuning. All else there is of an evaluator.
+EDIT_WORK, TUNE_WORK = "edit", "tune"
+_TIMING = re.compile(rf"{TIMINGS}/([^/]+)/([0-9A-Za-z_]+)-([0-9a-zA-Z]+)(?:-([0-9a-zA-Z]+))?\.json")
+_BASE = "base"
 KEPT_SCORES = "scores"
 TASK_PROGRESS = "progress"
 TRACKED = "tracked"
@@ -177,7 +188,7 @@ def attempt_path(trajectory_id: str, attempt: int) -> str:
 
 def base_name(model_digest: str) -> str:
     """Return the name of an unedited model among rows and timings."""
-    return f"base-{model_digest[:12]}"
+    return f"{_BASE}-{model_digest[:12]}"
 
 
 def rows_path(kind: str, subject: str, evaluation_id: str) -> str:
@@ -198,6 +209,30 @@ def kept_score_path(key: str) -> str:
 def timing_path(stage: str, name: str) -> str:
     """Return the path of the seconds spent on one piece of work; row files hold no seconds."""
     return f"{TIMINGS}/{stage}/{name}.json"
+
+
+class TimedWork(NamedTuple):
+    """What the path of a timing says: the work, its subject, and an evaluator's evaluation.
+
+    The subject is the checkpoint at `position` of a trajectory, or the unedited model `base` (`base_name`).
+    """
+
+    stage: str
+    trajectory_id: str | None
+    position: int
+    base: str | None
+    evaluation_id: str | None
+
+
+def timed_work(path: str) -> TimedWork | None:
+    """Return what `timing_path` made a path of; None for another path."""
+    named = _TIMING.fullmatch(path)
+    if named is None:
+        return None
+    stage, subject, rest, evaluation_id = named.groups()
+    if subject == _BASE:
+        return TimedWork(stage, None, 0, f"{_BASE}-{rest}", evaluation_id)
+    return TimedWork(stage, subject, int(rest), None, evaluation_id) if rest.isdecimal() else None
 
 
 def tracked_path(tracker: str, project: str) -> str:

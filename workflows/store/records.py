@@ -18,9 +18,11 @@ __all__ = [
     "AttemptRecord",
     "EditTiming",
     "Failure",
+    "PassSize",
     "Progress",
     "ProgressState",
     "ScoreTiming",
+    "ShardsEnd",
     "StageSeconds",
     "Stop",
     "TaskProgress",
@@ -175,3 +177,15 @@ class ScoreTiming(StageSeconds):
 
     seconds: float
     rows: int
+
+
+class ShardsEnd(_Record):
+    """What a shard leaves when it has read all texts: how many groups of second moments the pass has."""
+
+    groups: int
+
+
+class PassSize(_Record):
+    """The tokens of a forward of a pass over a corpus, fixed by its first attempt, since sums depend on it."""
+
+    forward_tokens: int

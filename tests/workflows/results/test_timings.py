@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import pytest
 from store_parts import GEOMETRY, QUALITY, base, trajectory
 
 from sphere_core.foundation.storage import Storage
@@ -11,7 +12,7 @@ from workflows.results.sql.connect import connect
 from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.sql.timing_table import WHOLE
 from workflows.results.tables.timings import stage_totals
-from workflows.store.layout import base_name, scored_name, timing_path
+from workflows.store.layout import base_name, scored_name, timed_work, timing_path
 from workflows.store.plan import SweepPlan
 from workflows.store.records import EditTiming, ScoreTiming
 
@@ -73,3 +74,24 @@ def test_without_timings_it_says_so(tmp_path: Path) -> None:
     answer = timings_answer(stage_totals(SweepRoot.of(Storage(tmp_path), plan)))
     assert answer.table.num_rows == 0
     assert "No timings" in answer.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "expected"),
+    [
+        ("edit", scored_name("0f", 40), (None, "0f", 40, None)),
+        ("tune", scored_name("0f", 1_000_000), (None, "0f", 1_000_000, None)),
+        ("geometry", f"{scored_name('0f', 0)}-ab12", (None, "0f", 0, "ab12")),
+        ("general", f"{base_name('c3' * 20)}-ab12", (base_name("c3" * 20), None, 0, "ab12")),
+    ],
+)
+def test_a_path_says_what_it_was_made_of(stage: str, name: str, expected: tuple[object, ...]) -> None:
+    found = timed_work(timing_path(stage, name))
+    assert found is not None
+    assert found.stage == stage
+    assert (found.base, found.trajectory_id, found.position, found.evaluation_id) == expected
+
+
+@pytest.mark.parametrize("path", ["timings/edit/0f.json", "timings/edit/0f-last.json", "rows/edit/0f-000040.json"])
+def test_another_path_is_of_no_timing(path: str) -> None:
+    assert timed_work(path) is None

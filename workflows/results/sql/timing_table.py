@@ -1,20 +1,18 @@
 """The seconds that a sweep's work took, by piece of work and by stage of it, from the records below `timings/`."""
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from sphere_core.foundation.storage import Storage
 from workflows.results.arrow_tables import table_of_records
 from workflows.results.sql.plan_tables import UNEDITED
 from workflows.results.sql.sweep_roots import SweepRoot, owned_trajectories
-from workflows.store.layout import TIMINGS, base_name
+from workflows.store.layout import EDIT_WORK, TIMINGS, TUNE_WORK, base_name, timed_work
 from workflows.store.plan import TrajectoryPlan
+from workflows.store.records import EditTiming, ScoreTiming
 
-__all__ = ["EDIT_WORK", "STAGES_SCHEMA", "TIMINGS_SCHEMA", "WHOLE", "timing_tables"]
+__all__ = ["STAGES_SCHEMA", "TIMINGS_SCHEMA", "WHOLE", "timing_tables"]
 
 TIMINGS_SCHEMA = pa.schema(
     [
@@ -39,10 +37,8 @@ STAGES_SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("device", "versions", "code_version", "code_commit")),
     ]
 )
-# The work that is not an evaluator's, and the one stage of records of releases that measured no stages.
-EDIT_WORK, WHOLE = "edit", "whole"
-# timings/edit/TRAJECTORY-EDITS.json; timings/EVALUATOR/SUBJECT-EVALUATION.json, the subject an edit's or base-MODEL.
-_NAME = re.compile(r"timings/(?P<stage>[^/]+)/(?P<subject>[0-9A-Za-z_]+)-(?P<rest>[0-9a-zA-Z-]+)\.json")
+# The one stage of records of releases that measured no stages.
+WHOLE = "whole"
 
 
 def timing_tables(roots: Sequence[SweepRoot]) -> tuple[pa.Table, pa.Table]:
@@ -69,44 +65,36 @@ def _stages(record: Mapping[str, Any], titles: Mapping[str, tuple[str, str]]) ->
 def _of_root(root: SweepRoot, owners: Mapping[str, tuple[SweepRoot, TrajectoryPlan]]) -> Iterator[dict[str, object]]:
     models = {base_name(base.model_digest): base.model for base in root.plan.bases}
     for path in root.storage.list(TIMINGS):
-        named = _NAME.fullmatch(path)
-        found = _json(root.storage, path)
-        if named is None or not found:
+        work = timed_work(path)
+        if work is None:
             continue
-        subject, parts = named["subject"], named["rest"].split("-")
-        is_base = subject == "base"
-        owner, plan = owners.get(subject, (None, None))
-        if not is_base and owner is not root:
+        owner, plan = (root, None) if work.trajectory_id is None else owners.get(work.trajectory_id, (None, None))
+        kind = EditTiming if work.stage in (EDIT_WORK, TUNE_WORK) else ScoreTiming
+        found = kind.read(root.storage, path) if owner is root else None
+        if found is None:
             continue
-        versions = found.get("versions") or {}
+        versions = found.versions or {}
+        lap = found if isinstance(found, EditTiming) else None
         yield {
             "root": root.name,
-            "trajectory_id": None if is_base else subject,
-            "edits": 0 if plan is None else plan.edits_at(int(parts[0])),
-            "stage": named["stage"],
-            "evaluation_id": parts[1] if len(parts) > 1 else None,
-            "seconds": found.get("seconds"),
-            "edits_written": found.get("edits_in_lap") if plan is None or plan.parent is None else None,
-            "rows": found.get("rows"),
-            "attempt": found.get("attempt"),
-            "device": found.get("device") or None,
+            "trajectory_id": work.trajectory_id,
+            "edits": 0 if plan is None else plan.edits_at(work.position),
+            "stage": work.stage,
+            "evaluation_id": work.evaluation_id,
+            "seconds": found.seconds,
+            "edits_written": lap.edits_in_lap if lap is not None and work.stage == EDIT_WORK else None,
+            "rows": found.rows if isinstance(found, ScoreTiming) else None,
+            "attempt": None if lap is None else lap.attempt,
+            "device": found.device or None,
             "code_version": versions.get("sphere"),
             "code_commit": versions.get("commit"),
-            "base_model": models.get(f"base-{parts[0]}") if is_base else None,
-            "spent": found.get("stages") or {WHOLE: found.get("seconds")},
-            "beside": found.get("beside") or {},
-            "threads": found.get("threads"),
+            "base_model": None if work.base is None else models.get(work.base),
+            "spent": found.stages or {WHOLE: found.seconds},
+            "beside": found.beside or {},
+            "threads": found.threads,
             "versions": _versions(versions),
         }
 
 
 def _versions(found: Mapping[str, str]) -> str | None:
     return ", ".join(f"{name} {version}" for name, version in sorted(found.items()) if name != "commit") or None
-
-
-def _json(storage: Storage, path: str) -> dict[str, Any]:
-    try:
-        found = json.loads(storage.read_bytes(path))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
