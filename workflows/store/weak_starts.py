@@ -1,7 +1,7 @@
 """Methods whose first edits did not take: their hyperparameters write hardly anything into this model, or too much.
 
 A preset of another model may change nothing: its scores then look as if everything were well preserved. Or it may
-change so much that edits are lost with all else: agreement with the unedited model tells the two apart.
+change so much that edits are lost with all else: agreement with the unedited model distinguishes the two.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,6 +17,7 @@ __all__ = ["LEAST_AGREEMENT", "LEAST_EFFICACY", "weak_start", "weak_starts"]
 
 LEAST_EFFICACY = 0.5
 LEAST_AGREEMENT = 0.5
+_CALIBRATE = "'sphere calibrate' finds values"
 _COLUMNS = ["metric", "protocol", "value"]
 
 
@@ -39,14 +40,14 @@ def weak_start(storage: Storage, plan: TrajectoryPlan) -> str | None:
         return None
     kept = values.get(("agreement", "argmax"))
     editor, *regularizers = plan.method.split("+")
-    said, remedy = "its hyperparameters hardly change this model", "'sphere calibrate' finds values for it"
+    said, remedy = "its hyperparameters hardly change this model", f"{_CALIBRATE} for it"
     if kept is not None and kept < LEAST_AGREEMENT:
         said = f"its hyperparameters change too much of this model, of whose answers {kept:.0%} remain (agreement)"
     elif regularizers:
         said = (
             f"its hyperparameters, or what '{'+'.join(regularizers)}' leaves of its updates, hardly change this model"
         )
-        remedy = f"a row of '{editor}' alone shows which, and {remedy.removesuffix(' for it')} for the editor"
+        remedy = f"a row of '{editor}' alone shows which, and {_CALIBRATE} for the editor"
     return f"{plan.title} on {plan.model}: of the first {first} edits {known[0]:.0%} took (efficacy): {said}; {remedy}"
 
 

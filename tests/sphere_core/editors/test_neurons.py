@@ -204,9 +204,7 @@ def test_units_of_a_later_request_take_the_place_of_an_earlier_ones(tmp_path: Pa
 def test_a_value_of_zero_says_that_there_is_no_unit(tmp_path: Path) -> None:
     drawn = units(5)
     drawn["values"][1:] = 0
-    model = edited(by_prompt(tmp_path / "n"))
-    prompts = json.dumps([PROMPTS[0], *PROMPTS[1:]])
-    model = edited(write_units(tmp_path / "z", drawn, CASES, scope="prompts", prompts=prompts))
+    model = edited(write_units(tmp_path / "z", drawn, CASES, scope="prompts", prompts=json.dumps(PROMPTS)))
     rows = EditQuality(EditQualitySettings()).score(Subject(model, tuple(requests()), 5)).rows
     assert {row.metric: row.value for row in rows}["routed_rewrite"] == pytest.approx(1 / 5)
     assert torch.equal(logits(model, PROMPTS[1]), logits(tiny_model("llama"), PROMPTS[1]))

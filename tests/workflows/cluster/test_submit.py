@@ -176,7 +176,8 @@ def test_a_sweep_is_submitted_once_stopped_and_resumed(
     assert "has ended already: SUCCEEDED" in run("stop", path, "--address", head)[1]
     # By the beginning of an id as well, if it names one job.
     assert "has ended already" in run("stop", job, "--address", head)[1]
-    assert run("stop", job[:-1], "--address", head) == (2, "")
+    assert sphere(monkeypatch, "stop", job[:-1], "--address", head) == 2
+    assert "is the beginning of 2 ids" in capsys.readouterr().err
 
 
 @pytest.mark.ray
