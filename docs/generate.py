@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HELP_WIDTH = 100
 BAR = r"\|"
 MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
-# Pages of the site that are files at the root of the repository.
+# Pages of the site that are files at the root of the repository. Links to them are written as in the repository.
 ROOT_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 # Models that a sweep file writes as one phrase; the description of the field that holds one says how.
 WRITTEN_AS_TEXT = (Keep, Order)
@@ -65,7 +65,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Fill in a page; raises KeyError for a marker that names nothing. A mean and its spread stay on one line."""
-    return filled_in(markdown).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+    return filled_in(site_links(markdown, page.file.src_uri)).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+
+
+def site_links(markdown: str, address: str) -> str:
+    """Return a page's text with its links to files at the root as links to their pages; `address` is below docs/."""
+    up = "../" * address.count("/")
+    for page, name in ROOT_PAGES.items():
+        markdown = markdown.replace(f"]({up}../{name}", f"]({up}{page}")
+    return markdown
 
 
 def filled_in(markdown: str) -> str:

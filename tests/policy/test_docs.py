@@ -1,6 +1,7 @@
 """The documentation: every setting and column has a description, links and quoted error texts exist."""
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -89,11 +90,26 @@ def test_generated_tables_hold_the_fields(generate: ModuleType) -> None:
         generate.filled_in("<!-- generated: nothing_like_it -->")
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in DOCS.glob("*.md"))])
-def test_links_lead_to_files(page: str) -> None:
-    # Two pages of the site are files at the root.
-    text = (REPOSITORY / page).read_text().replace("](contributing.md", "](../CONTRIBUTING.md")
-    assert broken_links(text.replace("](changelog.md", "](../CHANGELOG.md"), (REPOSITORY / page).parent) == []
+PAGES = [path.relative_to(REPOSITORY).as_posix() for path in sorted(DOCS.rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES])
+def test_links_lead_to_files_of_the_repository(page: str) -> None:
+    assert broken_links((REPOSITORY / page).read_text(), (REPOSITORY / page).parent) == []
+
+
+def test_links_lead_to_pages_of_the_site(generate: ModuleType) -> None:
+    site = {*PAGES, *(f"docs/{page}" for page in generate.ROOT_PAGES)}
+    pages = {page: generate.site_links((REPOSITORY / page).read_text(), page.removeprefix("docs/")) for page in PAGES}
+    outside = [
+        (page, target)
+        for page, text in pages.items()
+        for target in LINK.findall(text)
+        if target.endswith(".md") and os.path.normpath(f"{page}/../{target}") not in site
+    ]
+    assert outside == []
+    assert "](contributing.md#add-a-regularizer)" in pages["docs/tutorial.md"]
+    assert generate.site_links("[a](../../CHANGELOG.md#top)", "results/x.md") == "[a](../changelog.md#top)"
 
 
 def test_a_broken_link_is_found() -> None:
