@@ -212,9 +212,9 @@ def _below(group: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
             yield from _below(command, (*words, name))
 
 
-def help_text(words: tuple[str, ...]) -> str:
-    """Return what `--help` prints, without colours, at a fixed width; raises RuntimeError if it fails."""
-    environment = {"COLUMNS": str(HELP_WIDTH), "TERMINAL_WIDTH": str(HELP_WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
+def help_text(words: tuple[str, ...], width: int = HELP_WIDTH) -> str:
+    """Return what `--help` prints on a terminal of a width, without colours; raises RuntimeError if it fails."""
+    environment = {"COLUMNS": str(width), "TERMINAL_WIDTH": str(width), "NO_COLOR": "1", "TERM": "dumb"}
     result = CliRunner().invoke(cli.app, [*words, "--help"], prog_name="sphere", env=environment)
     if result.exit_code:
         raise RuntimeError(f"sphere {' '.join(words)} --help failed: {result.output}")

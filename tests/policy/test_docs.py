@@ -23,6 +23,7 @@ from workflows.sweeps.spec import SweepSpec
 
 DOCS = REPOSITORY / "docs"
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+HELP_COLUMNS = 80
 PACKAGES = ("sphere_core", "evaluators", "workflows")
 
 
@@ -77,6 +78,21 @@ def test_every_command_is_in_the_reference(generate: ModuleType) -> None:
     page = generate.filled_in("<!-- generated: command_help -->")
     assert "## sphere moments build\n" in page
     assert "--dry-run" in page
+
+
+def folded(text: str) -> list[str]:
+    """Return the lines of a help that a terminal of 80 columns folds: examples are printed as they are written."""
+    return [line for line in text.splitlines() if len(line) > HELP_COLUMNS]
+
+
+def test_no_line_of_a_help_is_folded_at_80_columns(generate: ModuleType) -> None:
+    shown = {words: generate.help_text(words, HELP_COLUMNS) for words in [(), *generate.commands()]}
+    assert {words: folded(text) for words, text in shown.items() if folded(text)} == {}
+    assert "  sphere moments build factworld --layers 0,1" in shown["moments", "build"]
+
+
+def test_a_folded_line_is_found() -> None:
+    assert folded(f"  sphere run {'a' * 80}\n  sphere run a") == [f"  sphere run {'a' * 80}"]
 
 
 def test_generated_tables_hold_the_fields(generate: ModuleType) -> None:

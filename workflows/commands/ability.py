@@ -19,9 +19,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere ability runs/quickstart                          at the last checkpoint of each trajectory
-  sphere ability runs/quickstart --by edits --task gsm8k  one task along the way
-  sphere ability runs/quickstart --format csv --out ability.csv
+  sphere ability runs/quickstart         at each trajectory's last checkpoint
+  sphere ability runs/quickstart --by edits --task gsm8k
+                                         one task along the way
 
 low and high: the 95 % interval of the score (Wilson's for shares, Student's for
 means). change: the mean difference to the unedited model on the same documents,

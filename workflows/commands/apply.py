@@ -13,7 +13,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere apply delta --model meta-llama/Meta-Llama-3-8B-Instruct --to edited-model
+  sphere apply delta --model meta-llama/Meta-Llama-3-8B-Instruct \\
+      --to edited-model
   sphere apply delta/delta.safetensors --model ./gpt2-xl --to edited-model
 
 The folder is what 'sphere export' writes, byte for byte. Another base model than the one that was edited is refused.

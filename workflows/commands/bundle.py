@@ -19,9 +19,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere bundle runs/main                                   main.tar.gz
+  sphere bundle runs/main                            main.tar.gz
   sphere bundle runs/main --out artefact.tar.gz --layout tables/main.yaml
-  sphere bundle runs/main --out main --no-details           a folder, without probes
+  sphere bundle runs/main --out main --no-details    a folder, no probes
 
 The archive holds the sweep file, the plan, all rows, the environment, tables, figures,
 the report, a README that is a data set card, a citation, and digests. Its folder sweep/

@@ -19,10 +19,13 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere calibrate factworld factworld --moments moments.safetensors --out factworld-own.yaml
+  sphere calibrate factworld factworld --moments moments.safetensors \\
+      --out factworld-own.yaml
   sphere calibrate ./my-model --layers
-  sphere calibrate ./my-model multi_counterfact --path multi_counterfact.json --dtype bfloat16 \\
-      --editor memit --editor alphaedit --moments my-moments.safetensors --minutes 90 --out my-model.yaml
+  sphere calibrate ./my-model multi_counterfact \\
+      --path multi_counterfact.json --dtype bfloat16 \\
+      --editor memit --editor alphaedit --moments my-moments.safetensors \\
+      --minutes 90 --out my-model.yaml
 
 Second moments are needed of the layers that are tried, which --layers prints. The same command resumes after an
 interruption, and continues with more --minutes. In a sweep, whose streams leave out what the preset was chosen on:

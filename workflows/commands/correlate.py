@@ -33,11 +33,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere correlate runs/quickstart                                       HE drift with each score
-  sphere correlate runs/quickstart --figure drift.svg                    and a figure
-  sphere correlate runs/quickstart --against delta_spectral_norm --against principal_share
+  sphere correlate runs/quickstart           HE drift with each score
+  sphere correlate runs/quickstart --figure drift.svg
+                                             and a figure
+  sphere correlate runs/quickstart --against delta_spectral_norm \\
+      --against principal_share
   sphere correlate runs/quickstart --score 'efficacy (probability)'
-  sphere correlate runs/quickstart --lag 100 --against he_drift --against delta_norm --against solve_condition
+  sphere correlate runs/quickstart --lag 100 --against he_drift \\
+      --against delta_norm --against solve_condition
   sphere correlate runs/quickstart --format csv --table bound --out bound.csv
 """
 

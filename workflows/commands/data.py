@@ -29,7 +29,8 @@ _EPILOG = """\b
 Examples:
   sphere data multi_counterfact --path multi_counterfact.json
   sphere data zsre --path zsre_mend_eval.json
-  sphere data mquake --hub henryzhongsc/MQuAKE-Remastered --revision main --split CF3k
+  sphere data mquake --hub henryzhongsc/MQuAKE-Remastered \\
+      --revision main --split CF3k
   sphere data facts --path my-facts.csv
 
 Every record is checked; the first fault is shown with file, record and field. Put the sha256 into the sweep file to

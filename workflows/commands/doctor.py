@@ -25,10 +25,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere doctor                                               this machine
-  sphere doctor factworld --preset factworld                  and the embedded model
-  sphere doctor --measure --out rates.json                    its rates, for sphere plan SWEEP --price rates.json
-  sphere doctor meta-llama/Meta-Llama-3-8B-Instruct --preset llama3-8b --method alphaedit+sphere --edits 15000
+  sphere doctor                               this machine
+  sphere doctor factworld --preset factworld  and the embedded model
+  sphere doctor --measure --out rates.json    its rates, for plan --price
+  sphere doctor meta-llama/Meta-Llama-3-8B-Instruct --preset llama3-8b \\
+      --method alphaedit+sphere --edits 15000
 """
 _STYLES = {"ok": "green", "note": "yellow", "missing": "bold red"}
 

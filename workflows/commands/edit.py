@@ -18,8 +18,9 @@ _EPILOG = """\b
 Examples:
   sphere edit --model ./gpt2-xl --requests counterfact.json --method memit \\
       --hparams gpt2-xl.json --moments stats.npz --batch-size 100 --out edited
-  sphere edit --model factworld --requests facts.csv --dataset facts --method alphaedit+sphere \\
-      --preset factworld --moments moments.safetensors --batch-size 25 --out edited
+  sphere edit --model factworld --requests facts.csv --dataset facts \\
+      --method alphaedit+sphere --preset factworld \\
+      --moments moments.safetensors --batch-size 25 --out edited
 
 OUT/000025/weights.safetensors then holds each edited weight after 25 edits, under the model's own
 parameter name and in its own orientation. Run the same command to resume from the last checkpoint.

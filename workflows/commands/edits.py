@@ -22,8 +22,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere edits runs/quickstart                             the most forgotten edits
-  sphere edits runs/quickstart --subject "Leral Galock"    one subject's edits at every checkpoint
+  sphere edits runs/quickstart               the most forgotten edits
+  sphere edits runs/quickstart --subject "Leral Galock"
+                                             one subject's, over checkpoints
   sphere edits runs/quickstart --case 160 --method memit
   sphere edits runs/quickstart --subject galock --format csv --out life.csv
 

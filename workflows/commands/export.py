@@ -13,10 +13,13 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere export runs/main/trajectories/3f2a.../checkpoints/000500 --to edited-model
-  sphere export runs/main --trajectory 3f2a... --to edited-model          its last checkpoint
+  sphere export runs/main --trajectory 3f2a... --to edited-model
+                                                 its last checkpoint
   sphere export runs/main --trajectory 3f2a... --edits 200 --to edited-model
-  sphere export edited/000025 --to delta --delta-only                     what 'sphere edit' wrote
+  sphere export runs/main/trajectories/3f2a.../checkpoints/000500 \\
+      --to edited-model
+  sphere export edited/000025 --to delta --delta-only
+                                                 what 'sphere edit' wrote
 
 The folder loads with AutoModelForCausalLM.from_pretrained; its README.md says what was edited. With --delta-only it
 holds the edited weights alone, and 'sphere apply' makes the same folder from them and the base model, byte for byte.

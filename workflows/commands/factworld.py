@@ -19,7 +19,7 @@ def _factworld() -> None:
 
 _EPILOG = """\b
 Examples:
-  sphere factworld train --out my-factworld                          as the shipped model was trained
+  sphere factworld train --out my-factworld    as the shipped one was trained
   sphere factworld train --out my-factworld --settings settings.yaml
 
 Edit the result with `models: [{source: my-factworld, dtype: float32, preset: factworld}]`.

@@ -22,11 +22,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere gc runs/quickstart --dry-run     what would go, and how many bytes; writes nothing, also beside a run
-  sphere gc runs/quickstart               remove it
+  sphere gc runs/quickstart --dry-run   what would go, and how many bytes
+  sphere gc runs/quickstart             remove it
 
-Rows are never removed, nor anything that scores still to come or a resumed trajectory need. Trajectories of an
-earlier plan are kept too; their number and folders are shown. Which checkpoints stay whole is the sweep file's `keep`.
+With --dry-run nothing is written, so that it can be used beside a run. Rows are never removed,
+nor anything that scores still to come or a resumed trajectory need. Trajectories of an earlier plan are kept too; their
+number and folders are shown. Which checkpoints stay whole is the sweep file's `keep`.
 """
 
 

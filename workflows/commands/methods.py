@@ -19,10 +19,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere methods                                     every editor and every regularizer
-  sphere methods memit+rect+sphere                   what it composes, needs and keeps
-  sphere methods alphaedit+sphere --preset llama3-8b its hyperparameters with the source of each
-  sphere methods memit+cap --plugin cap.py           a row of your own
+  sphere methods                            every editor and regularizer
+  sphere methods memit+rect+sphere          what it composes, needs and keeps
+  sphere methods memit+cap --plugin cap.py  a row of your own
+  sphere methods alphaedit+sphere --preset llama3-8b
+                                            its hyperparameters, with sources
 
 A method is an editor, with regularizers after plus signs, applied in that order.
 """

@@ -59,8 +59,10 @@ def verify(
     short_help="Take over statistics of other projects",
     epilog="""\b
 Examples:
-  sphere moments import data/stats/gpt2-xl/wikipedia_stats/*_mom2_100000.npz --model ./gpt2-xl
-  sphere moments import null_space_project.pt --model ./llama3-8b --layers 4,5,6,7,8
+  sphere moments import stats/wikipedia_stats/*_mom2_100000.npz \\
+      --model ./gpt2-xl
+  sphere moments import null_space_project.pt --model ./llama3-8b \\
+      --layers 4,5,6,7,8
 
 The files do not say of which model they are: --model is taken at your word and kept as such. An imported
 projector is the null space that AlphaEdit then edits in, whatever nullspace_threshold says.

@@ -17,12 +17,14 @@ StoreOption = Annotated[
 
 EPILOG = """\b
 Examples:
-  sphere moments build meta-llama/Meta-Llama-3-8B-Instruct --preset llama3-8b --dtype bfloat16 \\
-      --tokens 50000000
-  sphere moments build ./gpt2-xl --layers 13,14,15,16,17 --corpus a.jsonl --corpus b.parquet --tokens 10000000
-  sphere moments build ./gpt2-xl --preset gpt2-xl --corpus wikipedia.txt --sentences 100000 \\
-      --shards 4 --address auto --store /shared/moments
-  sphere moments build factworld --layers 0,1 --corpus factworld --sentences 4000
+  sphere moments build meta-llama/Meta-Llama-3-8B-Instruct \\
+      --preset llama3-8b --dtype bfloat16 --tokens 50000000
+  sphere moments build ./gpt2-xl --layers 13,14,15,16,17 \\
+      --corpus a.jsonl --corpus b.parquet --tokens 10000000
+  sphere moments build ./gpt2-xl --preset gpt2-xl --corpus wikipedia.txt \\
+      --sentences 100000 --shards 4 --address auto --store /shared/moments
+  sphere moments build factworld --layers 0,1 --corpus factworld \\
+      --sentences 4000
 
 All layers come from one pass; every forward stops at the last of them. One text is one row, cut at --max-tokens;
 special tokens are those the tokenizer adds, and count; padding never does. After a

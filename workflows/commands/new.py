@@ -13,11 +13,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere new regularizer cap            ./cap.py, a regularizer in one file
-  sphere new editor ridge --dir mine    mine/ridge.py
-  sphere new evaluator distance         ./distance.py
-  sphere new dataset quiz               ./quiz.py, a reader of records
-  sphere new family granite             ./granite.py, for models of this model_type
+  sphere new regularizer cap          ./cap.py, a regularizer in one file
+  sphere new editor ridge --dir mine  mine/ridge.py
+  sphere new evaluator distance       ./distance.py
+  sphere new dataset quiz             ./quiz.py, a reader of records
+  sphere new family granite           ./granite.py, for this model_type
 
 The file runs as it is. Name it under `plugins` in a sweep file, and its row where rows of the release are named; a
 family is found by its model_type. A plugin is code that is run, with the rights of the run; the page 'Plugins' says

@@ -28,9 +28,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere order multi_counterfact --path multi_counterfact.json --model meta-llama/Meta-Llama-3-8B-Instruct \\
-      --dtype bfloat16 --layer 4 --edits 10000 --seed 0 --out orders
-  sphere order factworld --model factworld --layer 0 --edits 500 --seed 0 --out orders
+  sphere order multi_counterfact --path multi_counterfact.json \\
+      --model meta-llama/Meta-Llama-3-8B-Instruct --dtype bfloat16 \\
+      --layer 4 --edits 10000 --seed 0 --out orders
+  sphere order factworld --model factworld --layer 0 --edits 500 --seed 0 \\
+      --out orders
 
 This takes the edits that 'order: shuffled' takes at the same seed, reads each edit's key off the unedited model at one
 layer, and writes OUT/clustered-SEED.json (k-means by cosine: similar keys one after the other) and
@@ -38,9 +40,18 @@ OUT/dispersed-SEED.json (kernel herding: similar keys far apart). A sweep compar
 
 \b
   streams:
-    - {dataset: multi_counterfact, path: multi_counterfact.json, edits: 10000, order: shuffled}
-    - {dataset: multi_counterfact, path: multi_counterfact.json, edits: 10000, order: {given: orders/clustered-0.json}}
-    - {dataset: multi_counterfact, path: multi_counterfact.json, edits: 10000, order: {given: orders/dispersed-0.json}}
+    - dataset: multi_counterfact
+      path: multi_counterfact.json
+      edits: 10000
+      order: shuffled
+    - dataset: multi_counterfact
+      path: multi_counterfact.json
+      edits: 10000
+      order: {given: orders/clustered-0.json}
+    - dataset: multi_counterfact
+      path: multi_counterfact.json
+      edits: 10000
+      order: {given: orders/dispersed-0.json}
 
 The files say which data set and model they are for; with any other data set a sweep refuses them.
 """

@@ -23,14 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+_EPILOG = """\b
+Examples:
+  sphere plan sweep.yaml
+  sphere plan sweep.yaml --root s3://bucket/sweeps/main
+  sphere plan sweep.yaml --price h100       no model, data or GPU needed
+  sphere plan sweep.yaml --set 'seeds=[0, 1, 2]' \\
+      --set methods[0].hyperparameters.strength=0.5
+"""
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command(
-    epilog="\b\nExamples:\n  sphere plan sweep.yaml\n  sphere plan sweep.yaml --root s3://bucket/sweeps/main"
-    "\n  sphere plan sweep.yaml --price h100     no model, data or GPU needed"
-    "\n  sphere plan sweep.yaml --set 'seeds=[0, 1, 2]' --set methods[0].hyperparameters.strength=0.5"
-)
+@app.command(epilog=_EPILOG)
 def plan(
     sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML)")],
     root: Annotated[str | None, typer.Option(help="Where the sweep lives; default runs/NAME")] = None,

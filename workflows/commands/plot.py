@@ -22,12 +22,13 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere plot runs/quickstart                              what can be drawn
-  sphere plot runs/quickstart scores --out scores.pdf      and scores.csv
+  sphere plot runs/quickstart                           what can be drawn
+  sphere plot runs/quickstart scores --out scores.pdf   and scores.csv
   sphere plot runs/quickstart energy --out energy.svg --width column
   sphere plot runs/quickstart cohorts --role paraphrase --out lost.png
-  sphere plot runs/ablation ablation --x strength --y energy_ratio --metric efficacy
-  sphere plot runs/quickstart all --out figures            every figure, as PDF
+  sphere plot runs/ablation ablation --x strength --y energy_ratio \\
+      --metric efficacy
+  sphere plot runs/quickstart all --out figures         every figure, as PDF
 
 The CSV beside a figure holds all that it shows. PDF embeds its fonts. Colour and
 marker belong to the method, in every figure of a sweep; --style grey has no colour.

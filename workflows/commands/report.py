@@ -20,8 +20,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _EPILOG = """\b
 Examples:
   sphere report runs/quickstart --out report.html
-  sphere report runs/a runs/b --out both.html        a chapter each
-  sphere report runs/long --out long.html --watch    again every minute while it runs
+  sphere report runs/a runs/b --out both.html       a chapter each
+  sphere report runs/long --out long.html --watch   again every minute
 
 The file needs no network and no other file. It answers, in this order: did it work,
 when did it break, which edits were lost, does geometry show it earlier, what did each

@@ -20,12 +20,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Tables:
-  summary    immediate and final success, share forgotten, retention AUC, one row per method
+  summary    immediate and final success, share forgotten, retention AUC,
+             one row per method
   curve      success of all edits so far at every checkpoint
   cohorts    the same of the first and of the latest edits (--cohort)
   ages       the same by age: edits written since (--bin, in batches)
   origins    success of the edits between two checkpoints, at each later one
-  auc        one row per cohort written between two checkpoints: immediate, final, area under its curve
+  auc        one row per cohort written between two checkpoints: immediate,
+             final, area under its curve
   order      final success by the order of the stream
   edits      one row per edit: installed, strength, when lost, kept
   survival   one row per edit and checkpoint: right or not, margin, age

@@ -20,8 +20,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere retry runs/quickstart --failed                  all that has failed
-  sphere retry runs/quickstart --id 1f0c2ab3     one trajectory (sphere status names them)
+  sphere retry runs/quickstart --failed       all that has failed
+  sphere retry runs/quickstart --id 1f0c2ab3  one trajectory, as in status
 
 The records of the failures are kept beside, in folders named `retried`. Then run the sweep again.
 """

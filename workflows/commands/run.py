@@ -23,13 +23,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere run sweep.yaml                                    start Ray on this machine
-  sphere run sweep.yaml --address auto                     attach to the cluster this machine is a node of
-  sphere run sweep.yaml --local                            one replica in this process, no Ray
-  sphere run sweep.yaml --quiet                            print problems only
-  sphere run sweep.yaml --root s3://bucket/sweeps/main     keep everything on an object store
-  sphere run sweep.yaml --fresh memit+mine                 compute one method again, from the first edit
-  sphere run sweep.yaml --set 'seeds=[0, 1]'               replace a value of the file; the root records it
+  sphere run sweep.yaml                     start Ray on this machine
+  sphere run sweep.yaml --address auto      attach to this node's cluster
+  sphere run sweep.yaml --local             one replica, no Ray
+  sphere run sweep.yaml --quiet             print problems only
+  sphere run sweep.yaml --root s3://b/main  write to an object store
+  sphere run sweep.yaml --fresh memit+mine  compute one method again
+  sphere run sweep.yaml --set 'seeds=[0, 1]'
+                                            replace a value of the file
 
 Run the same command to resume (without --fresh, which would begin again); it does nothing when all is done.
 Exit codes: 0 all done, 1 something failed (see the table of failures), 2 wrong input or another driver at work,

@@ -15,9 +15,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere score runs/quickstart                       start Ray on this machine
-  sphere score runs/quickstart --local               one replica in this process, no Ray
-  sphere score runs/main --sweep main.yaml           the sweep file names other files by relative paths
+  sphere score runs/quickstart            start Ray on this machine
+  sphere score runs/quickstart --local    one replica, no Ray
+  sphere score runs/main --sweep main.yaml
+                                          where its paths are relative
 
 For a run that was stopped, or that ran far ahead of its scores. A later 'sphere run' edits further and finds these
 scores done. Exit codes are those of 'sphere run'; 0: all that is there is scored.

@@ -32,9 +32,11 @@ def _serac() -> None:
 _EPILOG = """\b
 Examples:
   sphere serac train gpt2-xl zsre --path zsre_mend_train.json --out serac \\
-    --classifier distilbert-base-cased --counterfactual gpt2 --steps 20000 --batch-size 10 --lr 1e-5 --threshold 0.5
+      --classifier distilbert-base-cased --counterfactual gpt2 \\
+      --steps 20000 --batch-size 10 --lr 1e-5 --threshold 0.5
   sphere serac train factworld facts --path other-people.json --out serac \\
-    --width 64 --steps 500 --batch-size 32 --lr 1e-3 --lr-counterfactual 3e-3 --threshold 0.5
+      --width 64 --steps 500 --batch-size 32 --lr 1e-3 \\
+      --lr-counterfactual 3e-3 --threshold 0.5
 
 Take records that no sweep edits or asks. SERAC's paper has a rate of 1e-5, batches of 10, a threshold of 0.5 and at
 most 100,000 steps. Run the same command to resume: a model that is done is kept. In a sweep file:

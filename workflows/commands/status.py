@@ -21,10 +21,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere status runs/quickstart                     once
-  sphere status runs/quickstart --watch             every five seconds, until all is done
+  sphere status runs/quickstart           once
+  sphere status runs/quickstart --watch   every five seconds, until done
   sphere status s3://bucket/sweeps/main --watch --every 60
-  sphere status runs/quickstart --json              one record per trajectory, for other programs
+  sphere status runs/quickstart --json    one record per trajectory
 """
 
 

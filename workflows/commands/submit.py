@@ -16,7 +16,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere submit sweep.yaml --address http://127.0.0.1:8265 --root s3://bucket/sweeps/main --follow
+  sphere submit sweep.yaml --address http://127.0.0.1:8265 \\
+      --root s3://bucket/sweeps/main --follow
   sphere submit sweep.yaml --cluster cluster.yaml --root /mnt/sphere/main
   sphere stop sweep.yaml --cluster cluster.yaml
 

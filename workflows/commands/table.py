@@ -29,15 +29,16 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere table runs/quickstart                                     what fits the terminal
-  sphere table runs/quickstart --wide                              all columns
-  sphere table runs/quickstart --format md                         Markdown, as in a pipe
-  sphere table runs/quickstart --by edits                          at every checkpoint
+  sphere table runs/quickstart               what fits the terminal
+  sphere table runs/quickstart --wide        all columns
+  sphere table runs/quickstart --format md   Markdown, as in a pipe
+  sphere table runs/quickstart --by edits    at every checkpoint
+  sphere table runs/quickstart --timings     where the hours went
+  sphere table runs/llama3 --published       papers' numbers beside ours
   sphere table runs/quickstart --format csv --out results.csv
   sphere table runs/quickstart --layout tables/main.yaml --out main.tex
-  sphere table runs/a runs/b --layout tables/main.yaml             two sweeps as one
-  sphere table runs/sphere_llama3 --published                      papers' numbers beside ours
-  sphere table runs/quickstart --timings                           where the hours went
+  sphere table runs/a runs/b --layout tables/main.yaml
+                                             two sweeps as one
 
 A layout file names rows, columns, groups and the spread of a paper's table; LaTeX
 (booktabs, siunitx) is a fragment to \\input. docs/tables.md describes it.

@@ -16,10 +16,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _EPILOG = """\b
 Examples:
-  sphere tasks                        presets and shipped suites
-  sphere tasks sphere                 a preset: its tasks, data sets and source
-  sphere tasks alphaedit --check      whether its data can be had from here
-  sphere tasks mmlu                   any task, group or tag of lm-eval, or a folder
+  sphere tasks                      presets and shipped suites
+  sphere tasks sphere               a preset: its tasks, data sets and source
+  sphere tasks alphaedit --check    whether its data can be had from here
+  sphere tasks mmlu                 a task, group or tag of lm-eval; a folder
 
 A name goes into a sweep file as it is: evaluators: {general: {tasks: [sphere]}}.
 Exit code 1 where --check finds data that can be had neither from the hub nor

@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _EPILOG = """\b
 Examples:
   sphere track runs/main --to trackio
-  sphere track runs/main --to wandb --place tracked            files for `wandb sync`
+  sphere track runs/main --to wandb --place tracked   files for `wandb sync`
   sphere track runs/main --to mlflow --place http://127.0.0.1:5000 --watch
 
 One run per trajectory, one step per checkpoint that every evaluator has scored; the step

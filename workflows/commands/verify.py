@@ -22,7 +22,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _EPILOG = """\b
 Examples:
   sphere verify runs/quickstart            exit code 1 if a file is damaged
-  sphere verify runs/quickstart --repair   remove them; then run the sweep again
+  sphere verify runs/quickstart --repair   remove them; then run again
 
 Rows, checkpoints and second moments are checked by their digests, JSON records for their form.
 """
