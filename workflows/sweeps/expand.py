@@ -10,6 +10,7 @@ from evaluators.registry import Description, describe_evaluator, read_evaluator_
 from sphere_core.editors.memory.neuron_file import require_cases
 from sphere_core.foundation.errors import InputError, inside
 from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.foundation.processor import has_gpu_driver, processor_flags
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
 from sphere_core.trajectory_spec import TrajectorySpec
@@ -17,6 +18,7 @@ from workflows.store.plan import BasePlan, MomentsRecipe, SweepPlan, TrajectoryP
 from workflows.sweeps.cells import Cell
 from workflows.sweeps.evaluations import EvaluationIds, evaluator_settings
 from workflows.sweeps.grids import SweepText, axis_names
+from workflows.sweeps.half_precision import slow_formats
 from workflows.sweeps.inputs import Inputs
 from workflows.sweeps.model_inputs import ResolvedModel, reading_room
 from workflows.sweeps.moment_inputs import ResolvedMoments
@@ -109,7 +111,8 @@ def load_sweep(
     )
     given = None if spec.moments is None or spec.moments.corpus is not None else spec.moments
     moments_file = None if given is None else str(inputs.moments.path(given))
-    notes = (*used.notes(), *inputs.notes, *inputs.streams.notes)
+    slow = slow_formats(spec, processor_flags(), gpu_here=has_gpu_driver())
+    notes = (*used.notes(), *slow, *inputs.notes, *inputs.streams.notes)
     return Sweep(spec, text, plan, specs, moments_file, settings, notes, used.sources())
 
 

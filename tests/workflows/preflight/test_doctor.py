@@ -83,3 +83,19 @@ def test_doctor_says_what_an_accelerator_has_room_for(
     assert placed["solvers"].found.startswith(solvers)
     assert placed["solvers"].state == state
     assert "missing" not in {finding.state for finding in found}
+
+
+def test_the_cost_of_half_precision_is_measured_where_no_accelerator_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = torch.get_num_threads()
+    assert sphere(monkeypatch, "doctor", "--json") == 0
+    found = {item["what"]: item for item in json.loads(capsys.readouterr().out)["findings"]}
+    assert torch.get_num_threads() == threads
+    if torch.accelerator.is_available():
+        assert "bfloat16" not in found
+        return
+    times = float(found["bfloat16"]["found"].split()[3])
+    assert times > 0
+    assert (found["bfloat16"]["state"] == "note") is (times >= 2.0)
+    assert ("float32" in (found["bfloat16"]["remedy"] or "")) is (times >= 2.0)
