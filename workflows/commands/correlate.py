@@ -75,7 +75,8 @@ def correlate(
 ) -> None:
     """Correlate energy drift, or another figure of geometry, with each score, and tabulate the energy's bound.
 
-    Spearman within each method across checkpoints, pooled over methods, and partial: given edit count and |dW|.
+    Spearman in each method across checkpoints, and partial: given edit count and |dW|. Pooled over methods twice:
+    ranked among all checkpoints, where methods also differ, and ranked within each method.
     Correlations that the sweep file has under `published` (with `against`) are beside ours.
     Checkpoints of one trajectory are not independent, so intervals resample whole trajectories (5 at least).
     """

@@ -23,6 +23,7 @@ from workflows.results.formats.correlation_view import bound_arrow, correlations
 from workflows.results.sql.connect import connect
 from workflows.results.tables.correlation import (
     ALL_METHODS,
+    WITHIN_METHODS,
     bound_rows,
     correlations,
     later_scores,
@@ -34,6 +35,7 @@ from workflows.store.plan import Evaluation, PublishedEntry, SweepPlan, Trajecto
 
 EDITS = (10, 20, 30, 40)
 SEEDS = range(5)
+POOLED = (ALL_METHODS, WITHIN_METHODS)
 GEOMETRY, QUALITY = Evaluation(kind="geometry", id="a" * 12), Evaluation(kind="edit_quality", id="b" * 12)
 HEALTH = Health(10, 0, 0)
 
@@ -154,19 +156,24 @@ def test_within_methods_and_pooled(views: tuple) -> None:
     found = observations(*views)
     results = correlations(found, ["he_drift"], ["efficacy (argmax)", "specificity (argmax)"], resamples=300, seed=0)
     assert [(row.score.split()[0], row.method) for row in results] == [
-        (score, method) for score in ("efficacy", "specificity") for method in ("slow", "fast", ALL_METHODS)
+        (score, method) for score in ("efficacy", "specificity") for method in ("slow", "fast", *POOLED)
     ]
-    for row in results[:3]:
-        chosen = [c for c in found if row.method in (c.method, ALL_METHODS)]
+    for row in results[:4]:
+        chosen = [c for c in found if row.method in (c.method, *POOLED)]
         kept = [c for c in chosen if c.values["efficacy (argmax)"] is not None]
         assert (row.checkpoints, row.collapsed) == (len(kept), len(chosen) - len(kept))
         assert row.collapsed == (0 if row.method == "slow" else 1)
         pairs = [(c.values["he_drift"], c.values["efficacy (argmax)"]) for c in kept]
-        assert row.spearman.value == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic)
+        if row.method != WITHIN_METHODS:
+            assert row.spearman.value == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic)
         assert row.spearman.low <= row.spearman.value <= row.spearman.high
         assert row.partial.value is not None
-        assert row.trajectories == len(SEEDS) * (2 if row.method == ALL_METHODS else 1)
-    assert {row.spearman.note for row in results[3:]} == {"a constant"}
+        assert row.trajectories == len(SEEDS) * (2 if row.method in POOLED else 1)
+    assert {row.spearman.note for row in results[4:]} == {"a constant"}
+    # Every method has the same sign, and so has what is left when methods may not differ.
+    by_method = {row.method: row.spearman.value for row in results[:4]}
+    low, high = sorted((by_method["slow"], by_method["fast"]))
+    assert low - 0.05 <= by_method[WITHIN_METHODS] <= high + 0.05
 
 
 def test_the_size_of_the_change_given_itself_is_nothing(views: tuple) -> None:
@@ -204,7 +211,7 @@ def test_the_command(root: Path, views: tuple, tmp_path: Path) -> None:
     for words in ("efficacy (argmax)", "fast", "orthonormal inputs"):
         assert words in drawn
     record = json.loads(call("--format", "json"))
-    assert len(record["correlations"]) == 6
+    assert len(record["correlations"]) == 8
     assert len(record["bound"]) == 16
     lines = list(csv.DictReader(io.StringIO(call("--format", "csv"))))
     assert float(lines[0]["spearman"]) == record["correlations"][0]["spearman"]["value"]
@@ -262,7 +269,12 @@ def test_published_correlations_are_beside_ours_and_are_no_scores(views: tuple) 
     assert papers.published_scores == (score,)
     ours = correlations(observations(*views), ["he_drift"], ["efficacy (argmax)"], resamples=100, seed=0)
     beside = with_published(ours, papers)
-    assert {row.method: row.published for row in beside} == {"slow": -0.96, "fast": None, ALL_METHODS: None}
+    assert {row.method: row.published for row in beside} == {
+        "slow": -0.96,
+        "fast": None,
+        ALL_METHODS: None,
+        WITHIN_METHODS: None,
+    }
     assert "published ρ" not in correlations_markdown(ours, [])
     lines = correlations_markdown(beside, []).splitlines()
     assert next(line for line in lines if "| slow" in line).count("-0.96") == 1

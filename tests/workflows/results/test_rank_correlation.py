@@ -50,16 +50,18 @@ def test_a_bootstrap_sample_is_the_sample_written_out() -> None:
     drawn = [0, 3, 3, 5, 7, 7, 7, 1]
     rows = np.concatenate([np.flatnonzero(np.array(units) == f"t{unit}") for unit in drawn])
     weights = np.array([[drawn.count(int(unit[1:])) for unit in units]], dtype=float)
-    assert _coefficients(np.array([x, y]), weights)[0] == pytest.approx(spearmanr(x[rows], y[rows]).statistic)
+    every = [np.arange(len(x))]
+    assert _coefficients(np.array([x, y]), weights, every)[0] == pytest.approx(spearmanr(x[rows], y[rows]).statistic)
     expected = partial(x[rows], y[rows], [control[rows] for control in controls])
-    assert _coefficients(np.array([x, y, *controls]), weights)[0] == pytest.approx(expected)
+    assert _coefficients(np.array([x, y, *controls]), weights, every)[0] == pytest.approx(expected)
 
 
 def test_intervals_resample_trajectories_within_their_method() -> None:
     """Two methods that differ and do not vary: every stratified sample gives the same coefficient."""
     x, y = [1.0, 2.0] * 10, [5.0, 6.0] * 10
     units, strata = [f"{i % 2}-{i}" for i in range(20)], [str(i % 2) for i in range(20)]
-    np.testing.assert_allclose(_bootstrap(np.array([x, y]), units, strata, resamples=300, seed=0), 1)
+    every = [np.arange(20)]
+    np.testing.assert_allclose(_bootstrap(np.array([x, y]), units, strata, every, resamples=300, seed=0), 1)
     # Checkpoints of one trajectory repeat one another: forty of five are worth five.
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=5), rng.normal(size=5)
@@ -107,3 +109,43 @@ def test_what_cannot_be_had_says_why() -> None:
     # One trajectory differs from all others: samples without it are constant.
     lone = np.array([1.0] * 18 + [2.0, 3.0])
     assert note(lone, y, [], many, strata)[1] == "no interval: undefined in bootstrap samples"
+
+
+@pytest.mark.parametrize("sizes", [(30, 30), (40, 16, 25)])
+def test_ranked_within_strata_is_its_plain_definition(sizes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(5)
+    strata = [f"m{place}" for place, size in enumerate(sizes) for _ in range(size)]
+    shift = np.repeat(np.arange(len(sizes)) * 10.0, sizes)
+    edits = rng.integers(1, 6, len(strata)) * 100.0
+    x = edits / 300 + rng.normal(size=len(strata)) + shift
+    y = -edits / 200 + rng.normal(size=len(strata)) - shift
+    units = [f"{name}-{place % 5}" for place, name in enumerate(strata)]
+
+    def ranks(values: np.ndarray) -> np.ndarray:
+        found = np.empty(len(values))
+        for name in set(strata):
+            own = np.flatnonzero(np.array(strata) == name)
+            found[own] = rankdata(values[own]) / len(own)
+            found[own] -= found[own].mean()
+        return found
+
+    plain = rank_correlation(x, y, [], units, strata, resamples=200, seed=0, within=True)
+    assert plain.value == pytest.approx(np.corrcoef(ranks(x), ranks(y))[0, 1], abs=1e-12)
+    slope = ranks(edits) / (ranks(edits) @ ranks(edits))
+    rest = [ranks(values) - (slope @ ranks(values)) * ranks(edits) for values in (x, y)]
+    held = rank_correlation(x, y, [edits], units, strata, resamples=200, seed=0, within=True)
+    assert held.value == pytest.approx(np.corrcoef(*rest)[0, 1], abs=1e-10)
+    assert held.low < held.value < held.high
+
+
+def test_what_only_methods_differ_in_is_gone_within_them() -> None:
+    """x and y are unrelated in each of two methods, and both are higher in one of them."""
+    rng = np.random.default_rng(9)
+    strata = ["low"] * 40 + ["high"] * 40
+    x, y = rng.normal(size=(2, 80)) + 10 * (np.array(strata) == "high")
+    units = [f"{name}-{place % 8}" for place, name in enumerate(strata)]
+    pooled, within = (
+        rank_correlation(x, y, [], units, strata, resamples=200, seed=0, within=inside) for inside in (False, True)
+    )
+    assert pooled.low > 0.5
+    assert within.low < 0 < within.high

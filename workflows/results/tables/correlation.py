@@ -20,6 +20,7 @@ from workflows.store.plan import SweepPlan
 
 __all__ = [
     "ALL_METHODS",
+    "WITHIN_METHODS",
     "BoundRow",
     "Correlation",
     "Observation",
@@ -31,7 +32,10 @@ __all__ = [
     "with_published",
 ]
 
+# Pooled rows: checkpoints ranked among those of all methods, or among those of their own alone.
 ALL_METHODS = "(all methods)"
+WITHIN_METHODS = "(within methods)"
+_POOLED = (ALL_METHODS, WITHIN_METHODS)
 _SIZE = "delta_norm"
 _DEFAULT_METRICS = ("efficacy", "generalization", "specificity", "score")
 # Looser readings of the same answers: shown on request.
@@ -56,7 +60,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Correlation:
-    """The correlation of a figure with a score over the checkpoints of one method, or of all of them.
+    """The correlation of a figure with a score over the checkpoints of one method, or pooled over methods.
 
     `collapsed` counts the checkpoints that were left out because one of the two is not a number. `lag`: the score is
     that of the checkpoint which is this number of edits later, figure and controls are those of the earlier one.
@@ -163,7 +167,7 @@ def _is_default(column: str) -> bool:
 def correlations(
     found: Sequence[Observation], against: Sequence[str], scores: Sequence[str], *, resamples: int, seed: int
 ) -> list[Correlation]:
-    """Correlate each figure with each score within every method and pooled over methods, per model and stream.
+    """Correlate each figure with each score in every method and pooled, in both ways, per model and stream.
 
     Raises InputError for a figure that geometry has not measured.
     """
@@ -177,8 +181,8 @@ def correlations(
         methods = list(dict.fromkeys(checkpoint.method for checkpoint in here))
         for figure in against:
             for score in scores:
-                for method in [*methods, ALL_METHODS] if len(methods) > 1 else methods:
-                    chosen = [c for c in here if method in (c.method, ALL_METHODS)]
+                for method in [*methods, *_POOLED] if len(methods) > 1 else methods:
+                    chosen = [c for c in here if method in (c.method, *_POOLED)]
                     results.append(_correlate(chosen, method, figure, score, resamples=resamples, seed=seed))
     return results
 
@@ -237,7 +241,8 @@ def _correlate(
     units, strata = [c.trajectory for c in kept], [c.method for c in kept]
 
     def estimate(controls: list[list[float]]) -> Estimate:
-        return rank_correlation(x, y, controls, units, strata, resamples=resamples, seed=seed)
+        within = method == WITHIN_METHODS
+        return rank_correlation(x, y, controls, units, strata, resamples=resamples, seed=seed, within=within)
 
     return Correlation(
         model=chosen[0].model,
