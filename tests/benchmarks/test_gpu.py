@@ -7,11 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from ghost import DEVICES, ghost
-from typer import Typer
-from typer.testing import CliRunner
 
-from benchmarks.gpu import __main__ as runner
-from benchmarks.gpu import published, smoke
+from benchmarks.gpu import published, runner, smoke
 from benchmarks.gpu.report import markdown
 from benchmarks.gpu.setting import FULL, SMALL
 from benchmarks.gpu.target_passes import target_flops
@@ -32,14 +29,11 @@ def _few_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke, "example_names", lambda: FEW)
 
 
-def test_every_part_runs_on_the_cpu_and_is_written(tmp_path: Path) -> None:
-    app = Typer()
-    app.command()(runner.main)
+def test_every_part_runs_on_the_cpu_and_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "gpu.json"
-    first = CliRunner().invoke(app, ["--only", "B0,B1,B2", "--out", str(out), "--small"])
-    assert first.exit_code == 0, first.output
-    second = CliRunner().invoke(app, ["--only", "B3,B5,B6", "--out", str(out), "--small"])
-    assert second.exit_code == 0, second.output
+    runner.main(["--only", "B0,B1,B2", "--out", str(out), "--small"])
+    runner.main(["--only", "B3,B5,B6", "--out", str(out), "--small"])
+    printed = capsys.readouterr().out
     found = json.loads(out.read_text())
     assert found.keys() >= set(runner.PARTS)
     assert found["B1"] == dict.fromkeys(FEW, "ok")
@@ -64,10 +58,16 @@ def test_every_part_runs_on_the_cpu_and_is_written(tmp_path: Path) -> None:
     sizes = {(record["method"], record["earlier edits"]): record["checkpoint"]["GB"] for record in found["B3"]}
     assert sizes["alphaedit+sphere", 8] > sizes["alphaedit+sphere", 0]
     assert found["B5"]["edit quality, records/s"] > 0
-    assert "### B6" in second.output
+    assert "### B6" in printed
     assert found["device"] in markdown(found)
-    refused = CliRunner().invoke(app, ["--only", "B9", "--out", str(out)])
-    assert refused.exit_code == 2
+
+
+def test_an_unknown_part_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        runner.main(["--only", "B9", "--out", str(tmp_path / "gpu.json")])
+    assert ended.value.code == 2
+    assert "B9" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_method_that_is_run_has_its_settings() -> None:
@@ -103,7 +103,7 @@ def test_a_part_keeps_its_tensors_on_the_device(tmp_path: Path, part: str) -> No
 def test_results_of_two_devices_are_not_mixed(tmp_path: Path) -> None:
     path = tmp_path / "gpu.json"
     path.write_text(json.dumps({"device": "another card", "torch": torch.__version__}))
-    with pytest.raises(runner.typer.BadParameter, match="another device"):
+    with pytest.raises(runner.OtherResultsError, match="another device"):
         runner.measure_parts(["B1"], SMALL, torch.device("cpu"), path)
 
 
