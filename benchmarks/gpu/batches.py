@@ -27,21 +27,29 @@ METHODS = ("alphaedit+sphere", "memit_seq+sphere")
 _CHUNK = 500
 
 
-def measure(setting: Setting, device: torch.device) -> list[dict[str, object]]:
-    """Return a record per method and number of earlier edits: seconds of each stage, peak memory, checkpoint."""
+Records = list[dict[str, object]]
+
+
+def measure(setting: Setting, device: torch.device) -> tuple[Records, Records]:
+    """Return two lists of records, one record per method and number of earlier edits.
+
+    The first holds seconds of each stage of a batch and peak memory, the second the checkpoint after it.
+    """
     moments = setting.moments(device)
-    records = []
+    stages, checkpoints = Records(), Records()
     for method in METHODS:
         for history in (0, setting.history):
             model = setting.model(device)
-            records.append(_batch(setting, model, device, method, moments, history))
-            del model
-    return records
+            record, state = _batch(setting, model, device, method, moments, history)
+            stages.append(record)
+            checkpoints.append({"method": method, "earlier edits": history, **_checkpoint(model, state, device)})
+            del model, state
+    return stages, checkpoints
 
 
 def _batch(
     setting: Setting, model: EditableModel, device: torch.device, name: str, moments: SecondMoments, history: int
-) -> dict[str, object]:
+) -> tuple[dict[str, object], EditorState]:
     method, hyperparameters = resolve_method(name), setting.hyperparameters()
     requests, contexts = setting.requests(model, 2 * setting.batch)
     placement = place(
@@ -72,7 +80,7 @@ def _batch(
         wait_for(device)
         whole = time.perf_counter() - start
     stages.seconds["rest"] = whole - sum(stages.seconds.values())
-    return {
+    record = {
         "method": name,
         "earlier edits": history,
         "seconds": whole,
@@ -82,8 +90,8 @@ def _batch(
         "peak, GB": peak["gb"],
         "solvers on the host": sorted(placement.on_host),
         "requests per pass": placement.requests_per_pass,
-        "checkpoint": _checkpoint(model, state, device),
     }
+    return record, state
 
 
 def _earlier(editor: ClosedFormEditor, setting: Setting, device: torch.device, count: int) -> EditorState:

@@ -9,9 +9,11 @@ _TITLES = {
     "B0": "Ceilings of the card",
     "B1": "Every method, two batches",
     "B2": "Targets of a batch",
-    "B3": "A batch by stages, and its checkpoint",
+    "B3": "A batch by stages",
+    "B4": "The checkpoint after that batch",
     "B5": "Scoring",
     "B6": "A plain implementation of the published way",
+    "B7": "Now beside an earlier results file",
 }
 
 

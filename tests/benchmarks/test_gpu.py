@@ -32,7 +32,7 @@ def _few_methods(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_part_runs_on_the_cpu_and_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "gpu.json"
     runner.main(["--only", "B0,B1,B2", "--out", str(out), "--small"])
-    runner.main(["--only", "B3,B5,B6", "--out", str(out), "--small"])
+    runner.main(["--only", "B4,B5,B6", "--out", str(out), "--small"])
     printed = capsys.readouterr().out
     found = json.loads(out.read_text())
     assert found.keys() >= set(runner.PARTS)
@@ -55,7 +55,8 @@ def test_every_part_runs_on_the_cpu_and_is_written(tmp_path: Path, capsys: pytes
         assert sum(record["stages, s"].values()) == pytest.approx(record["seconds"])
         assert record["stages, s"].keys() >= {"targets", "keys", "solve", "regularizer", "write", "history", "rest"}
         assert min(record["stages, s"].values()) >= 0
-    sizes = {(record["method"], record["earlier edits"]): record["checkpoint"]["GB"] for record in found["B3"]}
+    # B3 and B4 are measured together.
+    sizes = {(record["method"], record["earlier edits"]): record["GB"] for record in found["B4"]}
     assert sizes["alphaedit+sphere", 8] > sizes["alphaedit+sphere", 0]
     assert found["B5"]["edit quality, records/s"] > 0
     assert "### B6" in printed
@@ -68,6 +69,39 @@ def test_an_unknown_part_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert ended.value.code == 2
     assert "B9" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_file_is_compared_number_by_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "SMALL", TINY)
+    before, now = tmp_path / "before.json", tmp_path / "now.json"
+    with pytest.raises(SystemExit):
+        runner.main(["--only", "B7", "--out", str(now)])
+    assert "--against" in capsys.readouterr().err
+    runner.main(["--only", "B2,B3", "--out", str(before), "--small"])
+    runner.main(["--only", "B7", "--out", str(now), "--against", str(before), "--small"])
+    assert "### B7" in capsys.readouterr().out
+    old, new = json.loads(before.read_text()), json.loads(now.read_text())
+    compared = {line["what"]: line for line in new["B7"]}
+    line = compared["B3, method memit_seq+sphere, earlier edits 4, seconds"]
+    (was,) = [r for r in old["B3"] if (r["method"], r["earlier edits"]) == ("memit_seq+sphere", 4)]
+    (is_now,) = [r for r in new["B3"] if (r["method"], r["earlier edits"]) == ("memit_seq+sphere", 4)]
+    assert (line["before"], line["now"]) == (was["seconds"], is_now["seconds"])
+    assert line["now / before"] == is_now["seconds"] / was["seconds"]
+    sizes = [line for name, line in compared.items() if name.startswith("B4") and name.endswith("GB")]
+    assert [line["now / before"] for line in sizes] == [1.0] * 4
+
+
+def test_results_of_another_device_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other, out = tmp_path / "other.json", tmp_path / "gpu.json"
+    other.write_text(json.dumps({"device": "another card", "setting": "small"}))
+    for path, what in ((other, "another device"), (tmp_path / "absent.json", "cannot be read")):
+        with pytest.raises(SystemExit) as ended:
+            runner.main(["--only", "B0", "--small", "--out", str(out), "--against", str(path)])
+        assert ended.value.code == 2
+        assert what in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_every_method_that_is_run_has_its_settings() -> None:
