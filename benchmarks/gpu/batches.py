@@ -9,7 +9,7 @@ import torch
 from benchmarks.gpu.clock import Stages, peak_memory, wait_for
 from benchmarks.gpu.setting import Setting
 from sphere_core.checkpoints import Checkpoint, EditorState, read_installed, write_checkpoint
-from sphere_core.costs import place
+from sphere_core.costs import TextLengths, on_accelerator, place, shape_of_network, stages, workload_of
 from sphere_core.editors.closed_form import loop
 from sphere_core.editors.closed_form.loop import ClosedFormEditor
 from sphere_core.editors.closed_form.rules import LeastSquaresRule
@@ -19,12 +19,15 @@ from sphere_core.locate.batch import BatchWalk
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
+from sphere_core.numerics.placement import total_memory
 from sphere_core.solver import KeyHistory
 
 __all__ = ["METHODS", "measure"]
 
 METHODS = ("alphaedit+sphere", "memit_seq+sphere")
 _CHUNK = 500
+# CounterFact's, as doctor counts them: the requests are of its lengths.
+_LENGTHS = TextLengths(prompt=18, target=2, probe_rows=26)
 
 
 Records = list[dict[str, object]]
@@ -36,15 +39,15 @@ def measure(setting: Setting, device: torch.device) -> tuple[Records, Records]:
     The first holds seconds of each stage of a batch and peak memory, the second the checkpoint after it.
     """
     moments = setting.moments(device)
-    stages, checkpoints = Records(), Records()
+    timed, checkpoints = Records(), Records()
     for method in METHODS:
         for history in (0, setting.history):
             model = setting.model(device)
             record, state = _batch(setting, model, device, method, moments, history)
-            stages.append(record)
+            timed.append(record)
             checkpoints.append({"method": method, "earlier edits": history, **_checkpoint(model, state, device)})
             del model, state
-    return stages, checkpoints
+    return timed, checkpoints
 
 
 def _batch(
@@ -61,7 +64,7 @@ def _batch(
     state = _earlier(editor, setting, device, history)
     # The first batch makes factors and fills the allocator.
     state = editor.edit(model, requests[: setting.batch], contexts, state)
-    stages = Stages(device)
+    watched = Stages(device)
     calls: list[tuple[object, str, str]] = [
         (loop, "optimise_targets", "targets"),
         (BatchWalk, "__init__", "keys"),
@@ -73,25 +76,46 @@ def _batch(
         (EditableModel, "add", "write"),
         (EditableModel, "set_weight", "write"),
     ]
-    with peak_memory(device) as peak, stages.watching(calls):
+    with peak_memory(device) as peak, watched.watching(calls):
         wait_for(device)
         start = time.perf_counter()
         state = editor.edit(model, requests[setting.batch :], contexts, state)
         wait_for(device)
         whole = time.perf_counter() - start
-    stages.seconds["rest"] = whole - sum(stages.seconds.values())
+    watched.seconds["rest"] = whole - sum(watched.seconds.values())
     record = {
         "method": name,
         "earlier edits": history,
         "seconds": whole,
         "seconds per edit": whole / setting.batch,
-        "share of targets": stages.seconds["targets"] / whole,
-        "stages, s": stages.seconds,
+        "share of targets": watched.seconds["targets"] / whole,
+        "stages, s": watched.seconds,
         "peak, GB": peak["gb"],
+        "predicted peak, GB": _predicted(setting, model, device, name, history) / 1e9,
         "solvers on the host": sorted(placement.on_host),
         "requests per pass": placement.requests_per_pass,
     }
     return record, state
+
+
+def _predicted(setting: Setting, model: EditableModel, device: torch.device, name: str, history: int) -> float:
+    """Return the bytes that `sphere doctor` predicts for a batch: targets or write, on the device or on the host."""
+    shape, hyperparameters = shape_of_network(model.network, model.family), setting.hyperparameters()
+    _, contexts = setting.requests(model, 1)
+    work = workload_of(
+        resolve_method(name),
+        hyperparameters,
+        dtype_bytes=model.dtype.itemsize,
+        batch=setting.batch,
+        edits=history + 2 * setting.batch,
+        contexts=sum(len(group) for group in contexts),
+        lengths=_LENGTHS,
+        on_accelerator=device.type != "cpu",
+    )
+    if work.on_accelerator:
+        work = on_accelerator(shape, work, hyperparameters.layers, total_memory(device))
+    edit = [stage for stage in stages(shape, work) if stage.name in ("targets", "write")]
+    return max(stage.accelerator or stage.host for stage in edit)
 
 
 def _earlier(editor: ClosedFormEditor, setting: Setting, device: torch.device, count: int) -> EditorState:

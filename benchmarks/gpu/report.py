@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.gpu.verdicts import verdicts
+
 __all__ = ["markdown"]
 
 _TITLES = {
@@ -15,12 +17,16 @@ _TITLES = {
     "B6": "A plain implementation of the published way",
     "B7": "Now beside an earlier results file",
 }
+_WORDS = {True: "yes", False: "NO", None: "not judged"}
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Return the parts of one results file as Markdown tables, headed by the card and the versions."""
+    """Return one results file as Markdown: the card and the versions, a table per part, and the verdicts."""
     head = f"Measured on {results['device']}, torch {results['torch']}, transformers {results['transformers']}."
     parts = [f"### {name}: {_TITLES[name]}\n\n{_table(results[name])}" for name in _TITLES if name in results]
+    judged = verdicts(results)
+    if judged:
+        parts.append(f"### Verdicts\n\n{_table([{**line, 'met': _WORDS[line['met']]} for line in judged])}")
     return "\n\n".join([head, *parts]) + "\n"
 
 

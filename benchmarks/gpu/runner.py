@@ -18,6 +18,7 @@ from benchmarks.gpu import batches, ceilings, published, scored, smoke, target_p
 from benchmarks.gpu.compared import ratios
 from benchmarks.gpu.report import markdown
 from benchmarks.gpu.setting import FULL, SMALL, Setting
+from benchmarks.gpu.verdicts import verdicts
 from sphere_core.numerics.placement import device_name, total_memory
 
 __all__ = ["PARTS", "REPEATED", "OtherResultsError", "compare", "main", "measure_parts"]
@@ -76,6 +77,7 @@ def measure_parts(only: list[str], setting: Setting, device: torch.device, path:
         found = PARTS[name](setting, device, known)
         measured |= found.keys()
         known |= found
+        known["verdicts"] = verdicts(known)
         path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     return known
 

@@ -12,6 +12,7 @@ from benchmarks.gpu import published, runner, smoke
 from benchmarks.gpu.report import markdown
 from benchmarks.gpu.setting import FULL, SMALL
 from benchmarks.gpu.target_passes import target_flops
+from benchmarks.gpu.verdicts import verdicts
 from sphere_core.costs import shape_of_config
 from sphere_core.locate.batch import locate
 from sphere_core.locate.targets import TargetSettings
@@ -55,11 +56,15 @@ def test_every_part_runs_on_the_cpu_and_is_written(tmp_path: Path, capsys: pytes
         assert sum(record["stages, s"].values()) == pytest.approx(record["seconds"])
         assert record["stages, s"].keys() >= {"targets", "keys", "solve", "regularizer", "write", "history", "rest"}
         assert min(record["stages, s"].values()) >= 0
+        assert record["predicted peak, GB"] > 0
     # B3 and B4 are measured together.
     sizes = {(record["method"], record["earlier edits"]): record["GB"] for record in found["B4"]}
     assert sizes["alphaedit+sphere", 8] > sizes["alphaedit+sphere", 0]
     assert found["B5"]["edit quality, records/s"] > 0
+    assert found["verdicts"] == verdicts(found)
+    assert {line["met"] for line in found["verdicts"]} == {None}
     assert "### B6" in printed
+    assert "### Verdicts" in printed
     assert found["device"] in markdown(found)
 
 
@@ -102,6 +107,24 @@ def test_results_of_another_device_are_not_compared(tmp_path: Path, capsys: pyte
         assert ended.value.code == 2
         assert what in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_the_limits_of_a_card_are_judged_at_the_full_setting() -> None:
+    record = {
+        "method": "alphaedit+sphere",
+        "earlier edits": 0,
+        "seconds per edit": 0.08,
+        "share of targets": 0.9,
+        "peak, GB": 40.0,
+        "predicted peak, GB": 39.0,
+    }
+    slow, given = {"share of the ceiling": 0.7}, {"share of the ceiling": 0.6}
+    results = {"setting": "full", "B2": [slow, given, {"difference from float32": 0.0}], "B3": [record]}
+    # The last form of passes counts; 0.08 s are below 0.1 and above 0.06; 40 GB are more than doctor's 39.
+    assert [line["met"] for line in verdicts(results)] == [True, True, False, True, False]
+    without_ceiling = {"setting": "full", "B2": [{"share of the ceiling": None}]}
+    assert [line["met"] for line in verdicts(without_ceiling)] == [None]
+    assert verdicts({"setting": "full"}) == []
 
 
 def test_every_method_that_is_run_has_its_settings() -> None:
