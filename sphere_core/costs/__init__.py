@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from sphere_core.costs.memory import Stage, Workload, checkpoint_bytes, moments_bytes, solver_bytes, stages
     from sphere_core.costs.placement import on_accelerator, place
     from sphere_core.costs.shape import ModelShape, published_config, shape_of_config, shape_of_network
-    from sphere_core.costs.time import Work, edit_work, geometry_work, hours, moments_work, probe_work
+    from sphere_core.costs.time import Work, ahead_work, edit_work, geometry_work, hours, moments_work, probe_work
     from sphere_core.costs.tuning import tuning_checkpoint_bytes, tuning_peak, tuning_work
-    from sphere_core.costs.workload import TextLengths, workload_of
+    from sphere_core.costs.workload import TextLengths, lengths_of, workload_of
 
 __all__ = [
     "Accelerator",
@@ -22,10 +22,12 @@ __all__ = [
     "Workload",
     "accelerator",
     "accelerator_names",
+    "ahead_work",
     "checkpoint_bytes",
     "edit_work",
     "geometry_work",
     "hours",
+    "lengths_of",
     "moments_bytes",
     "moments_work",
     "on_accelerator",
@@ -48,9 +50,9 @@ __getattr__ = lazy_exports(
         "memory": "Stage Workload checkpoint_bytes moments_bytes solver_bytes stages",
         "placement": "on_accelerator place",
         "shape": "ModelShape published_config shape_of_config shape_of_network",
-        "time": "Work edit_work geometry_work hours moments_work probe_work",
+        "time": "Work ahead_work edit_work geometry_work hours moments_work probe_work",
         "accelerators": "Accelerator accelerator accelerator_names",
         "tuning": "tuning_checkpoint_bytes tuning_peak tuning_work",
-        "workload": "TextLengths workload_of",
+        "workload": "TextLengths lengths_of workload_of",
     },
 )

@@ -51,6 +51,8 @@ class Workload:
     `host_sites`: how many sites' solvers do not fit on an accelerator. `stored`: the bytes that are stored in place of
     weights, from d_in, d_out and the number of edits; None for an editor of weights. `trained_rows`: the rows per
     request that are trained on. `filtered_steps`: steps of a batch whose gradients go through a filter of curvature.
+    `span_tokens`: the mean of a row's tokens from the subject's last on, if known. Time is counted with it; memory
+    takes half of the prompt and the target, an upper bound.
     """
 
     dtype_bytes: int
@@ -73,6 +75,7 @@ class Workload:
     stored: Callable[[int, int, int], float] | None = None
     trained_rows: int = 1
     filtered_steps: int = 0
+    span_tokens: float | None = None
 
 
 @dataclass(frozen=True)

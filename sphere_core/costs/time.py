@@ -11,7 +11,7 @@ from sphere_core.costs.memory import Workload
 from sphere_core.costs.shape import ModelShape
 from sphere_core.hyperparameters import Hyperparameters
 
-__all__ = ["EIGEN", "Work", "edit_work", "geometry_work", "hours", "moments_work", "probe_work"]
+__all__ = ["EIGEN", "Work", "ahead_work", "edit_work", "geometry_work", "hours", "moments_work", "probe_work"]
 
 # FLOP of a symmetric eigendecomposition with vectors, in units of n^3.
 EIGEN = 9.0
@@ -49,7 +49,7 @@ def edit_work(shape: ModelShape, work: Workload, hyperparameters: Hyperparameter
     model, solver = 0.0, Work()
     if work.has_targets:
         steps = hyperparameters.v_num_grad_steps or 0
-        span = shape.replayed_tokens(work.prompt_tokens, work.target_tokens)
+        span = _span(shape, work)
         tail = 2.0 * (shape.layers - work.target_layer - 1) * shape.layer_parameters
         scored = (work.rows - 1) * work.target_tokens + 1
         model += edits * work.rows * tokens * forward
@@ -76,7 +76,14 @@ def edit_work(shape: ModelShape, work: Workload, hyperparameters: Hyperparameter
     return Work(model) + solver
 
 
-def probe_work(shape: ModelShape, rows: int, tokens: int) -> Work:
+def ahead_work(shape: ModelShape, work: Workload, edits: int) -> Work:
+    """Return the part of `edit_work` that is done beside the targets: decompositions of the current weights."""
+    if not work.reads_ahead:
+        return Work()
+    return _decomposition(shape).times(-(-edits // work.batch) * work.sites)
+
+
+def probe_work(shape: ModelShape, rows: int, tokens: float) -> Work:
     """Return the work of scoring `rows` rows of `tokens` tokens each, with the head on four positions per row."""
     return Work(rows * (tokens * 2.0 * shape.layers * shape.layer_parameters + 4 * 2.0 * shape.head_parameters))
 
@@ -100,6 +107,13 @@ def moments_work(
 def geometry_work(shape: ModelShape, sites: int) -> Work:
     """Return the work of one checkpoint's energies and spectra."""
     return _decomposition(shape).times(2 * sites)
+
+
+def _span(shape: ModelShape, work: Workload) -> float:
+    """Return the tokens of a row that each step of the targets runs: packed ones, or whole rows."""
+    if work.span_tokens is None or shape.whole_rows:
+        return shape.replayed_tokens(work.prompt_tokens, work.target_tokens)
+    return work.span_tokens
 
 
 def _filter(shape: ModelShape, work: Workload) -> float:

@@ -8,7 +8,7 @@ from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
 from sphere_core.methods.rows import HISTORY
 
-__all__ = ["TextLengths", "workload_of"]
+__all__ = ["TextLengths", "lengths_of", "workload_of"]
 
 # Editors whose system is a sum over all earlier batches, or that factor another one each batch.
 _DENSE_EDITORS = frozenset({"lyaplock", "nse"})
@@ -16,11 +16,33 @@ _DENSE_EDITORS = frozenset({"lyaplock", "nse"})
 
 @dataclass(frozen=True)
 class TextLengths:
-    """Mean token counts: of a prompt in its context, of a target; and scored rows of one edit request."""
+    """Mean token counts: of a prompt in its context, of a target; and scored rows of one edit request.
+
+    `span`: the tokens of a row of targets from its subject's last token on; None: as if subjects ended halfway.
+    `probe_tree` and `probe_padded`: the tokens read for a pair of probe and answer, in prefix trees and in padded rows.
+    """
 
     prompt: int
     target: int
     probe_rows: int
+    span: float | None = None
+    probe_tree: float = 0.0
+    probe_padded: float = 0.0
+
+
+# Spans and probes are what `build_objective` packs in seven rows per request and `score_pairs` reads: of 100 and of all
+# of 500 CounterFact records (2,916 of 700 rows; 50,971 and 80,462 of 13,000 pairs) and of 500 and 1,000 of zsRE, with
+# SmolLM2's tokenizer; of 100 edits of the fact world with its own. `probe_rows`: each probe with both answers.
+_LENGTHS = {
+    "counterfact": TextLengths(18, 2, 26, span=4.17, probe_tree=3.92, probe_padded=6.19),
+    "zsre": TextLengths(22, 3, 3, span=5.25, probe_tree=11.9, probe_padded=17.9),
+    "factworld": TextLengths(14, 1, 12, span=3.76, probe_tree=2.75, probe_padded=5.12),
+}
+
+
+def lengths_of(dataset: str) -> TextLengths:
+    """Return the mean lengths of a dataset's texts; those of CounterFact for one that was not measured."""
+    return _LENGTHS.get(dataset, _LENGTHS["counterfact"])
 
 
 def workload_of(
@@ -51,6 +73,7 @@ def workload_of(
         rows=contexts + 1,
         prompt_tokens=lengths.prompt,
         target_tokens=lengths.target,
+        span_tokens=lengths.span,
         last_layer=hyperparameters.layers[-1],
         target_layer=hyperparameters.layers[0 if hyperparameters.targets == "forward" else -1],
         has_targets="v_lr" in needed,

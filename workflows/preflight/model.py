@@ -10,9 +10,9 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Repo
 from sphere_core.costs import (
     ModelShape,
     Stage,
-    TextLengths,
     Workload,
     checkpoint_bytes,
+    lengths_of,
     moments_bytes,
     on_accelerator,
     published_config,
@@ -35,8 +35,7 @@ from workflows.preflight.machine import Finding, accelerator_memory, available_m
 
 __all__ = ["Examined", "examine", "stage_findings"]
 
-# Mean lengths of CounterFact's prompts in their contexts, and the templates that are sampled by default.
-_LENGTHS = TextLengths(prompt=18, target=2, probe_rows=26)
+# The templates that are sampled by default.
 _CONTEXTS = 6
 
 
@@ -94,7 +93,7 @@ def stage_findings(
         batch=batch,
         edits=edits,
         contexts=_CONTEXTS,
-        lengths=_LENGTHS,
+        lengths=lengths_of("counterfact"),
         on_accelerator=on_device_memory > 0,
     )
     on_device: list[Finding] = []

@@ -17,10 +17,12 @@ from sphere_core.costs import (
     TextLengths,
     Work,
     Workload,
+    ahead_work,
     checkpoint_bytes,
     edit_work,
     geometry_work,
     hours,
+    lengths_of,
     moments_bytes,
     moments_work,
     on_accelerator,
@@ -48,13 +50,6 @@ from workflows.sweeps.tuning_entry import AfterwardsEntry
 
 __all__ = ["SAMPLE_WIDTH", "Cell", "Price", "Sample", "price_sweep"]
 
-# Mean tokens of a prompt in its contexts and of a target; rows to score an edit: each probe with both answers.
-_LENGTHS = {
-    "counterfact": TextLengths(prompt=18, target=2, probe_rows=26),
-    "zsre": TextLengths(prompt=22, target=3, probe_rows=3),
-    "factworld": TextLengths(prompt=14, target=1, probe_rows=12),
-}
-_PROBE_TOKENS = 14
 # Tokens of a text of a corpus whose amount is given in texts.
 _TEXT_TOKENS = 300
 
@@ -78,7 +73,8 @@ class Cell:
     """One method on one model and stream, over all seeds: hours of all its trajectories, peaks and disk of one.
 
     `sample` is proposed where edit quality of all earlier edits takes longer than editing. `edit_seconds_each` are the
-    seconds of one edit; None for a fine-tuning.
+    seconds of one edit; None for a fine-tuning. `ahead_hours` are those of `edit_hours` that decompositions take which
+    run beside the search for targets.
     """
 
     model: str
@@ -92,6 +88,7 @@ class Cell:
     disk_bytes: float
     sample: Sample | None = None
     edit_seconds_each: float | None = None
+    ahead_hours: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,7 @@ def price_sweep(spec: SweepSpec, folder: Path, accelerator: Accelerator) -> Pric
                 size = moments_bytes(shape, sites, gradients=slopes)
                 moments[model.label, values.layers, slopes] = (hours(pass_work, accelerator), size)
             for stream in spec.streams:
-                lengths = _LENGTHS.get(stream.dataset, _LENGTHS["counterfact"])
+                lengths = lengths_of(stream.dataset)
                 work = workload_of(
                     method,
                     values,
@@ -182,7 +179,7 @@ def _cell(
     sample = None
     if spec.evaluators.edit_quality is not None and chosen is None:
         whole, part = (
-            seeds * hours(_quality(shape, lengths, [min(edits, most) for edits in wanted]), accelerator)
+            seeds * hours(_quality(shape, work, lengths, [min(edits, most) for edits in wanted]), accelerator)
             for most in (stream.edits, _SAMPLE)
         )
         sample = Sample(_SAMPLE, whole, part) if whole > edit_hours and part < whole else None
@@ -193,6 +190,7 @@ def _cell(
         trajectories=seeds,
         edit_hours=edit_hours,
         edit_seconds_each=3600 * edit_hours / (seeds * stream.edits),
+        ahead_hours=seeds * hours(ahead_work(shape, work, stream.edits), accelerator),
         score_hours=seeds * hours(scoring, accelerator),
         accelerator_bytes=max(peak.accelerator for peak in peaks),
         host_bytes=max(peak.host for peak in peaks),
@@ -214,7 +212,7 @@ def _scoring(
     chosen = (spec.evaluators.edit_quality or {}).get("sample")
     for edits in checkpoints:
         if spec.evaluators.edit_quality is not None:
-            scoring += _quality(shape, lengths, [min(edits, chosen or edits)])
+            scoring += _quality(shape, work, lengths, [min(edits, chosen or edits)])
         if spec.evaluators.geometry is not None:
             scoring += geometry_work(shape, work.sites)
         for task in general:
@@ -253,9 +251,15 @@ def _tuning_cell(
     )
 
 
-def _quality(shape: ModelShape, lengths: TextLengths, asked: Sequence[int]) -> Work:
-    """Return the work of edit quality; `asked` edits at each checkpoint."""
-    return probe_work(shape, sum(asked) * lengths.probe_rows, _PROBE_TOKENS)
+def _quality(shape: ModelShape, work: Workload, lengths: TextLengths, asked: Sequence[int]) -> Work:
+    """Return the work of edit quality; `asked` edits at each checkpoint.
+
+    Padded rows are counted for layers with a state, which read no trees, and for methods that store something, since
+    they may route by the prompt.
+    """
+    padded = shape.whole_rows or work.stored is not None
+    tokens = lengths.probe_padded if padded else lengths.probe_tree
+    return probe_work(shape, sum(asked) * lengths.probe_rows, tokens)
 
 
 def _corpus_tokens(entry: MomentsEntry | None) -> int:

@@ -55,6 +55,12 @@ def _notes(price: Price) -> list[str]:
     ]
     each = {cell.method: cell.edit_seconds_each for cell in price.cells if cell.edit_seconds_each is not None}
     lines.append("seconds per edit: " + ", ".join(f"{method} {seconds:.2g}" for method, seconds in each.items()))
+    ahead = sum(cell.ahead_hours for cell in price.cells)
+    if ahead:
+        lines.append(
+            f"of editing, {_hours(ahead)} hours are decompositions beside the search for targets: they are added as "
+            "if one followed the other, and save up to as much"
+        )
     lines += _sample_lines(price)
     if any(cell.accelerator_bytes >= device.memory for cell in price.cells):
         lines.append(
