@@ -60,7 +60,7 @@ ROOMS = {
     "workflows.cluster": "driver replicas store sweeps",
     "workflows.commands": "cluster moments preflight results runs store sweeps terminal",
     "workflows.driver": "replicas store sweeps terminal",
-    "workflows.moments": "store terminal",
+    "workflows.moments": "store",
     "workflows.preflight": "sweeps terminal",
     "workflows.replicas": "moments store tuning",
     "workflows.results": "store terminal",

@@ -95,7 +95,13 @@ def test_the_delta_makes_the_same_folder_byte_for_byte(
     assert contents(tmp_path / "model") == contents(exported)
     assert delta.stat().st_size < (exported / "model.safetensors").stat().st_size
     # Equal deltas are equal bytes.
-    assert sphere(monkeypatch, "export", checkpoint, "--to", tmp_path / "again", "--delta-only") == 0
+    capsys.readouterr()
+    assert sphere(monkeypatch, "export", checkpoint, "--to", tmp_path / "again", "--delta-only", "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["folder"], record["weights_only"], record["digest"]) == (str(tmp_path / "again"), True, None)
+    assert record["bytes"] == sum(map(len, contents(tmp_path / "again").values()))
+    assert record["weights_digest"] in (tmp_path / "again" / "README.md").read_text()
+    assert {merge["dtype"] for merge in record["merges"]} >= {"bfloat16"}
     assert contents(tmp_path / "again") == contents(tmp_path / "delta")
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from workflows.terminal.console import output_console
+from workflows.commands.output_options import JsonOption
+from workflows.terminal.console import output_console, print_json
 
 __all__ = ["app"]
 
@@ -35,18 +36,22 @@ def export(
     edits: Annotated[int | None, typer.Option(min=1, help="Checkpoint after N edits; default: the last")] = None,
     delta_only: Annotated[bool, typer.Option("--delta-only", help="Write the edited weights alone")] = False,
     model: Annotated[str | None, typer.Option(help="The base model, where it has moved since")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write an edited model as a plain Hugging Face folder with a model card, and report the rounding error of its
     dtype."""
     from transformers.utils import logging as transformers_logging
 
-    from workflows.runs.export import export_checkpoint, export_lines, merge_table
+    from workflows.runs.export import export_checkpoint, export_lines, export_record, merge_table
 
     transformers_logging.disable_progress_bar()
     console = output_console()
     exported = export_checkpoint(
         checkpoint=checkpoint, to=to, trajectory=trajectory, edits=edits, weights_only=delta_only, model=model
     )
+    if as_json:
+        print_json(console, export_record(exported))
+        return
     if exported.merges:
         console.print(merge_table(exported))
     for line in export_lines(exported):

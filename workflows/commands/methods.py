@@ -1,7 +1,8 @@
 """`sphere methods`: the table of methods, and one method's hyperparameters with their sources."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -49,8 +50,9 @@ def methods(
         extra: dict[str, object] = {"presets": preset_names(), "plugins": outside}
     else:
         method = resolve_method(name, plugins=plugins)
-        tables = {"method": _description(method), "hyperparameters": _hyperparameters(method, preset)}
-        extra = {"name": name, "preset": preset}
+        values = _values(method, preset)
+        tables = {"method": _description(method), "hyperparameters": _hyperparameters(values, preset)}
+        extra = {"name": name, "preset": preset, "hyperparameters": [value._asdict() for value in values]}
     if as_json:
         print_json(console, {key: table.records() for key, table in tables.items()} | extra)
         return
@@ -105,9 +107,21 @@ def _description(method: Method) -> TextTable:
     return TextTable([Column("part"), Column("what it is", prose=True)], pairs, method.name)
 
 
-def _hyperparameters(method: Method, preset: str) -> TextTable:
-    columns = [Column("hyperparameter"), Column("value", prose=True), Column("source", 1, prose=True)]
+class _Value(NamedTuple):
+    """A hyperparameter as its preset or its plugin gives it: a number, a text, a list, None."""
+
+    hyperparameter: str
+    value: object
+    source: str
+
+
+def _values(method: Method, preset: str) -> list[_Value]:
     sources = preset_sources(preset, method.preset_editor, method.released_regularizers)
-    rows = [[key, str(value), source] for key, (value, source) in sources.items()]
-    rows += [[f"{row}.{key}", str(value), source] for row, key, value, source in method.own_settings()]
+    values = [_Value(key, value, source) for key, (value, source) in sources.items()]
+    return values + [_Value(f"{row}.{key}", value, source) for row, key, value, source in method.own_settings()]
+
+
+def _hyperparameters(values: Sequence[_Value], preset: str) -> TextTable:
+    columns = [Column("hyperparameter"), Column("value", prose=True), Column("source", 1, prose=True)]
+    rows = [[one.hyperparameter, str(one.value), one.source] for one in values]
     return TextTable(columns, rows, f"hyperparameters on {preset}")

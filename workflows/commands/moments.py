@@ -1,5 +1,6 @@
 """`sphere moments`: build, list, verify, import and compare second moments."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -46,12 +47,23 @@ def list_sets(store: StoreOption = None, as_json: JsonOption = False, wide: Wide
 def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Keys or files; default: the whole store")] = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Recompute digests; check that moments are finite, symmetric, positive semidefinite. Exit code 1 on a fault."""
     from workflows.moments.check import verify_stored
 
-    if not verify_stored(MomentsStore(store_folder(store)), names or [], output_console()):
-        raise typer.Exit(1)
+    console = output_console()
+    found = []
+    for path, faults in verify_stored(MomentsStore(store_folder(store)), names or []):
+        found.append({"path": str(path), "faults": faults})
+        if not as_json:
+            say(console, f"{path}: {'; '.join(faults) or 'sound'}")
+    sound = not any(one["faults"] for one in found)
+    if as_json:
+        print_json(console, {"sound": sound, "files": found})
+    else:
+        say(console, f"{len(found)} files")
+    raise typer.Exit(0 if sound else 1)
 
 
 @app.command(
@@ -93,11 +105,24 @@ def compare(
         float, typer.Option(min=0, help="Eigenvalues below it are null space; 2e-2 in AlphaEdit's released settings")
     ] = 2e-2,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the distance of two statistics of one model: entries, spectra, dimensions outside their null spaces."""
     from workflows.moments.check import compare_stored
 
-    compare_stored(MomentsStore(store_folder(store)), first, second, layers, threshold, output_console())
+    console = output_console()
+    found = compare_stored(MomentsStore(store_folder(store)), first, second, layers, threshold)
+    if as_json:
+        print_json(console, {"first": first, "second": second, "threshold": threshold} | asdict(found))
+        return
+    if found.same_model is False:
+        say(console, "these are of two different models or tokenizers", style="yellow")
+    names = ("layer", "|A-B|/|A|", "spectra", f"dims >= {threshold:g} in A", "in B", "overlap")
+    rows: list[list[Cell]] = [
+        [one.layer, f"{one.relative:.2e}", f"{one.spectra:.2e}", *one.outside, f"{one.overlap:.4f}"]
+        for one in found.layers
+    ]
+    console.print(TextTable([Column(name, right=True) for name in names], rows))
 
 
 _SETS = (

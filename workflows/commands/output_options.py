@@ -1,4 +1,4 @@
-"""Options of every command that gives a table."""
+"""Options of what a command prints, and where."""
 
 from enum import Enum
 from pathlib import Path
@@ -8,13 +8,27 @@ import typer
 
 from workflows.results.formats.output_format import Format
 
-__all__ = ["By", "FormatOption", "JsonOption", "OutOption", "TableFormatOption", "WideOption"]
+__all__ = [
+    "By",
+    "EndJsonOption",
+    "FormatOption",
+    "JsonOption",
+    "OutOption",
+    "QuietOption",
+    "TableFormatOption",
+    "WideOption",
+]
 
 _HELP = "Default: by the name of --out, else to be read"
 FormatOption = Annotated[Format | None, typer.Option("--format", metavar="md|csv|parquet|json", help=_HELP)]
 TableFormatOption = Annotated[Format | None, typer.Option("--format", help=_HELP)]
 OutOption = Annotated[Path | None, typer.Option(help="File to write; default: print")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs")]
+# Of commands that show what they do while they do it.
+EndJsonOption = Annotated[
+    bool, typer.Option("--json", help="End with one JSON object; all else goes to standard error")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only, to standard error")]
 WideOption = Annotated[bool, typer.Option("--wide", help="All columns, however wide the terminal is")]
 
 

@@ -1,19 +1,21 @@
 """`sphere plot`: one figure of a sweep, and its data."""
 
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from sphere_core.foundation.errors import InputError
+from workflows.commands.output_options import JsonOption
 from workflows.commands.probe_options import Measure, Role
 from workflows.results.figures.catalogue import FIGURES, figure_named
 from workflows.results.figures.contract import FigureAsk, FigureSource, Look
 from workflows.results.figures.make import make_figure, write_figure
 from workflows.results.figures.style import check_figure_path, figure_width, method_looks
 from workflows.results.sql.sweep_roots import open_roots
-from workflows.terminal.console import output_console, say
+from workflows.terminal.console import output_console, print_json, say
 from workflows.terminal.table import Column, TextTable
 
 __all__ = ["app"]
@@ -62,12 +64,16 @@ def plot(
     measure: Annotated[Measure, typer.Option(help="When an answer counts as right")] = Measure.ARGMAX,
     x: Annotated[str, typer.Option("--x", help="Field of the specification across, for 'ablation'")] = "",
     y: Annotated[str, typer.Option("--y", help="Field of the specification upward, for 'ablation'")] = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Draw a figure of a sweep, with its data as CSV beside it."""
     console = output_console()
     (opened,) = open_roots([root])
     if name is None:
-        console.print(_list())
+        if as_json:
+            print_json(console, {"figures": _list().records()})
+        else:
+            console.print(_list())
         return
     if name != _ALL:
         figure_named(name)
@@ -79,26 +85,49 @@ def plot(
     ask = FigureAsk(protocol, role.value, measure.value, tuple(metric or ()), tuple(task or ()), against, x, y)
     with FigureSource.open(opened) as source:
         if name == _ALL:
-            _draw_all(source, ask, look, target, style, form.value)
+            figures = _draw_all(source, ask, look, target, style, form.value)
+        else:
+            figures = iter([_draw(source, name, ask, look, target, style)])
+        if as_json:
+            print_json(console, {"figures": [one._asdict() for one in figures]})
             return
-        made = make_figure(source, name, ask)
-        data = write_figure(made, look, target, style=style)
-    say(console, f"{target}, data in {data}")
-    say(console, made.caption)
+        for one in figures:
+            for line in one.lines(among_others=name == _ALL):
+                say(console, line)
 
 
-def _draw_all(source: FigureSource, ask: FigureAsk, look: Look, folder: Path, style: str, form: str) -> None:
+class _Drawn(NamedTuple):
+    """The files of a figure, or what the sweep lacks for it."""
+
+    name: str
+    file: str | None = None
+    data: str | None = None
+    caption: str | None = None
+    lacks: str | None = None
+
+    def lines(self, *, among_others: bool) -> list[str]:
+        if among_others:
+            return [f"{self.name}: {self.file or self.lacks}"]
+        return [f"{self.file}, data in {self.data}", str(self.caption)]
+
+
+def _draw(source: FigureSource, name: str, ask: FigureAsk, look: Look, target: Path, style: str) -> _Drawn:
+    """Draw a figure into a file, with its data beside it."""
+    made = make_figure(source, name, ask)
+    data = write_figure(made, look, target, style=style)
+    return _Drawn(name, str(target), str(data), made.caption)
+
+
+def _draw_all(
+    source: FigureSource, ask: FigureAsk, look: Look, folder: Path, style: str, form: str
+) -> Iterator[_Drawn]:
     """Draw every figure that the rows allow into a folder, and name the others with what they lack."""
-    console = output_console()
     folder.mkdir(parents=True, exist_ok=True)
     for name in FIGURES:
         try:
-            made = make_figure(source, name, ask)
+            yield _draw(source, name, ask, look, folder / f"{name}.{form}", style)
         except InputError as error:
-            say(console, f"{name}: {error.what}")
-            continue
-        write_figure(made, look, folder / f"{name}.{form}", style=style)
-        say(console, f"{name}: {folder / name}.{form}")
+            yield _Drawn(name, lacks=error.what)
 
 
 def _list() -> TextTable:

@@ -1,21 +1,15 @@
 """`sphere run`: a sweep from its file to its table."""
 
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sphere_core.foundation.storage import Storage
+from workflows.commands.output_options import EndJsonOption, QuietOption
 from workflows.commands.place_options import AddressOption, LocalOption, NumCpusOption
+from workflows.commands.run_end import print_end, run_consoles
 from workflows.commands.set_option import SetOption
 from workflows.commands.task_options import TrustTaskCodeOption
-from workflows.store.plan import read_plan
-from workflows.store.state import derive_state
-from workflows.terminal.console import notice_console, output_console, print_json
-
-if TYPE_CHECKING:
-    from workflows.runs.sweep_file import EndedRun
 
 __all__ = ["app"]
 
@@ -56,10 +50,8 @@ def run(
         bool, typer.Option("--replace", help="Take a root that holds another sweep; what is stored stays")
     ] = False,
     trust_task_code: TrustTaskCodeOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only, to standard error")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="End with one JSON object; all else goes to standard error")
-    ] = False,
+    quiet: QuietOption = False,
+    as_json: EndJsonOption = False,
 ) -> None:
     """Run a sweep: edit, score every checkpoint, gather rows, print the table."""
     from workflows.runs.sweep_file import run_sweep_file
@@ -76,25 +68,8 @@ def run(
         replace=replace,
         overrides=set_ or (),
         trust_task_code=trust_task_code,
-        console=None if quiet else notice_console() if as_json else output_console(),
-        problems=notice_console() if quiet else None,
+        **run_consoles(quiet=quiet, as_json=as_json),
     )
     if as_json:
-        _print_end(ended)
+        print_end(ended.root, ended.exit_code)
     raise typer.Exit(ended.exit_code)
-
-
-def _print_end(ended: "EndedRun") -> None:
-    """Print how a run ended, from the sweep's files."""
-    storage = Storage(ended.root)
-    plan = read_plan(storage)
-    state = derive_state(storage, plan)
-    record = {
-        "name": plan.name,
-        "root": ended.root,
-        "exit_code": ended.exit_code,
-        "complete": state.is_complete,
-        "states": dict(Counter(found.state for found in state.trajectories)),
-        "failures": [failure.as_json() for failure in state.failures],
-    }
-    print_json(output_console(), record)

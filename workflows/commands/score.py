@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from workflows.commands.output_options import EndJsonOption, QuietOption
 from workflows.commands.place_options import AddressOption, LocalOption, NumCpusOption
+from workflows.commands.run_end import print_end, run_consoles
 from workflows.commands.task_options import TrustTaskCodeOption
-from workflows.terminal.console import output_console
 
 __all__ = ["app"]
 
@@ -35,6 +36,8 @@ def score(
     local: LocalOption = False,
     num_cpus: NumCpusOption = None,
     trust_task_code: TrustTaskCodeOption = False,
+    quiet: QuietOption = False,
+    as_json: EndJsonOption = False,
 ) -> None:
     """Score every checkpoint below a root that has no rows yet; edit nothing."""
     from workflows.runs.score import score_root
@@ -46,6 +49,8 @@ def score(
         local=local,
         num_cpus=num_cpus,
         trust_task_code=trust_task_code,
-        console=output_console(),
+        **run_consoles(quiet=quiet, as_json=as_json),
     )
+    if as_json:
+        print_end(root, code)
     raise typer.Exit(code)

@@ -8,7 +8,8 @@ import typer
 from workflows.cluster.jobs import FINISHED, connect, stop_job
 from workflows.cluster.jobs_address import cluster_address
 from workflows.cluster.submit import find_job, stop_seconds
-from workflows.terminal.console import output_console
+from workflows.commands.output_options import EndJsonOption
+from workflows.terminal.console import notice_console, output_console, print_json
 
 __all__ = ["app"]
 
@@ -29,17 +30,19 @@ def stop(
     address: Annotated[str | None, typer.Option(help="The cluster's Jobs API: http(s)://HOST:PORT")] = None,
     cluster: Annotated[Path | None, typer.Option(help="A file of Ray's cluster launcher: opens a tunnel")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http without a token")] = False,
+    as_json: EndJsonOption = False,
 ) -> None:
     """Stop a submitted sweep; what it has published stays."""
-    console = output_console()
+    console = notice_console() if as_json else output_console()
     with cluster_address(address, cluster, insecure=insecure) as place:
         client = connect(place)
         name, state = find_job(client, job)
         if state in FINISHED:
             console.print(f"{name} has ended already: {state}", highlight=False)
-            return
-        console.print(f"stopping {name}; its replicas publish their checkpoints", highlight=False)
-        state = stop_job(client, name, seconds=stop_seconds(client, name))
-        console.print(f"{name}: {state}", highlight=False)
-        if state not in FINISHED:
-            raise typer.Exit(1)
+        else:
+            console.print(f"stopping {name}; its replicas publish their checkpoints", highlight=False)
+            state = stop_job(client, name, seconds=stop_seconds(client, name))
+            console.print(f"{name}: {state}", highlight=False)
+    if as_json:
+        print_json(output_console(), {"job": name, "state": state, "ended": state in FINISHED})
+    raise typer.Exit(0 if state in FINISHED else 1)

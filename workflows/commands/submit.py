@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from workflows.cluster.jobs_address import cluster_address
+from workflows.commands.output_options import EndJsonOption
 from workflows.commands.set_option import SetOption
 from workflows.commands.task_options import TrustTaskCodeOption
-from workflows.terminal.console import output_console, say
+from workflows.terminal.console import notice_console, output_console, print_json, say
 
 __all__ = ["app"]
 
@@ -46,12 +47,13 @@ def submit(
         bool, typer.Option("--outside", help="Send files above the sweep file's folder or behind links too")
     ] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http without a token")] = False,
+    as_json: EndJsonOption = False,
 ) -> None:
     """Submit a sweep to a Ray cluster as a job; the same command again attaches to the running job."""
     from workflows.cluster.jobs import connect, follow_job
     from workflows.cluster.submit import plan_submission, submit_once
 
-    console = output_console()
+    console = notice_console() if as_json else output_console()
     submission = plan_submission(
         sweep, root, replace=replace, trust_task_code=trust_task_code, overrides=set_ or (), outside=outside
     )
@@ -62,7 +64,11 @@ def submit(
     with cluster_address(address, cluster, insecure=insecure) as place:
         client = connect(place)
         job = submit_once(submission, client, console)
-        if follow:
-            raise typer.Exit(follow_job(client, job, console))
+        exit_code = follow_job(client, job, console) if follow else None
+    if as_json:
+        given = {"sweep": submission.package.sweep_name, "root": submission.root}
+        print_json(output_console(), {"job": job, **given, "exit_code": exit_code})
+    if exit_code is not None:
+        raise typer.Exit(exit_code)
     console.print("the same command with --follow shows its log", highlight=False)
     console.print(f"from files alone: sphere status {submission.root}", highlight=False, soft_wrap=True)

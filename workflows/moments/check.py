@@ -1,38 +1,45 @@
 """Verify, compare and import existing second moments."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest
-from sphere_core.moments.compare import compare_moments, faults
+from sphere_core.moments.compare import Comparison, compare_moments, faults
 from sphere_core.moments.files import read_moments
 from sphere_core.moments.headers import read_header
 from sphere_core.moments.imports import import_projector, import_statistics
 from workflows.moments.build import name_model
 from workflows.moments.layer_list import parse_layers
 from workflows.moments.store import MomentsStore
-from workflows.terminal.table import Cell, Column, TextTable
 
-__all__ = ["compare_stored", "file_faults", "import_files", "verify_stored"]
+__all__ = ["StoredComparison", "compare_stored", "file_faults", "import_files", "verify_stored"]
 
 
-def verify_stored(store: MomentsStore, names: Sequence[str], console: Console) -> bool:
-    """Check files, one line each; return whether all are sound."""
+@dataclass(frozen=True)
+class StoredComparison:
+    """Two statistics: whether they are of one model and tokenizer, None if one does not say; and each layer."""
+
+    same_model: bool | None
+    layers: tuple[Comparison, ...]
+
+
+def verify_stored(store: MomentsStore, names: Sequence[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Check files one by one; yield the path of each with what is wrong with it, nothing for a sound one.
+
+    `names` are keys or files; without any the whole store is checked, and that every file is in the set of its key.
+    """
     wanted = [store.locate(name) for name in names] if names else [_folder(store, found.key) for found in store.sets()]
     files = [file for path in wanted for file in (sorted(path.glob("layer*.safetensors")) if path.is_dir() else [path])]
-    sound = True
     for path in files:
         found = file_faults(path)
         key = "" if found else read_header(path)["provenance"].get("key", path.parent.name)
-        if not found and names == [] and key != path.parent.name:
+        if not found and not names and key != path.parent.name:
             found = [f"it belongs to the set {key}"]
-        sound = sound and not found
-        console.print(f"{path}: {'; '.join(found) or 'sound'}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"{len(files)} files", highlight=False)
-    return sound
+        yield path, found
 
 
 def file_faults(path: Path) -> list[str]:
@@ -44,24 +51,17 @@ def file_faults(path: Path) -> list[str]:
 
 
 def compare_stored(
-    store: MomentsStore, first: str, second: str, layers: str | None, threshold: float, console: Console
-) -> None:
-    """Print one row per layer that two statistics share."""
+    store: MomentsStore, first: str, second: str, layers: str | None, threshold: float
+) -> StoredComparison:
+    """Compare two statistics in the layers that they share, or in those given; raises InputError if there is none."""
     pair = store.read(first), store.read(second)
     shared = sorted(set(pair[0].by_layer) & set(pair[1].by_layer))
     chosen = shared if layers is None else parse_layers(layers)
     if not chosen:
         raise InputError("they share no layer", where="sphere moments compare", remedy="give statistics of one model")
-    digests = [moments.provenance.get("model_digest") for moments in pair]
-    if None not in digests and digests[0] != digests[1]:
-        console.print("these are of two different models or tokenizers", style="yellow")
-    names = ("layer", "|A-B|/|A|", "spectra", f"dims >= {threshold:g} in A", "in B", "overlap")
-    rows: list[list[Cell]] = []
-    for layer in chosen:
-        found = compare_moments(*pair, layer, threshold=threshold)
-        apart = [f"{found.relative:.2e}", f"{found.spectra:.2e}"]
-        rows.append([layer, *apart, *found.outside[:2], f"{found.overlap:.4f}"])
-    console.print(TextTable([Column(name, right=True) for name in names], rows))
+    models = [moments.provenance.get("model_digest") for moments in pair]
+    same = None if None in models else models[0] == models[1]
+    return StoredComparison(same, tuple(compare_moments(*pair, layer, threshold=threshold) for layer in chosen))
 
 
 def import_files(

@@ -1,7 +1,7 @@
 """Edited models to take away: a checkpoint as a plain Hugging Face folder or as its edited weights alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sphere_core.export import (
@@ -23,7 +23,7 @@ from workflows.runs.model_card import checkpoint_scores, model_card
 from workflows.runs.notebook import EditedModel
 from workflows.terminal.table import Cell, Column, TextTable
 
-__all__ = ["Export", "apply_delta", "export_checkpoint", "export_lines", "merge_table"]
+__all__ = ["Export", "apply_delta", "export_checkpoint", "export_lines", "export_record", "merge_table"]
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,32 @@ def merge_table(exported: Export) -> TextTable:
     return TextTable(columns, rows, "what storing the edited weights loses")
 
 
+def export_record(exported: Export) -> dict[str, object]:
+    """Return what was written, for JSON; `digest` is that of the network, None if the weights alone were written."""
+    delta, to = exported.delta, exported.folder
+    return {
+        "folder": str(to),
+        "bytes": _size(to),
+        "weights_only": exported.weights_only,
+        "digest": None if exported.weights_only else _digest(to),
+        "weights_digest": delta.weights_digest,
+        "model": delta.model,
+        "revision": delta.revision,
+        "base_digest": delta.base_digest,
+        "dtype": delta.dtype,
+        "attachment": None if delta.attachment is None else delta.attachment.kind,
+        "merges": [asdict(merge) for merge in exported.merges],
+    }
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def export_lines(exported: Export) -> list[str]:
     """Return what was written and how to use it, one line per fact."""
     delta, to = exported.delta, exported.folder
-    size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file()) / 1e6
+    size = _size(to) / 1e6
     lines = [f"base model     {delta.model}, digest {delta.base_digest[:16]}"]
     if exported.weights_only:
         lines += [f"edited weights {to / DELTA_FILE}, {size:.1f} MB, float32"]

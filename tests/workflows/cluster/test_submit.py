@@ -155,14 +155,21 @@ def test_a_sweep_is_submitted_once_stopped_and_resumed(
     assert code == 0, said
     job = next(line.split()[1] for line in said.splitlines() if line.startswith("submitted: "))
     assert job.endswith("-1")
-    assert f"already submitted: {job}" in run(*submitting)[1]
+    assert sphere(monkeypatch, *submitting, "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"job": job, "sweep": "tiny", "root": str(root), "exit_code": None}
+    assert f"already submitted: {job}" in said.err
 
     client = connect(head)
     wait_until(
         lambda: list(root.glob("trajectories/*/checkpoints/*/manifest.json")) or jobs_of(client)[job] in FINISHED,
         every=0.2,
     )
-    assert f"{job}: STOPPED" in run("stop", path, "--address", head)[1]
+    assert json.loads(run("stop", path, "--address", head, "--json")[1]) == {
+        "job": job,
+        "state": "STOPPED",
+        "ended": True,
+    }
     progress = [json.loads(file.read_text()) for file in root.glob("trajectories/*/progress.json")]
     assert [record["state"] for record in progress] == ["stopped"]
     assert 0 < progress[0]["edits"] < 60

@@ -60,7 +60,7 @@ VIEWS = {
     "doctor": ("doctor",),
     "run": ("run", "SWEEP", "--root", "ROOT"),
 }
-AS_JSON = sorted(set(VIEWS) - {"run", "plan --price", "plot"})
+AS_JSON = sorted(set(VIEWS) - {"run", "plan --price"})
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,31 @@ def test_run_ends_with_one_json_object(places: dict[str, Path]) -> None:
     code, text = pipe_text("run", places["SWEEP"], "--root", places["ROOT"], "--json")
     record = json.loads(text)
     assert (code, record["exit_code"], record["complete"], record["states"]) == (0, 0, True, {"done": 4})
+
+
+def test_json_of_figures_names_their_files_and_what_is_lacking(places: dict[str, Path], tmp_path: Path) -> None:
+    record = json.loads(pipe_text("plot", places["ROOT"], "scores", "--out", tmp_path / "s.svg", "--json")[1])
+    (one,) = record["figures"]
+    assert (one["name"], one["file"], one["lacks"]) == ("scores", str(tmp_path / "s.svg"), None)
+    assert Path(one["data"]).is_file()
+    text = pipe_text("plot", places["ROOT"], "all", "--out", tmp_path / "all", "--format", "svg", "--json")[1]
+    drawn = json.loads(text)["figures"]
+    assert [one["name"] for one in drawn] == [one["name"] for one in json.loads(listed(places))["figures"]]
+    assert {one["file"] for one in drawn} - {None} == {str(path) for path in (tmp_path / "all").glob("*.svg")}
+    assert all((one["file"] is None) == bool(one["lacks"]) for one in drawn)
+
+
+def listed(places: dict[str, Path]) -> str:
+    return pipe_text("plot", places["ROOT"], "--json")[1]
+
+
+def test_hyperparameters_are_json_values() -> None:
+    record = json.loads(pipe_text("methods", "alphaedit+sphere", "--preset", "llama3-8b", "--json")[1])
+    values = {one["hyperparameter"]: one["value"] for one in record["hyperparameters"]}
+    assert values["layers"] == [4, 5, 6, 7, 8]
+    assert isinstance(values["nullspace_threshold"], float)
+    assert {type(value) for value in values.values()} >= {int, float, list}
+    assert all(one["source"] for one in record["hyperparameters"])
 
 
 def plan_of(places: dict[str, Path]) -> SweepPlan:

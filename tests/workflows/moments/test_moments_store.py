@@ -88,11 +88,22 @@ def test_built_once_listed_verified_and_used(
     assert (record["model"], record["dtype"]) == (made_of["model"], made_of["dtype"])
     assert sphere(monkeypatch, "moments", "verify") == 0
     assert sphere(monkeypatch, "moments", "verify", first.parent.name[:6]) == 0
+    capsys.readouterr()
+    assert sphere(monkeypatch, "moments", "verify", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {
+        "sound": True,
+        "files": [{"path": str(path), "faults": []} for path in sorted(first.parent.glob("layer*"))],
+    }
     data = bytearray(first.read_bytes())
     data[-100] ^= 1
     first.write_bytes(data)
     assert sphere(monkeypatch, "moments", "verify") == 1
     assert "the numbers have changed" in squeezed_words(capsys.readouterr().out)
+    assert sphere(monkeypatch, "moments", "verify", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert not found["sound"]
+    assert [one["path"] for one in found["files"] if one["faults"]] == [str(first)]
     first.write_bytes(bytes(data[: len(data) // 2]))
     assert sphere(monkeypatch, "moments", "verify", first) == 1
     assert "a file of second moments cannot be read" in squeezed_words(capsys.readouterr().out)
@@ -173,6 +184,12 @@ def test_statistics_and_projectors_of_others_are_imported(
     (own,) = (path.name for path in store.iterdir() if path.name not in (key, "locks"))
     assert sphere(monkeypatch, "moments", "compare", own, key, "--threshold", "1e-3") == 0
     assert "1.0000" in capsys.readouterr().out
+    assert sphere(monkeypatch, "moments", "compare", own, key, "--threshold", "1e-3", "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["first"], record["second"], record["threshold"]) == (own, key, 1e-3)
+    assert record["same_model"] is True
+    assert [one["layer"] for one in record["layers"]] == list(ours.layers)
+    assert all(one["relative"] < 1e-6 and one["overlap"] == pytest.approx(1) for one in record["layers"])
 
     renamed = tmp_path / "transformer.h.0.mlp.c_proj_float32_mom2_100000.npz"
     files[0].rename(renamed)

@@ -1,5 +1,6 @@
 """Scores of a run in one process keep pace with its checkpoints, and `sphere score` scores what is there."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -82,7 +83,12 @@ def test_score_scores_what_is_there_and_edits_nothing(
     assert sorted(added) == sorted(there)
     assert all(data == (ahead / name).read_bytes() for name, data in added.items())
     # A second call has nothing to do; a run goes on editing, and finds these scores done.
-    assert sphere(monkeypatch, "score", root, "--local") == 0
+    capsys.readouterr()
+    assert sphere(monkeypatch, "score", root, "--local", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert sphere(monkeypatch, "score", root, "--local", "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["root"], record["exit_code"], record["failures"]) == (str(root), 0, [])
     assert run_sweep_file(sweep=path, root=str(root), local=True).exit_code == 0
     assert results_of(root) == results_of(ahead)
 
