@@ -9,7 +9,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -42,6 +42,7 @@ CARD_FILE = "README.md"
 NETWORK = "network"
 _ATTACHED, _TUNED = "attached/", "tuned/"
 _FORMAT = 1
+_METADATA = "delta"
 
 
 @dataclass(frozen=True)
@@ -130,57 +131,93 @@ def merges(model: EditableModel) -> list[Merge]:
     return found
 
 
+@dataclass(frozen=True)
+class _Attached:
+    """The part of an attachment that the header holds."""
+
+    kind: str
+    scalars: Mapping[str, float | int | str | bool]
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The header of a delta's file; keys are field names, and a part that the delta lacks is not stored."""
+
+    model: str
+    revision: str | None
+    base_digest: str
+    dtype: str
+    weights_digest: str
+    card: str
+    tensors_digest: str
+    tuned_digest: str | None = None
+    attached: _Attached | None = None
+    attached_digest: str | None = None
+    format: int = _FORMAT
+
+    @classmethod
+    def of(cls, delta: Delta) -> "_Header":
+        beside = delta.attachment
+        return cls(
+            **{name: getattr(delta, name) for name in _SHARED},
+            tensors_digest=tensors_digest(delta.weights),
+            tuned_digest=tensors_digest(delta.tuned) if delta.tuned else None,
+            attached=None if beside is None else _Attached(beside.kind, dict(beside.scalars)),
+            attached_digest=None if beside is None else beside.digest,
+        )
+
+    def encode(self) -> dict[str, str]:
+        # One key only: safetensors keeps several in no fixed order, and equal deltas must be equal bytes.
+        record = {name: value for name, value in asdict(self).items() if value is not None or name in _SHARED}
+        return {_METADATA: json.dumps(record, sort_keys=True)}
+
+    @classmethod
+    def decode(cls, metadata: Mapping[str, str]) -> "_Header":
+        """Read the header; raises KeyError, TypeError or ValueError if it is not a delta's."""
+        record = json.loads(metadata[_METADATA])
+        found = cls(**{one.name: record[one.name] for one in fields(cls) if one.name in record})
+        return replace(found, attached=_Attached(**record["attached"])) if "attached" in record else found
+
+
+# What a delta and its header have in common: always stored.
+_SHARED = tuple(one.name for one in fields(Delta) if one.name in {key.name for key in fields(_Header)})
+
+
 def encode_delta(delta: Delta) -> bytes:
     """Return a delta as safetensors bytes, what it belongs to in the header."""
-    header = {
-        "format": _FORMAT,
-        "model": delta.model,
-        "revision": delta.revision,
-        "base_digest": delta.base_digest,
-        "dtype": delta.dtype,
-        "weights_digest": delta.weights_digest,
-        "tensors_digest": tensors_digest(delta.weights),
-        "card": delta.card,
-    }
     tensors = {name: weight.contiguous() for name, weight in sorted(delta.weights.items())}
     tensors |= {_TUNED + name: tensor.contiguous() for name, tensor in sorted(delta.tuned.items())}
-    if delta.tuned:
-        header["tuned_digest"] = tensors_digest(delta.tuned)
     if delta.attachment is not None:
-        header["attached"] = {"kind": delta.attachment.kind, "scalars": dict(delta.attachment.scalars)}
-        header["attached_digest"] = delta.attachment.digest
         tensors |= {_ATTACHED + name: tensor.contiguous() for name, tensor in sorted(delta.attachment.tensors.items())}
-    # One key only: safetensors keeps several in no fixed order, and equal deltas must be equal bytes.
-    return save(tensors, metadata={"delta": json.dumps(header, sort_keys=True)})
+    return save(tensors, metadata=_Header.of(delta).encode())
 
 
 def read_delta(path: Path) -> Delta:
     """Read a delta and check it against its own digest; raises InputError for another file or a damaged one."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["delta"])
+            header = _Header.decode(file.metadata() or {})
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"not a delta ({type(error).__name__})",
             where=str(path),
             remedy=f"give the {DELTA_FILE} that 'sphere export --delta-only' has written",
         ) from error
-    if header["format"] != _FORMAT:
-        raise InputError(f"a delta of format {header['format']}; this version reads {_FORMAT}", where=str(path))
+    if header.format != _FORMAT:
+        raise InputError(f"a delta of format {header.format}; this version reads {_FORMAT}", where=str(path))
     attachment = None
-    if "attached" in header:
+    if header.attached is not None:
         beside = {name: weights.pop(name) for name in [*weights] if name.startswith(_ATTACHED)}
         tensors = {name.removeprefix(_ATTACHED): tensor for name, tensor in beside.items()}
-        attachment = Attachment(header["attached"]["kind"], tensors, header["attached"]["scalars"])
+        attachment = Attachment(header.attached.kind, tensors, header.attached.scalars)
     under = {name: weights.pop(name) for name in [*weights] if name.startswith(_TUNED)}
     tuned = {name.removeprefix(_TUNED): tensor for name, tensor in under.items()}
-    whole = attachment is None or attachment.digest == header["attached_digest"]
-    whole = whole and (tensors_digest(tuned) if tuned else None) == header.get("tuned_digest")
-    if not whole or tensors_digest(weights) != header["tensors_digest"]:
+    whole = attachment is None or attachment.digest == header.attached_digest
+    whole = whole and (tensors_digest(tuned) if tuned else None) == header.tuned_digest
+    if not whole or tensors_digest(weights) != header.tensors_digest:
         raise InputError("the weights do not match the digest in the header", where=str(path), remedy="copy it again")
-    fields = {name: header[name] for name in ("model", "revision", "base_digest", "dtype", "weights_digest", "card")}
-    return Delta(weights, **fields, attachment=attachment, tuned=tuned)
+    return Delta(weights, **{name: getattr(header, name) for name in _SHARED}, attachment=attachment, tuned=tuned)
 
 
 def save_model(model: EditableModel, delta: Delta, folder: Path) -> None:

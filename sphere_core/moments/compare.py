@@ -1,5 +1,6 @@
 """Compare two second moments of one site, and check a file against its own digests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -56,7 +57,7 @@ def compare_moments(first: SecondMoments, second: SecondMoments, layer: int, *, 
     )
 
 
-def faults(moments: SecondMoments, digests: dict[str, str]) -> list[str]:
+def faults(moments: SecondMoments, digests: Mapping[str, str]) -> list[str]:
     """Return what is wrong with the contents of a file: digests, finiteness, symmetry, eigenvalues below zero.
 
     `digests` are those the file says of its own arrays. Positive semidefiniteness is tried by a Cholesky factor of C0

@@ -5,11 +5,9 @@ its output gradients as `gradient{l}` `[o, o]` float64, a null space as `nullspa
 its thinner side, transposed, so that a mapped file has the layout that eigenvectors have in memory.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from safetensors import safe_open
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.user_files import open_file, refuse_wrong_kind
-from sphere_core.moments.headers import REBUILD, moments_file_errors, open_npz, read_header
+from sphere_core.moments.headers import REBUILD, MomentsHeader, moments_file_errors, open_npz, read_header
 from sphere_core.moments.record import SecondMoments
 from sphere_core.numerics.linalg import Subspace
 from sphere_core.numerics.tensor_digest import tensors_digest
@@ -31,19 +29,14 @@ _LAYER = re.compile("[0-9]{1,4}")
 def write_moments(moments: SecondMoments, path: Path) -> None:
     """Write second moments and null spaces as safetensors, provenance in the header; equal moments, equal bytes."""
     tensors = moments.tensors()
-    header: dict[str, Any] = {
-        "count": moments.count,
-        "provenance": dict(moments.provenance),
-        "digests": {name: tensors_digest({name: tensor}) for name, tensor in tensors.items()},
-    }
-    if moments.null_spaces:
-        header["complement"] = {str(layer): space.complement for layer, space in moments.null_spaces.items()}
-    # One key only: safetensors keeps several in no fixed order.
-    write_tensors(
-        {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-        path,
-        metadata={"moments": json.dumps(header, sort_keys=True)},
+    header = MomentsHeader(
+        count=moments.count,
+        provenance=dict(moments.provenance),
+        digests={name: tensors_digest({name: tensor}) for name, tensor in tensors.items()},
+        complement={str(layer): space.complement for layer, space in moments.null_spaces.items()},
     )
+    whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    write_tensors(whole, path, metadata=header.encode())
 
 
 def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) -> SecondMoments:
@@ -82,10 +75,8 @@ def read_moments(path: Path, *, layers: Callable[[int], bool] = lambda _: True) 
         gradients = {layer: tensor.double() for layer, tensor in slopes.items()}
     if not _named(arrays, "layer") and not _named(arrays, "nullspace"):
         raise InputError("no array is called layer0, layer1, ...", where=str(path), remedy="name arrays layer{l}")
-    complement = header.get("complement", {})
-    spaces = {layer: Subspace(basis.T, complement=bool(complement[str(layer)])) for layer, basis in bases.items()}
-    made_of = dict(header.get("provenance", {}))
-    return SecondMoments(by_layer, int(header.get("count", 0)), made_of, spaces, gradients, routed)
+    spaces = {layer: Subspace(basis.T, complement=header.complement[str(layer)]) for layer, basis in bases.items()}
+    return SecondMoments(by_layer, header.count, dict(header.provenance), spaces, gradients, routed)
 
 
 def joined(parts: list[SecondMoments], *, where: str) -> SecondMoments:
@@ -117,20 +108,19 @@ def _short(value: object) -> str:
     return str(value) if len(str(value)) <= 60 else f"{str(value)[:57]}..."
 
 
-def _read_npz(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _read_npz(path: Path) -> tuple[dict[str, torch.Tensor], MomentsHeader]:
     with open_npz(path, what="a file of second moments") as archive:
         arrays = {name: torch.from_numpy(archive[name]) for name in archive if name.startswith("layer")}
         given = archive["count"] if "count" in archive else np.array(0)
     if given.size != 1 or given.dtype.kind not in "iuf" or not 0 <= float(given.reshape(())) < 2**63:
         raise InputError("the array count is not one number of tokens", where=str(path), remedy=REBUILD)
-    count = int(given.reshape(()))
-    return arrays, {"count": count, "provenance": {"imported_from": path.name}}
+    return arrays, MomentsHeader(int(given.reshape(())), provenance={"imported_from": path.name})
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], MomentsHeader]:
     header = read_header(path)
     with moments_file_errors(path), safe_open(path, framework="pt") as archive:
-        return {name: archive.get_tensor(name) for name in header["shapes"]}, header
+        return {name: archive.get_tensor(name) for name in header.shapes}, header
 
 
 def _named(arrays: Mapping[str, torch.Tensor], stem: str) -> dict[int, torch.Tensor]:

@@ -19,7 +19,8 @@ from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import Done, TrajectoryTask
 from workflows.store.driver_lock import DriverLock
 from workflows.store.layout import checkpoints_folder
-from workflows.store.lease import Lease, take_lease
+from workflows.store.lease import take_lease
+from workflows.store.records import Lease
 from workflows.sweeps.expand import Sweep
 
 SUPERSEDED = """
@@ -76,7 +77,7 @@ def test_a_superseded_attempt_notices_at_its_next_report(sweep: Sweep, undisturb
     def overtake(progress: object) -> None:
         seen.append(getattr(progress, "edits", 0))
         if seen[-1] == 2:
-            take_lease(storage, plan.id, Lease(9, "elsewhere:1"))
+            take_lease(storage, plan.id, Lease(attempt=9, owner="elsewhere:1"))
 
     executor = LocalExecutor(str(tmp_path), threads=1, device="cpu")
     result = run(sweep, tmp_path, executor=executor, on_progress=overtake)

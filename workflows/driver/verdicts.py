@@ -7,10 +7,10 @@ from sphere_core.foundation.storage import Storage
 from workflows.driver.backlog import Backlog
 from workflows.driver.watchdog import Verdict, WatchdogReadings, read_readings, verdict
 from workflows.store.layout import DETAILS, checkpoints_folder, keys_folder, scored_name, stopped_path
-from workflows.store.lease import Lease, read_lease, take_lease
+from workflows.store.lease import read_lease, take_lease
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 from workflows.store.policies import Watchdog
-from workflows.store.records import Stop
+from workflows.store.records import Lease, Stop
 from workflows.store.state import SweepFiles, SweepState, TrajectoryState
 
 __all__ = [
@@ -87,7 +87,7 @@ def record_verdict(storage: Storage, plan: TrajectoryPlan, limits: Watchdog, fou
     Stop(edits=found.edits, reason=found.reason, watchdog=limits).write(storage, stopped_path(plan.id))
     standing = read_lease(storage, plan.id)
     if standing is not None:
-        take_lease(storage, plan.id, Lease(standing.attempt + 1, "watchdog"))
+        take_lease(storage, plan.id, Lease(attempt=standing.attempt + 1, owner="watchdog"))
 
 
 def discard_beyond(storage: Storage, plan: TrajectoryPlan, edits: int) -> None:

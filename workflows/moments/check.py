@@ -36,7 +36,7 @@ def verify_stored(store: MomentsStore, names: Sequence[str]) -> Iterator[tuple[P
     files = [file for path in wanted for file in (sorted(path.glob("layer*.safetensors")) if path.is_dir() else [path])]
     for path in files:
         found = file_faults(path)
-        key = "" if found else read_header(path)["provenance"].get("key", path.parent.name)
+        key = "" if found else read_header(path).provenance.get("key", path.parent.name)
         if not found and not names and key != path.parent.name:
             found = [f"it belongs to the set {key}"]
         yield path, found
@@ -45,7 +45,7 @@ def verify_stored(store: MomentsStore, names: Sequence[str]) -> Iterator[tuple[P
 def file_faults(path: Path) -> list[str]:
     """Return what is wrong with a file of second moments or of a null space: digests, symmetry, orthonormal columns."""
     try:
-        return list(faults(read_moments(path), read_header(path).get("digests", {})))
+        return list(faults(read_moments(path), read_header(path).digests))
     except InputError as error:
         return [error.what]
 

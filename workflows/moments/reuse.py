@@ -15,7 +15,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.models import EditableModel
 from sphere_core.moments.files import read_moments
-from sphere_core.moments.headers import read_header
+from sphere_core.moments.headers import MomentsHeader, read_header
 from sphere_core.moments.packing import Cursor
 from sphere_core.moments.record import SecondMoments
 from workflows.moments.build import build_alone
@@ -40,12 +40,12 @@ def built_before(work: MomentsWork, root: Storage, store: str | None = None) -> 
     found: dict[int, tuple[Path, Mapping[str, Any]]] = {}
     for path in _files(root, store):
         header = _header(path)
-        made_of = header.get("provenance", {})
+        made_of = header.provenance
         if any(made_of.get(name) != wanted[name] for name in _SAME):
             continue
         for layer in work.work.layers:
             needed = [f"layer{layer}", *([f"gradient{layer}"] if work.work.gradients else [])]
-            if layer not in found and all(name in header["shapes"] for name in needed):
+            if layer not in found and all(name in header.shapes for name in needed):
                 found[layer] = path, made_of
     if set(found) != {*work.work.layers} or not all(_is_sound(path) for path, _ in {**found}.values()):
         return None
@@ -88,11 +88,11 @@ def _files(root: Storage, store: str | None) -> Iterator[Path]:
         yield from sorted(path for path in stored.glob("*/layer*.safetensors"))
 
 
-def _header(path: Path) -> Mapping[str, Any]:
+def _header(path: Path) -> MomentsHeader:
     try:
         return read_header(path)
     except InputError:
-        return {}
+        return MomentsHeader()
 
 
 def _is_sound(path: Path) -> bool:

@@ -16,7 +16,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.foundation.lazy import load_object
 from sphere_core.foundation.storage import Storage
-from sphere_core.moments.headers import read_header
+from sphere_core.moments.headers import MomentsHeader, read_header
 
 if TYPE_CHECKING:
     from sphere_core.moments.record import SecondMoments
@@ -38,16 +38,16 @@ def store_folder(given: str | None) -> str:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a set: its path below the store, its recorded provenance, its size in bytes."""
+    """One file of a set: its path below the store, its header, its size in bytes."""
 
     path: str
-    header: Mapping[str, Any]
+    header: MomentsHeader
     size: int
 
     @property
     def layers(self) -> list[int]:
         """The layers that it holds."""
-        return sorted({int(name.lstrip(_LETTERS)) for name in self.header["shapes"]})
+        return sorted({int(name.lstrip(_LETTERS)) for name in self.header.shapes})
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,12 @@ class StoredSet:
     @property
     def provenance(self) -> Mapping[str, Any]:
         """The identity of the set; equal in all its files except for the sites."""
-        provenance: Mapping[str, Any] = self.files[0].header["provenance"]
-        return provenance
+        return self.files[0].header.provenance
 
     @property
     def count(self) -> int:
         """Tokens; 0 for an imported null space."""
-        return int(self.files[0].header["count"])
+        return self.files[0].header.count
 
     @property
     def layers(self) -> list[int]:

@@ -36,9 +36,9 @@ from workflows.store.layout import (
     scored_name,
     timing_path,
 )
-from workflows.store.lease import Lease, require_lease
+from workflows.store.lease import require_lease
 from workflows.store.plan import TrajectoryPlan
-from workflows.store.records import AttemptRecord, Progress, ProgressState
+from workflows.store.records import AttemptRecord, Lease, Progress, ProgressState
 
 __all__ = ["TrajectoryRun", "moments_for", "moments_of", "resume_point"]
 

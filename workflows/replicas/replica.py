@@ -57,8 +57,9 @@ from workflows.replicas.tasks import (
 )
 from workflows.store.build_lock import building
 from workflows.store.layout import checkpoints_folder, moments_lock, moments_path
-from workflows.store.lease import Lease, LeaseLostError, later_attempt, take_lease
+from workflows.store.lease import LeaseLostError, later_attempt, take_lease
 from workflows.store.plan import BasePlan, TrajectoryPlan
+from workflows.store.records import Lease
 
 __all__ = ["ModelReplica"]
 
@@ -168,7 +169,7 @@ class ModelReplica:
     def _edit(self, task: TrajectoryTask) -> Done | Stopped:
         if task.spec.threads != self._threads:
             raise RuntimeError(f"a replica of {self._threads} threads cannot run a trajectory of {task.spec.threads}")
-        lease = Lease(task.attempt, self.owner)
+        lease = Lease(attempt=task.attempt, owner=self.owner)
         take_lease(self._storage, task.plan.id, lease)
         requests = self._requests(task.spec)
         moments = None

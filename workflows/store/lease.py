@@ -7,13 +7,11 @@ unreadable lease belongs to no replica: its holder stops, and the next attempt's
 last attempt that began.
 """
 
-import json
-from dataclasses import asdict, dataclass
-
 from sphere_core.foundation.storage import Storage
 from workflows.store.layout import attempt_path, lease_path
+from workflows.store.records import Lease
 
-__all__ = ["Lease", "LeaseLostError", "last_attempt", "later_attempt", "read_lease", "require_lease", "take_lease"]
+__all__ = ["LeaseLostError", "last_attempt", "later_attempt", "read_lease", "require_lease", "take_lease"]
 
 
 _UNREADABLE = "a lease that cannot be read"
@@ -21,14 +19,6 @@ _UNREADABLE = "a lease that cannot be read"
 
 class LeaseLostError(RuntimeError):
     """A later attempt holds the lease of the trajectory."""
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The holder of a trajectory: number of the attempt, and a name for the replica."""
-
-    attempt: int
-    owner: str
 
 
 def read_lease(storage: Storage, trajectory_id: str) -> Lease | None:
@@ -41,11 +31,7 @@ def read_lease(storage: Storage, trajectory_id: str) -> Lease | None:
         data = storage.read_bytes(lease_path(trajectory_id))
     except FileNotFoundError:
         return None
-    try:
-        record = json.loads(data)
-        return Lease(int(record["attempt"]), str(record["owner"]))
-    except (ValueError, TypeError, KeyError):
-        return Lease(_last_attempt(storage, trajectory_id), _UNREADABLE)
+    return Lease.decode(data) or Lease(attempt=_last_attempt(storage, trajectory_id), owner=_UNREADABLE)
 
 
 def take_lease(storage: Storage, trajectory_id: str, lease: Lease) -> None:
@@ -56,7 +42,7 @@ def take_lease(storage: Storage, trajectory_id: str, lease: Lease) -> None:
     current = read_lease(storage, trajectory_id)
     if current is not None and current != lease and current.attempt >= lease.attempt:
         raise LeaseLostError(f"attempt {current.attempt} by {current.owner}")
-    storage.write_bytes(lease_path(trajectory_id), json.dumps(asdict(lease)).encode())
+    lease.write(storage, lease_path(trajectory_id))
 
 
 def require_lease(storage: Storage, trajectory_id: str, lease: Lease) -> None:

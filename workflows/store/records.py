@@ -18,6 +18,7 @@ __all__ = [
     "AttemptRecord",
     "EditTiming",
     "Failure",
+    "Lease",
     "PassSize",
     "Progress",
     "ProgressState",
@@ -41,8 +42,16 @@ class _Record(BaseModel):
     def read(cls, storage: Storage, path: str) -> Self | None:
         """Return the record in a file; None if it is missing or unreadable."""
         try:
-            return cls.model_validate(json.loads(storage.read_bytes(path)))
-        except (FileNotFoundError, ValidationError, ValueError):
+            return cls.decode(storage.read_bytes(path))
+        except FileNotFoundError:
+            return None
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self | None:
+        """Return the record that bytes hold; None if they hold none."""
+        try:
+            return cls.model_validate(json.loads(data))
+        except (ValidationError, ValueError):
             return None
 
     def write(self, storage: Storage, path: str) -> None:
@@ -130,6 +139,13 @@ class Stop(_Record):
     edits: int
     reason: str
     watchdog: Watchdog | None = None
+
+
+class Lease(_Record):
+    """`lease.json`: the holder of a trajectory, by the number of its attempt and a name of the replica."""
+
+    attempt: int
+    owner: str
 
 
 class AttemptRecord(_Record):

@@ -25,7 +25,8 @@ from workflows.results.sql.sweep_roots import SweepRoot
 from workflows.results.sql.timing_table import EDIT_WORK
 from workflows.results.tables.table import results_table
 from workflows.store.layout import checkpoints_folder
-from workflows.store.lease import Lease, read_lease, take_lease
+from workflows.store.lease import read_lease, take_lease
+from workflows.store.records import Lease
 from workflows.store.row_reader import read_rows
 from workflows.store.state import derive_state
 from workflows.sweeps.expand import Sweep, load_sweep
@@ -213,10 +214,9 @@ def test_a_collapsed_trajectory_ends_is_scored_and_says_so(tmp_path: Path) -> No
 
 def test_a_superseded_replica_publishes_nothing_more(sweep: Sweep, undisturbed: Path, tmp_path: Path) -> None:
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
-    plan = sweep.plan.trajectories[0]
-    storage = Storage(tmp_path)
+    plan, storage = sweep.plan.trajectories[0], Storage(tmp_path)
     storage.delete(checkpoints_folder(plan.id))
-    later = Lease(9, "elsewhere:1")
+    later = Lease(attempt=9, owner="elsewhere:1")
 
     def overtake(progress: ReplicaProgress) -> None:
         if progress.edits == 2:

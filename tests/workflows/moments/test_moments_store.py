@@ -71,8 +71,8 @@ def test_built_once_listed_verified_and_used(
     assert sphere(monkeypatch, *FACTWORLD, *asked) == 0
     assert "it is there already" in capsys.readouterr().out
     header = read_header(first)
-    assert header["count"] == 3000
-    made_of = header["provenance"]
+    assert header.count == 3000
+    made_of = header.provenance
     assert made_of["site"] == "model.layers.0.mlp.down_proj.weight"
     assert made_of["corpus_name"] == "texts.txt"
     assert made_of["key"] == first.parent.name
@@ -294,4 +294,4 @@ def test_moments_of_another_model_are_refused_by_both_digests(
     assert sphere(monkeypatch, "plan", tmp_path / "sweep.yaml") == 2
     said = squeezed(capsys.readouterr().err)
     assert squeezed("of another model or tokenizer") in said
-    assert read_header(next(store.glob("*/layer0.safetensors")))["provenance"]["model_digest"][:16] in said
+    assert read_header(next(store.glob("*/layer0.safetensors"))).provenance["model_digest"][:16] in said

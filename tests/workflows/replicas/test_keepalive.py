@@ -13,7 +13,8 @@ from workflows.replicas.keepalive import KeepAlive
 from workflows.replicas.replica import ModelReplica
 from workflows.replicas.tasks import Done, ReplicaProgress, Superseded, TrajectoryTask
 from workflows.store.layout import progress_path
-from workflows.store.lease import Lease, take_lease
+from workflows.store.lease import take_lease
+from workflows.store.records import Lease
 from workflows.sweeps.expand import Sweep
 
 
@@ -54,7 +55,7 @@ def test_a_long_batch_is_reported_until_another_attempt_takes_over(
             return
         dwelt.set()
         if overtaken:
-            take_lease(storage, plan.id, Lease(2, "elsewhere:1"))
+            take_lease(storage, plan.id, Lease(attempt=2, owner="elsewhere:1"))
         until = time.monotonic() + 0.5
         while time.monotonic() < until if overtaken else len(seen) < 4:
             seen.add(json.loads(storage.read_bytes(progress_path(plan.id)))["at"])
@@ -74,7 +75,7 @@ def test_an_error_of_an_attempt_that_was_overtaken_is_not_the_trajectory_s(sweep
 
     def overtake(progress: ReplicaProgress) -> None:
         if progress.task is not None:
-            take_lease(storage, plan.id, Lease(2, "elsewhere:1"))
+            take_lease(storage, plan.id, Lease(attempt=2, owner="elsewhere:1"))
             raise ValueError("a file has gone")
 
     replica = ModelReplica(str(tmp_path), threads=1, device="cpu")

@@ -29,8 +29,9 @@ from workflows.store.layout import (
     progress_path,
     stopped_path,
 )
-from workflows.store.lease import Lease, LeaseLostError, read_lease, require_lease, take_lease
+from workflows.store.lease import LeaseLostError, read_lease, require_lease, take_lease
 from workflows.store.plan import SweepPlan, read_plan
+from workflows.store.records import Lease
 from workflows.store.row_reader import read_rows
 from workflows.store.row_schema import ROW_SCHEMA
 from workflows.store.state import derive_state
@@ -78,8 +79,9 @@ def test_a_row_cannot_lack_what_every_row_has() -> None:
 
 
 def test_a_later_attempt_fences_an_earlier_one(storage: Storage) -> None:
-    first, second = Lease(1, "a:1"), Lease(2, "b:2")
+    first, second = Lease(attempt=1, owner="a:1"), Lease(attempt=2, owner="b:2")
     take_lease(storage, "t", first)
+    assert storage.read_bytes(lease_path("t")) == b'{"attempt": 1, "owner": "a:1"}'
     require_lease(storage, "t", first)
     take_lease(storage, "t", second)
     with pytest.raises(LeaseLostError, match="attempt 2 by b:2"):
@@ -87,13 +89,13 @@ def test_a_later_attempt_fences_an_earlier_one(storage: Storage) -> None:
     with pytest.raises(LeaseLostError):
         take_lease(storage, "t", first)
     with pytest.raises(LeaseLostError):
-        take_lease(storage, "t", Lease(2, "c:3"))
+        take_lease(storage, "t", Lease(attempt=2, owner="c:3"))
     require_lease(storage, "t", second)
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"attempt": 3, "ow', b"[]", b'{"attempt": null, "owner": "a:1"}', b"\xff"])
 def test_a_lease_that_cannot_be_read_is_nobodys(storage: Storage, torn: bytes) -> None:
-    held = Lease(3, "a:1")
+    held = Lease(attempt=3, owner="a:1")
     take_lease(storage, "t", held)
     for attempt in (1, 2, 3):
         storage.write_bytes(attempt_path("t", attempt), b"{}")
@@ -102,7 +104,7 @@ def test_a_lease_that_cannot_be_read_is_nobodys(storage: Storage, torn: bytes) -
         require_lease(storage, "t", held)
     standing = read_lease(storage, "t")
     assert standing is not None
-    following = Lease(standing.attempt + 1, "b:2")
+    following = Lease(attempt=standing.attempt + 1, owner="b:2")
     assert following.attempt == 4
     take_lease(storage, "t", following)
     require_lease(storage, "t", following)
@@ -112,8 +114,8 @@ def test_a_lease_that_cannot_be_read_is_nobodys(storage: Storage, torn: bytes) -
 
 def test_a_lease_torn_before_any_attempt_began_counts_as_none(storage: Storage) -> None:
     storage.write_bytes(lease_path("t"), b"")
-    take_lease(storage, "t", Lease(1, "a:1"))
-    require_lease(storage, "t", Lease(1, "a:1"))
+    take_lease(storage, "t", Lease(attempt=1, owner="a:1"))
+    require_lease(storage, "t", Lease(attempt=1, owner="a:1"))
 
 
 def test_folders_and_verdicts_that_are_none_are_passed_over(storage: Storage) -> None:
