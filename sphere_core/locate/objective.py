@@ -113,12 +113,19 @@ def build_objective(
             rows.append((*prompt.ids, *target[:-1]))
             starts.append(prompt.subject_last)
         essence: SubjectPrompt = encode_prompt(model.tokenizer, ESSENCE_PROMPT, request.subject)
-        rows.append(essence.ids)
+        # What follows the subject is read by nothing.
+        rows.append(essence.ids[: essence.subject_last + 1])
         starts.append(essence.subject_last)
     ids, mask = pad_right(rows, fill=0, device=model.device)
     layout = replace(TailLayout.of(ids.device), shares=ids.device.type == "cpu")
-    tail = record_tail(model, layer, ids, mask, torch.tensor(starts), layout=layout)
     columns = list(zip(*scored, strict=True))
+    reads = torch.zeros(ids.shape, dtype=torch.bool)
+    reads[columns[0], columns[1]] = True
+    reads[per_request - 1 :: per_request, 0] = True
+    on_host = ids.device.type == "cpu" and model.attachment is None
+    tail = record_tail(
+        model, layer, ids, mask, torch.tensor(starts), layout=layout, reads=reads if on_host else None
+    )
     device = tail.hidden.device
     indices = torch.tensor(columns[:4]).to(device)
     return Objective(

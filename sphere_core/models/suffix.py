@@ -8,7 +8,7 @@ again and again is the rest. Exact: the layers are the model's own, called with 
 Symbols: m rows, T tokens, S tokens from a row's start on, h width.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from sphere_core.models.grouped_attention import attends_by_name, folding_attent
 from sphere_core.models.layer_calls import cache_argument, gather_positions, hidden_states, recorder
 from sphere_core.models.prefix_trees import TREE_SHARE, TreePlaces, prefix_trees, reads_trees, tree_call
 from sphere_core.models.suffix_cut import Group, Recording, positions_from
+from sphere_core.models.token_packing import TokenPacking
 from sphere_core.models.whole_rows import WholeRows, record_whole_rows
 
 __all__ = ["Tail", "TailLayout", "record_tail"]
@@ -77,7 +78,7 @@ class Tail:
 
     def run(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map the layer's output `[m, S, h]` to the last layer's output, before the final norm; zero in the padding of
-        a group."""
+        a group. What is not read holds other values."""
         if len(self.groups) == 1:
             return self._run(self.groups[0], hidden)
         outputs = [self._run(group, hidden[group.rows.to(hidden.device)]) for group in self.groups]
@@ -85,8 +86,10 @@ class Tail:
         return torch.cat(outputs)[order.to(hidden.device)]
 
     def _run(self, group: Group, hidden: torch.Tensor) -> torch.Tensor:
-        with folding_attention(self.folds, group.packing) if self.folds is not None else nullcontext():
-            return _padded(group.run(self.layers, hidden[:, : group.span]), hidden.shape[1])
+        return _padded(group.run(self.layers, hidden[:, : group.span], self._attending), hidden.shape[1])
+
+    def _attending(self, packing: TokenPacking | None) -> AbstractContextManager[None]:
+        return nullcontext() if self.folds is None else folding_attention(self.folds, packing)
 
 
 def record_tail(
@@ -97,10 +100,12 @@ def record_tail(
     starts: torch.Tensor,
     *,
     layout: TailLayout | None = None,
+    reads: torch.Tensor | None = None,
 ) -> Tail | WholeRows:
     """Run the whole decoder once and record what the layers after `layer` need from `starts` `[m]` on.
 
-    `ids` and `mask` are `[m, T]`, padded on the right. `layout` follows from the device where it is left out; one that
+    `reads` `[m, S]`, on the host, is true where the last layer's output will be read, at least once in every row; where
+    tokens are packed it gives no other (None: all are read). `ids` and `mask` are `[m, T]`, padded on the right. `layout` follows from the device where it is left out; one that
     shares is for a forward that no hook of the caller's watches, since it reads trees in place of rows. Rows of a model
     with layers that carry a state are run whole, whatever the layout. Raises
     RuntimeError for a layer that is called with a row-dependent tensor this module does not know how to cut: better
@@ -113,7 +118,7 @@ def record_tail(
     recorded = _record(model, layer, {"input_ids": ids, "attention_mask": mask} if shared is None else shared)
     if recorded is None:
         # Zero times infinity is not zero: in a tree one row could spoil another in spite of the mask.
-        return record_tail(model, layer, ids, mask, starts, layout=replace(layout, shares=False))
+        return record_tail(model, layer, ids, mask, starts, layout=replace(layout, shares=False), reads=reads)
     hidden, calls, kept = recorded
     if isinstance(shared, TreePlaces):
         known: dict[int, Any] = {}
@@ -138,7 +143,7 @@ def record_tail(
     return Tail(
         hidden=gather_positions(hidden, positions_from(begins, int(spans.max()), ids.shape[1])),
         layers=tuple(list(model.layers)[layer + 1 :]),
-        groups=tuple(recording.group(rows, begins, spans, packs=packs) for rows in groups),
+        groups=tuple(recording.group(rows, begins, spans, packs=packs, reads=reads) for rows in groups),
         folds=model.network.config.get_text_config() if folds > 1 or packs else None,
     )
 

@@ -4,13 +4,15 @@ Symbols: r rows of a group, T tokens, p constant positions before a row's start 
 g query heads per key head where queries are folded, else 1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from sphere_core.models.last_layer import ReadTokens, call_layer_at, with_cache
 from sphere_core.models.layer_calls import CACHE_NAMES, call_layer, gather_positions
 from sphere_core.models.token_packing import TokenPacking
 
@@ -45,6 +47,8 @@ class Group:
     For each later layer: its additive mask `[r, 1, g s, p + s]`, its prefix, and `arguments`, the tensors that go with
     its rows and what else it is called with. What layers share is one tensor. With a `packing` the layers run on
     packed tokens, and `packed` are their arguments; the attention then has to know of it (`grouped_attention`).
+    `reads` `[r, s]`, on the host, says at which positions the last layer's output is read, and `read` which packed
+    tokens those are; None: at all.
     """
 
     rows: torch.Tensor
@@ -54,12 +58,19 @@ class Group:
     arguments: tuple[Mapping[str, Any], ...]
     packing: TokenPacking | None = None
     packed: tuple[Mapping[str, Any], ...] = ()
+    reads: torch.Tensor | None = None
+    read: ReadTokens | None = None
 
     def with_packing(self, spans: torch.Tensor) -> "Group":
         """Return the group with its tokens packed; `spans` `[r]`, on the host, are those of its rows."""
         packing = TokenPacking(spans, self.span)
         known: dict[int, torch.Tensor] = {}
-        return replace(self, packing=packing, packed=tuple(packing.packed_call(call, known) for call in self.arguments))
+        return replace(
+            self,
+            packing=packing,
+            packed=tuple(packing.packed_call(call, known) for call in self.arguments),
+            read=None if self.reads is None else ReadTokens.of(spans, self.reads),
+        )
 
     def select(self, kept: torch.Tensor, places: torch.Tensor) -> "Group":
         """Keep some of the rows (indices `[r']`), which then have other places `[r']` in the tail."""
@@ -80,18 +91,30 @@ class Group:
             masks=pick(self.masks),
             prefixes={layer: pick(pair) for layer, pair in self.prefixes.items()},
             arguments=tuple({name: pick(value) for name, value in call.items()} for call in self.arguments),
+            reads=None if self.reads is None else self.reads[kept.cpu()],
         )
         return group if self.packing is None else group.with_packing(self.packing.spans[kept.cpu()])
 
-    def run(self, layers: tuple[nn.Module, ...], hidden: torch.Tensor) -> torch.Tensor:
-        """Map the hidden states of this group's rows, `[r, s, h]`, through the layers."""
+    def run(
+        self,
+        layers: tuple[nn.Module, ...],
+        hidden: torch.Tensor,
+        attends: Callable[[TokenPacking | None], AbstractContextManager[None]],
+    ) -> torch.Tensor:
+        """Map the hidden states of this group's rows, `[r, s, h]`, through the layers; inside `attends` their attention
+        knows the packing it is given."""
         cache = _PrefixCache(self.prefixes, self.packing)
         hidden = hidden if self.packing is None else self.packing.packed(hidden)
         calls = self.arguments if self.packing is None else self.packed
-        for layer, mask, arguments in zip(layers, self.masks, calls, strict=True):
-            call = {**arguments, "attention_mask": mask}
-            call = {name: cache if name in CACHE_NAMES else value for name, value in call.items()}
-            hidden = call_layer(layer, hidden, call)
+        whole = len(layers) if self.read is None else len(layers) - 1
+        with attends(self.packing):
+            for layer, mask, arguments in zip(layers[:whole], self.masks, calls, strict=False):
+                hidden = call_layer(layer, hidden, with_cache({**arguments, "attention_mask": mask}, cache))
+        if self.read is not None and layers:
+            with attends(self.read.packing):
+                mask = self.read.mask(self.masks[-1])
+                hidden = call_layer_at(layers[-1], hidden, calls[-1], self.read.places, mask, cache)
+            return self.read.unpacked(hidden)
         return hidden if self.packing is None else self.packing.unpacked(hidden)
 
 
@@ -111,8 +134,16 @@ class Recording:
     folds: int
     dtype: torch.dtype
 
-    def group(self, rows: torch.Tensor, starts: torch.Tensor, spans: torch.Tensor, *, packs: bool = False) -> Group:
-        """Return the group of some rows (indices `[r]`); all three are on the host, starts and spans `[m]`.
+    def group(
+        self,
+        rows: torch.Tensor,
+        starts: torch.Tensor,
+        spans: torch.Tensor,
+        *,
+        packs: bool = False,
+        reads: torch.Tensor | None = None,
+    ) -> Group:
+        """Return the group of some rows (indices `[r]`); all are on the host, starts and spans `[m]`, reads `[m, S]`.
 
         `packs`: with its tokens packed, if any of its positions is padding.
         """
@@ -129,6 +160,7 @@ class Recording:
             ),
             prefixes=prefixes,
             arguments=tuple(cut.call(call) for call in self.calls),
+            reads=None if reads is None else reads[rows, : cut.positions.shape[1]],
         )
         return group.with_packing(spans) if packs and int(spans.sum()) < len(spans) * group.span else group
 
