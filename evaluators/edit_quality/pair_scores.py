@@ -10,11 +10,12 @@ from evaluators.edit_quality.encoding import Pair, Readable
 from sphere_core.foundation.errors import InputError
 from sphere_core.locate.prompts import pad_right
 from sphere_core.models import EditableModel
-from sphere_core.models.prefix_trees import TREE_SHARE, PrefixTree, prefix_trees, reads_trees, tree_hidden
+from sphere_core.models.prefix_trees import TREE_SHARE, PrefixTree, prefix_trees, reads_trees, tree_hidden_at
 
 __all__ = ["PairScores", "length_batches", "require_room", "score_pairs"]
 
-_HEAD_ROWS = 256
+# Logits of a processor stay below what its allocator gives back at once, those in float64 in its caches.
+_HEAD_ROWS, _PROCESSOR_HEAD_ROWS, _WIDE_ROWS = 256, 96, 8
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,11 @@ class _PaddedBatch:
         for line, row in enumerate(self.rows):
             yield row, line, range(len(row))
 
-    def read(self, model: EditableModel) -> torch.Tensor:
-        """Return final hidden states `[lines, tokens, h]`."""
+    def read(self, model: EditableModel, lines: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
+        """Return final hidden states at p tokens of lines, `[p, h]`."""
         ids, mask = pad_right(self.rows, fill=0, device=model.device)
         output = model.decoder(input_ids=ids, attention_mask=mask, use_cache=False, return_dict=True)
-        hidden: torch.Tensor = output.last_hidden_state
+        hidden: torch.Tensor = output.last_hidden_state[list(lines), list(tokens)]
         return hidden
 
 
@@ -111,9 +112,9 @@ class _TreeBatch:
             for row, path in tree.paths.items():
                 yield row, line, path
 
-    def read(self, model: EditableModel) -> torch.Tensor:
-        """Return final hidden states `[lines, nodes, h]`."""
-        return tree_hidden(model, self.trees)
+    def read(self, model: EditableModel, lines: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
+        """Return final hidden states at p nodes of lines, `[p, h]`."""
+        return tree_hidden_at(model, self.trees, lines, tokens)
 
 
 def _batches(
@@ -146,29 +147,30 @@ def _note(
     """Read a batch's rows, whose prompts all end at `prompt_end`, and note all that is asked of them."""
     count = len(batch.rows) if isinstance(batch, _PaddedBatch) else len(batch.trees)
     ends = None if prompt_end is None else torch.full((count,), prompt_end, device=model.device)
+    places: dict[tuple[int, int], int] = {}
+    asked: list[tuple[int, int, int]] = []
+    for row, line, path in batch.places():
+        for start, first, targets in rows[row]:
+            for offset, token in enumerate(targets):
+                place = places.setdefault((line, path[first + offset]), len(places))
+                asked.append((place, start + offset, token))
     with model.reading(ends=ends) as reading:
-        hidden = batch.read(model)
-    if isinstance(batch, _TreeBatch) and not bool(torch.isfinite(hidden).all()):
+        picked = batch.read(model, *zip(*places, strict=True))
+    if isinstance(batch, _TreeBatch) and not bool(torch.isfinite(picked).all()):
         # Zero times infinity is not zero: in a tree one row could spoil another in spite of the mask.
         for apart in length_batches(batch.rows, token_budget):
             _note(model, steps, rows, _PaddedBatch(apart), prompt_end, token_budget)
         return
-    changed = None if reading.routed is None else reading.routed.cpu().numpy()
-    places: dict[tuple[int, int], int] = {}
-    asked: list[tuple[int, int, int]] = []
-    for row, line, path in batch.places():
-        routed = changed is not None and bool(changed[line, list(path)].any())
-        for start, first, targets in rows[row]:
-            steps.note_routed(start, routed)
-            for offset, token in enumerate(targets):
-                place = places.setdefault((line, path[first + offset]), len(places))
-                asked.append((place, start + offset, token))
-    line_of, position_of = zip(*places, strict=True)
-    picked = hidden[list(line_of), list(position_of)]
+    if reading.routed is not None:
+        changed = reading.routed.cpu().numpy()
+        for row, line, path in batch.places():
+            for start, *_ in rows[row]:
+                steps.note_routed(start, bool(changed[line, list(path)].any()))
     place_of, step, token_of = np.array(sorted(asked)).T
-    for start in range(0, len(places), _HEAD_ROWS):
-        part = slice(*np.searchsorted(place_of, [start, start + _HEAD_ROWS]))
-        logits = model.normed_logits(picked[start : start + _HEAD_ROWS])
+    head_rows = _PROCESSOR_HEAD_ROWS if model.device.type == "cpu" else _HEAD_ROWS
+    for start in range(0, len(places), head_rows):
+        part = slice(*np.searchsorted(place_of, [start, start + head_rows]))
+        logits = model.normed_logits(picked[start : start + head_rows])
         steps.note(step[part], logits, place_of[part] - start, token_of[part])
 
 
@@ -197,7 +199,8 @@ class _Steps:
         low, high = torch.aminmax(logits, dim=1)
         finite_at = torch.isfinite(low) & torch.isfinite(high)
         tied_at = ((logits == high[:, None]).sum(dim=1) > 1) & finite_at
-        total = torch.logsumexp(logits.double(), dim=1).cpu().numpy()
+        blocks = logits.split(_WIDE_ROWS if logits.device.type == "cpu" else len(logits))
+        total = torch.cat([torch.logsumexp(block.double(), dim=1) for block in blocks]).cpu().numpy()
         wanted = logits[torch.from_numpy(place), torch.from_numpy(token)].double().cpu().numpy()
         predicted = logits.argmax(dim=1).cpu().numpy()[place]
         finite = finite_at.cpu().numpy()[place]

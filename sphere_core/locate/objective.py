@@ -123,9 +123,7 @@ def build_objective(
     reads[columns[0], columns[1]] = True
     reads[per_request - 1 :: per_request, 0] = True
     on_host = ids.device.type == "cpu" and model.attachment is None
-    tail = record_tail(
-        model, layer, ids, mask, torch.tensor(starts), layout=layout, reads=reads if on_host else None
-    )
+    tail = record_tail(model, layer, ids, mask, torch.tensor(starts), layout=layout, reads=reads if on_host else None)
     device = tail.hidden.device
     indices = torch.tensor(columns[:4]).to(device)
     return Objective(

@@ -129,7 +129,9 @@ class ReadTokens:
         order = (~reads).to(torch.uint8).argsort(dim=1, stable=True)
         flat = reads.flatten()
         back = (flat.cumsum(0) - 1).masked_fill(~flat, 0)
-        return cls(TokenPacking(counts, most), Places(torch.zeros(1, 1, dtype=torch.long), among), order[:, :most], back)
+        return cls(
+            TokenPacking(counts, most), Places(torch.zeros(1, 1, dtype=torch.long), among), order[:, :most], back
+        )
 
     def mask(self, whole: torch.Tensor) -> torch.Tensor:
         """Return the mask `[r, 1, g s', t]` of the read positions, of `[r, 1, g s, t]` of all."""

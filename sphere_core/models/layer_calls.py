@@ -68,17 +68,17 @@ def gather_positions(values: torch.Tensor, positions: torch.Tensor) -> torch.Ten
 
 
 def recorded_calls(
-    model: EditableModel, layers: Sequence[int], ids: torch.Tensor, mask: torch.Tensor
+    model: EditableModel, layers: Sequence[int], given: Mapping[str, torch.Tensor]
 ) -> tuple[torch.Tensor, dict[int, Call]]:
     """Return the hidden states that enter the first of `layers` (consecutive) and the calls of all of them.
 
-    One forward, which does no work in `layers` and stops after them: recorders replace them and pass the hidden
-    states through. `ids` and `mask` are `[m, T]`.
+    One forward of what is `given` to the decoder, which does no work in `layers` and stops after them: recorders
+    replace them and pass the hidden states through.
     """
     calls: dict[int, dict[str, Any]] = {}
     entering: list[torch.Tensor] = []
     with _recorders(model, layers, calls, entering), torch.no_grad(), suppress(_Recorded):
-        model.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+        model.decoder(**given, use_cache=False)
     return entering[0], {layer: calls[layer] for layer in layers}
 
 

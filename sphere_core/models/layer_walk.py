@@ -132,7 +132,7 @@ def start_walk(model: EditableModel, parts: Sequence[tuple[torch.Tensor, torch.T
     """Run prompts up to layer `first`; `parts` are ids and masks `[m, T]`, padded on the right."""
     walked = []
     for ids, mask in parts:
-        entering, calls = recorded_calls(model, range(first, last + 1), ids, mask)
+        entering, calls = recorded_calls(model, range(first, last + 1), {"input_ids": ids, "attention_mask": mask})
         walked.append((entering, calls, mask.sum(dim=1) - 1))
     return Walk(model, walked, first, last)
 

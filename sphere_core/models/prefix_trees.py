@@ -14,14 +14,28 @@ import torch
 
 from sphere_core.models.editable import EditableModel
 from sphere_core.models.family import attends_everywhere
+from sphere_core.models.last_layer import Places, call_layer_at
+from sphere_core.models.layer_calls import recorded_calls
 
-__all__ = ["TREE_SHARE", "PrefixTree", "TreePlaces", "prefix_trees", "reads_trees", "tree_call", "tree_hidden"]
+__all__ = [
+    "TREE_SHARE",
+    "PrefixTree",
+    "TreePlaces",
+    "prefix_trees",
+    "reads_trees",
+    "tree_call",
+    "tree_hidden",
+    "tree_hidden_at",
+]
 
 # Trees are read where they have at most this share of the padded rows' tokens: their attention costs a little more.
 TREE_SHARE = 2 / 3
 
 # Nodes of a tree, unless one row alone has more: attention grows with their square.
 _MOST_NODES = 256
+# From this many on a tree ends where the next row shares little with the one before it: at most this part of the tree,
+# which is then read twice.
+_ENOUGH_NODES, _LITTLE = 64, 1 / 32
 
 
 @dataclass
@@ -68,7 +82,8 @@ def reads_trees(model: EditableModel, longest: int) -> bool:
 
 
 def prefix_trees(rows: Sequence[tuple[int, ...]]) -> list[PrefixTree]:
-    """Return distinct rows as trees of at most 256 nodes, the largest first.
+    """Return distinct rows as trees of at most 256 nodes, the largest first; of 64 and more they end where little is
+    shared, since attention grows with their square.
 
     A longer row makes a tree of its own. Prefixes are shared between neighbours in sorted order.
     """
@@ -81,7 +96,9 @@ def prefix_trees(rows: Sequence[tuple[int, ...]]) -> list[PrefixTree]:
             if one != other:
                 break
             shared += 1
-        if trees[-1].ids and len(trees[-1].ids) + len(row) - shared > _MOST_NODES:
+        size = len(trees[-1].ids)
+        full = size > 0 and size + len(row) - shared > _MOST_NODES
+        if full or (size >= _ENOUGH_NODES and shared <= _LITTLE * size):
             trees.append(PrefixTree())
             path, shared = (), 0
         path, previous = trees[-1].add(row, path, shared), row
@@ -113,6 +130,32 @@ def tree_hidden(model: EditableModel, trees: Sequence[PrefixTree]) -> torch.Tens
     output = model.decoder(**tree_call(model, trees), use_cache=False, return_dict=True)
     hidden: torch.Tensor = output.last_hidden_state
     return hidden
+
+
+def tree_hidden_at(
+    model: EditableModel, trees: Sequence[PrefixTree], lines: Sequence[int], nodes: Sequence[int]
+) -> torch.Tensor:
+    """Return the decoder's final hidden states at p nodes of trees, `[p, h]`.
+
+    On a processor the last layer gives the other nodes keys and values alone. A model with an attachment, which may act
+    in that layer, is run whole, and so is one on an accelerator, where the number of operations counts.
+    """
+    if model.device.type != "cpu" or model.attachment is not None:
+        return tree_hidden(model, trees)[list(lines), list(nodes)]
+    by_line: list[list[int]] = [[] for _ in trees]
+    columns = []
+    for line, node in zip(lines, nodes, strict=True):
+        columns.append(len(by_line[line]))
+        by_line[line].append(node)
+    most = max(map(len, by_line))
+    positions = torch.tensor([[*found, *[0] * (most - len(found))] for found in by_line])
+    places, last = Places(torch.arange(len(trees))[:, None], positions), len(model.layers) - 1
+    given = tree_call(model, trees)
+    entering, calls = recorded_calls(model, [last], given)
+    mask = places.of(given["attention_mask"][:, 0])[:, None]
+    hidden = call_layer_at(model.layers[last], entering, calls[last], places, mask, None)
+    normed: torch.Tensor = model.network.get_submodule(model.family.final_norm)(hidden[list(lines), columns])
+    return normed
 
 
 @dataclass(frozen=True)

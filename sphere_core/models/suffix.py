@@ -104,12 +104,12 @@ def record_tail(
 ) -> Tail | WholeRows:
     """Run the whole decoder once and record what the layers after `layer` need from `starts` `[m]` on.
 
-    `reads` `[m, S]`, on the host, is true where the last layer's output will be read, at least once in every row; where
-    tokens are packed it gives no other (None: all are read). `ids` and `mask` are `[m, T]`, padded on the right. `layout` follows from the device where it is left out; one that
+    `ids` and `mask` are `[m, T]`, padded on the right. `layout` follows from the device where it is left out; one that
     shares is for a forward that no hook of the caller's watches, since it reads trees in place of rows. Rows of a model
-    with layers that carry a state are run whole, whatever the layout. Raises
-    RuntimeError for a layer that is called with a row-dependent tensor this module does not know how to cut: better
-    than a silently wrong result.
+    with layers that carry a state are run whole, whatever the layout. `reads` `[m, S]`, on the host, is true where the
+    last layer's output will be read, at least once in every row; where tokens are packed no other is given (None: all
+    are read). Raises RuntimeError for a layer that is called with a row-dependent tensor this module does not know how
+    to cut: better than a silently wrong result.
     """
     if not attends_everywhere(model.network.config.get_text_config()):
         return record_whole_rows(model, layer, ids, mask, starts)

@@ -7,7 +7,7 @@ from eval_parts import tiny_llama
 import evaluators.edit_quality.pair_scores as pair_scores
 from evaluators.edit_quality.encoding import EncodedPair
 from evaluators.edit_quality.pair_scores import score_pairs
-from sphere_core.models.prefix_trees import tree_hidden
+from sphere_core.models.prefix_trees import tree_hidden_at
 
 
 def pairs() -> list[EncodedPair]:
@@ -29,7 +29,7 @@ def test_scores_are_those_of_padded_rows(monkeypatch: pytest.MonkeyPatch, token_
 def test_one_row_that_overflows_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_llama()
     read = []
-    monkeypatch.setattr(pair_scores, "tree_hidden", lambda *given: read.append(1) or tree_hidden(*given))
+    monkeypatch.setattr(pair_scores, "tree_hidden_at", lambda *given: read.append(1) or tree_hidden_at(*given))
     with torch.no_grad():
         model.network.get_input_embeddings().weight[8] = torch.inf
     found = score_pairs(model, pairs(), token_budget=4096)

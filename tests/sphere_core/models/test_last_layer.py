@@ -79,7 +79,7 @@ def test_a_layer_that_keeps_nothing_is_called_with_all_positions() -> None:
 def test_padded_lines_are_cut_to_their_own_positions() -> None:
     model = tiny_model("llama", layers=2)
     ids, mask = pad_right(ROWS[:2], fill=0, device=model.device)
-    hidden, calls = recorded_calls(model, [1], ids, mask)
+    hidden, calls = recorded_calls(model, [1], {"input_ids": ids, "attention_mask": mask})
     places = Places(torch.arange(2)[:, None], torch.tensor([[1, 4], [3, 3]]))
     layer, call = model.layers[1], calls[1]
     causal = torch.full((7, 7), torch.finfo(torch.float32).min).triu(1)

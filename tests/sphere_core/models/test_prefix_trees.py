@@ -10,7 +10,7 @@ from tiny_models import FAMILIES, tiny_model
 from sphere_core.locate.prompts import pad_right
 from sphere_core.models import EditableModel
 from sphere_core.models.layer_calls import hidden_states
-from sphere_core.models.prefix_trees import prefix_trees, reads_trees, tree_hidden
+from sphere_core.models.prefix_trees import prefix_trees, reads_trees, tree_hidden, tree_hidden_at
 from sphere_core.models.suffix import TailLayout, record_tail
 
 ROWS = [(5, 9, 11, 40), (5, 9, 11, 41, 7), (5, 9, 2), (8, 3, 3, 3, 3, 2, 9), (5,), (8, 3, 3, 4)]
@@ -35,6 +35,26 @@ def test_every_row_is_read_as_if_alone(family: str) -> None:
         hidden = tree_hidden(model, trees)
     for row, path in trees[0].paths.items():
         assert torch.allclose(hidden[0, path], alone(model, row), atol=2e-5), row
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in WINDOWED | RECURRENT])
+def test_some_nodes_are_read_as_if_all_were(family: str) -> None:
+    model = tiny_model(family)
+    trees = [*prefix_trees(ROWS[:3]), *prefix_trees(ROWS[3:])]
+    lines, nodes = (1, 0, 0, 1, 0), (2, 1, 5, 5, 0)
+    with torch.no_grad():
+        found, expected = tree_hidden_at(model, trees, lines, nodes), tree_hidden(model, trees)
+    assert torch.allclose(found, expected[list(lines), list(nodes)], atol=2e-6)
+
+
+def test_a_tree_of_enough_nodes_ends_where_little_is_shared() -> None:
+    # Four beginnings of 40 rows each, 3 + 40 tokens each; 1 opens every row.
+    rows = [(1, first, 2, 3, last) for first in range(4) for last in range(40)]
+    trees = prefix_trees(rows)
+    assert [len(tree.ids) for tree in trees] == [87, 87]
+    assert sum(len(tree.paths) for tree in trees) == 160
+    # All of one row's beginning is more than a little.
+    assert [len(tree.ids) for tree in prefix_trees(rows[:40] + [(1, 0, 2, 3, 39, last) for last in range(99)])] == [143]
 
 
 def test_trees_of_several_sizes_in_one_forward() -> None:
