@@ -106,7 +106,7 @@ def record_tail(
 
     `ids` and `mask` are `[m, T]`, padded on the right. `layout` follows from the device where it is left out; one that
     shares is for a forward that no hook of the caller's watches, since it reads trees in place of rows. Rows of a model
-    with layers that carry a state are run whole, whatever the layout. `reads` `[m, S]`, on the host, is true where the
+    with layers that carry a state are run whole, whatever the layout. `reads` `[m, S]`, on the host, marks where the
     last layer's output will be read, at least once in every row; where tokens are packed no other is given (None: all
     are read). Raises RuntimeError for a layer that is called with a row-dependent tensor this module does not know how
     to cut: better than a silently wrong result.
