@@ -138,9 +138,11 @@ class ReadTokens:
         width = len(self.back) // len(self.positions)
         by_head = whole.unflatten(2, (-1, width))
         index = self.positions.to(whole.device)[:, None, None, :, None].expand(*by_head.shape[:3], -1, whole.shape[3])
-        return by_head.gather(3, index).flatten(2, 3)
+        read: torch.Tensor = by_head.gather(3, index).flatten(2, 3)
+        return read
 
     def unpacked(self, values: torch.Tensor) -> torch.Tensor:
         """Return `[r, s, h]` of `[1, N', h]`; what is not read repeats the first."""
         rows: torch.Tensor = values[0].index_select(0, self.back.to(values.device))
-        return rows.unflatten(0, (len(self.positions), -1))
+        unpacked: torch.Tensor = rows.unflatten(0, (len(self.positions), -1))
+        return unpacked
