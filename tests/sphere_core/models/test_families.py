@@ -34,6 +34,17 @@ def logits(model: EditableModel, row: list[int]) -> torch.Tensor:
         return model.network(input_ids=torch.tensor([row]), use_cache=False).logits[0]
 
 
+def near(found: torch.Tensor, expected: torch.Tensor, family: str) -> bool:
+    """Whether two results differ by rounding alone.
+
+    Linear attention sums up a state in float32, in an order that follows the padding: there an entry is as exact as the
+    largest one, within 128 roundings of it (66 were seen on a processor without AVX-512, fewer on others).
+    """
+    if family == "qwen3_5_text":
+        return bool((found - expected).abs().max() <= 128 * torch.finfo(torch.float32).eps * expected.abs().max())
+    return torch.allclose(found, expected, atol=1e-5)
+
+
 def test_every_known_model_type_has_its_row() -> None:
     known = {name for family in load_families().values() for name in family.model_types}
     assert known == set(FAMILIES)
@@ -65,10 +76,10 @@ def test_keys_and_outputs_are_those_of_whole_forwards(family: str) -> None:
     batch = locate(model, requests(), CONTEXTS)
     walk = BatchWalk(model, batch, sites)
     for site in sites:
-        assert torch.allclose(walk.keys(site), keys_of_whole_forwards(model, batch, site), atol=1e-5)
+        assert near(walk.keys(site), keys_of_whole_forwards(model, batch, site), family)
         change = torch.randn(site.d_out, site.d_in, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
         model.add(site, DenseUpdate(0.3 * change))
-    assert torch.allclose(walk.outputs(), outputs_of_whole_forwards(model, batch, 2), atol=1e-5)
+    assert near(walk.outputs(), outputs_of_whole_forwards(model, batch, 2), family)
 
 
 @EVERY
@@ -79,7 +90,7 @@ def test_right_padded_rows_are_scored_as_if_alone(family: str) -> None:
         hidden = model.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         together = model.normed_logits(hidden)
     for place, row in enumerate(ROWS):
-        assert torch.allclose(together[place, : len(row)], logits(model, row), atol=1e-5)
+        assert near(together[place, : len(row)], logits(model, row), family)
 
 
 @EVERY
