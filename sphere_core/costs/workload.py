@@ -31,12 +31,12 @@ class TextLengths:
 
 
 # Spans and probes are what `build_objective` packs in seven rows per request and `score_pairs` reads: of 100 and of all
-# of 500 CounterFact records (2,916 of 700 rows; 50,971 and 80,462 of 13,000 pairs) and of 500 and 1,000 of zsRE, with
+# of 500 CounterFact records (2,716 of 700 rows; 51,343 and 80,462 of 13,000 pairs) and of 500 and 1,000 of zsRE, with
 # SmolLM2's tokenizer; of 100 edits of the fact world with its own. `probe_rows`: each probe with both answers.
 _LENGTHS = {
-    "counterfact": TextLengths(18, 2, 26, span=4.17, probe_tree=3.92, probe_padded=6.19),
-    "zsre": TextLengths(22, 3, 3, span=5.25, probe_tree=11.9, probe_padded=17.9),
-    "factworld": TextLengths(14, 1, 12, span=3.76, probe_tree=2.75, probe_padded=5.12),
+    "counterfact": TextLengths(18, 2, 26, span=3.88, probe_tree=3.95, probe_padded=6.19),
+    "zsre": TextLengths(22, 3, 3, span=4.96, probe_tree=12.0, probe_padded=17.9),
+    "factworld": TextLengths(14, 1, 12, span=3.48, probe_tree=2.75, probe_padded=5.12),
 }
 
 

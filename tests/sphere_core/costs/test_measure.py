@@ -68,7 +68,8 @@ def test_asking_about_all_edits_is_held_against_editing_and_a_sample_is_proposed
     counterfact, _ = price_sweep(often, EXAMPLES, accelerator("h100")).cells
     sample = counterfact.sample
     assert sample is not None
-    assert sample.hours_of_all > 5 * counterfact.edit_hours
+    # Prompts share prefixes and spans are packed: 3.9 tokens of each against 25 steps over seven rows.
+    assert 3 * counterfact.edit_hours < sample.hours_of_all < 5 * counterfact.edit_hours
     # All 150 checkpoints ask about a bounded number of edits, of which the first ten are asked whole.
     assert sample.hours_of_all / sample.hours == pytest.approx(
         sum(range(100, 15001, 100)) / sum(min(edits, sample.size) for edits in range(100, 15001, 100))
