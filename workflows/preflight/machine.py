@@ -131,10 +131,10 @@ def _half_precision() -> Finding:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        times = _product_seconds(torch.bfloat16) / _product_seconds(torch.float32)
+        times = round(_product_seconds(torch.bfloat16) / _product_seconds(torch.float32), 1)
     finally:
         torch.set_num_threads(threads)
-    found = f"a product takes {times:.1f} times as long as in float32"
+    found = f"a product takes {times} times as long as in float32"
     if times < _SLOW:
         return Finding("machine", "bfloat16", found)
     remedy = "models that run on this processor are faster with 'dtype: float32', at twice the memory"
