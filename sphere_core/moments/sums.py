@@ -21,15 +21,15 @@ __all__ = [
     "KeptInFile",
     "MomentSums",
     "Running",
+    "SumsFile",
     "gradients_name",
     "keys_name",
-    "read_sums",
     "routed_name",
-    "write_sums",
 ]
 
 # A pass spends at most 1 / this of its time on saving its sums: on large models they are gigabytes.
 _SAVE_SHARE = 20
+_METADATA = "sums"
 
 
 def keys_name(layer: int) -> str:
@@ -125,6 +125,59 @@ class Kept:
         running.close_group()
 
 
+@dataclass(frozen=True)
+class SumsFile:
+    """A file of running sums: their parts by name, what determines them, and the position of an unfinished pass.
+
+    `identity` is plain data: model, corpus and pass. A file of one complete group has no `cursor`.
+    """
+
+    identity: Mapping[str, Any]
+    parts: dict[str, MomentSums]
+    cursor: Cursor | None = None
+
+    def is_of(self, identity: Mapping[str, Any]) -> bool:
+        """Return whether the sums are those of an identity, which JSON may have turned from tuples to lists."""
+        return _as_stored(self.identity) == _as_stored(identity)
+
+    def write(self, storage: Storage, path: str) -> None:
+        """Publish one safetensors file, replaced whole: each sum as `part.name`, the rest as JSON in its header."""
+        tensors = {
+            f"{part}.{name}": total.cpu().contiguous()
+            for part, sums in self.parts.items()
+            for name, total in sums.by_name.items()
+        }
+        header = {
+            "identity": self.identity,
+            "counts": {part: sums.count for part, sums in self.parts.items()},
+            **({} if self.cursor is None else {"cursor": asdict(self.cursor)}),
+        }
+        metadata = {_METADATA: json.dumps(header, sort_keys=True)}
+        storage.write_file(path, lambda scratch: write_tensors(tensors, scratch, metadata=metadata))
+
+    @classmethod
+    def read(cls, storage: Storage, path: str) -> "SumsFile | None":
+        """Return what a file holds; None if it is missing or unreadable.
+
+        Raises StorageError: a file that storage cannot deliver now must not be treated as missing.
+        """
+        if not storage.exists(path):
+            return None
+        try:
+            with storage.as_file(path) as local, safe_open(local, framework="pt") as archive:
+                header = json.loads(archive.metadata()[_METADATA])
+                parts = {part: MomentSums({}, count) for part, count in header["counts"].items()}
+                for place in archive.keys():  # noqa: SIM118 - a safetensors archive, not a mapping
+                    part, name = place.split(".")
+                    parts[part].by_name[name] = archive.get_tensor(place).clone()
+                cursor = Cursor(**header["cursor"]) if "cursor" in header else None
+                return cls(header["identity"], parts, cursor)
+        except StorageError:
+            raise
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            return None
+
+
 class KeptInFile(Kept):
     """Saves running sums in one file, replaced whole, at most every `every_seconds`.
 
@@ -134,25 +187,24 @@ class KeptInFile(Kept):
     def __init__(self, storage: Storage, path: str, identity: Mapping[str, Any], *, every_seconds: float) -> None:
         self._storage = storage
         self._path = path
-        self._identity = json.loads(json.dumps(identity))
+        self._identity = identity
         self._every = every_seconds
         self._due = time.monotonic() + every_seconds
 
     def load(self) -> Running | None:
         """Return the running sums of the file, or None if it has another identity or does not exist."""
-        found = read_sums(self._storage, self._path)
-        if found is None or found[1].get("identity") != self._identity:
+        found = SumsFile.read(self._storage, self._path)
+        if found is None or found.cursor is None or not found.is_of(self._identity):
             return None
-        parts, header = found
-        return Running(parts["finished"], parts["current"], Cursor(**header["cursor"]))
+        return Running(found.parts["finished"], found.parts["current"], found.cursor)
 
     def keep(self, running: Running) -> None:
         """Replace the file if the last write is long enough ago."""
         start = time.monotonic()
         if start < self._due:
             return
-        header = {"identity": self._identity, "cursor": asdict(running.cursor)}
-        write_sums(self._storage, self._path, {"finished": running.finished, "current": running.current}, header)
+        parts = {"finished": running.finished, "current": running.current}
+        SumsFile(self._identity, parts, running.cursor).write(self._storage, self._path)
         end = time.monotonic()
         self._due = end + max(self._every, _SAVE_SHARE * (end - start) if self._every else 0.0)
 
@@ -161,34 +213,5 @@ class KeptInFile(Kept):
         self._storage.delete(self._path)
 
 
-def write_sums(storage: Storage, path: str, parts: Mapping[str, MomentSums], header: Mapping[str, Any]) -> None:
-    """Publish named sums as one safetensors file, with the header and the counts inside."""
-    tensors = {
-        f"{part}.{name}": total.cpu().contiguous()
-        for part, sums in parts.items()
-        for name, total in sums.by_name.items()
-    }
-    whole = {**header, "counts": {part: sums.count for part, sums in parts.items()}}
-    metadata = {"sums": json.dumps(whole, sort_keys=True)}
-    storage.write_file(path, lambda scratch: write_tensors(tensors, scratch, metadata=metadata))
-
-
-def read_sums(storage: Storage, path: str) -> tuple[dict[str, MomentSums], dict[str, Any]] | None:
-    """Return the named sums of a file and its header; None if the file is missing or unreadable.
-
-    Raises StorageError: a file that storage cannot deliver now must not be treated as missing.
-    """
-    if not storage.exists(path):
-        return None
-    try:
-        with storage.as_file(path) as local, safe_open(local, framework="pt") as archive:
-            header: dict[str, Any] = json.loads(archive.metadata()["sums"])
-            sums = {part: MomentSums({}, count) for part, count in header["counts"].items()}
-            for place in archive.keys():  # noqa: SIM118 - a safetensors archive, not a mapping
-                part, name = place.split(".")
-                sums[part].by_name[name] = archive.get_tensor(place).clone()
-    except StorageError:
-        raise
-    except (SafetensorError, OSError, KeyError, ValueError):
-        return None
-    return sums, header
+def _as_stored(identity: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(identity))

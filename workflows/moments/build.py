@@ -1,6 +1,5 @@
 """Build second moments into a store: in one resumable pass, or every n-th group of it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from sphere_core.models.source import commit_of
 from sphere_core.moments.build import build_second_moments, finished_moments, run_pass
 from sphere_core.moments.packing import MAX_GROUPS, Cursor
 from sphere_core.moments.record import SecondMoments
-from sphere_core.moments.sums import KeptInFile, MomentSums, Running, read_sums, write_sums
+from sphere_core.moments.sums import KeptInFile, MomentSums, Running, SumsFile
 from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from workflows.moments.corpus_texts import corpus_texts
 from workflows.moments.work import ModelName, MomentsWork
@@ -68,8 +67,8 @@ class _GroupFiles(KeptInFile):
     def close_group(self, running: Running) -> None:
         """Publish the current group, unless another shard owns it."""
         if running.current.count:
-            header = {"identity": self._task.identity()}
-            write_sums(self._storage, _group_path(self._task, running.cursor.group), {"group": running.current}, header)
+            group = SumsFile(self._task.identity(), {"group": running.current})
+            group.write(self._storage, _group_path(self._task, running.cursor.group))
         running.current.clear()
 
 
@@ -103,10 +102,10 @@ def merge_shards(task: MomentsWork, skeleton: EditableModel, storage: Storage) -
         raise RuntimeError("no shard has left the number of groups of the pass, or it cannot be read")
     whole = MomentSums({})
     for group in range(end.groups):
-        found = read_sums(storage, _group_path(task, group))
-        if found is None or found[1]["identity"] != json.loads(json.dumps(task.identity())):
+        found = SumsFile.read(storage, _group_path(task, group))
+        if found is None or not found.is_of(task.identity()):
             raise RuntimeError(f"the sums of group {group} are missing or of another pass")
-        whole.add(found[0]["group"])
+        whole.add(found.parts["group"])
     return finished_moments(whole, skeleton, task.work, task.provenance)
 
 

@@ -15,7 +15,7 @@ from task_parts import CHOICE, know_folder
 from evaluators.general.guarded_lm import GuardedHFLM
 from sphere_core.foundation.storage import Storage
 from sphere_core.foundation.storage_faults import StorageError, persistently
-from sphere_core.moments.sums import MomentSums, read_sums, write_sums
+from sphere_core.moments.sums import MomentSums, SumsFile
 from workflows.driver.executor import ExecutorError
 from workflows.driver.retry_limits import MAX_EXHAUSTED
 from workflows.replicas.replica import ModelReplica
@@ -165,17 +165,18 @@ def test_memory_that_runs_out_while_reading_is_not_the_storages() -> None:
 
 def test_sums_that_storage_cannot_give_now_are_not_made_anew(faulty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = Storage(faulty, patience=())
-    write_sums(storage, "part", {"all": MomentSums({0: torch.eye(2)}, 3)}, {})
-    found = read_sums(storage, "part")
+    SumsFile({"model": "tiny"}, {"all": MomentSums({"0": torch.eye(2)}, 3)}).write(storage, "part")
+    found = SumsFile.read(storage, "part")
     assert found is not None
-    assert found[0]["all"].count == 3
+    assert found.is_of({"model": "tiny"})
+    assert found.parts["all"].count == 3
 
     def gone(*_, **__):
         raise TimeoutError("gone")
 
     monkeypatch.setattr(FaultyFiles, "get_file", gone)
     with pytest.raises(StorageError, match="gone"):
-        read_sums(storage, "part")
+        SumsFile.read(storage, "part")
     monkeypatch.undo()
     storage.write_bytes("part", b"half")
-    assert read_sums(storage, "part") is None
+    assert SumsFile.read(storage, "part") is None
