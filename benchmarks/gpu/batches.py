@@ -1,7 +1,9 @@
 """B3 and B4: one batch by stages without and with a long history; its checkpoint written and read for scoring."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import torch
@@ -15,19 +17,20 @@ from sphere_core.editors.closed_form.loop import ClosedFormEditor
 from sphere_core.editors.closed_form.rules import LeastSquaresRule
 from sphere_core.editors.shaping import Shaping
 from sphere_core.foundation.storage import Storage
-from sphere_core.locate.batch import BatchWalk
+from sphere_core.locate.batch import BatchWalk, locate
+from sphere_core.locate.prompts import target_ids
+from sphere_core.locate.templates import Contexts
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
 from sphere_core.numerics.placement import total_memory
+from sphere_core.requests import EditRequest
 from sphere_core.solver import KeyHistory
 
-__all__ = ["METHODS", "measure"]
+__all__ = ["METHODS", "lengths_of_batch", "measure"]
 
 METHODS = ("alphaedit+sphere", "memit_seq+sphere")
 _CHUNK = 500
-# CounterFact's, as doctor counts them: the requests are of its lengths.
-_LENGTHS = TextLengths(prompt=18, target=2, probe_rows=26)
 
 
 Records = list[dict[str, object]]
@@ -82,6 +85,7 @@ def _batch(
         state = editor.edit(model, requests[setting.batch :], contexts, state)
         wait_for(device)
         whole = time.perf_counter() - start
+    lengths = lengths_of_batch(model, requests[setting.batch :], contexts)
     watched.seconds["rest"] = whole - sum(watched.seconds.values())
     record = {
         "method": name,
@@ -91,15 +95,26 @@ def _batch(
         "share of targets": watched.seconds["targets"] / whole,
         "stages, s": watched.seconds,
         "peak, GB": peak["gb"],
-        "predicted peak, GB": _predicted(setting, model, device, name, history) / 1e9,
+        "predicted peak, GB": _predicted(setting, model, device, name, history, lengths) / 1e9,
         "solvers on the host": sorted(placement.on_host),
         "requests per pass": placement.requests_per_pass,
     }
     return record, state
 
 
-def _predicted(setting: Setting, model: EditableModel, device: torch.device, name: str, history: int) -> float:
-    """Return the bytes that `sphere doctor` predicts for a batch: targets or write, on the device or on the host."""
+def lengths_of_batch(model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts) -> TextLengths:
+    """Return the mean tokens of a batch's prompts in all their contexts and of its targets, to the nearest whole ones,
+    as `lengths_of` has them for a dataset."""
+    batch = locate(model, requests, contexts)
+    targets = [len(target_ids(model.tokenizer, request)) for request in requests]
+    return TextLengths(round(fmean(len(prompt.ids) for prompt in batch.prompts)), round(fmean(targets)), probe_rows=0)
+
+
+def _predicted(
+    setting: Setting, model: EditableModel, device: torch.device, name: str, history: int, lengths: TextLengths
+) -> float:
+    """Return the bytes that `sphere doctor` predicts for a batch of texts of these lengths: targets or write, on the
+    device or on the host."""
     shape, hyperparameters = shape_of_network(model.network, model.family), setting.hyperparameters()
     _, contexts = setting.requests(model, 1)
     work = workload_of(
@@ -109,7 +124,7 @@ def _predicted(setting: Setting, model: EditableModel, device: torch.device, nam
         batch=setting.batch,
         edits=history + 2 * setting.batch,
         contexts=sum(len(group) for group in contexts),
-        lengths=_LENGTHS,
+        lengths=lengths,
         on_accelerator=device.type != "cpu",
     )
     if work.on_accelerator:

@@ -8,16 +8,20 @@ import pytest
 import torch
 from ghost import DEVICES, ghost
 
-from benchmarks.gpu import published, runner, smoke
+from benchmarks.gpu import batches, published, runner, smoke
+from benchmarks.gpu.batches import lengths_of_batch
 from benchmarks.gpu.report import markdown
 from benchmarks.gpu.setting import FULL, SMALL
 from benchmarks.gpu.target_passes import target_flops
 from benchmarks.gpu.verdicts import verdicts
-from sphere_core.costs import shape_of_config
+from sphere_core.costs import TextLengths, shape_of_config
 from sphere_core.locate.batch import locate
 from sphere_core.locate.targets import TargetSettings
+from sphere_core.locate.templates import Contexts
 from sphere_core.methods import example_names, resolve_method
+from sphere_core.models import EditableModel
 from sphere_core.models.suffix import TailLayout
+from sphere_core.requests import EditRequest
 
 FEW, EVERY = ["memit", "alphaedit+sphere", "ft"], example_names()
 # Smaller still: every operation of a ghost passes through Python, and the device does not depend on how many run.
@@ -125,6 +129,35 @@ def test_the_limits_of_a_card_are_judged_at_the_full_setting() -> None:
     without_ceiling = {"setting": "full", "B2": [{"share of the ceiling": None}]}
     assert [line["met"] for line in verdicts(without_ceiling)] == [None]
     assert verdicts({"setting": "full"}) == []
+
+
+def test_lengths_are_those_of_the_batch() -> None:
+    model = SMALL.model(torch.device("cpu"))
+    requests = [
+        EditRequest("0", "w0 {} w1 w2", "w3", "w4", None, ()),
+        EditRequest("1", "{} w1", "w5 w6 w7", "w8 w9 w10", None, ()),
+    ]
+    # Bare prompts of four tokens, and five times with six in front: 4, 10, 10, 10, 10, 10.
+    contexts = (("{}",), ("w1 w2 w3 w4 w5 . {}",) * 5)
+    found = lengths_of_batch(model, requests, contexts)
+    assert (found.prompt, found.target) == (9, 2)
+    longer = [replace(request, prompt=f"{'w2 ' * 20}{request.prompt}") for request in requests]
+    assert lengths_of_batch(model, longer, contexts).prompt == 29
+
+
+def test_a_peak_is_predicted_for_the_batch_that_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, prompts = [], iter((8, 8, 800, 800))
+
+    def noted(model: EditableModel, requests: list[EditRequest], contexts: Contexts) -> TextLengths:
+        counted.append([request.case_id for request in requests])
+        return replace(lengths_of_batch(model, requests, contexts), prompt=next(prompts))
+
+    monkeypatch.setattr(batches, "METHODS", ("alphaedit+sphere",))
+    monkeypatch.setattr(batches, "lengths_of_batch", noted)
+    (short, _), (long, _) = (batches.measure(TINY, torch.device("cpu"))[0] for _ in range(2))
+    # The second batch is timed: after nothing, and after a history.
+    assert counted == [["3", "4", "5"]] * 4
+    assert short["predicted peak, GB"] < long["predicted peak, GB"]
 
 
 def test_every_method_that_is_run_has_its_settings() -> None:
