@@ -1,5 +1,5 @@
-"""Fill in the reference pages from the code, as a hook of mkdocs: a line `<!-- generated: NAME -->` of a page below
-docs/reference is replaced by what the function `GENERATED[NAME]` returns."""
+"""Fill in pages from the code, as a hook of mkdocs: a line `<!-- generated: NAME -->` of a page is replaced by
+what the function `GENERATED[NAME]` returns."""
 
 import importlib
 import inspect
@@ -13,6 +13,7 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from published_tables import published_cells
 from settings_tables import BAR, evaluator_fields, field_table, fields_without_description, file_fields, prose
 from typer.testing import CliRunner
 
@@ -196,4 +197,5 @@ GENERATED: dict[str, Callable[[], str]] = {
     "views": views,
     "python_api": python_api,
     "solver_forms": solver_forms,
+    "published_cells": published_cells,
 }

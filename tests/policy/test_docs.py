@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from published_tables import count_cells, published_entries
 from repository import REPOSITORY
 
 from sphere_core.checkpoints import EditorState
@@ -104,6 +105,19 @@ def test_generated_tables_hold_the_fields(generate: ModuleType) -> None:
     assert "| `clamp_norm_factor` | number |" in pages["hyperparameters.md"]
     with pytest.raises(KeyError):
         generate.filled_in("<!-- generated: nothing_like_it -->")
+
+
+def test_the_page_of_published_tables_has_every_file_and_every_number(generate: ModuleType) -> None:
+    text = (DOCS / "reproduction.md").read_text()
+    page = generate.filled_in(text)
+    files = published_entries()
+    assert "examples/sphere_paper_llama3.yaml" in files
+    for name, entries in files.items():
+        assert f"| `{name}` |" in text
+        assert f"### `{name}`\n\n{sum(map(count_cells, entries))} numbers." in page
+        for method, values in ((method, values) for entry in entries for method, values in entry.values.items()):
+            assert f"| {method} | {' | '.join('' if one is None else f'{one:g}' for one in values)} |" in page
+    assert "| method | efficacy (± 0.025) |" in page
 
 
 PAGES = [path.relative_to(REPOSITORY).as_posix() for path in sorted(DOCS.rglob("*.md"))]
