@@ -5,13 +5,7 @@ them; whoever brings one in on purpose raises the number here and says why.
 """
 
 import pytest
-from ghost import ghost
-from ghost_parts import on_ghost
-from ghost_table import counted_batch
-from tiny_models import CONTEXTS, requests, tiny_model
-
-from sphere_core.locate.batch import locate
-from sphere_core.locate.targets import TargetSettings, optimise_targets
+from ghost_table import counted_batch, counted_targets
 
 # Kernels, waits, bytes to the host and bytes to the device of the second batch: two requests, nine forwards of targets.
 # Of the kernels of a method with targets 300 to 700 pack tokens, and 1,200 bytes say where those are.
@@ -53,25 +47,14 @@ def test_a_batch_stays_within_its_budget(method: str) -> None:
     assert counts.to_device <= to_device, counts.bytes_at.most_common()
 
 
-def targets(layers: int, steps: int, count: int) -> tuple[int, int, int]:
-    """Return kernels, waits and bytes to the host of one pass of targets at layer 0."""
-    with ghost() as counts:
-        model = on_ghost(tiny_model("llama", layers=layers))
-        batch = locate(model, requests()[:count], CONTEXTS)
-        settings = TargetSettings(0, 0.3, steps, 0.1, 2.0, 0.0625, 0.0, 100, 0)
-        counts.clear()
-        optimise_targets(model, batch, settings)
-        return counts.kernels, counts.waits, counts.to_host
-
-
 def test_a_step_of_targets_waits_for_nothing_and_its_kernels_do_not_grow_with_the_batch() -> None:
-    few, more = targets(4, 9, 2), targets(4, 17, 2)
+    few, more = counted_targets(4, 9, 2), counted_targets(4, 17, 2)
     # Two looks in eight steps at who is done.
     assert more[1] - few[1] == 2
     assert more[2] == few[2]
-    assert targets(4, 9, 5)[0] == few[0]
+    assert counted_targets(4, 9, 5)[0] == few[0]
     # A step of one more layer, and what a step costs whatever the layers.
-    thin, thick = targets(4, 17, 2)[0] - few[0], targets(5, 17, 2)[0] - targets(5, 9, 2)[0]
+    thin, thick = counted_targets(4, 17, 2)[0] - few[0], counted_targets(5, 17, 2)[0] - counted_targets(5, 9, 2)[0]
     # 18 of a layer pack tokens and put them back into rows for attention, so that a third of them is not computed.
     assert (thick - thin) / 8 <= 117
     assert thin / 8 - 3 * (thick - thin) / 8 <= 110
