@@ -7,7 +7,7 @@ from sphere_core.foundation.lazy import lazy_exports
 if TYPE_CHECKING:
     from sphere_core.costs.accelerators import Accelerator, accelerator, accelerator_names
     from sphere_core.costs.memory import Stage, Workload, checkpoint_bytes, moments_bytes, solver_bytes, stages
-    from sphere_core.costs.placement import on_accelerator, place
+    from sphere_core.costs.placement import SolverLayout, on_accelerator, place, solver_layout
     from sphere_core.costs.shape import ModelShape, published_config, shape_of_config, shape_of_network
     from sphere_core.costs.time import Work, ahead_work, edit_work, geometry_work, hours, moments_work, probe_work
     from sphere_core.costs.tuning import tuning_checkpoint_bytes, tuning_peak, tuning_work
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Accelerator",
     "ModelShape",
+    "SolverLayout",
     "Stage",
     "TextLengths",
     "Work",
@@ -37,6 +38,7 @@ __all__ = [
     "shape_of_config",
     "shape_of_network",
     "solver_bytes",
+    "solver_layout",
     "stages",
     "tuning_checkpoint_bytes",
     "tuning_peak",
@@ -48,7 +50,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "memory": "Stage Workload checkpoint_bytes moments_bytes solver_bytes stages",
-        "placement": "on_accelerator place",
+        "placement": "SolverLayout on_accelerator place solver_layout",
         "shape": "ModelShape published_config shape_of_config shape_of_network",
         "time": "Work ahead_work edit_work geometry_work hours moments_work probe_work",
         "accelerators": "Accelerator accelerator accelerator_names",

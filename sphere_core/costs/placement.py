@@ -6,7 +6,7 @@ so that a trajectory's numbers do not depend on what ran before: they are the sa
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -23,7 +23,7 @@ from sphere_core.numerics.placement import decomposition_device, total_memory
 from sphere_core.requests import EditRequest
 from sphere_core.solver.placement import BESIDE_LAYERS, Placement, solvers_on_host
 
-__all__ = ["on_accelerator", "place"]
+__all__ = ["SolverLayout", "on_accelerator", "place", "solver_layout"]
 
 # Requests whose lengths are looked at; a pass is padded to its longest row.
 _SAMPLED = 256
@@ -77,14 +77,27 @@ def place(
     )
 
 
+@dataclass(frozen=True)
+class SolverLayout:
+    """The layers whose solver runs on the host, and the bytes that solvers may take on the accelerator."""
+
+    on_host: frozenset[int]
+    room: float
+
+
+def solver_layout(shape: ModelShape, work: Workload, layers: Sequence[int], memory: float) -> SolverLayout:
+    """Return where solvers would run on one accelerator with `memory` bytes, before anything is loaded."""
+    each = solver_bytes(shape.d_in, work, blocks=shape.blocks)
+    room = _solver_room(shape, work, memory - shape.parameters * work.dtype_bytes)
+    name = "accelerator"
+    return SolverLayout(solvers_on_host(dict.fromkeys(layers, each), dict.fromkeys(layers, name), {name: room}), room)
+
+
 def on_accelerator(shape: ModelShape, work: Workload, layers: Sequence[int], memory: float) -> Workload:
     """Return the workload as it would be placed on one accelerator with `memory` bytes, before anything is loaded."""
     room = memory - shape.parameters * work.dtype_bytes
     each = solver_bytes(shape.d_in, work, blocks=shape.blocks)
-    name = "accelerator"
-    on_host = solvers_on_host(
-        dict.fromkeys(layers, each), dict.fromkeys(layers, name), {name: _solver_room(shape, work, room)}
-    )
+    on_host = solver_layout(shape, work, layers, memory).on_host
     left = room - (len(layers) - len(on_host)) * each
     per_pass = _requests_per_pass(shape, work, left)
     ahead = _reads_ahead(shape, work, left, per_pass)

@@ -9,6 +9,7 @@ import torch
 __all__ = [
     "Resident",
     "all_finite",
+    "decomposes_within",
     "decomposition_device",
     "device_name",
     "finite_anywhere",
@@ -95,7 +96,16 @@ def decomposition_device(device: torch.device, width: int) -> torch.device:
 
     There where it has room for the working memory.
     """
-    return device if has_room(device, 8 * _EIGEN_COPIES * width**2) else _HOST
+    return device if has_room(device, _eigen_bytes(width)) else _HOST
+
+
+def decomposes_within(width: int, memory: float) -> bool:
+    """Return whether an accelerator with `memory` bytes in all decomposes such a matrix itself, by the same rule."""
+    return _eigen_bytes(width) <= _ROOM_SHARE * memory
+
+
+def _eigen_bytes(width: int) -> int:
+    return 8 * _EIGEN_COPIES * width**2
 
 
 def has_room(device: torch.device, size: int) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sphere_core.costs.accelerators import accelerator, accelerator_names
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.user_files import output_errors
 from sphere_core.plugins import Plugins
@@ -29,7 +30,7 @@ Examples:
   sphere doctor factworld --preset factworld  and the embedded model
   sphere doctor --measure --out rates.json    its rates, for plan --price
   sphere doctor meta-llama/Meta-Llama-3-8B-Instruct --preset llama3-8b \\
-      --method alphaedit+sphere --edits 15000
+      --method alphaedit+sphere --edits 15000 --accelerator h100
 """
 _STYLES = {"ok": "green", "note": "yellow", "missing": "bold red"}
 
@@ -43,6 +44,14 @@ def doctor(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "bfloat16",
     batch: Annotated[int, typer.Option(min=1, help="Edits in a batch")] = 100,
     edits: Annotated[int, typer.Option(min=1, help="Edits of the whole stream")] = 1000,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--accelerator",
+            help="Predict for this one, which need not be here: "
+            f"{', '.join(accelerator_names())}, or a file of --measure",
+        ),
+    ] = None,
     plugin: PluginOption = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure this device's rates in --dtype instead; less than a minute")
@@ -57,8 +66,13 @@ def doctor(
     if measure or out is not None:
         _measure(dtype, out, as_json=as_json)
         return
+    if name is not None and model is None:
+        remedy = f"sphere doctor MODEL --preset PRESET --accelerator {name}"
+        raise InputError("no model is given", where="--accelerator", remedy=remedy)
+    card = None if name is None else accelerator(name)
     from workflows.preflight.machine import machine_findings
-    from workflows.preflight.model import examine, stage_findings
+    from workflows.preflight.model import examine
+    from workflows.preflight.stages import Room, stage_findings, weights_finding
 
     plugins = Plugins.of_files(plugin or (), where="--plugin")
     findings = machine_findings(Path.cwd())
@@ -73,8 +87,11 @@ def doctor(
                 dtype=dtype,
                 batch=batch,
                 edits=edits,
+                room=None if card is None else Room.named(card),
                 plugins=plugins,
             )
+        elif card is not None:
+            findings += weights_finding(examined, dtype=dtype, room=Room.named(card))
     console = output_console()
     if as_json:
         print_json(console, {"findings": [asdict(finding) for finding in findings]})

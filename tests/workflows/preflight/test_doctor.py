@@ -8,7 +8,8 @@ import torch
 from command_line import sphere
 
 from sphere_core.datasets.factworld.shipped import shipped_model_dir
-from workflows.preflight.model import examine, stage_findings
+from workflows.preflight.model import examine
+from workflows.preflight.stages import stage_findings
 
 
 def words(text: str) -> str:
@@ -72,8 +73,8 @@ def test_what_cannot_be_edited_is_refused_with_the_reason(
 def test_doctor_says_what_an_accelerator_has_room_for(
     monkeypatch: pytest.MonkeyPatch, gigabytes: int, targets: str, solvers: str, state: str
 ) -> None:
-    monkeypatch.setattr("workflows.preflight.model.available_memory", lambda: (gigabytes * 1e9, 64e9))
-    monkeypatch.setattr("workflows.preflight.model.accelerator_memory", lambda: gigabytes * 1e9)
+    monkeypatch.setattr("workflows.preflight.stages.available_memory", lambda: (gigabytes * 1e9, 64e9))
+    monkeypatch.setattr("workflows.preflight.stages.accelerator_memory", lambda: gigabytes * 1e9)
     examined = examine("meta-llama/Meta-Llama-3-8B-Instruct", revision=None)
     found = stage_findings(
         examined, method="alphaedit+sphere", preset_name="llama3-8b", dtype="bfloat16", batch=100, edits=3000
