@@ -213,5 +213,6 @@ class KeptInFile(Kept):
         self._storage.delete(self._path)
 
 
-def _as_stored(identity: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(identity))
+def _as_stored(identity: Mapping[str, Any]) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads(json.dumps(identity))
+    return stored
