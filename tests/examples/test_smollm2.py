@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+import fsspec
 import pytest
 import yaml
 from repository import EXAMPLES
@@ -51,24 +52,26 @@ def test_redirects_and_cut_pages_are_left_out(prepare: ModuleType) -> None:
     assert list(prepare.pages(dump.encode())) == ["An article."]
 
 
-def test_records_of_several_files_are_joined_in_order(
+def test_records_of_files_and_urls_are_joined_in_order(
     prepare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, records in (("a.json", [{"case_id": 3}]), ("b.json", [{"case_id": 1}, {"case_id": 2}])):
-        (tmp_path / name).write_text(json.dumps(records))
+    (tmp_path / "a.json").write_text(json.dumps([{"case_id": 3}]))
+    # A URL of a file system that lives in this process.
+    fsspec.filesystem("memory").pipe("/records/b.json", json.dumps([{"case_id": 1}, {"case_id": 2}]).encode())
     data = tmp_path / "data"
     (data / "smollm2-135m").mkdir(parents=True)
     (data / "smollm2-135m" / "config.json").touch()
     (data / "wikipedia.jsonl").touch()
     monkeypatch.setattr(
-        "sys.argv", ["prepare.py", str(data), "--records", str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+        "sys.argv", ["prepare.py", str(data), "--records", str(tmp_path / "a.json"), "memory://records/b.json"]
     )
     prepare.main()
     assert [record["case_id"] for record in json.loads((data / "counterfact.json").read_text())] == [3, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("file", "layers"), [("sweep.yaml", [4, 5, 6, 7, 8]), ("breaks.yaml", [8])], ids=["five layers", "one layer"]
+    ("file", "layers"),
+    [("sweep.yaml", [4, 5, 6, 7, 8]), ("zsre.yaml", [4, 5, 6, 7, 8]), ("breaks.yaml", [8])],
 )
 def test_its_sweep_files_are_valid_and_their_presets_serve_every_method(file: str, layers: list[int]) -> None:
     sweep = SweepSpec.model_validate(yaml.safe_load((FOLDER / file).read_text()))
