@@ -1,4 +1,4 @@
-"""`python -m benchmarks.side_by_side`: editing, scoring and start-up beside the published way, in one run on the CPU.
+"""`python -m benchmarks.side_by_side`: editing, scoring, generation and start-up beside the published way, on the CPU.
 
 A Llama of SmolLM2-135M's shape with random weights in fp32; AlphaEdit with SPHERE, 25 forwards per target, six
 contexts. Editing is measured at the relative depth of Llama-3-8B's layers 4-8 of 32, and at a late depth where less of
@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import scoring
+from benchmarks.generation import AT_FORWARD, generation_rows
 from benchmarks.gpu.setting import Setting
 from benchmarks.plain_edit import PlainEdit
 from benchmarks.probes import counterfact_probes
@@ -211,6 +212,7 @@ PARTS = {
     "edit": lambda: edit_rows(SHAPE, alone=1, required=EDIT),
     "late": lambda: edit_rows(replace(SHAPE, layers=LATE), alone=1, required=None),
     "score": lambda: [score_row(SHAPE, required=SCORE)],
+    "generate": lambda: generation_rows(SHAPE, tokens=20, required=AT_FORWARD),
     "start": lambda: start_rows(SHAPE),
 }
 
