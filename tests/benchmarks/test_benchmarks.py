@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from benchmarks.alone import run_task
 from benchmarks.disk import measure as bytes_on_disk
 from benchmarks.energy import worst_difference
 from benchmarks.keys import gpt2_keys
+from benchmarks.long_histories import long_steps, markdown
 from benchmarks.models import random_gpt2
 from benchmarks.moments import moment_rows
 from benchmarks.projections import layer_rows
@@ -159,6 +161,22 @@ def test_bytes_on_disk_are_those_of_real_files(tmp_path: Path) -> None:
     assert 0 < large * 1e9 - (weights + 5 * 400 * 401 * 4) < 4000
     assert rows["200 edits, a checkpoint every 100", "5 sites 24 x 400"] == pytest.approx(small + large)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_history_is_weighed_in_memory_and_in_a_real_checkpoint(tmp_path: Path) -> None:
+    short, long = long_steps(24, 400, (100, 300), tmp_path, repeats=1)
+    weight = 24 * 400 * 4
+    # Keys in fp32 and their factor in fp64, of which the file has the triangle; then the reduction.
+    assert short.state == 100 * 400 * 4 + 100 * 100 * 8
+    assert 0 < short.checkpoint - (weight + 100 * 400 * 4 + 100 * 101 * 4) < 4000
+    assert long.state == 400 * 400 * 8
+    assert 0 < long.checkpoint - (weight + 400 * 401 * 4) < 4000
+    assert min(short.solve, short.append, long.solve, long.append) > 0
+    assert list(tmp_path.iterdir()) == []
+    *_, last = markdown(
+        [replace(short, edits=20_000, solve=1.5, append=0.25, state=10**9, checkpoint=2 * 10**6)]
+    ).split("\n")
+    assert last == "| 20,000 | 1.50 | 0.25 | 1.75 | 1,000 | 2 |"
 
 
 def test_seconds_inside_the_model_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
