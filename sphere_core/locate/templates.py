@@ -1,13 +1,14 @@
 """Context templates as settings and as files. Loads no torch: a sweep file is checked with it."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.json_files import read_json
 
-__all__ = ["ContextSettings", "Contexts", "read_contexts"]
+__all__ = ["ContextSettings", "Contexts", "check_contexts", "read_contexts"]
 
 # Groups of templates, each template with '{}' once; the first is '{}' itself.
 Contexts = tuple[tuple[str, ...], ...]
@@ -38,19 +39,23 @@ class ContextSettings(BaseModel):
 
 
 def read_contexts(path: Path) -> Contexts:
-    """Read a JSON list of template groups; raises InputError if a template lacks '{}'."""
-    groups = read_json(path, what="contexts file")
-    shaped = isinstance(groups, list) and all(isinstance(group, list) and group for group in groups) and groups
+    """Read a JSON list of template groups; raises InputError as `check_contexts`."""
+    return check_contexts(read_json(path, what="contexts file"), where=str(path))
+
+
+def check_contexts(groups: Any, *, where: str) -> Contexts:
+    """Return template groups as tuples; raises InputError if there are none, or a template lacks '{}'."""
+    shaped = isinstance(groups, list | tuple) and groups and all(isinstance(g, list | tuple) and g for g in groups)
     if not shaped or not all(isinstance(t, str) and t.count("{}") == 1 for group in groups for t in group):
         raise InputError(
             "contexts must be a list of non-empty groups of templates with '{}' once",
-            where=str(path),
+            where=where,
             remedy='for example [["{}"], ["The. {}", "I. {}"]]',
         )
     if groups[0][0] != "{}":
         raise InputError(
             "the first template must be '{}', the bare prompt",
-            where=str(path),
+            where=where,
             remedy='begin the list with ["{}"]',
         )
     return tuple(tuple(group) for group in groups)

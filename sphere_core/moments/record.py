@@ -8,6 +8,7 @@ import torch
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.models.sites import Site
+from sphere_core.moments.file_digests import FileDigests
 from sphere_core.numerics.linalg import Subspace
 from sphere_core.numerics.tensor_digest import tensors_digest
 
@@ -28,6 +29,8 @@ class SecondMoments:
 
     Of a mixture, C0 is one moment for each expert, `[E, f, f]`, over the tokens that the router sent to it, whatever
     the router's weight was; `routed` `[E]` float64 are their numbers, and an expert without a token has zeros.
+
+    `files` are the digests of the files they were read from, where a trajectory is to be named by them.
     """
 
     by_layer: Mapping[int, torch.Tensor]
@@ -36,6 +39,7 @@ class SecondMoments:
     null_spaces: Mapping[int, Subspace] = field(default_factory=dict)
     gradients: Mapping[int, torch.Tensor] = field(default_factory=dict)
     routed: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    files: FileDigests | None = None
 
     @property
     def digest(self) -> str:

@@ -42,6 +42,8 @@ ROOMS = {
     "sphere_core.moments": "foundation locate models numerics",
     "sphere_core.numerics": "foundation",
     "sphere_core.plugins": "foundation",
+    "sphere_core.preparation": "checkpoints costs editors locate methods models moments requests trajectory "
+    "trajectory_spec",
     "sphere_core.regularizers": "checkpoints foundation models numerics",
     "sphere_core.requests": "foundation",
     "sphere_core.solver": "checkpoints foundation numerics",

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sphere_core.foundation.errors import InputError
-from sphere_core.foundation.fingerprint import fingerprint
+from sphere_core.foundation.fingerprint import file_digest, fingerprint
 from sphere_core.foundation.lazy import load_object
 from sphere_core.foundation.storage import Storage
+from sphere_core.moments.file_digests import FileDigests
 from sphere_core.moments.headers import MomentsHeader, read_header
 
 if TYPE_CHECKING:
@@ -155,6 +156,14 @@ class MomentsStore:
         """Return the moments of one site of a set."""
         with self.storage.as_file(self.path(key, layer)) as path:
             return _read_moments(path)
+
+    def digests(self, key: str, layers: Sequence[int]) -> FileDigests:
+        """Return the digests of the files of these layers of a set, by which a trajectory is named."""
+        by_layer = {}
+        for layer in layers:
+            with self.storage.as_file(self.path(key, layer)) as path:
+                by_layer[layer] = file_digest(path)
+        return FileDigests(by_layer=by_layer)
 
     def read(self, name: str) -> "SecondMoments":
         """Return the moments that a path or a key names."""

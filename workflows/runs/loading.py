@@ -1,7 +1,7 @@
 """What a trajectory needs, loaded and checked: a model, a stream of edit requests, a method, second moments."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sphere_core.datasets.sources import Dataset, DatasetSpec, read_dataset
+from sphere_core.editors.memory.companion_folders import with_companions
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.validation import validated
 from sphere_core.hyperparameters import Hyperparameters
@@ -17,7 +18,8 @@ from sphere_core.models import EditableModel
 from sphere_core.models import load_model as load_editable
 from sphere_core.models.devices import pick_device
 from sphere_core.models.source import commit_of, resolve_model
-from sphere_core.moments.files import joined
+from sphere_core.moments.file_digests import FileDigests
+from sphere_core.moments.files import joined, read_moments
 from sphere_core.moments.record import SecondMoments, check_moments
 from sphere_core.requests import EditRequest
 from sphere_core.streams.stream import StreamSpec, stream_of
@@ -37,6 +39,7 @@ __all__ = [
     "load_model",
     "load_moments",
     "load_stream",
+    "read_identified_moments",
 ]
 
 
@@ -158,7 +161,7 @@ def load_method(
     where = f"method '{name}'"
     method, checked, _ = method_of(entry, str(chosen), Path.cwd(), where=where)
     check_against_model(checked, model.editable, where=where)
-    return ChosenMethod(method, checked)
+    return ChosenMethod(method, with_companions(checked, Path.cwd()))
 
 
 def load_moments(*, source: str | Path, model: LoadedModel, method: ChosenMethod) -> SecondMoments:
@@ -166,7 +169,7 @@ def load_moments(*, source: str | Path, model: LoadedModel, method: ChosenMethod
 
     Raises InputError if they are missing, damaged, of another model, or lack a layer that the method edits.
     """
-    found = MomentsStore(store_folder(None)).read(str(source))
+    found = read_identified_moments(MomentsStore(store_folder(None)).locate(str(source)))
     sites = model.editable.open_sites(method.hyperparameters.places)
     gradients = method.method.needs_gradients(method.hyperparameters)
     where = str(source)
@@ -222,4 +225,11 @@ def build_moments(
     )
     key = run_build(options, console or Console(quiet=True), loaded=model.editable)
     sets = MomentsStore(store_folder(store))
-    return joined([sets.read_layer(key, layer) for layer in layers], where=sets.storage.uri)
+    built = joined([sets.read_layer(key, layer) for layer in layers], where=sets.storage.uri)
+    return replace(built, files=sets.digests(key, layers))
+
+
+def read_identified_moments(path: Path) -> SecondMoments:
+    """Read second moments from a file or a folder, with the digests by which a trajectory is named."""
+    found = read_moments(path)
+    return replace(found, files=FileDigests.of(path, found.layers))

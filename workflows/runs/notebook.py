@@ -11,15 +11,12 @@ from evaluators.base import Subject
 from evaluators.registry import build_evaluator, read_evaluator_settings
 from sphere_core.checkpoints import Checkpoint
 from sphere_core.foundation.errors import InputError
-from sphere_core.locate.contexts import sample_contexts
-from sphere_core.locate.templates import Contexts, ContextSettings
-from sphere_core.moments.record import SecondMoments, check_moments
-from sphere_core.requests import EditRequest, requests_digest
-from sphere_core.streams.lengths import refuse_long
-from sphere_core.streams.model_room import room_of_model
-from sphere_core.trajectory import run_trajectory
+from sphere_core.locate.templates import Contexts, check_contexts
+from sphere_core.moments.record import SecondMoments
+from sphere_core.requests import EditRequest
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.runs.loading import ChosenMethod, LoadedModel, LoadedStream
+from workflows.runs.prepared_edit import prepare_edit
 from workflows.store.row_schema import ROW_SCHEMA
 
 __all__ = ["SCORE_SCHEMA", "EditedModel", "edit", "score", "unedited"]
@@ -70,9 +67,11 @@ def edit(
     """Edit a stream into a model, `batch_size` requests at a time, from the unedited weights.
 
     `contexts` are template groups; by default they are sampled from the unedited model with the stream's seed, as in a
-    sweep. `on_checkpoint` takes a checkpoint after each batch. The numbers are those of `sphere edit` and of a sweep
-    at the same number of torch threads. Raises InputError, with the model unchanged, where the method needs second
-    moments and there are none, or where they are not of the edited sites.
+    sweep. `on_checkpoint` takes a checkpoint after each batch. Numbers and id are those of `sphere edit` with the same
+    inputs and number of torch threads, and of a sweep that takes the same file of second moments; moments that were
+    made in memory are named by their numbers. Raises InputError, with the model unchanged, where the method needs
+    second moments and there are none, where they are not of the edited sites, where a text is longer than the model's
+    positions, and where a file of neurons lacks a request.
     """
     hyperparameters = method.hyperparameters
     if batch_size < 1:
@@ -83,36 +82,24 @@ def edit(
             where="edit",
             remedy="moments=build_moments(...) or moments=load_moments(...)",
         )
-    editable = model.editable
-    if moments is not None:
-        sites = editable.open_sites(hyperparameters.places)
-        check_moments(
-            moments,
-            sites,
-            where="edit, moments",
-            model_digest=editable.base_digest,
-            gradients=method.method.needs_gradients(hyperparameters),
-        )
-    in_contexts = method.method.edits_in_contexts
-    sampling = ContextSettings().model_dump(mode="json") if in_contexts and contexts is None else None
-    room = room_of_model(editable, groups=contexts if in_contexts else None, sampled=sampling)
-    if room is not None:
-        refuse_long(stream.requests, room, source=stream.spec.source)
-    editor = method.method.build(hyperparameters, moments)
-    editable.restore_base()
-    spec = _spec(model, stream, method, batch_size, moments, contexts)
-    sampled = contexts or sample_contexts(editable, ContextSettings(), stream.seed)
-    last: Checkpoint | None = None
-    chain = run_trajectory(
-        spec.id, editor, editable, stream.requests, batch_size=batch_size, contexts=sampled, resume=None
+    prepared = prepare_edit(
+        model=model,
+        stream=stream,
+        method=method,
+        batch_size=batch_size,
+        moments=moments,
+        contexts=None if contexts is None else check_contexts(contexts, where="edit, contexts"),
+        threads=torch.get_num_threads(),
+        where="edit, moments",
     )
-    for checkpoint in chain:
+    last: Checkpoint | None = None
+    for checkpoint in prepared.run(prepared.spec.id):
         last = checkpoint
         on_checkpoint(checkpoint)
     if last is not None and last.raw:
         # A read-out regularizer: what is scored and exported is not what editing continued with.
-        editable.load_weights(last.weights, last.attachment)
-    return EditedModel(model, stream.requests, 0 if last is None else last.edits, last, spec, moments)
+        model.editable.load_weights(last.weights, last.attachment)
+    return EditedModel(model, stream.requests, 0 if last is None else last.edits, last, prepared.spec, moments)
 
 
 def unedited(*, model: LoadedModel, stream: LoadedStream, moments: SecondMoments | None = None) -> EditedModel:
@@ -141,33 +128,3 @@ def score(*, edited: EditedModel, evaluators: Mapping[str, Mapping[str, Any]]) -
         for row in evaluator.score(subject).rows
     ]
     return pa.Table.from_pylist(rows, schema=SCORE_SCHEMA)
-
-
-def _spec(
-    model: LoadedModel,
-    stream: LoadedStream,
-    method: ChosenMethod,
-    batch_size: int,
-    moments: SecondMoments | None,
-    contexts: Contexts | None,
-) -> TrajectorySpec:
-    sampled = {"sampled": ContextSettings().model_dump(mode="json")}
-    return TrajectorySpec(
-        model=model.source,
-        model_digest=model.editable.base_digest,
-        revision=model.revision,
-        remote_code=model.remote_code,
-        family=model.editable.family.carried,
-        dtype=model.dtype,
-        method=method.method.name,
-        revisions=method.method.revisions(method.hyperparameters),
-        plugins=method.method.code,
-        hyperparameters=method.hyperparameters,
-        stream=stream.spec,
-        stream_digest=requests_digest(stream.requests),
-        batch_size=batch_size,
-        seed=stream.seed,
-        contexts=sampled if contexts is None else {"groups": [list(group) for group in contexts]},
-        moments={} if moments is None else {"digest": moments.digest},
-        threads=torch.get_num_threads(),
-    )

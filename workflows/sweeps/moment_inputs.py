@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sphere_core.foundation.errors import InputError, inside
-from sphere_core.foundation.fingerprint import file_digest, fingerprint
+from sphere_core.foundation.errors import inside
 from sphere_core.foundation.lazy import load_object
+from sphere_core.moments.file_digests import FileDigests
 from workflows.moments.corpus_texts import find_corpus, require_texts
 from workflows.moments.store import MomentsStore, store_folder
 from workflows.store.corpus import Corpus
@@ -59,7 +59,8 @@ class MomentInputs:
             check = load_object("sphere_core.moments.record:check_moments")
             named = f"{where}: {path}"
             check(self._imported[path], sites, where=named, model_digest=model.digest, gradients=gradients)
-            return ResolvedMoments({"file_digest": _moments_digest(path, layers)}, str(path))
+            digest = FileDigests.of(path, layers).digest(layers, where=str(path))
+            return ResolvedMoments({"file_digest": digest}, str(path))
         with inside(where):
             corpus = self.corpus(entry)
             require_texts(corpus, entry.sentences or 1)
@@ -103,15 +104,3 @@ def _corpus_identity(corpus: Corpus) -> dict[str, Any]:
     if corpus.identity() == {"files": list(corpus.digests)} and len(corpus.digests) == 1:
         return {"file_digest": corpus.digests[0]}
     return corpus.identity()
-
-
-def _moments_digest(path: Path, layers: tuple[int, ...]) -> str:
-    """Return the digest of a moments file; of a folder, that of the files of these layers."""
-    if path.is_file():
-        return file_digest(path)
-    for layer in layers:
-        if not (path / f"layer{layer}.safetensors").is_file():
-            raise InputError(
-                f"the file layer{layer}.safetensors is missing", where=str(path), remedy="name files by their layer"
-            )
-    return fingerprint({str(layer): file_digest(path / f"layer{layer}.safetensors") for layer in layers})
