@@ -68,13 +68,8 @@ def place(
     on_host = solvers_on_host(needed, places, {name: _solver_room(shape, work, room) for name, room in rooms.items()})
     kept = sum(size for layer, size in needed.items() if layer not in on_host)
     left = sum(rooms.values()) - kept
-    per_pass = _requests_per_pass(shape, work, left)
-    return Placement(
-        on_host,
-        decomposition_device(devices[sites[0].layer], sites[0].d_in),
-        per_pass,
-        _reads_ahead(shape, work, left, per_pass),
-    )
+    per_pass, ahead = _passes(shape, work, left)
+    return Placement(on_host, decomposition_device(devices[sites[0].layer], sites[0].d_in), per_pass, ahead)
 
 
 @dataclass(frozen=True)
@@ -99,8 +94,7 @@ def on_accelerator(shape: ModelShape, work: Workload, layers: Sequence[int], mem
     each = solver_bytes(shape.d_in, work, blocks=shape.blocks)
     on_host = solver_layout(shape, work, layers, memory).on_host
     left = room - (len(layers) - len(on_host)) * each
-    per_pass = _requests_per_pass(shape, work, left)
-    ahead = _reads_ahead(shape, work, left, per_pass)
+    per_pass, ahead = _passes(shape, work, left)
     return replace(work, host_sites=len(on_host), requests_per_pass=per_pass, reads_ahead=ahead)
 
 
@@ -109,24 +103,28 @@ def _solver_room(shape: ModelShape, work: Workload, room: float) -> float:
     return min(_SOLVER_SHARE * room, room - opened_bytes(shape, work) - write_bytes(shape, work))
 
 
-def _requests_per_pass(shape: ModelShape, work: Workload, room: float) -> int:
-    """Return how many requests' activations fit into `room` bytes: at least one, at most a batch.
+def _passes(shape: ModelShape, work: Workload, room: float) -> tuple[int, bool]:
+    """Return how many requests are in a pass of targets, and whether regularizers decompose beside the passes.
+
+    Passes are as few as memory allows and of equal sizes, which leaves the most memory beside each. Decompositions run
+    beside them if that takes no pass more.
+    """
+    if not work.has_targets:
+        return work.requests_per_pass, False
+    count = -(-work.batch // max(1, _requests_that_fit(shape, work, room)))
+    each = -(-work.batch // count)
+    return each, work.principal and each <= _requests_that_fit(shape, work, room - ahead_bytes(shape, work))
+
+
+def _requests_that_fit(shape: ModelShape, work: Workload, room: float) -> int:
+    """Return how many requests' activations fit into `room` bytes: at most a batch, and below one if none does.
 
     A `requests_per_pass` other than the default is a limit too, in case the prediction is too small.
     """
-    if not work.has_targets:
-        return work.requests_per_pass
     each = target_bytes(shape, replace(work, batch=1, requests_per_pass=1))
     default = Hyperparameters.model_fields["requests_per_pass"].default
     most = work.batch if work.requests_per_pass == default else min(work.batch, work.requests_per_pass)
-    return max(1, min(most, int(_ACTIVATION_SHARE * (room - opened_bytes(shape, work)) / each)))
-
-
-def _reads_ahead(shape: ModelShape, work: Workload, room: float, per_pass: int) -> bool:
-    """Return whether regularizers may decompose beside the targets: it must leave room for passes of `per_pass`."""
-    if not (work.principal and work.has_targets):
-        return False
-    return _requests_per_pass(shape, work, room - ahead_bytes(shape, work)) == per_pass
+    return min(most, int(_ACTIVATION_SHARE * (room - opened_bytes(shape, work)) / each))
 
 
 def _lengths(model: EditableModel, requests: Sequence[EditRequest], contexts: Contexts) -> TextLengths:

@@ -10,7 +10,7 @@ from ghost_parts import on_ghost
 from method_parts import moments, run, values
 from tiny_models import CONTEXTS, requests, tiny_model
 
-from sphere_core.costs import TextLengths, on_accelerator, published_config, shape_of_config, workload_of
+from sphere_core.costs import Workload, lengths_of, on_accelerator, published_config, shape_of_config, workload_of
 from sphere_core.editors.closed_form import loop
 from sphere_core.hyperparameters import build_hyperparameters
 from sphere_core.methods import resolve_method
@@ -117,26 +117,46 @@ def test_without_room_beside_the_targets_nothing_is_begun(monkeypatch: pytest.Mo
     assert len(list(chain)) == 1
 
 
-@pytest.mark.parametrize(("gigabytes", "ahead"), [(80, True), (24, False)])
-def test_it_must_not_make_passes_of_targets_smaller(gigabytes: int, ahead: bool) -> None:
-    config = published_config("meta-llama/Meta-Llama-3-8B-Instruct")
+def placed(dataset: str, edits: int, gigabytes: float, **changes: Any) -> Workload:
+    config, method = published_config("meta-llama/Meta-Llama-3-8B-Instruct"), resolve_method("alphaedit+sphere")
     assert config is not None
-    shape = shape_of_config(config, where="test")
-    preset = resolve_method("alphaedit+sphere").from_preset("llama3-8b", {})
-    lengths = TextLengths(12, 2, 1)
+    preset = method.from_preset("llama3-8b", changes)
     work = workload_of(
-        resolve_method("alphaedit+sphere"),
+        method,
         preset,
         dtype_bytes=2,
         batch=100,
-        edits=3000,
+        edits=edits,
         contexts=6,
-        lengths=lengths,
+        lengths=lengths_of(dataset),
         on_accelerator=True,
     )
-    placed = on_accelerator(shape, work, preset.layers, gigabytes * 1e9)
-    assert placed.reads_ahead is ahead
-    assert placed.requests_per_pass > 1
+    return on_accelerator(shape_of_config(config, where="test"), work, preset.layers, gigabytes * 1e9)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "edits", "gigabytes", "per_pass", "ahead"),
+    [
+        ("counterfact", 3_000, 80, 100, True),
+        # With a long history memory holds 89 requests (70 of longer texts), and 81 (63) beside a decomposition.
+        ("counterfact", 15_000, 80, 50, True),
+        ("zsre", 15_000, 80, 50, True),
+        # 51 fit, and 42 beside a decomposition; 10, and 1; none.
+        ("counterfact", 3_000, 48, 50, False),
+        ("counterfact", 3_000, 24, 10, False),
+        ("counterfact", 3_000, 17, 1, False),
+    ],
+)
+def test_passes_are_equal_and_decompositions_cost_no_pass_more(
+    dataset: str, edits: int, gigabytes: int, per_pass: int, ahead: bool
+) -> None:
+    work = placed(dataset, edits, gigabytes)
+    assert (work.requests_per_pass, work.reads_ahead) == (per_pass, ahead)
+
+
+def test_a_limit_of_the_hyperparameters_is_kept() -> None:
+    assert placed("counterfact", 3_000, 80, requests_per_pass=7).requests_per_pass == 7
+    assert placed("counterfact", 3_000, 80, requests_per_pass=60).requests_per_pass == 50
 
 
 def test_the_loop_asks_before_it_searches_targets(monkeypatch: pytest.MonkeyPatch) -> None:

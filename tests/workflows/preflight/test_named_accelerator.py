@@ -40,6 +40,13 @@ def test_a_large_card_has_room_for_everything(
     assert lines["peak memory, load"] == "16.1 GB of 80.0 GB on one h100, 0.8 GB on the host"
 
 
+def test_a_long_stream_takes_two_equal_passes_and_hides_its_decompositions() -> None:
+    card = found(Room.named(accelerator("h100")), edits=15_000)
+    assert card["placement", "targets"].found == "50 requests of a batch of 100 in a pass"
+    assert card["placement", "decompositions"].found == "beside the targets"
+    assert "missing" not in {finding.state for finding in card.values()}
+
+
 def test_what_falls_back_on_a_small_card_is_named() -> None:
     card = found(Room.named(accelerator("rtx4090")))
     solvers = card["placement", "solvers"]
