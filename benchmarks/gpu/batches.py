@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -11,7 +12,7 @@ import torch
 from benchmarks.gpu.clock import Stages, peak_memory, wait_for
 from benchmarks.gpu.setting import Setting
 from sphere_core.checkpoints import Checkpoint, EditorState, read_installed, write_checkpoint
-from sphere_core.costs import TextLengths, on_accelerator, place, shape_of_network, stages, workload_of
+from sphere_core.costs import ModelShape, TextLengths, Workload, place, shape_of_network, stages, workload_of
 from sphere_core.editors.closed_form import loop
 from sphere_core.editors.closed_form.loop import ClosedFormEditor
 from sphere_core.editors.closed_form.rules import LeastSquaresRule
@@ -23,14 +24,25 @@ from sphere_core.locate.templates import Contexts
 from sphere_core.methods import resolve_method
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
-from sphere_core.numerics.placement import total_memory
 from sphere_core.requests import EditRequest
-from sphere_core.solver import KeyHistory
+from sphere_core.solver import KeyHistory, Placement
 
-__all__ = ["METHODS", "lengths_of_batch", "measure"]
+__all__ = ["METHODS", "lengths_of_batch", "measure", "predicted_peak"]
 
 METHODS = ("alphaedit+sphere", "memit_seq+sphere")
 _CHUNK = 500
+# Calls that are timed as a stage: owner, attribute, stage.
+_STAGES: list[tuple[object, str, str]] = [
+    (loop, "optimise_targets", "targets"),
+    (BatchWalk, "__init__", "keys"),
+    (BatchWalk, "keys", "keys"),
+    (BatchWalk, "outputs", "keys"),
+    (LeastSquaresRule, "solve", "solve"),
+    (LeastSquaresRule, "remember", "history"),
+    (Shaping, "apply", "regularizer"),
+    (EditableModel, "add", "write"),
+    (EditableModel, "set_weight", "write"),
+]
 
 
 Records = list[dict[str, object]]
@@ -57,10 +69,11 @@ def _batch(
     setting: Setting, model: EditableModel, device: torch.device, name: str, moments: SecondMoments, history: int
 ) -> tuple[dict[str, object], EditorState]:
     method, hyperparameters = resolve_method(name), setting.hyperparameters()
-    requests, contexts = setting.requests(model, 2 * setting.batch)
+    stream, contexts = setting.requests(model, setting.stream)
     placement = place(
-        model, method, hyperparameters, requests, batch_size=setting.batch, contexts=contexts, moments=moments
+        model, method, hyperparameters, stream, batch_size=setting.batch, contexts=contexts, moments=moments
     )
+    requests = stream[: 2 * setting.batch]
     editor = method.build(hyperparameters, moments, placement)
     if not isinstance(editor, ClosedFormEditor):
         raise TypeError(f"{name} is not a closed-form editor")
@@ -68,24 +81,23 @@ def _batch(
     # The first batch makes factors and fills the allocator.
     state = editor.edit(model, requests[: setting.batch], contexts, state)
     watched = Stages(device)
-    calls: list[tuple[object, str, str]] = [
-        (loop, "optimise_targets", "targets"),
-        (BatchWalk, "__init__", "keys"),
-        (BatchWalk, "keys", "keys"),
-        (BatchWalk, "outputs", "keys"),
-        (LeastSquaresRule, "solve", "solve"),
-        (LeastSquaresRule, "remember", "history"),
-        (Shaping, "apply", "regularizer"),
-        (EditableModel, "add", "write"),
-        (EditableModel, "set_weight", "write"),
-    ]
-    with peak_memory(device) as peak, watched.watching(calls):
+    with peak_memory(device) as peak, watched.watching(_STAGES):
         wait_for(device)
         start = time.perf_counter()
         state = editor.edit(model, requests[setting.batch :], contexts, state)
         wait_for(device)
         whole = time.perf_counter() - start
-    lengths = lengths_of_batch(model, requests[setting.batch :], contexts)
+    shape = shape_of_network(model.network, model.family)
+    work = workload_of(
+        method,
+        hyperparameters,
+        dtype_bytes=model.dtype.itemsize,
+        batch=setting.batch,
+        edits=history + 2 * setting.batch,
+        contexts=sum(len(group) for group in contexts),
+        lengths=lengths_of_batch(model, requests[setting.batch :], contexts),
+        on_accelerator=device.type != "cpu",
+    )
     watched.seconds["rest"] = whole - sum(watched.seconds.values())
     record = {
         "method": name,
@@ -95,9 +107,10 @@ def _batch(
         "share of targets": watched.seconds["targets"] / whole,
         "stages, s": watched.seconds,
         "peak, GB": peak["gb"],
-        "predicted peak, GB": _predicted(setting, model, device, name, history, lengths) / 1e9,
+        "predicted peak, GB": predicted_peak(work, shape, placement) / 1e9,
         "solvers on the host": sorted(placement.on_host),
         "requests per pass": placement.requests_per_pass,
+        "decompositions beside the targets": placement.reads_ahead and device.type != "cpu",
     }
     return record, state
 
@@ -110,25 +123,16 @@ def lengths_of_batch(model: EditableModel, requests: Sequence[EditRequest], cont
     return TextLengths(round(fmean(len(prompt.ids) for prompt in batch.prompts)), round(fmean(targets)), probe_rows=0)
 
 
-def _predicted(
-    setting: Setting, model: EditableModel, device: torch.device, name: str, history: int, lengths: TextLengths
-) -> float:
-    """Return the bytes that `sphere doctor` predicts for a batch of texts of these lengths: targets or write, on the
-    device or on the host."""
-    shape, hyperparameters = shape_of_network(model.network, model.family), setting.hyperparameters()
-    _, contexts = setting.requests(model, 1)
-    work = workload_of(
-        resolve_method(name),
-        hyperparameters,
-        dtype_bytes=model.dtype.itemsize,
-        batch=setting.batch,
-        edits=history + 2 * setting.batch,
-        contexts=sum(len(group) for group in contexts),
-        lengths=lengths,
-        on_accelerator=device.type != "cpu",
-    )
+def predicted_peak(work: Workload, shape: ModelShape, placement: Placement) -> float:
+    """Return the bytes that `sphere doctor` predicts for a batch that was placed so: targets or write, on the device or
+    on the host."""
     if work.on_accelerator:
-        work = on_accelerator(shape, work, hyperparameters.layers, total_memory(device))
+        work = replace(
+            work,
+            host_sites=len(placement.on_host),
+            requests_per_pass=placement.requests_per_pass or work.requests_per_pass,
+            reads_ahead=placement.reads_ahead,
+        )
     edit = [stage for stage in stages(shape, work) if stage.name in ("targets", "write")]
     return max(stage.accelerator or stage.host for stage in edit)
 

@@ -35,7 +35,8 @@ _LEFT_OUT = 40
 
 @dataclass(frozen=True)
 class Setting:
-    """A Llama of these sizes with edited `layers`; `batch` edits at a time, `history` earlier edits in the second run.
+    """A Llama of these sizes with edited `layers`; `batch` edits at a time, `history` earlier edits in the second run,
+    each placed as a run of `stream` edits is.
 
     `square` is the side of products in the ceilings, `scored` how many edits are scored, `repeats` how often a stage
     runs: the median counts.
@@ -52,6 +53,7 @@ class Setting:
     batch: int
     steps: int
     history: int
+    stream: int
     square: int
     scored: int
     repeats: int
@@ -118,6 +120,7 @@ FULL = Setting(
     batch=100,
     steps=25,
     history=2000,
+    stream=15_000,
     square=8192,
     scored=500,
     repeats=3,
@@ -134,6 +137,7 @@ SMALL = Setting(
     batch=6,
     steps=5,
     history=8,
+    stream=30,
     square=64,
     scored=6,
     repeats=1,

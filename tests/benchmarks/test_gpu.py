@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from benchmarks.gpu.report import markdown
 from benchmarks.gpu.setting import FULL, SMALL
 from benchmarks.gpu.target_passes import target_flops
 from benchmarks.gpu.verdicts import verdicts
-from sphere_core.costs import TextLengths, shape_of_config
+from sphere_core.costs import TextLengths, place, shape_of_config, workload_of
 from sphere_core.locate.batch import locate
 from sphere_core.locate.targets import TargetSettings
 from sphere_core.locate.templates import Contexts
@@ -22,6 +23,7 @@ from sphere_core.methods import example_names, resolve_method
 from sphere_core.models import EditableModel
 from sphere_core.models.suffix import TailLayout
 from sphere_core.requests import EditRequest
+from sphere_core.solver import Placement
 
 FEW, EVERY = ["memit", "alphaedit+sphere", "ft"], example_names()
 # Smaller still: every operation of a ghost passes through Python, and the device does not depend on how many run.
@@ -158,6 +160,49 @@ def test_a_peak_is_predicted_for_the_batch_that_is_measured(monkeypatch: pytest.
     # The second batch is timed: after nothing, and after a history.
     assert counted == [["3", "4", "5"]] * 4
     assert short["predicted peak, GB"] < long["predicted peak, GB"]
+
+
+def test_a_batch_is_placed_as_the_whole_stream_is_and_its_peak_is_that_of_its_placement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert FULL.stream == 15_000
+    streams, placed = [], []
+
+    def noted(*given: Any, **named: Any) -> Placement:
+        streams.append(len(given[3]))
+        placed.append(place(*given, **named))
+        return placed[-1]
+
+    monkeypatch.setattr(batches, "METHODS", ("alphaedit+sphere",))
+    monkeypatch.setattr(batches, "place", noted)
+    with ghost():
+        first, second = batches.measure(replace(TINY, stream=17), DEVICES[0])[0]
+    assert streams == [17, 17]
+    assert placed[0].reads_ahead
+    for record in (first, second):
+        assert record["requests per pass"] == placed[0].requests_per_pass == 3
+        assert record["decompositions beside the targets"]
+
+    method, values = resolve_method("alphaedit+sphere"), FULL.hyperparameters()
+    work = workload_of(
+        method,
+        values,
+        dtype_bytes=2,
+        batch=100,
+        edits=2200,
+        contexts=6,
+        lengths=TextLengths(18, 2, 0),
+        on_accelerator=True,
+    )
+    shape = shape_of_config(FULL.config(), where="test")
+    given = Placement(requests_per_pass=100)
+    peak = batches.predicted_peak(work, shape, given)
+    for smaller in (
+        replace(given, requests_per_pass=80),
+        replace(given, reads_ahead=False),
+        replace(given, on_host=frozenset([4])),
+    ):
+        assert batches.predicted_peak(work, shape, smaller) < peak
 
 
 def test_every_method_that_is_run_has_its_settings() -> None:
