@@ -53,8 +53,7 @@ def _notes(price: Price) -> list[str]:
         f"{_rate(device.float64)} in eigendecompositions ({device.source}); means of prompt lengths; every request "
         "takes all its steps",
     ]
-    each = {cell.method: cell.edit_seconds_each for cell in price.cells if cell.edit_seconds_each is not None}
-    lines.append("seconds per edit: " + ", ".join(f"{method} {seconds:.2g}" for method, seconds in each.items()))
+    lines.append("seconds per edit: " + ", ".join(_seconds_each(price)))
     ahead = sum(cell.ahead_hours for cell in price.cells)
     if ahead:
         lines.append(
@@ -68,6 +67,16 @@ def _notes(price: Price) -> list[str]:
             "since most of it is the target optimisation, or give a replica several accelerators"
         )
     return lines + [f"not priced: {what}" for what in price.unpriced]
+
+
+def _seconds_each(price: Price) -> list[str]:
+    """Return each method with the seconds of its edits, from the cheapest stream and model to the dearest."""
+    each: dict[str, list[float]] = {}
+    for cell in price.cells:
+        if cell.edit_seconds_each is not None:
+            each.setdefault(cell.method, []).append(cell.edit_seconds_each)
+    spans = {method: (f"{min(seconds):.2g}", f"{max(seconds):.2g}") for method, seconds in each.items()}
+    return [f"{method} {low}" if low == high else f"{method} {low} to {high}" for method, (low, high) in spans.items()]
 
 
 def _sample_lines(price: Price) -> list[str]:

@@ -1,7 +1,7 @@
 """Measured rates: they come from the clock, go to a file and back, and give the price's hours."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -82,3 +82,19 @@ def test_asking_about_all_edits_is_held_against_editing_and_a_sample_is_proposed
     assert counterfact.score_hours - cell.score_hours == pytest.approx(sample.hours_of_all - sample.hours)
     Console(width=100).print(price_panel(price_sweep(often, EXAMPLES, accelerator("h100"))))
     assert f"'sample: {sample.size}'" in " ".join(capsys.readouterr().out.split())
+
+
+def test_seconds_per_edit_are_a_range_over_streams_and_models(capsys: pytest.CaptureFixture[str]) -> None:
+    spec, _ = read_sweep(EXAMPLES / "sphere_paper_llama3.yaml")
+    methods = tuple(entry for entry in spec.methods if entry.title in ("memit", "alphaedit+sphere"))
+    price = price_sweep(spec.model_copy(update={"methods": methods}), EXAMPLES, accelerator("h100"))
+    lines = []
+    for cells in (price.cells, price.cells[:1]):
+        Console(width=200).print(price_panel(replace(price, cells=cells)))
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seconds per edit")]
+        lines.append(line.rstrip())
+    memit = [f"{cell.edit_seconds_each:.2g}" for cell in price.cells if cell.method == "memit"]
+    sphere = [f"{cell.edit_seconds_each:.2g}" for cell in price.cells if cell.method == "alphaedit+sphere"]
+    # zsRE's texts are longer than CounterFact's, which are listed first.
+    assert lines[0] == f"seconds per edit: memit {' to '.join(memit)}, alphaedit+sphere {' to '.join(sphere)}"
+    assert lines[1] == f"seconds per edit: memit {memit[0]}"
