@@ -11,6 +11,8 @@ from sphere_core.foundation.yaml_text import parse_yaml
 
 __all__ = ["Accelerator", "accelerator", "accelerator_names"]
 
+_OF_MEASURE = "a '.json' that 'sphere doctor --measure --out FILE' wrote"
+
 
 @dataclass(frozen=True)
 class Accelerator:
@@ -35,26 +37,31 @@ def accelerator_names() -> list[str]:
     return sorted(_data_sheets())
 
 
-def accelerator(name: str) -> Accelerator:
-    """Return one accelerator, by name or from a file that `sphere doctor --measure` wrote.
+def accelerator(name: str, *, where: str | None = None) -> Accelerator:
+    """Return one accelerator, by name or from a file that `sphere doctor --measure` wrote; `where` says who gave it.
 
-    Raises InputError with the nearest name, or for a file that is not such a record.
+    Raises InputError with the nearest name, or for a file that is not there or is not such a record.
     """
     if name.endswith(".json"):
         return _measured(Path(name))
     sheets = _data_sheets()
     if name not in sheets:
-        raise unknown_name("accelerator", name, sheets)
+        unknown = unknown_name("accelerator", name, sheets, where=where)
+        raise unknown.replaced(remedy=f"{unknown.remedy}, or {_OF_MEASURE}")
     sheet = sheets[name]
     return Accelerator(name, sheet["bf16"] * 1e12, sheet["float64"] * 1e12, sheet["memory"] * 1e9)
 
 
 def _measured(path: Path) -> Accelerator:
-    remedy = "give a file that 'sphere doctor --measure --out FILE' wrote"
+    remedy = f"give {_OF_MEASURE}"
     try:
         record = json.loads(path.read_bytes())
         found = Accelerator(**record)
-    except (OSError, ValueError, TypeError) as error:
+    except FileNotFoundError as error:
+        raise InputError("no such file", where=str(path), remedy=remedy) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), remedy=remedy) from error
+    except (ValueError, TypeError) as error:
         raise InputError(f"not the rates of a device: {error}", where=str(path), remedy=remedy) from error
     numbers = [value for name, value in record.items() if name not in ("name", "source")]
     if not all(isinstance(value, float | int) and value > 0 for value in numbers):

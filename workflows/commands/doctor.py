@@ -32,11 +32,13 @@ Examples:
   sphere doctor meta-llama/Meta-Llama-3-8B-Instruct --preset llama3-8b \\
       --method alphaedit+sphere --edits 15000 --accelerator h100
 """
+_OF_MEASURING = frozenset({"measure", "out", "dtype", "as_json"})
 _STYLES = {"ok": "green", "note": "yellow", "missing": "bold red"}
 
 
 @app.command(epilog=_EPILOG)
 def doctor(
+    context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Folder, hub id, or `factworld`")] = None,
     revision: Annotated[str | None, typer.Option(help="Commit or tag of a hub id")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset: predict memory and disk of a method")] = None,
@@ -63,13 +65,16 @@ def doctor(
 
     Loads no weights and fetches nothing.
     """
-    if measure or out is not None:
+    if measure:
+        _refuse_beside_measure(context)
         _measure(dtype, out, as_json=as_json)
         return
+    if out is not None:
+        raise InputError("only rates are written", where="--out", remedy=f"sphere doctor --measure --out {out}")
     if name is not None and model is None:
         remedy = f"sphere doctor MODEL --preset PRESET --accelerator {name}"
         raise InputError("no model is given", where="--accelerator", remedy=remedy)
-    card = None if name is None else accelerator(name)
+    card = None if name is None else accelerator(name, where="--accelerator")
     from workflows.preflight.machine import machine_findings
     from workflows.preflight.model import examine
     from workflows.preflight.stages import Room, stage_findings, weights_finding
@@ -92,16 +97,34 @@ def doctor(
             )
         elif card is not None:
             findings += weights_finding(examined, dtype=dtype, room=Room.named(card))
+    _show(findings, as_json=as_json)
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _show(findings: "list[Finding]", *, as_json: bool) -> None:
     console = output_console()
     if as_json:
         print_json(console, {"findings": [asdict(finding) for finding in findings]})
-    else:
-        for place, (part, members) in enumerate(groupby(findings, key=lambda finding: finding.part)):
-            if place:
-                console.print()
-            console.print(_table(part, list(members)))
-    if any(finding.state == "missing" for finding in findings):
-        raise typer.Exit(1)
+        return
+    for place, (part, members) in enumerate(groupby(findings, key=lambda finding: finding.part)):
+        if place:
+            console.print()
+        console.print(_table(part, list(members)))
+
+
+def _refuse_beside_measure(context: typer.Context) -> None:
+    """Raise InputError for what is given and says nothing about measuring this device."""
+    given = []
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        if name not in _OF_MEASURING and source is not None and source.name == "COMMANDLINE":
+            option = parameter.opts[0]
+            given.append(option if option.startswith("-") else str(context.params[name]))
+    if given:
+        remedy = f"leave out {', '.join(given)}, or --measure"
+        raise InputError("this device is measured, and no model is looked at", where="--measure", remedy=remedy)
 
 
 def _measure(dtype: str, out: Path | None, *, as_json: bool) -> None:
@@ -123,12 +146,17 @@ def _measure(dtype: str, out: Path | None, *, as_json: bool) -> None:
         print_json(console, rates)
         return
     rows: list[list[Cell]] = [
-        [f"passes in {dtype}", f"{rates['bf16'] / 1e9:,.0f} GFLOP/s"],
-        ["products in float64", f"{rates['float64'] / 1e9:,.0f} GFLOP/s"],
-        ["eigendecompositions in float64", f"{rates['eigen_share'] * rates['float64'] / 1e9:,.1f} GFLOP/s"],
+        [f"passes in {dtype}", _rate(rates["bf16"])],
+        ["products in float64", _rate(rates["float64"])],
+        ["eigendecompositions in float64", _rate(rates["eigen_share"] * rates["float64"])],
         ["memory", f"{rates['memory'] / 1e9:,.0f} GB"],
     ]
     console.print(TextTable([Column("what"), Column("measured", right=True)], rows, rates["source"]))
+
+
+def _rate(value: float) -> str:
+    """Return FLOP/s in GFLOP/s: whole ones, of small rates two significant digits."""
+    return f"{value / 1e9:,.0f} GFLOP/s" if value >= 1e10 else f"{value / 1e9:.2g} GFLOP/s"
 
 
 def _table(part: str, findings: "list[Finding]") -> TextTable:

@@ -56,7 +56,9 @@ def plan(
         from workflows.preflight.price import price_sweep
         from workflows.preflight.price_table import price_panel
 
-        found = price_sweep(read_sweep(sweep, set_ or ())[0], sweep.resolve().parent, accelerator(price))
+        found = price_sweep(
+            read_sweep(sweep, set_ or ())[0], sweep.resolve().parent, accelerator(price, where="--price")
+        )
         if as_json:
             print_json(output_console(), asdict(found))
         else:

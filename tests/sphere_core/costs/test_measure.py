@@ -50,8 +50,15 @@ def test_a_file_that_holds_no_rates_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match="rates of a device"):
         accelerator(str(path))
-    with pytest.raises(InputError, match="rates of a device"):
-        accelerator(str(tmp_path / "missing.json"))
+
+
+def test_a_file_that_is_not_there_or_cannot_be_read_is_not_called_bad_rates(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    for name, what in (("missing.json", "no such file"), ("folder.json", "cannot be read: Is a directory")):
+        with pytest.raises(InputError) as raised:
+            accelerator(str(tmp_path / name))
+        assert (raised.value.what, raised.value.where) == (what, str(tmp_path / name))
+        assert "sphere doctor --measure --out FILE" in str(raised.value.remedy)
 
 
 def test_an_eigendecomposition_of_4096_is_priced_at_a_second_not_at_its_peak() -> None:

@@ -1,11 +1,13 @@
 """`sphere doctor MODEL --accelerator NAME`: what fits on a card that is not here, and the remedy that would help."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from command_line import sphere
+from command_line import sphere, squeezed
+from repository import EXAMPLES
 
 from sphere_core.costs import accelerator
 from sphere_core.costs.accelerators import Accelerator
@@ -110,10 +112,37 @@ def test_a_measured_card_is_given_by_its_file(
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [((LLAMA, "--accelerator", "h10"), "did you mean 'h100'"), (("--accelerator", "h100"), "no model is given")],
+    [
+        (("doctor", LLAMA, "--accelerator", "h10"), ("did you mean 'h100'", "where: --accelerator", "a '.json' that")),
+        (("doctor", "--accelerator", "h100"), ("no model is given", "where: --accelerator")),
+        (("doctor", LLAMA, "--accelerator", "no.json"), ("no such file", "where: no.json")),
+        (("plan", EXAMPLES / "one_gpu.yaml", "--price", "rates.txt"), ("where: --price", "a '.json' that")),
+        (("plan", EXAMPLES / "one_gpu.yaml", "--price", "no.json"), ("no such file", "where: no.json")),
+        (("doctor", "--out", "rates.json"), ("where: --out", "sphere doctor --measure --out rates.json")),
+        (
+            ("doctor", LLAMA, "--measure", "--accelerator", "h100", "--dtype", "float32"),
+            ("where: --measure", f"leave out {LLAMA}, --accelerator, or --measure"),
+        ),
+        (("doctor", "--measure", "--batch", 100), ("leave out --batch, or --measure",)),
+    ],
 )
-def test_an_unknown_card_and_no_model_are_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+def test_what_is_unknown_or_has_no_use_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[object, ...],
+    said: Sequence[str],
 ) -> None:
-    assert sphere(monkeypatch, "doctor", *arguments) == 2
-    assert said in capsys.readouterr().err
+    assert sphere(monkeypatch, *arguments) == 2
+    told = squeezed(capsys.readouterr().err)
+    assert all(squeezed(part) in told for part in said)
+
+
+def test_slow_rates_are_shown_with_two_digits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = Accelerator("slow", 123_456e9, 0.42e9, 24e9, eigen_share=0.01, source="test")
+    monkeypatch.setattr("sphere_core.costs.measure.measure_device", lambda device, dtype: slow)
+    assert sphere(monkeypatch, "doctor", "--measure") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for rate in ("123,456 GFLOP/s", "products in float64 0.42 GFLOP/s", "in float64 0.0042 GFLOP/s"):
+        assert rate in shown
