@@ -143,7 +143,7 @@ def _stream(
     options: EditOptions, method: Method, records: Sequence[Record], model: EditableModel, groups: Contexts | None
 ) -> tuple[LoadedStream, list[str]]:
     """Return the requests in the order of their file, and a line for each record that is left out, if such records are
-    skipped: the model has too few positions for it. Raises InputError where every record is."""
+    skipped: the model has too few positions for it. Raises InputError if that is every record."""
     room = room_of_edit(model, method, groups) if options.too_long == "skip" else None
     long = {} if room is None else long_records(records, room)
     requests = [request for place, record in enumerate(records) if place not in long for request in record.requests]
