@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -113,6 +114,23 @@ def drawn_sweep(root: Path) -> tuple[Storage, SweepPlan]:
     found = SweepPlan(name="drawn", trajectories=tuple(plans), bases=(*bases, general), recipes=(), published=(paper,))
     storage.write_bytes(PLAN_FILE, found.model_dump_json().encode())
     return storage, found
+
+
+def leave_one_method(root: Path) -> list[TrajectoryPlan]:
+    """Leave of that sweep one method with its scores of edit quality, so that few figures are drawn; return its plans.
+
+    The details are moved beside the root.
+    """
+    shutil.move(root / "details", root.parent / "details")
+    shutil.rmtree(root / "timings")
+    for name in ("general", "geometry"):
+        shutil.rmtree(root / "rows" / name)
+    plan = SweepPlan.model_validate_json((root / PLAN_FILE).read_bytes())
+    scored = [one.model_copy(update={"evaluations": (QUALITY,)}) for one in plan.trajectories[: len(SEEDS)]]
+    bases = tuple(one for one in plan.bases if one.evaluation.kind == QUALITY.kind)
+    left = plan.model_copy(update={"trajectories": tuple(scored), "bases": bases, "overrides": ("seeds=[0, 1, 2]",)})
+    (root / PLAN_FILE).write_bytes(left.model_dump_json().encode())
+    return scored
 
 
 def _checkpoint(storage: Storage, plan: TrajectoryPlan, edits: int, rng: random.Random) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from datasets import load_dataset
-from figure_parts import LAST, METHODS, PUBLISHED, SEEDS, drawn_sweep, efficacy
-from store_parts import QUALITY
+from figure_parts import LAST, METHODS, PUBLISHED, SEEDS, drawn_sweep, efficacy, leave_one_method
 
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
@@ -34,15 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of one method with scores of edit quality alone, so that few figures are drawn; weights lie in it."""
     folder = tmp_path_factory.mktemp("bundled") / "one"
     drawn_sweep(folder)
-    shutil.move(folder / "details", folder.parent / "details")
-    shutil.rmtree(folder / "timings")
-    for name in ("general", "geometry"):
-        shutil.rmtree(folder / "rows" / name)
-    plan = SweepPlan.model_validate_json((folder / PLAN_FILE).read_bytes())
-    scored = [one.model_copy(update={"evaluations": (QUALITY,)}) for one in plan.trajectories[: len(SEEDS)]]
-    bases = tuple(one for one in plan.bases if one.evaluation.kind == QUALITY.kind)
-    left = plan.model_copy(update={"trajectories": tuple(scored), "bases": bases, "overrides": ("seeds=[0, 1, 2]",)})
-    (folder / PLAN_FILE).write_bytes(left.model_dump_json().encode())
+    scored = leave_one_method(folder)
     (folder / SWEEP_FILE).write_text("name: drawn\n", encoding="utf-8")
     weights = folder / "trajectories" / scored[0].id / "checkpoints" / f"{LAST:06d}" / "weights.safetensors"
     weights.write_bytes(b"tensors")

@@ -29,11 +29,12 @@ def _table(source: FigureSource, ask: FigureAsk) -> pa.Table:
     metrics = list(ask.metrics or _METRICS)[: len(_SCORES)]
     asked = {"metrics": metrics, "protocol": ask.protocol, "against": ask.against}
     found = source.ask("energy", **asked, general=False)
-    if not pc.any(pc.equal(found["strip"], "score")).as_py():
+    if "score" not in found["strip"].to_pylist():
         # Where edits are not scored (or none is written), general ability is.
         found = source.ask("energy", **asked, general=True)
     remedy = "add 'geometry: {}' to the sweep's evaluators, and run it"
-    geometry = found.filter(pc.equal(found["strip"], "geometry"))
+    # A pattern and not `equal`, whose literal has pyarrow import pandas.
+    geometry = found.filter(pc.starts_with(found["strip"], pattern="geometry"))
     needs(geometry, f"row of geometry named {ask.against}", remedy, where=source.storage.uri)
     return found
 

@@ -162,15 +162,19 @@ def axes(roots: Sequence[SweepRoot]) -> pa.Table:
     The type of a column is that of its values; values of several kinds, and lists, are JSON.
     """
     owned = owned_trajectories(roots)
-    names = dict.fromkeys(name for _, found in owned for name in found.plan.axes)
-    columns = {"trajectory_id": pa.array([found.plan.id for _, found in owned], pa.string())}
-    for name in names:
-        values = [found.plan.axes.get(name) for _, found in owned]
-        columns[f"axis_{_NOT_A_NAME.sub('_', name)}"] = _typed(values)
-    return pa.table(columns)
+    records: list[dict[str, Any]] = [{"trajectory_id": found.plan.id} for _, found in owned]
+    types = [("trajectory_id", pa.string())]
+    for name in dict.fromkeys(name for _, found in owned for name in found.plan.axes):
+        column = f"axis_{_NOT_A_NAME.sub('_', name)}"
+        values, kind = _typed([found.plan.axes.get(name) for _, found in owned])
+        types.append((column, kind))
+        for record, value in zip(records, values, strict=True):
+            record[column] = value
+    return table_of_records(records, pa.schema(dict(types)))
 
 
-def _typed(values: Sequence[Any]) -> pa.Array:
+def _typed(values: Sequence[Any]) -> tuple[Sequence[Any], pa.DataType]:
+    """Return the values of a column and its type: their own, or JSON."""
     kinds = {type(value) for value in values if value is not None}
     for allowed, kind in (
         ({bool}, pa.bool_()),
@@ -179,8 +183,8 @@ def _typed(values: Sequence[Any]) -> pa.Array:
         ({str}, pa.string()),
     ):
         if kinds <= allowed:
-            return pa.array(values, kind)
-    return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
+            return values, kind
+    return [None if value is None else json.dumps(value) for value in values], pa.string()
 
 
 def bases(roots: Sequence[SweepRoot]) -> pa.Table:
