@@ -6,7 +6,7 @@ from sphere_core.checkpoint_files import checkpoints_in, delete_checkpoint
 from sphere_core.foundation.storage import Storage
 from workflows.driver.backlog import Backlog
 from workflows.driver.watchdog import Verdict, WatchdogReadings, read_readings, verdict
-from workflows.store.layout import DETAILS, checkpoints_folder, keys_folder, scored_name, stopped_path
+from workflows.store.layout import DETAILS, checkpoints_folder, keys_folder, keys_position, scored_name, stopped_path
 from workflows.store.lease import read_lease, take_lease
 from workflows.store.plan import SweepPlan, TrajectoryPlan
 from workflows.store.policies import Watchdog
@@ -105,7 +105,7 @@ def discard_beyond(storage: Storage, plan: TrajectoryPlan, edits: int) -> None:
         if path.rpartition("/")[2].startswith(names):
             storage.delete(path)
     for path in storage.list(keys_folder(plan.id)):
-        if int(path.rpartition("/")[2].partition(".")[0]) > edits:
+        if keys_position(path) > edits:
             storage.delete(path)
     for later in beyond:
         for evaluation in plan.evaluations:

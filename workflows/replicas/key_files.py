@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 
-from sphere_core.checkpoint_files import checkpoint_folder
 from sphere_core.foundation.storage import Storage
 from sphere_core.hyperparameters.places import Place
 from sphere_core.locate.edit_keys import EditKeys, read_edit_keys
 from sphere_core.locate.templates import Contexts
 from sphere_core.models import EditableModel
 from sphere_core.requests import EditRequest
-from workflows.store.layout import keys_folder
+from workflows.store.layout import keys_folder, keys_path, keys_position
 
 __all__ = ["KeyKeeper"]
-
-_SUFFIX = ".safetensors"
 
 
 class KeyKeeper:
@@ -28,13 +25,14 @@ class KeyKeeper:
     def __init__(
         self, storage: Storage, trajectory_id: str, wanted: Sequence[int], places: Sequence[Place], resumed_at: int
     ) -> None:
-        self._storage = storage.child(keys_folder(trajectory_id))
+        self._storage = storage
+        self._trajectory_id = trajectory_id
         self._wanted = frozenset(wanted)
         self._places = tuple(places)
         self._pending = EditKeys.empty()
-        name = _file(resumed_at)
-        if resumed_at and resumed_at not in self._wanted and self._storage.exists(name):
-            self._pending = read_edit_keys(self._storage.read_bytes(name), where=f"{self._storage.uri}/{name}")
+        path = keys_path(trajectory_id, resumed_at)
+        if resumed_at and resumed_at not in self._wanted and storage.exists(path):
+            self._pending = read_edit_keys(storage.read_bytes(path), where=f"{storage.uri}/{path}")
 
     def note(self, model: EditableModel, done: int, batch: Sequence[EditRequest], contexts: Contexts) -> None:
         """Add the keys of a batch that is about to be edited, after `done` edits."""
@@ -49,16 +47,12 @@ class KeyKeeper:
 
     def publish(self, edits: int, data: bytes) -> None:
         """Write the file at an edit count, replacing an earlier one."""
-        self._storage.write_bytes(_file(edits), data)
+        self._storage.write_bytes(keys_path(self._trajectory_id, edits), data)
 
     def drop_stops(self, edits: int) -> None:
         """Remove the files of earlier stops once the checkpoint at `edits` is published: nothing resumes there any
         more."""
-        for path in self._storage.list():
-            earlier = int(path.removesuffix(_SUFFIX))
+        for path in self._storage.list(keys_folder(self._trajectory_id)):
+            earlier = keys_position(path)
             if earlier < edits and earlier not in self._wanted:
                 self._storage.delete(path)
-
-
-def _file(edits: int) -> str:
-    return f"{checkpoint_folder(edits)}{_SUFFIX}"

@@ -40,6 +40,8 @@ __all__ = [
     "error_path",
     "kept_score_path",
     "keys_folder",
+    "keys_path",
+    "keys_position",
     "lease_path",
     "lock_path",
     "moments_lock",
@@ -82,6 +84,7 @@ TIMINGS = "timings"
 EDIT_WORK, TUNE_WORK = "edit", "tune"
 _TIMING = re.compile(rf"{TIMINGS}/([^/]+)/([0-9A-Za-z_]+)-([0-9a-zA-Z]+)(?:-([0-9a-zA-Z]+))?\.json")
 _BASE = "base"
+_KEYS = ".safetensors"
 KEPT_SCORES = "scores"
 TASK_PROGRESS = "progress"
 TRACKED = "tracked"
@@ -114,6 +117,16 @@ def checkpoint_in(path: str) -> tuple[str, CheckpointFile] | None:
 def keys_folder(trajectory_id: str) -> str:
     """Return the folder that holds the keys of a trajectory's edits, one file per checkpoint interval."""
     return f"{trajectory_folder(trajectory_id)}/keys"
+
+
+def keys_path(trajectory_id: str, edits: int) -> str:
+    """Return the path of the keys of the edits up to an edit count, from the wanted checkpoint before it."""
+    return f"{keys_folder(trajectory_id)}/{checkpoint_folder(edits)}{_KEYS}"
+
+
+def keys_position(path: str) -> int:
+    """Return the edit count that `keys_path` made a path of."""
+    return int(path.rpartition("/")[2].removesuffix(_KEYS))
 
 
 def spec_path(trajectory_id: str) -> str:

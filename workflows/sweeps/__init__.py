@@ -1,1 +1,1 @@
-"""From a sweep file to a plan. Writes nothing."""
+"""From a sweep file to a plan; only `publish` writes: the sweep file, plan and specifications, below the root."""
