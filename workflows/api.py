@@ -1,4 +1,4 @@
-"""The Python API: what the commands do, as functions that return models, records and Arrow tables.
+"""The Python API: functions that return models, records and Arrow tables; commands call the same of `runs`, `results`.
 
     import workflows.api as sphere
 

@@ -161,6 +161,28 @@ def test_every_room_is_in_the_architecture() -> None:
     assert [room for room in rooms() if room not in named] == []
 
 
+def folders_in(block: str) -> dict[str, list[str]]:
+    """Return the folders that a drawn tree lists below each folder at its margin, in their order."""
+    found: dict[str, list[str]] = {}
+    for line in block.splitlines():
+        named = re.match(r"( *)([\w.]+)/(?= )", line)
+        if named and not named[1]:
+            top = found.setdefault(named[2], [])
+        elif named:
+            top.append(named[2])
+    return found
+
+
+def test_the_tree_of_the_readme_lists_the_folders_of_the_packages() -> None:
+    page = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    listed = folders_in(page.partition("## The tree")[2].split("```")[1])
+    there = {
+        package: sorted(path.parent.name for path in (REPOSITORY / package).glob("*/__init__.py"))
+        for package in ("sphere_core", "evaluators", "workflows")
+    }
+    assert {package: sorted(listed[package]) for package in there} == there
+
+
 def blocks(language: str) -> list[str]:
     """Return the fenced blocks of the tutorial in one language."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
