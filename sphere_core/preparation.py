@@ -1,5 +1,5 @@
-"""A trajectory made ready to run: second moments held against the edited sites, context templates, and an editor that
-is placed on the model's devices."""
+"""A trajectory made ready to run: second moments checked against the edited sites, context templates, and an editor
+that is placed on the model's devices."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a card must reach, held against what was measured: one line per limit and record."""
+"""What a card must reach, compared with what was measured: one line per limit and record."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

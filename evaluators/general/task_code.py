@@ -1,4 +1,4 @@
-"""Code of a user that task files bring along: run only where `--trust-task-code` was given.
+"""Code of a user that task files name: run only where `--trust-task-code` was given.
 
 Task files of lm-eval and of this project are released code and are run as they are.
 """

@@ -19,7 +19,7 @@ class Accelerator:
     """Rates in FLOP/s, memory in bytes, and the shares of these rates that work reaches.
 
     By data sheet rates are dense peaks, and shares are assumed: 0.3 in passes through a model and in products and
-    solves, 0.01 in symmetric eigendecompositions, about a second for n = 4096 on an H100. None was held against a card.
+    solves, 0.01 in symmetric eigendecompositions, about a second for n = 4096 on an H100. None is validated on a card.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Accelerator:
     model_share: float = 0.3
     solver_share: float = 0.3
     eigen_share: float = 0.01
-    source: str = "data sheet; shares of its peak are assumed, and were held against no card"
+    source: str = "data sheet; shares of its peak are assumed, and validated on no card"
 
 
 def accelerator_names() -> list[str]:

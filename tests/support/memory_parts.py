@@ -1,4 +1,4 @@
-"""What memories at a site are held against: what the site reads and gives, and texts continued by whole forwards."""
+"""What memories at a site are compared with: what the site reads and gives, and texts continued by whole forwards."""
 
 from collections.abc import Sequence
 

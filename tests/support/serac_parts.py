@@ -1,4 +1,4 @@
-"""Folders of the two models that SERAC brings along, small and random, for every tiny model."""
+"""Folders of the two models that SERAC uses, small and random, for every tiny model."""
 
 import atexit
 import functools

@@ -1,4 +1,4 @@
-"""`sphere compare`: two sweeps held against each other."""
+"""`sphere compare`: two sweeps compared."""
 
 from enum import Enum
 from typing import Annotated

@@ -76,7 +76,7 @@ Examples:
   sphere moments import null_space_project.pt --model ./llama3-8b \\
       --layers 4,5,6,7,8
 
-The files do not say of which model they are: --model is taken at your word and kept as such. An imported
+The files do not name their model: the name and digest of --model are recorded without a check. An imported
 projector is the null space that AlphaEdit then edits in, whatever nullspace_threshold says.
 """,
 )

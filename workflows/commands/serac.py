@@ -26,7 +26,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=T
 
 @app.callback()
 def _serac() -> None:
-    """The two models that the method serac brings along; no sweep trains them."""
+    """The two models that the method serac uses; no sweep trains them."""
 
 
 _EPILOG = """\b

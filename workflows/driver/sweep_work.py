@@ -48,7 +48,7 @@ class SweepWork:
         self._storage = storage
         self._verdicts = verdicts
         self._limits = RetryLimits()
-        # Models and methods, by their names in tables, whose first edits did not take.
+        # Models and methods, by their names in tables, whose first edits had too little effect on the model's answers.
         self._warned: set[tuple[str, str]] = set()
         # Trajectories that another run has taken over.
         self.superseded: list[Failure] = []
@@ -121,7 +121,7 @@ class SweepWork:
             self._follow_up(task.trajectory_id)
 
     def _look_at_start(self, task: ScoreTask) -> None:
-        """Warn once of a model and method whose first scored edits did not take."""
+        """Warn once of a model and method whose first scored edits had too little effect on the model's answers."""
         plan = task.subject
         if isinstance(plan, BasePlan) or task.edits != min(plan.wanted) or (plan.model, plan.title) in self._warned:
             return

@@ -57,8 +57,8 @@ def _notes(price: Price) -> list[str]:
     ahead = sum(cell.ahead_hours for cell in price.cells)
     if ahead:
         lines.append(
-            f"of editing, {_hours(ahead)} hours are decompositions beside the search for targets: they are added as "
-            "if one followed the other, and save up to as much"
+            f"of editing, {_hours(ahead)} hours are decompositions that run during the search for targets; they are "
+            "counted in full, so editing takes up to that much less"
         )
     lines += _sample_lines(price)
     if any(cell.accelerator_bytes >= device.memory for cell in price.cells):

@@ -1,7 +1,7 @@
 """The search of a calibration: one hyperparameter at a time, its budget divided over what is still to be tried.
 
 Coordinate search: an axis takes each of its candidates while the others keep the best so far. The first editor
-searches every axis; the best two are then held against each other on requests that took no part. Other editors take
+searches every axis; the best two are then compared on requests that took no part. Other editors take
 its layers, learning rate and clamp, and search their own ridge. What is decided depends on the trials alone, with the
 seconds that they took, so that a search that is repeated with the trials of a log makes the same ones.
 """

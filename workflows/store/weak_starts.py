@@ -1,4 +1,5 @@
-"""Methods whose first edits did not take: their hyperparameters write hardly anything into this model, or too much.
+"""Methods whose first edits had too little effect on the model's answers: their hyperparameters write hardly anything
+into this model, or too much.
 
 A preset of another model may change nothing: its scores then look as if everything were well preserved. Or it may
 change so much that edits are lost with all else: agreement with the unedited model distinguishes the two.

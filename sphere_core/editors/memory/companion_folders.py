@@ -1,4 +1,4 @@
-"""What memories bring along, looked at before anything runs: the folders of SERAC's two models and of a sentence
+"""Folders that memories require, looked at before anything runs: the folders of SERAC's two models and of a sentence
 encoder, a file of neurons. Loads no torch."""
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files of hidden units that were made elsewhere: read, checked, and held against a model and a stream. Loads no torch.
+"""Files of hidden units that were made elsewhere: read, and checked against a model and a stream. Loads no torch.
 
 A file is safetensors. Tensors, fp32, of n units at a model of width d: `keys` and `values` `[n, d]`; `gates` `[n, d]`
 and `biases` `[n]` may be left out. Its metadata are texts: `format` ("1"), `layer`, `activation`, `scope` ("tokens" or

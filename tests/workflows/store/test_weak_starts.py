@@ -1,4 +1,4 @@
-"""A method whose first edits did not take is warned of: while it runs, at the end, and in the status."""
+"""A method whose first edits had too little effect is warned of: while it runs, at the end, and in the status."""
 
 import logging
 import re

@@ -103,7 +103,7 @@ def owned_parts(roots: Sequence[SweepRoot]) -> list[SweepRoot]:
 def refuse_contradictions(roots: Sequence[SweepRoot]) -> None:
     """Raise InputError if two roots hold other numbers for one trajectory, checkpoint and evaluation.
 
-    Unedited models are not compared: each trajectory is held against the one of its own root.
+    Unedited models are not compared: each trajectory is compared with the one of its own root.
     """
     first: dict[str, SweepRoot] = {}
     for root in roots:

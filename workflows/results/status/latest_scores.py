@@ -53,7 +53,7 @@ class LastScores:
         return newest
 
     def weak_starts(self, plans: Iterable[TrajectoryPlan]) -> list[str]:
-        """Return warnings of methods whose first scored edits did not take."""
+        """Return warnings of methods whose first scored edits had too little effect on the model's answers."""
         return weak_starts(self._storage, plans)
 
     def _file(self, path: str, edits: int) -> dict[str, LastScore]:
