@@ -8,7 +8,7 @@ from sphere_core.checkpoints import Checkpoint
 from sphere_core.costs import place
 from sphere_core.editors.base import Editor
 from sphere_core.locate.contexts import sample_contexts
-from sphere_core.locate.templates import Contexts, ContextSettings
+from sphere_core.locate.templates import Contexts, GivenContexts
 from sphere_core.methods import Method
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments, check_moments
@@ -91,7 +91,6 @@ def prepare_trajectory(
 
 def _starting_contexts(spec: TrajectorySpec, model: EditableModel) -> Contexts:
     """Return the template groups a trajectory begins with: those given, else sampled from the unedited model."""
-    groups = spec.contexts.get("groups")
-    if groups is not None:
-        return tuple(tuple(group) for group in groups)
-    return sample_contexts(model, ContextSettings(**spec.contexts["sampled"]), spec.seed)
+    if isinstance(spec.contexts, GivenContexts):
+        return spec.contexts.groups
+    return sample_contexts(model, spec.contexts.sampled, spec.seed)

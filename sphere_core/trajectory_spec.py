@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.hyperparameters import Hyperparameters
+from sphere_core.locate.templates import ContextsSpec
 from sphere_core.models.family import Family
+from sphere_core.moments.spec import MomentsSpec
 from sphere_core.plugins.reference import PluginReference
 from sphere_core.streams.stream import StreamSpec
 from sphere_core.tuning.settings import TuningSpec
@@ -51,8 +53,8 @@ class TrajectorySpec(BaseModel):
     )
     batch_size: int = Field(ge=1, description="Requests edited together")
     seed: int = Field(description="Seeds the order of edits and the context templates")
-    contexts: dict[str, Any] = Field(description="How templates are sampled, or the groups themselves")
-    moments: dict[str, Any] = Field(description="Digest of imported second moments, or the recipe they are built by")
+    contexts: ContextsSpec = Field(description="How templates are sampled, or the groups themselves")
+    moments: MomentsSpec = Field(description="Digest of imported second moments, or the recipe they are built by")
     threads: int = Field(ge=1, description="CPU threads of the replica")
     tuning: TuningSpec | None = Field(
         default=None, description="The fine-tuning of one of its checkpoints; the rest is then what was edited before"
@@ -69,8 +71,8 @@ class TrajectorySpec(BaseModel):
             "stream_digest": self.stream_digest,
             "batch_size": self.batch_size,
             "seed": self.seed,
-            "contexts": self.contexts,
-            "moments": self.moments,
+            "contexts": self.contexts.model_dump(mode="json"),
+            "moments": self.moments.identity(),
             "threads": self.threads,
             **({"remote_code": True} if self.remote_code else {}),
             **({"revisions": self.revisions} if self.revisions else {}),

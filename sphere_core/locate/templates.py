@@ -8,7 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.json_files import read_json
 
-__all__ = ["ContextSettings", "Contexts", "check_contexts", "read_contexts"]
+__all__ = [
+    "ContextSettings",
+    "Contexts",
+    "ContextsSpec",
+    "GivenContexts",
+    "SampledContexts",
+    "check_contexts",
+    "contexts_spec",
+    "read_contexts",
+]
 
 # Groups of templates, each template with '{}' once; the first is '{}' itself.
 Contexts = tuple[tuple[str, ...], ...]
@@ -36,6 +45,31 @@ class ContextSettings(BaseModel):
         if any(not word.strip() for word in seeds):
             raise ValueError("a first word is blank: there is nothing to continue")
         return seeds
+
+
+class SampledContexts(BaseModel):
+    """Templates that are sampled from the unedited model, with the trajectory's seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sampled: ContextSettings = Field(description="How they are sampled")
+
+
+class GivenContexts(BaseModel):
+    """Templates that are used as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    groups: Contexts = Field(description="Groups of templates with '{}' once")
+
+
+# The contexts of a trajectory's specification.
+ContextsSpec = SampledContexts | GivenContexts
+
+
+def contexts_spec(groups: Contexts | None) -> ContextsSpec:
+    """Return the specification of given templates, or of sampled ones with the default settings."""
+    return SampledContexts(sampled=ContextSettings()) if groups is None else GivenContexts(groups=groups)
 
 
 def read_contexts(path: Path) -> Contexts:

@@ -1,10 +1,11 @@
 """Lengths of what a stream reads, against the positions of a model: known before anything is edited or written."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sphere_core.datasets.records import Record
 from sphere_core.foundation.errors import InputError
+from sphere_core.locate.templates import ContextSettings
 from sphere_core.requests import EditRequest
 
 __all__ = ["LongText", "ReadingRoom", "first_long_text", "long_records", "refuse_long", "sampled_tokens"]
@@ -40,18 +41,17 @@ class LongText:
     text: str
 
 
-def sampled_tokens(contexts: Mapping[str, object], count: Callable[[str], int]) -> int:
-    """Return how many tokens a sampled template adds to a prompt at most, from how it is sampled.
+def sampled_tokens(sampled: ContextSettings | None, count: Callable[[str], int]) -> int:
+    """Return how many tokens a sampled template adds to a prompt at most, from how it is sampled; None: it is not.
 
     `count` returns the tokens of a text; only a first word that may have more of them than the template is given to it.
     """
-    sampled = contexts.get("sampled")
-    if not isinstance(sampled, Mapping) or not isinstance(sampled.get("length"), int):
+    if sampled is None:
         return 0
-    length = int(sampled["length"])
+    length = sampled.length
     # A first word of more tokens than that is kept whole.
-    words = [str(word) for word in sampled.get("seeds", ())]
-    return max([length, *(count(word) for word in words if len(word.encode()) > max(length, _WORD_BYTES))]) + 2
+    long = (word for word in sampled.seeds if len(word.encode()) > max(length, _WORD_BYTES))
+    return max([length, *(count(word) for word in long)]) + 2
 
 
 def first_long_text(request: EditRequest, room: ReadingRoom) -> LongText | None:

@@ -1,9 +1,7 @@
 """The reading room of a loaded model: its positions and its tokenizer, for checks of lengths."""
 
-from collections.abc import Mapping
-
 from sphere_core.locate.prompts import text_ids
-from sphere_core.locate.templates import Contexts
+from sphere_core.locate.templates import Contexts, ContextSettings
 from sphere_core.models.editable import EditableModel
 from sphere_core.streams.lengths import ReadingRoom, sampled_tokens
 
@@ -11,7 +9,7 @@ __all__ = ["room_of_model"]
 
 
 def room_of_model(
-    model: EditableModel, *, groups: Contexts | None = None, sampled: Mapping[str, object] | None = None
+    model: EditableModel, *, groups: Contexts | None = None, sampled: ContextSettings | None = None
 ) -> ReadingRoom | None:
     """Return what a loaded model can read at once, or None if its config says nothing of positions.
 
@@ -25,5 +23,5 @@ def room_of_model(
     def count(text: str) -> int:
         return len(text_ids(model.tokenizer, text))
 
-    extra = sampled_tokens({"sampled": sampled}, count) if sampled is not None else 0
+    extra = sampled_tokens(sampled, count)
     return ReadingRoom(positions, count, templates, extra)

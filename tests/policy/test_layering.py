@@ -49,7 +49,7 @@ ROOMS = {
     "sphere_core.solver": "checkpoints foundation numerics",
     "sphere_core.streams": "datasets foundation locate models plugins requests",
     "sphere_core.trajectory": "checkpoints editors hyperparameters locate models numerics requests",
-    "sphere_core.trajectory_spec": "foundation hyperparameters models plugins streams tuning",
+    "sphere_core.trajectory_spec": "foundation hyperparameters locate models moments plugins streams tuning",
     "sphere_core.tuning": "checkpoints foundation hyperparameters locate models numerics",
     "evaluators.conformance": "base plugins",
     "evaluators.edit_quality": "base statistics",

@@ -65,7 +65,7 @@ def _null_space(
     hyperparameters = spec.hyperparameters
     rule = {"threshold": hyperparameters.nullspace_threshold, "share": hyperparameters.nullspace_share}
     # Threads change the order of sums inside the decomposition.
-    made_of: dict[str, object] = {"moments": spec.moments, "recipe": recipe, "threads": spec.threads}
+    made_of: dict[str, object] = {"moments": spec.moments.identity(), "recipe": recipe, "threads": spec.threads}
     runs_on = decomposition_device(device, moments.by_layer[layer].shape[0])
     if runs_on.type != "cpu":
         made_of["device"] = device_name(runs_on)

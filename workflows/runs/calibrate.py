@@ -112,7 +112,7 @@ def calibrate_preset(
     torch.set_num_threads(threads)
     held_out = _held_out(dataset, budget.requests, plugins)
     loaded = load_model(model, dtype=dtype, device=pick_device(device), plugins=plugins)
-    room = room_of_model(loaded, sampled=ContextSettings().model_dump(mode="json"))
+    room = room_of_model(loaded, sampled=ContextSettings())
     if room is not None:
         refuse_long(held_out, room, source=dataset.source)
     wanted = _spans(spans, len(loaded.layers))

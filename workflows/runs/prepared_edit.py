@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from sphere_core.checkpoints import Checkpoint
 from sphere_core.editors.memory.neuron_file import require_cases, require_place
-from sphere_core.locate.templates import Contexts, ContextSettings
+from sphere_core.locate.templates import Contexts, ContextSettings, contexts_spec
 from sphere_core.methods import Method
 from sphere_core.models import EditableModel
 from sphere_core.moments.record import SecondMoments
+from sphere_core.moments.spec import MomentsSpec
 from sphere_core.numerics.tensor_digest import tensors_digest
 from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from sphere_core.preparation import PreparedTrajectory, prepare_trajectory
@@ -51,7 +51,6 @@ def prepare_edit(
         path, config = Path(hyperparameters.neurons_file), editable.network.config.get_text_config()
         require_place(path, layers=config.num_hidden_layers, width=config.hidden_size)
         require_cases(path, [request.case_id for request in stream.requests])
-    sampled = {"sampled": ContextSettings().model_dump(mode="json")}
     spec = TrajectorySpec(
         model=model.source,
         model_digest=editable.base_digest,
@@ -67,8 +66,8 @@ def prepare_edit(
         stream_digest=requests_digest(stream.requests),
         batch_size=batch_size,
         seed=stream.seed,
-        contexts=sampled if contexts is None else {"groups": [list(group) for group in contexts]},
-        moments=_moments_identity(moments, hyperparameters.layers, where),
+        contexts=contexts_spec(contexts),
+        moments=_moments_spec(moments, hyperparameters.layers, where),
         threads=threads,
     )
     return prepare_trajectory(
@@ -88,14 +87,14 @@ def room_of_edit(model: EditableModel, method: Method, contexts: Contexts | None
     Templates are sampled where `contexts` is None.
     """
     in_contexts = method.edits_in_contexts
-    sampled = ContextSettings().model_dump(mode="json") if in_contexts and contexts is None else None
+    sampled = ContextSettings() if in_contexts and contexts is None else None
     return room_of_model(model, groups=contexts if in_contexts else None, sampled=sampled)
 
 
-def _moments_identity(moments: SecondMoments | None, layers: tuple[int, ...], where: str) -> dict[str, Any]:
-    """Return the moments' part of an identity: the digest of their file, or of the numbers of those made in memory."""
+def _moments_spec(moments: SecondMoments | None, layers: tuple[int, ...], where: str) -> MomentsSpec:
+    """Return how second moments are named: by the digest of their file, or of the numbers of those made in memory."""
     if moments is None:
-        return {}
+        return MomentsSpec()
     if moments.files is None:
-        return {"digest": tensors_digest(moments.tensors())}
-    return {"file_digest": moments.files.digest(layers, where=where)}
+        return MomentsSpec(digest=tensors_digest(moments.tensors()))
+    return MomentsSpec(file_digest=moments.files.digest(layers, where=where))

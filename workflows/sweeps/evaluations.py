@@ -106,7 +106,7 @@ class EvaluationIds:
         )
         if key not in self._known:
             schedule = {"wanted": list(wanted)} if scorer.reads_previous else {}
-            read = schedule | ({"moments": moments.identity} if scorer.reads_moments else {})
+            read = schedule | ({"moments": moments.spec.identity()} if scorer.reads_moments else {})
             self._known[key] = Evaluation(kind=kind, id=_evaluation_id(scorer, spec, read))
         return self._known[key]
 

@@ -13,6 +13,7 @@ from sphere_core.foundation.fingerprint import fingerprint
 from sphere_core.foundation.processor import has_gpu_driver, processor_flags
 from sphere_core.hyperparameters import Hyperparameters
 from sphere_core.methods import Method
+from sphere_core.moments.spec import MomentsSpec
 from sphere_core.trajectory_spec import TrajectorySpec
 from workflows.store.plan import BasePlan, MomentsRecipe, SweepPlan, TrajectoryPlan
 from workflows.sweeps.cells import Cell
@@ -131,7 +132,7 @@ def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_mome
             moments = _moments(source, spec, text, inputs, model, hyperparameters, method)
             # A method that requires no moments is still scored with the sweep's, so that methods can be compared.
             scoring = moments
-            if scored_with_moments and source is not None and not moments.identity:
+            if scored_with_moments and source is not None and not moments.spec.is_given:
                 scoring = inputs.moments.find(
                     source, model, (), threads=spec.resources.threads, where=text.where(("moments",))
                 )
@@ -160,7 +161,7 @@ def _cells(spec: SweepSpec, text: SweepText, inputs: Inputs, *, scored_with_mome
                         batch_size=spec.batch_size_of(entry),
                         seed=seed,
                         contexts=contexts,
-                        moments=moments.identity,
+                        moments=moments.spec,
                         threads=spec.resources.threads,
                     )
                     yield Cell(model, entry, method, stream, trajectory, trajectory.id, scoring, source, axes, outside)
@@ -182,7 +183,7 @@ def _moments(
     method: Method,
 ) -> ResolvedMoments:
     if not method.needs_moments(hyperparameters):
-        return ResolvedMoments({}, None)
+        return ResolvedMoments(MomentsSpec(), None)
     if source is None:
         raise InputError(
             f"method '{method.name}' needs second moments",
@@ -206,15 +207,16 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[Cell]) -> tuple[list[M
         return [], {}
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.moments.identity:
-            groups.setdefault(fingerprint(cell.moments.identity), []).append(cell)
+        if cell.moments.spec.is_given:
+            groups.setdefault(fingerprint(cell.moments.spec.identity()), []).append(cell)
     recipes: list[MomentsRecipe] = []
     key_of: dict[str, str] = {}
     for members in groups.values():
         entry = members[0].source or spec.moments
         layers = tuple(sorted({layer for cell in members for layer in cell.layers}))
-        users = [cell for cell in members if cell.spec.moments] or members
-        key = fingerprint({"moments": members[0].moments.identity, "layers": list(layers)})[:16]
+        users = [cell for cell in members if cell.spec.moments.is_given] or members
+        moments = members[0].moments.spec
+        key = fingerprint({"moments": moments.identity(), "layers": list(layers)})[:16]
         recipes.append(
             MomentsRecipe(
                 key=key,
@@ -223,7 +225,7 @@ def _recipes(spec: SweepSpec, inputs: Inputs, cells: list[Cell]) -> tuple[list[M
                 tokens=entry.tokens,
                 max_tokens_per_text=entry.max_tokens_per_text,
                 layers=layers,
-                gradients=bool(members[0].moments.identity.get("gradients")),
+                gradients=bool(moments.gradients),
                 trajectory=users[0].id,
             )
         )

@@ -22,7 +22,7 @@ from sphere_core.hyperparameters import (
     preset_sections,
     read_hyperparameters,
 )
-from sphere_core.locate.templates import read_contexts
+from sphere_core.locate.templates import ContextSettings, ContextsSpec, GivenContexts, SampledContexts, read_contexts
 from sphere_core.methods import Method, resolve_method
 from sphere_core.plugins.found import NO_PLUGINS, Plugins
 from workflows.sweeps.model_inputs import ModelInputs, ResolvedModel
@@ -141,9 +141,8 @@ class Inputs:
                 require_place(Path(values.neurons_file), layers=len(sites), width=sites[0].d_out)
         return method, values
 
-    def contexts(self, entry: ContextsEntry) -> dict[str, Any]:
-        """Return the contexts' part of an identity: how they are sampled, or the groups of a file."""
+    def contexts(self, entry: ContextsEntry) -> ContextsSpec:
+        """Return the contexts of every trajectory: how they are sampled, or the groups of a file."""
         if entry.file is not None:
-            groups = read_contexts(resolve_path(entry.file, self.folder))
-            return {"groups": [list(group) for group in groups]}
-        return {"sampled": entry.model_dump(mode="json", exclude={"file"})}
+            return GivenContexts(groups=read_contexts(resolve_path(entry.file, self.folder)))
+        return SampledContexts(sampled=ContextSettings(**entry.model_dump(exclude={"file"})))

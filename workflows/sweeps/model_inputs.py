@@ -1,12 +1,12 @@
 """The models of a sweep: found, pinned and described without loading a weight."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sphere_core.foundation.errors import inside
 from sphere_core.foundation.lazy import load_object
+from sphere_core.locate.templates import ContextsSpec, GivenContexts, SampledContexts
 from sphere_core.models.outline import ModelOutline, describe_model
 from sphere_core.models.source import EMBEDDED_MODEL, commit_of, model_digest, resolve_model
 from sphere_core.models.weight_headers import check_weights
@@ -34,7 +34,7 @@ class ResolvedModel:
         return resolve_model(self.source, revision=self.revision, remote_code=self.entry.trust_remote_code)
 
 
-def reading_room(model: ResolvedModel, contexts: Mapping[str, Any], *, edits_in_contexts: bool) -> ReadingRoom | None:
+def reading_room(model: ResolvedModel, contexts: ContextsSpec, *, edits_in_contexts: bool) -> ReadingRoom | None:
     """Return what a model can read at once, or None if its config says nothing of positions.
 
     Its tokenizer is loaded only if a text may be too long. `contexts` are how templates are sampled, or the templates.
@@ -43,8 +43,8 @@ def reading_room(model: ResolvedModel, contexts: Mapping[str, Any], *, edits_in_
         return None
     folder = model.folder
     templates: tuple[str, ...] = ("{}",)
-    if edits_in_contexts:
-        templates = tuple(text for group in contexts.get("groups", [["{}"]]) for text in group)
+    if edits_in_contexts and isinstance(contexts, GivenContexts):
+        templates = tuple(text for group in contexts.groups for text in group)
     loaded: list[Any] = []
 
     def count(text: str) -> int:
@@ -53,8 +53,8 @@ def reading_room(model: ResolvedModel, contexts: Mapping[str, Any], *, edits_in_
             loaded.append(load(folder, remote_code=model.entry.trust_remote_code))
         return len(load_object("sphere_core.locate.prompts:text_ids")(loaded[0], text))
 
-    sampled = sampled_tokens(contexts, count) if edits_in_contexts else 0
-    return ReadingRoom(model.outline.positions, count, templates, sampled)
+    sampled = contexts.sampled if edits_in_contexts and isinstance(contexts, SampledContexts) else None
+    return ReadingRoom(model.outline.positions, count, templates, sampled_tokens(sampled, count))
 
 
 class ModelInputs:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sphere_core.foundation.errors import inside
 from sphere_core.foundation.lazy import load_object
 from sphere_core.moments.file_digests import FileDigests
+from sphere_core.moments.spec import MomentsSpec
 from workflows.moments.corpus_texts import find_corpus, require_texts
 from workflows.moments.store import MomentsStore, store_folder
 from workflows.store.corpus import Corpus
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["MomentInputs", "ResolvedMoments"]
 
 
-# Known by itself: its identity is a nested mapping, and ten thousand trajectories share a few.
+# Known by itself: its specification holds a nested mapping, and ten thousand trajectories share a few.
 @dataclass(frozen=True, eq=False)
 class ResolvedMoments:
-    """Second moments of one model: their part of the identity of trajectories, and the file if imported."""
+    """Second moments of one model: how trajectories name them, and the file if imported."""
 
-    identity: dict[str, Any]
+    spec: MomentsSpec
     file: str | None
 
 
@@ -47,7 +48,7 @@ class MomentInputs:
         where: str,
         gradients: bool = False,
     ) -> ResolvedMoments:
-        """Return the identity of second moments: the digest of a file that was checked, or the recipe.
+        """Return how second moments are named: by the digest of a file that was checked, or the recipe.
 
         `gradients`: those of output gradients are required too.
         """
@@ -60,21 +61,22 @@ class MomentInputs:
             named = f"{where}: {path}"
             check(self._imported[path], sites, where=named, model_digest=model.digest, gradients=gradients)
             digest = FileDigests.of(path, layers).digest(layers, where=str(path))
-            return ResolvedMoments({"file_digest": digest}, str(path))
+            return ResolvedMoments(MomentsSpec(file_digest=digest), str(path))
         with inside(where):
             corpus = self.corpus(entry)
             require_texts(corpus, entry.sentences or 1)
-        identity = {
-            "corpus": _corpus_identity(corpus),
-            **({"tokens": entry.tokens} if entry.sentences is None else {"sentences": entry.sentences}),
-            "seed": entry.seed,
-            "max_tokens_per_text": entry.max_tokens_per_text,
-            "model_digest": model.digest,
-            "dtype": model.entry.dtype,
-            "threads": threads,
-            **({"gradients": True} if gradients else {}),
-        }
-        return ResolvedMoments(identity, None)
+        recipe = MomentsSpec(
+            corpus=_corpus_identity(corpus),
+            tokens=entry.tokens,
+            sentences=entry.sentences,
+            seed=entry.seed,
+            max_tokens_per_text=entry.max_tokens_per_text,
+            model_digest=model.digest,
+            dtype=model.entry.dtype,
+            threads=threads,
+            gradients=gradients or None,
+        )
+        return ResolvedMoments(recipe, None)
 
     def path(self, entry: MomentsEntry) -> Path:
         """Return the file or folder of imported moments: a path of the sweep file, or a set of the store."""

@@ -10,6 +10,7 @@ from eval_parts import tiny_llama
 
 from sphere_core.datasets.records import Record
 from sphere_core.foundation.errors import InputError
+from sphere_core.locate.templates import ContextSettings
 from sphere_core.requests import EditRequest, KnownFact, Probe
 from sphere_core.streams.lengths import (
     ReadingRoom,
@@ -68,9 +69,9 @@ def test_templates_are_read_too() -> None:
     assert first_long_text(edited, room()) is None
     assert first_long_text(edited, room(templates=("{}", "a b c d e f g h i. {}"))) is not None
     assert first_long_text(edited, room(sampled=12)) is not None
-    assert sampled_tokens({"sampled": {"length": 10}}, len) == 12
-    assert sampled_tokens({"sampled": {"length": 10, "seeds": ["The", "x" * 500]}}, len) == 502
-    assert sampled_tokens({"groups": [["{}"]]}, len) == 0
+    assert sampled_tokens(ContextSettings(length=10), len) == 12
+    assert sampled_tokens(ContextSettings(length=10, seeds=("The", "x" * 500)), len) == 502
+    assert sampled_tokens(None, len) == 0
 
 
 def test_the_last_token_is_predicted_and_not_read() -> None:
@@ -102,7 +103,7 @@ def test_the_first_one_and_the_count_are_named() -> None:
 
 def test_a_loaded_model_counts_with_its_own_tokenizer() -> None:
     model = tiny_llama()
-    found = room_of_model(model, sampled={"length": 10})
+    found = room_of_model(model, sampled=ContextSettings(length=10))
     assert found is not None
     assert found.positions == model.network.config.max_position_embeddings
     assert found.count("Mira was born in Quint") == len(model.tokenizer("Mira was born in Quint")["input_ids"])

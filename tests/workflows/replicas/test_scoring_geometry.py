@@ -87,7 +87,7 @@ def test_every_method_is_measured_with_the_sweeps_moments(root: Path, sweep: Swe
             largest = float(torch.linalg.eigvalsh(moments[f"layer{layer}"])[-1])
             assert 0 < row["value"] <= largest * size**2
     # The trajectory itself reads none: its id has nothing to do with them.
-    assert not sweep.specs[sweep.plan.trajectories[1].id].moments
+    assert not sweep.specs[sweep.plan.trajectories[1].id].moments.is_given
 
 
 def test_weights_that_are_no_longer_kept_fail_their_rows_only(root: Path, sweep: Sweep, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_batches_and_moments_of_a_method_are_axes_too(tmp_path: Path) -> None:
     for title, one in first.items():
         batch, sentences = (one.axes.get("batch_size", 2), one.axes.get("sentences", 300))
         assert (one.batch_size, sweep.specs[one.id].batch_size) == (batch, batch), title
-        assert sweep.specs[one.id].moments["sentences"] == sentences
+        assert sweep.specs[one.id].moments.sentences == sentences
         (recipe,) = (recipe for recipe in sweep.plan.recipes if recipe.key == one.moments)
         assert recipe.sentences == sentences
     assert len(sweep.plan.recipes) == 2

@@ -10,7 +10,7 @@ from workflows.results.arrow_tables import table_of_records
 from workflows.results.figures.contract import Figure, FigureAsk, FigureSource, Look, needs
 from workflows.results.figures.heat import colour_bar, heat_cells
 from workflows.results.figures.panels import grouped, legend, panels, place_title, tag
-from workflows.results.sql.plan_tables import read_specifications
+from workflows.results.sql.plan_tables import leaves, read_specifications
 from workflows.results.sql.sweep_roots import SweepRoot
 
 if TYPE_CHECKING:
@@ -58,16 +58,10 @@ def _fields(source: FigureSource) -> pa.Table:
     """Return every field of the specification of every trajectory, by its path, as a number or a text."""
     records = []
     for trajectory_id, spec in read_specifications([SweepRoot.of(source.storage, source.plan)]).items():
-        for path, value in _leaves(spec, ""):
+        for path, value in leaves(spec):
             number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
             records.append({"trajectory_id": trajectory_id, "field": path, "number": number, "text": json.dumps(value)})
     return table_of_records(records, _FIELDS)
-
-
-def _leaves(value: Any, path: str) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [leaf for name, own in value.items() for leaf in _leaves(own, f"{path}.{name}" if path else name)]
-    return [] if value is None else [(path, value)]
 
 
 def _varying(source: FigureSource) -> list[str]:

@@ -27,6 +27,7 @@ __all__ = [
     "UNEDITED",
     "axes",
     "bases",
+    "leaves",
     "planned",
     "read_specifications",
     "specifications",
@@ -236,7 +237,10 @@ def _start(
 
 
 def read_specifications(roots: Sequence[SweepRoot]) -> dict[str, dict[str, Any]]:
-    """Return the stored specification of every trajectory that has a readable one, as plain data, by its id."""
+    """Return the stored specification of every trajectory that has a readable one, by its id.
+
+    As plain data, so that those of a later release, with keys that this one does not know, are shown and compared too.
+    """
     owned = owned_trajectories(roots)
 
     def read(storage: Storage, trajectory_id: str) -> dict[str, Any] | None:
@@ -253,6 +257,16 @@ def read_specifications(roots: Sequence[SweepRoot]) -> dict[str, dict[str, Any]]
             read_all = list(pool.map(lambda one: read(one[0].storage, one[1].plan.id), owned))
     pairs = zip(owned, read_all, strict=True)
     return {found.plan.id: spec for (_, found), spec in pairs if spec is not None}
+
+
+def leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    """Return every value of plain data below a path, each with its own path, such as `hyperparameters.strength`.
+
+    What is null is left out.
+    """
+    if isinstance(value, dict):
+        return [leaf for name, own in value.items() for leaf in leaves(own, f"{path}.{name}" if path else name)]
+    return [] if value is None else [(path, value)]
 
 
 def specifications(known: Mapping[str, Mapping[str, Any]]) -> pa.Table:

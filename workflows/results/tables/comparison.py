@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from workflows.results.arrow_tables import table_of_records
 from workflows.results.sql.connect import connect_roots, query
-from workflows.results.sql.plan_tables import read_specifications
+from workflows.results.sql.plan_tables import leaves, read_specifications
 from workflows.results.sql.sweep_roots import SweepRoot
 
 __all__ = ["CELLS", "DIFFERENCES", "SweepComparison", "compare_sweeps"]
@@ -106,17 +106,11 @@ def _flat_specifications(root: SweepRoot) -> dict[str, dict[str, str]]:
     flat = {}
     for plan in root.plan.trajectories:
         name = f"{plan.model}, {plan.dataset}, {plan.order}, {plan.title}, seed {plan.seed}"
-        fields = dict(_leaves("", specs.get(plan.id, {})))
+        fields = {path: json.dumps(value) for path, value in leaves(specs.get(plan.id, {}))}
         fields["wanted"] = json.dumps(plan.wanted)
         fields |= {f"evaluation of {one.kind}": one.id for one in plan.evaluations}
         flat[name] = fields
     return flat
-
-
-def _leaves(prefix: str, value: Any) -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [leaf for key, inner in value.items() for leaf in _leaves(f"{prefix}.{key}".strip("."), inner)]
-    return [] if value is None else [(prefix, json.dumps(value))]
 
 
 def _work(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> list[dict[str, object]]:
