@@ -69,7 +69,8 @@ def _versions() -> Iterator[Finding]:
             )
             continue
         if wanted.specifier.contains(version, prereleases=True):
-            yield Finding("software", wanted.name, version)
+            # The package index's builds of torch say in the module alone whether they are for CUDA.
+            yield Finding("software", wanted.name, torch.__version__ if wanted.name == "torch" else version)
         else:
             remedy = f"needs {wanted.specifier}: pip install -c constraints.txt {wanted.name}"
             yield Finding("software", wanted.name, version, "missing", remedy)
