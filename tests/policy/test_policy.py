@@ -9,6 +9,7 @@ from source_rules import (
     Rule,
     fixed_devices,
     harness_caches,
+    long_bodies,
     machine_paths,
     module_containers,
     prints,
@@ -40,7 +41,7 @@ def text_files() -> list[Path]:
 
 # The one call that may let a model's own code in: it passes on what the user has asked for.
 LETS_CODE_IN = {"sphere_core/models/loading.py": 1}
-RULES = [prints, module_containers, state_in_modules, unsafe_reads, fixed_devices, harness_caches]
+RULES = [prints, module_containers, state_in_modules, unsafe_reads, fixed_devices, harness_caches, long_bodies]
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from source_rules import (
     MAX_LINES,
+    MAX_LINES_OF_A_BODY,
     Rule,
     fixed_devices,
     harness_caches,
+    long_bodies,
     machine_paths,
     module_containers,
     prints,
@@ -23,6 +25,7 @@ from source_rules import (
     [
         (prints, "def f():\n    print('x')"),
         (too_long, "\n" * (MAX_LINES + 1)),
+        (long_bodies, "def f():\n" + "    x = 1\n" * (MAX_LINES_OF_A_BODY + 1)),
         (module_containers, "cache = {}"),
         (module_containers, "seen: set[str] = set()"),
         (module_containers, "if True:\n    pending = collections.deque()"),
@@ -58,6 +61,7 @@ def test_a_broken_rule_is_found(rule: Rule, source: str) -> None:
     [
         (prints, "console.print('x')"),
         (too_long, "\n" * MAX_LINES),
+        (long_bodies, "def f(\n" + "\n" * MAX_LINES + "):\n" + "    x = 1\n" * MAX_LINES_OF_A_BODY),
         (module_containers, "NAMES = ['a']\n__all__ = ['f']\npair = (1, 2)\ndef f():\n    seen = {}"),
         (module_containers, "class A:\n    rows: dict = {}"),
         (state_in_modules, "TABLE = {'a': 1}\ndef f(d):\n    d['a'] = TABLE['a']\n    return TABLE.get('b')"),

@@ -8,9 +8,11 @@ from pathlib import Path
 
 __all__ = [
     "MAX_LINES",
+    "MAX_LINES_OF_A_BODY",
     "Rule",
     "fixed_devices",
     "harness_caches",
+    "long_bodies",
     "machine_paths",
     "module_containers",
     "prints",
@@ -21,6 +23,7 @@ __all__ = [
 ]
 
 MAX_LINES = 300
+MAX_LINES_OF_A_BODY = 59
 
 CONSTANT = re.compile(r"_{0,2}[A-Z][A-Z0-9_]*$|__\w+__$")
 CONTAINER_CALLS = {
@@ -87,6 +90,16 @@ def prints(source: str) -> list[int]:
 def too_long(source: str) -> list[int]:
     """Return the first line past the limit, if the text has one."""
     return [MAX_LINES + 1] if len(source.splitlines()) > MAX_LINES else []
+
+
+def long_bodies(text: str) -> list[int]:
+    """Return the lines of functions whose body, docstring included, is too long; a signature does not count."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.body[0].lineno >= MAX_LINES_OF_A_BODY
+    ]
 
 
 def is_container(value: ast.expr | None) -> bool:

@@ -1,16 +1,11 @@
 """One `sphere moments build`: check everything, find out what is missing, build it, keep it."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from sphere_core.foundation.durations import duration
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.storage import Storage
 from sphere_core.hyperparameters import preset
@@ -28,9 +23,11 @@ from workflows.moments.build import build_alone, merge_shards, name_model, remov
 from workflows.moments.corpus_texts import find_corpus, require_texts
 from workflows.moments.layer_list import parse_layers
 from workflows.moments.store import MomentsStore, store_folder
-from workflows.moments.work import BACKWARD_SHARE, MomentsWork
+from workflows.moments.work import BACKWARD_SHARE, ModelName, MomentsWork
 from workflows.runs.moments_shards import run_shards
+from workflows.runs.pass_bar import PassBar, print_whole
 from workflows.store.build_lock import building
+from workflows.store.corpus import Corpus
 from workflows.store.layout import moments_lock
 from workflows.store.records import PassSize
 from workflows.sweeps.resources import EvaluatorResources, Resources, WorkerResources
@@ -39,7 +36,6 @@ __all__ = ["BuildOptions", "run_build"]
 
 # MEMIT's released statistics cut texts at the positions of GPT-2 XL; the default for every model here.
 MAX_TOKENS = 1024
-_LINE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +68,53 @@ class BuildOptions:
     plugins: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A set that is to be in the store, checked: its key, what it is of, and the length at which texts are cut."""
+
+    key: str
+    model: ModelName
+    skeleton: EditableModel
+    corpus: Corpus
+    layers: tuple[int, ...]
+    amount: Amount
+    longest: int
+
+
 def run_build(options: BuildOptions, console: Console, *, loaded: EditableModel | None = None) -> str:
     """Build what the store lacks of a set, print how to use it, and return its key in the store.
 
     `loaded` is the model where it is in memory already; it is restored to its unedited weights. Raises InputError
     before anything is written.
     """
+    store = MomentsStore(store_folder(options.store))
+    asked = _asked(options, store)
+    key, layers = asked.key, asked.layers
+    print_whole(
+        console, f"{key}: {options.model}, layers {_spelled(layers)}, {asked.amount.wish} of {asked.corpus.label}"
+    )
+    wait = moments_lock(key), lambda: not store.missing(key, layers)
+    with building(store.storage, *wait, on_wait=lambda who: print_whole(console, f"{who} builds it; waiting")) as mine:
+        if mine:
+            task = _work(options, asked, store)
+            if options.shards > 1:
+                _build_sharded(task, asked.skeleton, store, options, console)
+            else:
+                _build_here(task, store, options, console, loaded)
+            store.storage.delete(_pass_path(key))
+        else:
+            print_whole(console, "it is there already")
+    if options.out is not None:
+        whole = joined([store.read_layer(key, layer) for layer in layers], where=store.storage.uri)
+        Storage(options.out.resolve().parent).write_file(options.out.name, lambda path: write_moments(whole, path))
+        print_whole(console, f"all layers as one file: {options.out}")
+    print_whole(console, f"files: {store.storage.uri}/{key}")
+    print_whole(console, f"in a sweep: moments: {{stored: {key}}}")
+    return key
+
+
+def _asked(options: BuildOptions, store: MomentsStore) -> _Asked:
+    """Check the options and find the model and its texts; writes nothing."""
     amount = Amount(tokens=options.tokens, texts=options.sentences)
     layers = _layers(options)
     corpus = find_corpus(
@@ -97,7 +134,6 @@ def run_build(options: BuildOptions, console: Console, *, loaded: EditableModel 
         plugins=Plugins.of_files(options.plugins, where="--plugin"),
     )
     skeleton.open_sites(layers)
-    store = MomentsStore(store_folder(options.store))
     longest = _longest(options, skeleton)
     key = store.key_of(
         {
@@ -110,38 +146,16 @@ def run_build(options: BuildOptions, console: Console, *, loaded: EditableModel 
             **({"gradients": True} if options.gradients else {}),
         }
     )
-    _say(console, f"{key}: {options.model}, layers {_spelled(layers)}, {amount.wish} of {corpus.label}")
+    return _Asked(key, model, skeleton, corpus, layers, amount, longest)
 
-    def missing() -> list[int]:
-        return store.missing(key, layers)
 
-    wait = moments_lock(key), lambda: not missing()
-    with building(store.storage, *wait, on_wait=lambda who: _say(console, f"{who} builds it; waiting")) as mine:
-        if mine:
-            left = missing()
-            packing = Packing(longest, forward_tokens=_forward_tokens(options, skeleton, left, store.storage, key))
-            task = MomentsWork(
-                key,
-                model,
-                corpus,
-                Pass(tuple(left), packing, amount, options.gradients),
-                options.save_every,
-                _processor(options),
-            )
-            if options.shards > 1:
-                _build_sharded(task, skeleton, store, options, console)
-            else:
-                _build_here(task, store, options, console, loaded)
-            store.storage.delete(_pass_path(key))
-        else:
-            _say(console, "it is there already")
-    if options.out is not None:
-        whole = joined([store.read_layer(key, layer) for layer in layers], where=store.storage.uri)
-        Storage(options.out.resolve().parent).write_file(options.out.name, lambda path: write_moments(whole, path))
-        _say(console, f"all layers as one file: {options.out}")
-    _say(console, f"files: {store.storage.uri}/{key}")
-    _say(console, f"in a sweep: moments: {{stored: {key}}}")
-    return key
+def _work(options: BuildOptions, asked: _Asked, store: MomentsStore) -> MomentsWork:
+    """Return the pass over the layers that the store lacks; writes the size of its forwards."""
+    left = store.missing(asked.key, asked.layers)
+    size = _forward_tokens(options, asked.skeleton, left, store.storage, asked.key)
+    packing = Packing(asked.longest, forward_tokens=size)
+    work = Pass(tuple(left), packing, asked.amount, options.gradients)
+    return MomentsWork(asked.key, asked.model, asked.corpus, work, options.save_every, _processor(options))
 
 
 def _processor(options: BuildOptions) -> str:
@@ -167,7 +181,7 @@ def _build_here(
                 remote_code=named.remote_code,
                 family=named.family,
             )
-    with _Bar(console, task.work.amount) as bar:
+    with PassBar(console, task.work.amount) as bar:
         build_alone(
             task,
             loaded,
@@ -188,61 +202,12 @@ def _build_sharded(
         evaluator=EvaluatorResources(replicas=0),
         max_replicas=options.shards,
     )
-    _say(console, "starting Ray" if options.address is None else f"attaching to Ray at {options.address}")
+    print_whole(console, "starting Ray" if options.address is None else f"attaching to Ray at {options.address}")
     ray = RayExecutor(store.storage.uri, resources, address=options.address)
-    with ray as executor, _Bar(console, task.work.amount) as bar:
+    with ray as executor, PassBar(console, task.work.amount) as bar:
         run_shards(executor, task, options.shards, on_progress=bar.show)
     store.write(task.key, merge_shards(task, skeleton, store.storage))
     remove_groups(task, store.storage)
-
-
-class _Bar:
-    """Progress of a pass: on a terminal a bar with rate and time left, elsewhere a line every few seconds."""
-
-    def __init__(self, console: Console, amount: Amount) -> None:
-        self._console = console
-        self._unit = "texts" if amount.tokens is None else "tokens"
-        self._total = amount.tokens or amount.texts or 0
-        self._first: tuple[float, int] | None = None
-        self._said = time.monotonic()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=console, transient=True)
-        self._task: TaskID = self._progress.add_task(self._unit, total=self._total, rate="")
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-        if error is None and self._first is not None:
-            seconds = time.monotonic() - self._first[0]
-            _say(self._console, f"{self._total} {self._unit} in {duration(seconds)}")
-
-    def show(self, done: int) -> None:
-        """Show how far the pass is; the rate is that of this attempt."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first = (now, done)
-        seconds, made = now - self._first[0], done - self._first[1]
-        rate = made / seconds if seconds > 0 else 0.0
-        self._progress.update(self._task, completed=done, rate=f"{done}/{self._total}, {rate:.0f}/s")
-        if not self._console.is_terminal and now - self._said >= _LINE_SECONDS:
-            self._said = now
-            left = duration((self._total - done) / rate) if rate else "not known yet"
-            _say(self._console, f"{done}/{self._total} {self._unit}, {rate:.0f}/s, time left {left}")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _layers(options: BuildOptions) -> tuple[int, ...]:

@@ -67,29 +67,26 @@ def order_by_keys(
         "clustered": (f"{len(groups)} clusters by cosine", [place for group in groups for place in group]),
         "dispersed": ("kernel herding of cosines", dispersed(keys)),
     }
+    made_of = {
+        "keys_of": model.rstrip("/").rsplit("/", 1)[-1],
+        "model_digest": loaded.base_digest,
+        "dtype": dtype,
+        "layer": layer,
+    }
     files: dict[Path, OrderFile] = {}
     for kind, (by, places) in orders.items():
+        cosine = adjacent_cosine(keys, places)
         written = OrderFile(
             dataset=dataset.name,
             dataset_digest=records_digest(records),
             order=kind,
-            similarity={
-                "keys_of": model.rstrip("/").rsplit("/", 1)[-1],
-                "model_digest": loaded.base_digest,
-                "dtype": dtype,
-                "layer": layer,
-                "by": by,
-            },
+            similarity={**made_of, "by": by},
             seed=seed,
-            statistics={
-                "neighbour_cosine": round(adjacent_cosine(keys, places), 6),
-                "neighbour_cosine_shuffled": round(shuffled, 6),
-            },
+            statistics={"neighbour_cosine": round(cosine, 6), "neighbour_cosine_shuffled": round(shuffled, 6)},
             cases=tuple(chosen[place].case_id for place in places),
         )
-        name = f"{kind}-{seed}.json"
-        Storage(out.resolve()).write_bytes(name, written.model_dump_json(indent=1).encode())
-        files[out / name] = written
+        files[out / f"{kind}-{seed}.json"] = written
+        Storage(out.resolve()).write_bytes(f"{kind}-{seed}.json", written.model_dump_json(indent=1).encode())
     return KeyOrders(len(chosen), len(groups), layer, shuffled, files)
 
 
