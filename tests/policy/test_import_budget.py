@@ -179,11 +179,29 @@ def _placed(part: str, folder: Path) -> str:
     return "/".join([str(places.get(head, head)), *rest])
 
 
-def test_commands_that_compute_load_what_they_compute_with() -> None:
-    """Those that need no tensors first: one process imports them one after another."""
+@pytest.fixture(scope="module")
+def computing() -> tuple[list[tuple[tuple[str, ...], str]], dict[str, list[str]]]:
+    """What may be loaded by each module that computes for a command, and what is, in one process for all.
+
+    Those that need no tensors come first, a replica and its evaluators last: the harness ends the process.
+    """
     works = sorted({(budget.may, budget.work) for budget in BUDGETS.values() if budget.work})
-    code = "import importlib\nfor name in sys.argv[2:]:\n    importlib.import_module(name)\n    note(name)"
-    loaded = loaded_by(code, *(work for _, work in works))
+    code = (
+        "import importlib\nfor name in sys.argv[2:]:\n    importlib.import_module(name)\n    note(name)\n"
+        "import workflows.replicas.replica\nnote('replica')\n"
+        "from evaluators.registry import build_evaluator, read_evaluator_settings\n"
+        "build_evaluator(read_evaluator_settings({'kind': 'edit_quality'}, where='test'))\nnote('edit_quality')\n"
+        "build_evaluator(read_evaluator_settings({'kind': 'geometry'}, where='test'))\nnote('geometry')\n"
+        "build_evaluator(read_evaluator_settings({'kind': 'general', 'tasks': ['factworld']}, where='test'))\n"
+        "note('general')"
+    )
+    return works, loaded_by(code, *(work for _, work in works))
+
+
+def test_commands_that_compute_load_what_they_compute_with(
+    computing: tuple[list[tuple[tuple[str, ...], str]], dict[str, list[str]]],
+) -> None:
+    works, loaded = computing
     assert {work: loaded.get(work) for may, work in works if set(loaded.get(work, HEAVY)) - set(may)} == {}
 
 
@@ -204,16 +222,10 @@ def test_a_plan_loads_the_harness_only_for_tasks_that_are_not_ours(sweep: str, t
     assert found == ({"ended by": ["lm_eval"]} if sweep == "user tasks" else {"plan": []})
 
 
-def test_a_replica_loads_the_harness_only_when_it_scores_with_it() -> None:
-    code = (
-        "import workflows.replicas.replica\nnote('replica')\n"
-        "from evaluators.registry import build_evaluator, read_evaluator_settings\n"
-        "build_evaluator(read_evaluator_settings({'kind': 'edit_quality'}, where='test'))\nnote('edit_quality')\n"
-        "build_evaluator(read_evaluator_settings({'kind': 'geometry'}, where='test'))\nnote('geometry')\n"
-        "build_evaluator(read_evaluator_settings({'kind': 'general', 'tasks': ['factworld']}, where='test'))\n"
-        "note('general')"
-    )
-    found = loaded_by(code)
-    assert list(found) == ["replica", "edit_quality", "geometry", "ended by"]
+def test_a_replica_loads_the_harness_only_when_it_scores_with_it(
+    computing: tuple[list[tuple[tuple[str, ...], str]], dict[str, list[str]]],
+) -> None:
+    works, found = computing
+    assert list(found)[len(works) :] == ["replica", "edit_quality", "geometry", "ended by"]
     assert all("lm_eval" not in found[name] and "ray" not in found[name] for name in list(found)[:-1])
     assert found["ended by"] == ["lm_eval"]
