@@ -2,8 +2,8 @@
 
 A batch writes each site once, so that the weights its regularizers will read are known when it begins. On an
 accelerator a decomposition of 4096 rows is assumed to take about a second in which the device is mostly idle: there it
-runs in a thread, on a stream of its own. On the host it runs when it is needed, since a replica has as many cores as threads.
-The function and its input are the same either way, and so are the bits.
+runs in a thread, on a stream of its own. On the host it runs when it is needed, since a replica has as many cores as
+threads. The function and its input are the same either way, and so are the bits.
 """
 
 from collections.abc import Callable, Mapping
