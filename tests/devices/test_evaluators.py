@@ -1,61 +1,23 @@
 """Every evaluator on a ghost accelerator: the rows of the CPU, and at the second checkpoint no constant moves again."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from eval_parts import LAYERS, golden_requests, tiny_llama
-from ghost import Counts, ghost
+from eval_parts import tiny_llama
+from ghost import ghost
+from ghost_evaluators import MAKERS, checkpoints
 from ghost_parts import on_ghost, over_two_ghosts
-from task_parts import evaluator, know_folder
 
-from evaluators.base import Evaluator, Previous, Scored, Subject
-from evaluators.edit_quality.evaluator import EditQuality, EditQualitySettings
-from evaluators.edit_quality.free_running import FluencySettings, GenerationSettings
-from evaluators.geometry.evaluator import Geometry, GeometrySettings
 from sphere_core.models import EditableModel
-from sphere_core.moments.record import SecondMoments
 
-_PAPERS = ("correct", "paper-memit", "paper-alphaedit", "paper-sphere")
-_GENERATION = GenerationSettings(tokens=5, fluency=FluencySettings(length=12))
-
-
-def general(folder: Path) -> Evaluator:
-    return evaluator(know_folder(folder))
-
-
-MAKERS: dict[str, Callable[[Path], Evaluator]] = {
-    "edit_quality": lambda _: EditQuality(EditQualitySettings(protocols=_PAPERS, generation=_GENERATION)),
-    "geometry": lambda _: Geometry(GeometrySettings()),
-    "general": general,
+# Kernels, waits, bytes to the host and bytes to the device of the second checkpoint's score of four edits. To the host
+# go its weights too (135,168 bytes), as the ones before for the next checkpoint, and geometry has those sent back.
+SCORE = {
+    "edit_quality": (4_200, 116, 142_600, 79_200),
+    "geometry": (500, 90, 135_168, 135_168),
+    "general": (1_400, 183, 276_500, 5_700),
 }
-
-
-def checkpoints(make: Callable[[], EditableModel], found: Evaluator, counts: Counts | None = None) -> list[Scored]:
-    """Score two checkpoints of one model, edited at random; counts begin anew before the second."""
-    model = make()
-    sites = model.open_sites(LAYERS)
-    generator = torch.Generator().manual_seed(11)
-    moments = {}
-    for site in sites:
-        samples = torch.randn(site.d_in, 2 * site.d_in, generator=generator, dtype=torch.float64)
-        moments[site.layer] = samples @ samples.T / samples.shape[1]
-    asked = tuple(replace(request, generation_prompts=(request.question,)) for request in golden_requests()[:4])
-    subject = Subject(model, asked, edits=4, moments=SecondMoments(moments, 1, {}))
-    scored = []
-    for _ in range(2):
-        for site in sites:
-            change = 0.02 * torch.randn(site.d_out, site.d_in, generator=generator)
-            model.set_weight(site, model.weight(site) + change.to(model.weight(site)))
-        if counts is not None:
-            counts.clear()
-        scored.append(found.score(subject))
-        assert scored[-1].failures == ()
-        weights = {name: weight.cpu() for name, weight in model.edited_weights().items()}
-        subject = replace(subject, previous=Previous(4, weights))
-    return scored
 
 
 @pytest.mark.parametrize("place", [on_ghost, over_two_ghosts])
@@ -75,6 +37,12 @@ def test_rows_are_those_of_the_cpu(tmp_path: Path, kind: str, place: Callable[[E
                 )
                 assert mine.value == pytest.approx(theirs.value, rel=1e-9, abs=1e-12)
         assert counts.kernels > 0
+        if place is on_ghost:
+            kernels, waits, to_host, to_device = SCORE[kind]
+            assert counts.kernels <= kernels, counts.by_kernel.most_common(9)
+            assert counts.waits <= waits, counts.waits_at.most_common()
+            assert counts.to_host <= to_host, counts.bytes_at.most_common()
+            assert counts.to_device <= to_device, counts.bytes_at.most_common()
         # Second moments and directions of the unedited weight are there since the first checkpoint; the weights before
         # are handed over from the host.
         width, weights = 176, 3 * 4 * 64 * 176
