@@ -1,4 +1,4 @@
-"""Two sweep directories held against each other: the same cells paired, and what differed in spec, code and devices."""
+"""Two sweep directories compared: the same cells paired, and what differed in spec, code and devices."""
 
 import json
 from dataclasses import dataclass
