@@ -12,8 +12,6 @@ from benchmarks.gpu.setting import Setting
 
 __all__ = ["measure"]
 
-_LAUNCHES = 100_000
-
 
 def measure(setting: Setting, device: torch.device) -> dict[str, float]:
     """Return rates in TFLOP/s and GB/s, seconds of decompositions and microseconds of one launch."""
@@ -44,8 +42,8 @@ def measure(setting: Setting, device: torch.device) -> dict[str, float]:
     found[f"eigh {width}, float64, s"] = time.perf_counter() - start
     found |= _transfers(low, device, setting.repeats)
     small = torch.zeros(1, device=device)
-    launches = _LAUNCHES if device.type != "cpu" else 1000
-    found["launch, us"] = 1e6 * seconds(lambda: [small.add_(1) for _ in range(launches)], 1) / launches
+    launched = seconds(lambda: [small.add_(1) for _ in range(setting.launches)], 1)
+    found["launch, us"] = 1e6 * launched / setting.launches
     return found
 
 

@@ -38,9 +38,10 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, float]]:
     if device.type == "cpu":
         yield found
         return
-    torch.accelerator.reset_peak_memory_stats(device)
+    module = torch.get_device_module(device)
+    module.reset_peak_memory_stats(device)
     yield found
-    found["gb"] = torch.accelerator.max_memory_allocated(device) / 1e9
+    found["gb"] = module.max_memory_allocated(device) / 1e9
 
 
 class Stages:

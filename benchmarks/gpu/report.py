@@ -5,9 +5,9 @@ from typing import Any
 
 from benchmarks.gpu.verdicts import verdicts
 
-__all__ = ["markdown"]
+__all__ = ["TITLES", "markdown"]
 
-_TITLES = {
+TITLES = {
     "B0": "Ceilings of the card",
     "B1": "Every method, two batches",
     "B2": "Targets of a batch",
@@ -23,7 +23,7 @@ _WORDS = {True: "yes", False: "NO", None: "not judged"}
 def markdown(results: Mapping[str, Any]) -> str:
     """Return one results file as Markdown: the card and the versions, a table per part, and the verdicts."""
     head = f"Measured on {results['device']}, torch {results['torch']}, transformers {results['transformers']}."
-    parts = [f"### {name}: {_TITLES[name]}\n\n{_table(results[name])}" for name in _TITLES if name in results]
+    parts = [f"### {name}: {TITLES[name]}\n\n{_table(results[name])}" for name in TITLES if name in results]
     judged = verdicts(results)
     if judged:
         parts.append(f"### Verdicts\n\n{_table([{**line, 'met': _WORDS[line['met']]} for line in judged])}")

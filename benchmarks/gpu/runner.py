@@ -16,14 +16,15 @@ import transformers
 
 from benchmarks.gpu import batches, ceilings, published, scored, smoke, target_passes
 from benchmarks.gpu.compared import ratios
-from benchmarks.gpu.report import markdown
+from benchmarks.gpu.report import TITLES, markdown
 from benchmarks.gpu.setting import FULL, SMALL, Setting
-from benchmarks.gpu.verdicts import verdicts
+from benchmarks.gpu.verdicts import failed, verdicts
 from sphere_core.numerics.placement import device_name, total_memory
 
 __all__ = ["PARTS", "REPEATED", "OtherResultsError", "compare", "main", "measure_parts"]
 
 _ABOUT = "Measure one accelerator in parts and print Markdown; without one, the small setting on the CPU."
+_EXIT = "Exit code: 1 if a method of B1 fails or the targets of B2 are wrong, 2 for what was given wrongly."
 _HOST = torch.device("cpu")
 
 
@@ -92,7 +93,8 @@ def compare(path: Path, known: dict[str, Any], earlier: Mapping[str, Any]) -> di
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the accelerator of this process and print what was found as Markdown; `--help` lists the options.
 
-    Exits with 2 on an unknown part, and on a results file of another device, version or setting.
+    Exits with 1 if the results have a method that did not run or targets that are wrong, and with 2 on an unknown part
+    and on a results file of another device, version or setting. A limit of speed or memory that is missed is printed.
     """
     parser = _parser()
     given = parser.parse_args(arguments)
@@ -113,10 +115,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if earlier is not None:
         found = compare(given.out, found, earlier)
     sys.stdout.write(markdown(found))
+    if failed(found):
+        sys.exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=_ABOUT)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu",
+        description=_ABOUT,
+        epilog="\n".join(["parts:", *(f"  {name}  {title}" for name, title in TITLES.items()), "", _EXIT]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--only",
         default=",".join(PARTS),

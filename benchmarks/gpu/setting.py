@@ -38,8 +38,8 @@ class Setting:
     """A Llama of these sizes with edited `layers`; `batch` edits at a time, `history` earlier edits in the second run,
     each placed as a run of `stream` edits is.
 
-    `square` is the side of products in the ceilings, `scored` how many edits are scored, `repeats` how often a stage
-    runs: the median counts.
+    `square` is the side of products in the ceilings and `launches` how many kernels are launched there, `scored` how
+    many edits are scored, `repeats` how often a stage runs: the median counts.
     """
 
     hidden: int
@@ -55,6 +55,7 @@ class Setting:
     history: int
     stream: int
     square: int
+    launches: int
     scored: int
     repeats: int
 
@@ -122,6 +123,7 @@ FULL = Setting(
     history=2000,
     stream=15_000,
     square=8192,
+    launches=100_000,
     scored=500,
     repeats=3,
 )
@@ -139,6 +141,7 @@ SMALL = Setting(
     history=8,
     stream=30,
     square=64,
+    launches=1000,
     scored=6,
     repeats=1,
 )

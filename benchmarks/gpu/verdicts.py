@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["verdicts"]
+__all__ = ["failed", "verdicts"]
 
 # Seconds of an edit at most, and the aim beyond that; the least share of the card's measured ceiling that the targets'
 # passes reach, and the largest share of a batch that everything else may take.
@@ -16,10 +16,27 @@ def verdicts(results: Mapping[str, Any]) -> list[dict[str, object]]:
     """Return a record per limit: what, measured, `at most` or `at least`, and `met` for those parts that are there.
 
     The limits are those of the full setting on a card: `met` is None for the small setting, and for a peak or a share
-    that this device does not count. A record is judged on unrounded numbers.
+    that this device does not count. That a method runs, and in B2 the numbers, is judged at any size. A record is
+    judged on unrounded numbers.
     """
     judged = results.get("setting") == "full"
-    return [{**record, "met": record["met"] if judged else None} for record in _lines(results)]
+    return [*_right(results), *({**record, "met": record["met"] if judged else None} for record in _lines(results))]
+
+
+def failed(results: Mapping[str, Any]) -> bool:
+    """Return whether a method did not run, or targets are not those found in float32; at any size."""
+    return any(line["met"] is False for line in _right(results))
+
+
+def _right(results: Mapping[str, Any]) -> Iterator[dict[str, object]]:
+    """Return whether each method ran, and how far targets are from those found in float32."""
+    for name, outcome in results.get("B1", {}).items():
+        if not outcome.startswith("skipped"):
+            what = f"{name}: two batches"
+            yield {"what": what, "measured": outcome, "must be": "", "limit": "ok", "met": outcome == "ok"}
+    for record in results.get("B2", ()):
+        if "difference from float32" in record:
+            yield _at_most("targets, difference from float32", record["difference from float32"], record["at most"])
 
 
 def _lines(results: Mapping[str, Any]) -> Iterator[dict[str, object]]:

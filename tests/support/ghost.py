@@ -89,6 +89,8 @@ class _Function(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         args, kwargs = mapped(_carrier, args), mapped(_carrier, kwargs) if kwargs else {}
         name = getattr(func, "__name__", "")
+        # Pages are locked by a driver, which is not here.
+        kwargs.pop("pin_memory", None)
         first = args[0] if args else None
         if name in ("tensor", "as_tensor", "new_tensor"):
             device = kwargs.pop("device", first.device if name == "new_tensor" else None)
@@ -252,6 +254,8 @@ def ghost(*, memory: int = MEMORY) -> Iterator[Counts]:
         _is_in_bad_fork=lambda: False,
         get_amp_supported_dtype=lambda: [torch.bfloat16],
         Event=functools.partial(_Event, counts),
+        reset_peak_memory_stats=lambda _=None: None,
+        max_memory_allocated=lambda _=None: 0,
     )
     ordinary = torch.get_device_module
 
@@ -259,11 +263,6 @@ def ghost(*, memory: int = MEMORY) -> Iterator[Counts]:
         return module if device is not None and torch.device(device).type == _TYPE else ordinary(device)
 
     named = patch(f"torch.{_TYPE}", module, create=True)
-    idle = patch.multiple(
-        "torch.accelerator",
-        synchronize=lambda _=None: None,
-        reset_peak_memory_stats=lambda _=None: None,
-        max_memory_allocated=lambda _=None: 0,
-    )
+    idle = patch("torch.accelerator.synchronize", lambda _=None: None)
     with named, idle, patch("torch.get_device_module", device_module), _Function(counts), _Dispatch(counts):
         yield counts
