@@ -52,7 +52,9 @@ SHAPE = Setting(
     batch=12,
     steps=25,
     history=0,
+    stream=12,
     square=0,
+    launches=0,
     scored=24,
     repeats=1,
 )

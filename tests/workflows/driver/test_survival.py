@@ -11,12 +11,12 @@ from executors import Interfering
 from local_runs import run
 from sweep_files import results_of, tiny, write_sweep
 
+from sphere_core import preparation
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.process_faults import is_broken_accelerator, is_out_of_memory
 from sphere_core.foundation.storage import Storage
 from workflows.driver.executor import Event, ExecutorError, Lost, Ready, Role, Worker
 from workflows.driver.retry_limits import MAX_EXHAUSTED, MAX_FAILED_STARTS
-from workflows.replicas import edits
 from workflows.replicas.tasks import BrokenReplicaError, Task, TrajectoryTask
 from workflows.store.layout import checkpoints_folder
 from workflows.store.state import derive_state
@@ -27,7 +27,7 @@ ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", RuntimeError)
 
 def fails_at(monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], times: int) -> list[int]:
     """Let the first `times` trajectories that begin raise an error after a batch; return the list of their ends."""
-    begin, ends = edits.run_trajectory, []
+    begin, ends = preparation.run_trajectory, []
 
     def begin_and_fail(*arguments, **options):
         for checkpoint in begin(*arguments, **options):
@@ -36,7 +36,7 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], ti
                 ends.append(checkpoint.edits)
                 raise error()
 
-    monkeypatch.setattr(edits, "run_trajectory", begin_and_fail)
+    monkeypatch.setattr(preparation, "run_trajectory", begin_and_fail)
     return ends
 
 
