@@ -158,7 +158,13 @@ def _advice(text: str, place: int) -> str:
         (place >= len(text), "the file ends too early: fetch it again"),
         ("//" in near or "/*" in near or near.lstrip().startswith("#"), "take the comment out: JSON has none"),
         ("'" in near, "JSON wants double quotes; a Python dict is written as JSON by json.dump"),
-        (text[:place].rstrip().endswith(",") and text[place : place + 1] in ("]", "}"), "take the comma before it out"),
+        (_closes_after_a_comma(text, place), "take the comma before the bracket out"),
         (text[place : place + 4] in ("True", "None") or text[place : place + 5] == "False", "write true, false, null"),
     )
     return next((hint for applies, hint in hints if applies), "fix the JSON there")
+
+
+def _closes_after_a_comma(text: str, place: int) -> bool:
+    """Return whether a bracket closes behind a comma: Python points at the bracket, and from 3.13 on at the comma."""
+    bracket = text[place + 1 :].lstrip() if text[place : place + 1] == "," else text[place:]
+    return bracket[:1] in ("]", "}") and text[: text.rindex(bracket)].rstrip().endswith(",")

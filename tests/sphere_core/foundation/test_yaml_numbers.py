@@ -37,4 +37,4 @@ def test_a_comma_is_named_only_where_there_is_one(tmp_path: Path, text: str, com
     file.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         read_json(file, what="file")
-    assert ("take the comma before it out" in str(caught.value)) == comma
+    assert ("take the comma before the bracket out" in str(caught.value)) == comma
