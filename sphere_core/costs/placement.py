@@ -74,28 +74,28 @@ def place(
 
 @dataclass(frozen=True)
 class SolverLayout:
-    """The layers whose solver runs on the host, and the bytes that solvers may take on the accelerator."""
+    """The layers whose solver runs on the host, the bytes that solvers may take on the accelerator, and those that
+    are left there beside the weights and the solvers."""
 
     on_host: frozenset[int]
     room: float
+    left: float
 
 
 def solver_layout(shape: ModelShape, work: Workload, layers: Sequence[int], memory: float) -> SolverLayout:
     """Return where solvers would run on one accelerator with `memory` bytes, before anything is loaded."""
     each = solver_bytes(shape.d_in, work, blocks=shape.blocks)
-    room = _solver_room(shape, work, memory - shape.parameters * work.dtype_bytes)
-    name = "accelerator"
-    return SolverLayout(solvers_on_host(dict.fromkeys(layers, each), dict.fromkeys(layers, name), {name: room}), room)
+    beside_weights = memory - shape.parameters * work.dtype_bytes
+    room, name = _solver_room(shape, work, beside_weights), "accelerator"
+    on_host = solvers_on_host(dict.fromkeys(layers, each), dict.fromkeys(layers, name), {name: room})
+    return SolverLayout(on_host, room, beside_weights - (len(layers) - len(on_host)) * each)
 
 
 def on_accelerator(shape: ModelShape, work: Workload, layers: Sequence[int], memory: float) -> Workload:
     """Return the workload as it would be placed on one accelerator with `memory` bytes, before anything is loaded."""
-    room = memory - shape.parameters * work.dtype_bytes
-    each = solver_bytes(shape.d_in, work, blocks=shape.blocks)
-    on_host = solver_layout(shape, work, layers, memory).on_host
-    left = room - (len(layers) - len(on_host)) * each
-    per_pass, ahead = _passes(shape, work, left)
-    return replace(work, host_sites=len(on_host), requests_per_pass=per_pass, reads_ahead=ahead)
+    layout = solver_layout(shape, work, layers, memory)
+    per_pass, ahead = _passes(shape, work, layout.left)
+    return replace(work, host_sites=len(layout.on_host), requests_per_pass=per_pass, reads_ahead=ahead)
 
 
 def _solver_room(shape: ModelShape, work: Workload, room: float) -> float:

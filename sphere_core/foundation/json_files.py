@@ -166,5 +166,6 @@ def _advice(text: str, place: int) -> str:
 
 def _closes_after_a_comma(text: str, place: int) -> bool:
     """Return whether a bracket closes behind a comma: Python points at the bracket, and from 3.13 on at the comma."""
-    bracket = text[place + 1 :].lstrip() if text[place : place + 1] == "," else text[place:]
-    return bracket[:1] in ("]", "}") and text[: text.rindex(bracket)].rstrip().endswith(",")
+    if text[place : place + 1] == ",":
+        return text[place + 1 :].lstrip()[:1] in ("]", "}")
+    return text[place : place + 1] in ("]", "}") and text[:place].rstrip().endswith(",")

@@ -7,7 +7,12 @@ from pathlib import Path
 from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest, fingerprint
 
-__all__ = ["FileDigests"]
+__all__ = ["FileDigests", "layer_file_name"]
+
+
+def layer_file_name(layer: int) -> str:
+    """Return the name of a layer's file in a folder of second moments."""
+    return f"layer{layer}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class FileDigests:
         """Read a moments file, or the files of these layers in a folder, as far as they are there."""
         if path.is_file():
             return cls(file_digest(path))
-        files = {layer: path / f"layer{layer}.safetensors" for layer in layers}
+        files = {layer: path / layer_file_name(layer) for layer in layers}
         return cls(by_layer={layer: file_digest(file) for layer, file in files.items() if file.is_file()})
 
     def digest(self, layers: Sequence[int], *, where: str) -> str:
@@ -35,6 +40,6 @@ class FileDigests:
         for layer in layers:
             if layer not in self.by_layer:
                 raise InputError(
-                    f"the file layer{layer}.safetensors is missing", where=where, remedy="name files by their layer"
+                    f"the file {layer_file_name(layer)} is missing", where=where, remedy="name files by their layer"
                 )
         return fingerprint({str(layer): self.by_layer[layer] for layer in layers})

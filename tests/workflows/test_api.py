@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import sphere as command
+from moments_files import factworld_moments
 from repository import REPOSITORY
 from safetensors.torch import load_file
 from sweep_files import tiny, write_sweep
@@ -38,11 +38,7 @@ def stream() -> sphere.LoadedStream:
 
 @pytest.fixture(scope="module")
 def moments_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("moments")
-    with pytest.MonkeyPatch.context() as patch:
-        built = ("moments", "build", "factworld", "--layers", "0,1", "--corpus", "factworld", "--sentences", 300)
-        assert command(patch, *built, "--store", folder / "store", "--out", folder / "moments.safetensors") == 0
-    return folder / "moments.safetensors"
+    return factworld_moments(tmp_path_factory.mktemp("moments"))
 
 
 def functions() -> dict[str, object]:

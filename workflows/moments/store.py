@@ -16,7 +16,7 @@ from sphere_core.foundation.errors import InputError
 from sphere_core.foundation.fingerprint import file_digest, fingerprint
 from sphere_core.foundation.lazy import load_object
 from sphere_core.foundation.storage import Storage
-from sphere_core.moments.file_digests import FileDigests
+from sphere_core.moments.file_digests import FileDigests, layer_file_name
 from sphere_core.moments.headers import MomentsHeader, read_header
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class MomentsStore:
     @staticmethod
     def path(key: str, layer: int) -> str:
         """Return the path of one site's file."""
-        return f"{key}/layer{layer}.safetensors"
+        return f"{key}/{layer_file_name(layer)}"
 
     def missing(self, key: str, layers: Sequence[int]) -> list[int]:
         """Return the layers of a set that are not stored."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import sphere as command
+from moments_files import factworld_moments
 from neuron_parts import units, write_units
 from plugin_parts import install_package
 from safetensors.torch import load_file
@@ -31,12 +32,7 @@ def method(model: sphere.LoadedModel) -> sphere.ChosenMethod:
 
 @pytest.fixture(scope="module")
 def moments_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of second moments; beside it is a store with the same set."""
-    folder = tmp_path_factory.mktemp("moments")
-    with pytest.MonkeyPatch.context() as patch:
-        built = ("moments", "build", "factworld", "--layers", "0,1", "--corpus", "factworld", "--sentences", 300)
-        assert command(patch, *built, "--store", folder / "store", "--out", folder / "moments.safetensors") == 0
-    return folder / "moments.safetensors"
+    return factworld_moments(tmp_path_factory.mktemp("moments"))
 
 
 def by_command(folder: Path, *options: object) -> tuple[str, dict[str, torch.Tensor]]:
